@@ -1,0 +1,39 @@
+"""Backbones: one file each, which defines ``BACKBONE``. Adding one is adding a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network and the preprocessing that its pretrained weights expect.
+
+    Attributes
+    ----------
+    name : str
+        That of its file.
+    build : callable
+        ``build(n_outputs) -> nn.Module`` with fresh weights; float32 images (n, 3, y, x) in, logits (n, n_outputs) out.
+    head : str
+        Prefix of the last layer's parameters; only these may differ when pretrained weights are loaded.
+    pretrained : str
+        Name of torchvision's weights, such as ``MobileNet_V2_Weights.IMAGENET1K_V1``; empty where it has none.
+    mean, std : tuple of float
+        What RGB in 0..1 is normalised by.
+    """
+
+    name: str
+    build: Callable[[int], nn.Module]
+    head: str
+    pretrained: str = ""
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD

@@ -1,0 +1,475 @@
+"""Classification: stream targets through a model into the user's table, flag what cannot be trusted, resume.
+
+Rows are taken in batches whose boundaries follow from the row number alone. Threads read and frame the cutouts of the
+batches ahead while the network works on one. Results go to a journal beside the output; when it is complete, the table
+is copied with the new columns appended. A run that was killed goes on after the journal's last whole batch.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import galmorph
+from galmorph import registry
+from galmorph.card import Input
+from galmorph.catalog import Column
+from galmorph.cutout import Cutout, Flag, read_cutout
+from galmorph.errors import CatalogError, CutoutError, Interrupted, OutputError
+from galmorph.inference import Predictor
+from galmorph.journal import Journal
+from galmorph.labels import LabelSchema
+from galmorph.model import Model, load
+from galmorph.normalize import frame
+from galmorph.quality import is_blended, measure_r90, quality
+from galmorph.source import Source, open_source
+
+log = logging.getLogger(__name__)
+
+BATCH_SIZE = 64
+# Batches that are read ahead of the network, per worker thread one target at a time.
+READ_AHEAD = 3
+# With one of these there is no probability: a composite without one of its bands has colours no model was shown.
+UNUSABLE = Flag.MISSING_BAND | Flag.UNREADABLE
+# Reasons of failure that are told one by one; the rest is counted.
+TOLD_FAILURES = 5
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did; the fields are those of ``classify --json``.
+
+    ``targets = classified + failed``; ``flagged`` have a probability and a flag; ``rate`` is in targets per second.
+    """
+
+    targets: int
+    classified: int
+    flagged: int
+    failed: int
+    seconds: float
+    rate: float
+    model: str
+    sha256: str
+    out: str
+    flags: Mapping[str, int] = field(default_factory=dict)
+    labels: Mapping[str, int] = field(default_factory=dict)
+    profile: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A target ready for the network, or the reason why it is not.
+
+    Attributes
+    ----------
+    flag : Flag
+    flux : ndarray, float32, shape (3, size, size), or None
+        In the order of the normalization's bands, per its native pixel, framed.
+    entry : Input or None
+        The card's input that the cutout matched.
+    ra, dec : float
+        ICRS degrees of the cutout's centre, where the source asks for it.
+    reason : str
+        Why there is no flux.
+    """
+
+    flag: Flag
+    flux: NDArray[np.float32] | None = None
+    entry: Input | None = None
+    ra: float = math.nan
+    dec: float = math.nan
+    reason: str = ""
+
+
+def classify(
+    survey: str | Path,
+    *,
+    model: str | Path = "galaxyzoo2-mobilenet_v2",
+    out: str | Path | None = None,
+    kind: str | None = None,
+    cutouts: str | Path | None = None,
+    hdu: int | None = None,
+    size_column: str | None = None,
+    prefix: str = "",
+    replace: bool = False,
+    tta: int = 1,
+    batch_size: int = BATCH_SIZE,
+    device: str = "auto",
+    dtype: str = "auto",
+    workers: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Summary:
+    """Classify the cutouts of a catalog, of a folder, or one alone, and write the table with probabilities and flags.
+
+    Parameters
+    ----------
+    survey : path
+        A catalog (FITS, CSV, ECSV, VOTable, Parquet) with a ``cutout`` column or with ``cutouts``, one FITS cutout, or
+        a folder of cutouts.
+    model : str or path
+        A shipped model's name or a weights file.
+    out : path, optional
+        Default: ``<stem>_morph.<suffix>`` beside the input, a FITS catalog for cutouts.
+    kind : str, optional
+        ``catalog`` or ``cutout`` forces what the input is taken for.
+    cutouts : path, optional
+        Folder that the cutout paths are relative to, and may not leave; default: the catalog's folder. Without a
+        ``cutout`` column the files are ``<id>.fits`` there.
+    hdu : int, optional
+        HDU of the catalog's table, or of the cutout's image.
+    size_column : str, optional
+        The catalog's column of radii (R90), arcsec unless it has a unit.
+    prefix : str
+        Of the new columns' names.
+    replace : bool
+        Replace columns of an earlier run.
+    tta : int
+        Orientations averaged, 1 to 8.
+    batch_size, device, dtype, workers
+        How it is computed; the number of reading threads is that of the cores.
+    resume, overwrite : bool
+        Go on with a run that was stopped; replace an existing output.
+    on_progress : callable, optional
+        Called with the rows done and the number of rows, after each batch.
+
+    Raises
+    ------
+    GalmorphError
+        Nothing was written where ``exit_code`` is 2; the run can be resumed where it is 3 or 130.
+    """
+    started = time.perf_counter()
+    if batch_size < 1:
+        raise CatalogError(f"--batch-size {batch_size}: at least 1.")
+    source = open_source(Path(survey), kind=kind, cutouts=cutouts, hdu=hdu, size_column=size_column)
+    destination = _destination(source, out, overwrite=overwrite, resume=resume)
+    predictor = Predictor(load(model), device, dtype, tta)
+    columns = output_columns(predictor.model.schema, prefix)
+    source.check(columns, replace=replace)
+    record = _record_dtype(predictor.model.schema)
+    fingerprint = {
+        "source": source.fingerprint(),
+        "model": predictor.model.sha256,
+        "galmorph": galmorph.__version__,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "device": str(predictor.device),
+        "dtype": str(predictor.dtype),
+        "tta": tta,
+        "batch_size": batch_size,
+    }
+    clock = Clock()
+    with Journal.open(destination, record, fingerprint, resume=resume, step=batch_size) as journal:
+        try:
+            _run(source, predictor, journal, batch_size, workers or os.cpu_count() or 1, clock, on_progress)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"Stopped after {len(journal)} of {source.n_rows} targets; go on with the same command and --resume."
+            ) from None
+        with clock("write"):
+            _write(source, destination, columns, journal, predictor, replace)
+        summary = _summarize(journal, predictor.model, destination, time.perf_counter() - started, clock)
+        journal.remove()
+    return summary
+
+
+def output_columns(schema: LabelSchema, prefix: str = "") -> list[Column]:
+    """Return the columns that classification appends, with UCDs and descriptions."""
+    columns = [
+        Column(f"{prefix}p_{label}", "float32", ucd="stat.probability;src.morph.type", description=_told(schema, label))
+        for label in schema.labels
+    ]
+    if schema.is_classes:
+        name, entropy = "most probable class", "over all classes"
+    else:
+        name, entropy = "most probable answers, followed from the first question", "of the first question"
+    return [
+        *columns,
+        Column(f"{prefix}morph_label", "str", ucd="src.morph.type", description=name, width=schema.name_width),
+        Column(f"{prefix}morph_entropy", "float32", unit="", ucd="stat", description=f"entropy {entropy}, nats"),
+        Column(f"{prefix}morph_flag", "int16", ucd="meta.code.qual", description=_flags_told()),
+    ]
+
+
+def _told(schema: LabelSchema, label: str) -> str:
+    code = schema.codes[schema.labels.index(label)]
+    return f"probability of {label} ({schema.name} {code})"
+
+
+def _flags_told() -> str:
+    return "bits: " + ", ".join(f"{flag.value} {(flag.name or '').lower()}" for flag in Flag)
+
+
+def _record_dtype(schema: LabelSchema) -> np.dtype[np.void]:
+    return np.dtype([("p", "<f4", (len(schema.labels),)), ("flag", "<i2"), ("ra", "<f8"), ("dec", "<f8")])
+
+
+def _destination(source: Source, out: str | Path | None, *, overwrite: bool, resume: bool) -> Path:
+    destination = Path(out) if out is not None else source.default_output
+    if not destination.parent.is_dir():
+        raise OutputError(
+            f"The folder {destination.parent} of the output does not exist: make it, or choose another --out."
+        )
+    if not os.access(destination.parent, os.W_OK):
+        raise OutputError(f"The folder {destination.parent} of the output cannot be written: choose another --out.")
+    if destination.is_dir():
+        raise OutputError(f"The output {destination} is a folder: name a file with --out.")
+    if destination.exists() and not overwrite:
+        hint = " The run that wrote it was complete." if resume else ""
+        raise OutputError(f"The output {destination} exists.{hint} Choose another --out, or --overwrite it.")
+    source.check_output(destination)
+    return destination
+
+
+def prepare(
+    path: Path, model: Model, radius_arcsec: float, *, hdu: int | None = None, locate: bool = False
+) -> Prepared:
+    """Read one cutout and frame it for a model.
+
+    Parameters
+    ----------
+    path : Path
+    model : Model
+    radius_arcsec : float
+        The galaxy's radius (R90) in the catalog; NaN: take the cutout's card, else measure it.
+    hdu : int, optional
+    locate : bool
+        Whether to give the position of the cutout's centre.
+    """
+    try:
+        cutout = read_cutout(path, hdu=hdu)
+    except CutoutError as error:
+        return Prepared(Flag.UNREADABLE, reason=str(error))
+    ra, dec = _centre(cutout) if locate else (math.nan, math.nan)
+    entry = model.card.input_for(cutout.survey, cutout.bands, cutout.pixscale)
+    if entry is None:
+        flag, reason = _unfit(cutout, model)
+        return Prepared(flag, ra=ra, dec=dec, reason=reason)
+    normalization = entry.normalization
+    flag = Flag(0)
+    radius = radius_arcsec if math.isfinite(radius_arcsec) else cutout.radius_arcsec
+    if normalization.framing.radii and not math.isfinite(radius):
+        flag |= Flag.RADIUS_MEASURED
+        radius = measure_r90(cutout)
+    width_arcsec = normalization.framing.width_arcsec(radius)
+    if not math.isfinite(width_arcsec):  # no signal to measure a radius on: the whole cutout
+        width_arcsec = min(cutout.flux.shape[1:]) * cutout.pixscale
+    flag |= quality(cutout, normalization.bands, width_arcsec, radius, seeing_arcsec=_seeing(cutout.survey))
+    if is_blended(cutout, radius):
+        flag |= Flag.BLENDED
+    if flag & UNUSABLE:
+        return Prepared(flag, ra=ra, dec=dec, reason=f"{path} lacks a band of {''.join(sorted(entry.bands))}.")
+    flux = cutout.flux[[cutout.bands.index(band) for band in normalization.bands]]
+    if flag & Flag.BAD_PIXELS:
+        flux = np.nan_to_num(flux, nan=0.0, posinf=0.0, neginf=0.0)
+    flux = frame(flux, width_arcsec / cutout.pixscale, normalization.input_size)
+    # Surface brightness per the native pixel that the scales of the composite are for.
+    flux *= (normalization.flux_pixscale / cutout.flux_pixscale) ** 2
+    return Prepared(flag, flux, entry, ra, dec)
+
+
+def _unfit(cutout: Cutout, model: Model) -> tuple[Flag, str]:
+    """Tell why no input of the card takes a cutout."""
+    takes = "; ".join(
+        f"{i.survey or 'unnamed survey'} {''.join(i.bands)} at {i.pixscale_range[0]}..{i.pixscale_range[1]} arcsec/px"
+        for i in model.card.inputs
+    )
+    reason = (
+        f"{cutout.target_id}: the model {model.card.name} takes {takes}; this is "
+        f"{cutout.survey or 'an unnamed survey'} {''.join(cutout.bands)} at {cutout.pixscale:.3f} arcsec/px."
+    )
+    same_survey = [i for i in model.card.inputs if i.survey == cutout.survey]
+    lacks_band = same_survey and not any(set(i.bands) <= set(cutout.bands) for i in same_survey)
+    return (Flag.MISSING_BAND if lacks_band else Flag.UNREADABLE), reason
+
+
+def _centre(cutout: Cutout) -> tuple[float, float]:
+    wcs = cutout.wcs
+    if wcs is None:
+        return math.nan, math.nan
+    height, width = cutout.flux.shape[1:]
+    sky = wcs.pixel_to_world((width - 1) / 2, (height - 1) / 2).icrs
+    return float(sky.ra.deg), float(sky.dec.deg)
+
+
+def _seeing(survey: str) -> float:
+    """Return the typical seeing of a survey in r (arcsec), NaN where it is unknown."""
+    if survey not in registry.names("surveys"):
+        return math.nan
+    return registry.load("surveys", survey).seeing.get("r", math.nan)
+
+
+class Clock:
+    """Wall-clock seconds by what they were spent on."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Add the seconds spent inside a ``with`` block."""
+        started = time.perf_counter()
+        yield
+        self.seconds[name] += time.perf_counter() - started  # type: ignore[assignment]
+
+
+def _run(
+    source: Source,
+    predictor: Predictor,
+    journal: Journal,
+    batch_size: int,
+    workers: int,
+    clock: Clock,
+    on_progress: Callable[[int, int], None] | None,
+) -> None:
+    """Classify the rows that the journal does not hold yet, batch after batch."""
+    told = 0
+    with ThreadPoolExecutor(workers, thread_name_prefix="galmorph-read") as pool:
+        try:
+            for futures in _ahead(source, predictor.model, pool, batch_size, len(journal)):
+                with clock("read"):
+                    targets = [future.result() for future in futures]
+                with clock("network"):
+                    journal.append(_predict(targets, predictor, batch_size, journal.record))
+                for target in targets:
+                    if target.reason and told < TOLD_FAILURES:
+                        log.warning("%s", target.reason)
+                        told += 1
+                if on_progress:
+                    on_progress(len(journal), source.n_rows)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _ahead(
+    source: Source, model: Model, pool: ThreadPoolExecutor, batch_size: int, start: int
+) -> Iterator[list[Future[Prepared]]]:
+    """Yield the batches in order while the next ones are being read."""
+    waiting: deque[list[Future[Prepared]]] = deque()
+    for block in source.blocks(batch_size, start):
+        waiting.append([pool.submit(_prepare_row, source, model, path, radius) for path, radius in block])
+        if len(waiting) > READ_AHEAD:
+            yield waiting.popleft()
+    yield from waiting
+
+
+def _prepare_row(source: Source, model: Model, path: Path | str, radius_arcsec: float) -> Prepared:
+    if isinstance(path, str):  # no path, but the reason why there is none
+        return Prepared(Flag.UNREADABLE, reason=path)
+    return prepare(path, model, radius_arcsec, hdu=source.cutout_hdu, locate=source.locates)
+
+
+def _predict(
+    targets: list[Prepared], predictor: Predictor, batch_size: int, record: np.dtype[np.void]
+) -> NDArray[np.void]:
+    """Return the journal's records of a batch; a target without flux has NaN for probabilities."""
+    result = np.zeros(len(targets), record)
+    result["p"] = np.nan
+    for name in ("flag", "ra", "dec"):
+        result[name] = [getattr(target, name) for target in targets]
+    framed = {i: target.flux for i, target in enumerate(targets) if target.flux is not None}
+    usable = list(framed)
+    if not usable:
+        return result
+    # A batch always has the same shape: a last, short one would be computed in another order of sums.
+    size = predictor.model.card.input_size
+    flux = torch.zeros(batch_size, 3, size, size)
+    flux[: len(targets)][usable] = torch.from_numpy(np.stack(list(framed.values())))
+    flux = flux.to(predictor.device)
+    inputs = torch.zeros_like(flux)
+    for entry in {target.entry for target in targets if target.entry is not None and target.flux is not None}:
+        rows = torch.tensor([i for i in usable if targets[i].entry == entry])
+        normalization = entry.normalization
+        whole = len(rows) == len(targets)
+        chosen = flux if whole else flux[rows]
+        mapped = normalization.network_input(normalization.rgb(chosen))
+        if whole:
+            inputs = mapped
+        else:
+            inputs[rows] = mapped
+    result["p"][usable] = predictor(inputs).cpu().numpy()[usable]
+    return result
+
+
+def _write(
+    source: Source,
+    destination: Path,
+    columns: list[Column],
+    journal: Journal,
+    predictor: Predictor,
+    replace: bool,
+) -> None:
+    """Copy the user's table with the journal's columns appended, or write a table of the cutouts."""
+    schema = predictor.model.schema
+    names = [column.name for column in columns]
+
+    def values(records: NDArray[np.void]) -> dict[str, NDArray[Any]]:
+        p = np.ascontiguousarray(records["p"])
+        part = p if schema.is_classes else p[:, schema.slices[0]]
+        entropy = -np.where(part > 0, part * np.log(np.where(part > 0, part, 1)), 0 * part).sum(axis=1)
+        arrays = [*p.T, np.array(schema.short_names(p), dtype=object), entropy.astype(np.float32), records["flag"]]
+        return dict(zip(names, arrays, strict=True))
+
+    results = ((records, values(records)) for records in journal.blocks())
+    source.write(destination, columns, results, provenance(predictor), replace=replace)
+
+
+def provenance(predictor: Predictor) -> list[tuple[str, Any, str]]:
+    """Return the header cards that say what made the columns."""
+    card = predictor.model.card
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    when = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    return [
+        ("GMVERS", galmorph.__version__, "galmorph version"),
+        ("GMMODEL", card.name, "model of morphology"),
+        ("GMSHA256", predictor.model.sha256, "SHA-256 of the weights"),
+        ("GMSCHEMA", card.schema, "label schema"),
+        ("GMCALIB", card.calibration.get("method", "none"), "calibration of the probabilities"),
+        ("GMDTYPE", str(predictor.dtype).removeprefix("torch."), "number format of the network"),
+        ("GMTTA", predictor.tta, "orientations averaged"),
+        ("GMDATE", when.strftime("%Y-%m-%dT%H:%M:%S"), "when classified (UTC)"),
+    ]
+
+
+def _summarize(journal: Journal, model: Model, destination: Path, seconds: float, clock: Clock) -> Summary:
+    classified = flagged = failed = 0
+    flags: Counter[str] = Counter()
+    labels: Counter[str] = Counter()
+    for records in journal.blocks():
+        known = ~np.isnan(records["p"][:, 0])
+        classified += int(known.sum())
+        failed += int((~known).sum())
+        flagged += int((known & (records["flag"] != 0)).sum())
+        for flag in Flag:
+            flags[(flag.name or "").lower()] += int((records["flag"] & flag.value != 0).sum())
+        labels.update(name for name in model.schema.short_names(records["p"][known]))
+    return Summary(
+        targets=classified + failed,
+        classified=classified,
+        flagged=flagged,
+        failed=failed,
+        seconds=round(seconds, 3),
+        rate=round((classified + failed) / seconds, 2),
+        model=model.card.name,
+        sha256=model.sha256,
+        out=str(destination),
+        flags={name: count for name, count in flags.items() if count},
+        labels=dict(labels.most_common()),
+        profile={name: round(value, 3) for name, value in clock.seconds.items()},
+    )

@@ -1,0 +1,332 @@
+"""The command line: one short function a command. Messages go to stderr, results to stdout."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+import galmorph
+from galmorph.errors import GalmorphError
+
+# Wide enough for the tables where there is no terminal to measure.
+_WIDTH = None if sys.stdout.isatty() else 120
+stdout, stderr = Console(width=_WIDTH), Console(stderr=True, width=None if sys.stderr.isatty() else 120)
+app = typer.Typer(
+    name="galmorph",
+    help="A table of positions or a survey image goes in; the same table with morphology probabilities comes out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+models_app = typer.Typer(help="The models that ship with galmorph, and any model file.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+
+DEFAULT_MODEL = "galaxyzoo2-mobilenet_v2"
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
+Tta = Annotated[int, typer.Option(help="Orientations averaged, 1 to 8.")]
+BatchSize = Annotated[int, typer.Option(help="Galaxies in a batch.")]
+Data = Annotated[
+    list[str],
+    typer.Option(
+        help="Labelled data: a Galaxy10 .h5, a Kaggle folder, a folder with labels.csv; PATH:question,... for some "
+        "questions alone. Several are joined."
+    ),
+]
+
+
+@app.command()
+def classify(
+    survey: Annotated[Path, typer.Argument(help="A catalog, a FITS cutout, or a folder of cutouts.")],
+    model: Annotated[str, typer.Option(help="A model's name (galmorph models list) or file.")] = DEFAULT_MODEL,
+    out: Annotated[Path | None, typer.Option(help="Output; default <stem>_morph.<suffix> beside the input.")] = None,
+    cutouts: Annotated[Path | None, typer.Option(help="Folder of the cutouts; default the catalog's.")] = None,
+    kind: Annotated[str | None, typer.Option("--as", help="Take the input for a catalog, cutout or field.")] = None,
+    hdu: Annotated[int | None, typer.Option(help="HDU of the table or image.")] = None,
+    size_column: Annotated[str | None, typer.Option(help="Column of radii (R90, arcsec unless it has a unit).")] = None,
+    prefix: Annotated[str, typer.Option(help="Prefix of the new columns.")] = "",
+    replace: Annotated[bool, typer.Option("--replace", help="Replace galmorph's columns of an earlier run.")] = False,
+    tta: Tta = 1,
+    batch_size: BatchSize = 64,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    workers: Annotated[int | None, typer.Option(help="Threads that read cutouts; default the number of cores.")] = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Tell where the time went.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if a target failed.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Classify galaxies and write the probabilities into a copy of the table.
+
+    Example: galmorph classify cutouts/targets.csv --out morphology.csv
+    """
+    from galmorph.classification import classify as run
+
+    options: dict[str, Any] = {
+        "model": model,
+        "out": out,
+        "cutouts": cutouts,
+        "kind": kind,
+        "hdu": hdu,
+        "size_column": size_column,
+    }
+    options |= {"prefix": prefix, "replace": replace, "tta": tta, "batch_size": batch_size, "device": device}
+    options |= {"dtype": dtype, "workers": workers, "resume": resume, "overwrite": overwrite}
+    with _progress("classifying") as on_progress:
+        summary = run(survey, **options, on_progress=on_progress)
+    _show_summary(summary, profile)
+    _print_json(summary, as_json, leave_out=("flags", "labels", "profile"))
+    raise typer.Exit(1 if strict and summary.failed else 0)
+
+
+@app.command()
+def train(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    schema: Annotated[str, typer.Option(help="galaxyzoo2, galaxy10_sdss, galaxy10_decals.")] = "galaxyzoo2",
+    backbone: Annotated[str, typer.Option(help="mobilenet, resnet50, vgg16, mobilenet_v1, ...")] = "mobilenet",
+    pretrained: Annotated[str, typer.Option(help="imagenet, none or a weights file.")] = "imagenet",
+    fine_tune: Annotated[
+        bool, typer.Option("--fine-tune/--freeze", help="Refine all weights, or only the head.")
+    ] = True,
+    recipe: Annotated[str, typer.Option(help="Named set of options; single options override it.")] = "default",
+    epochs: Annotated[int | None, typer.Option()] = None,
+    batch_size: Annotated[int | None, typer.Option()] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Peak learning rate of the backbone; the head's is three times it.")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Epochs without a better validation score; 0: never stop.")
+    ] = None,
+    loss: Annotated[str | None, typer.Option(help="mse or cross_entropy.")] = None,
+    input_size: Annotated[int | None, typer.Option(help="Side of the network's input in pixels.")] = None,
+    seed: Annotated[int, typer.Option()] = 0,
+    name: Annotated[str | None, typer.Option(help="The model's name in its card.")] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    test: Annotated[
+        bool, typer.Option("--test/--no-test", help="Score the test part; not while choosing options.")
+    ] = True,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a model on labelled galaxies.
+
+    Example: galmorph train --data galaxyzoo_kaggle --schema galaxyzoo2 --backbone mobilenet --out runs/first
+    """
+    from galmorph.training import configure
+    from galmorph.training import train as run
+
+    options: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "patience": patience, "loss": loss}
+    options |= {"input_size": input_size, "pretrained": pretrained, "fine_tune": fine_tune, "seed": seed}
+    config = configure(recipe, data, schema, backbone, **options, device=device, dtype=dtype)
+    metrics = run(config, out, name=name, resume=resume, test=test, on_epoch=_show_epoch)
+    _show_metrics(metrics)
+    stderr.print(f"The model is {out / 'model.safetensors'}; its curves and figures lie beside it.")
+    _print_json(metrics, as_json)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A model's name, file or training folder.")],
+    data: Data,
+    part: Annotated[
+        str | None, typer.Option(help="test, val, train or all; default test where trained on these data.")
+    ] = None,
+    tta: Tta = 1,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    batch_size: BatchSize = 64,
+    out: Annotated[Path | None, typer.Option(help="Folder for scores, predictions and figures.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score a model on labelled galaxies, with 95 % bootstrap intervals.
+
+    Example: galmorph evaluate galaxyzoo2-mobilenet_v2 --data galaxyzoo_kaggle --tta 8
+    """
+    from galmorph.evaluation import evaluate as run
+    from galmorph.model import load
+
+    options: dict[str, Any] = {
+        "part": part,
+        "tta": tta,
+        "device": device,
+        "dtype": dtype,
+        "batch_size": batch_size,
+        "out": out,
+    }
+    scores = run(load(model), data, **options)
+    _show_metrics({scores["part"]: {", ".join(scores["data"]): scores}})
+    _print_json(scores, as_json)
+
+
+@models_app.command("list")
+def models_list(as_json: Json = False) -> None:
+    """List the models that ship with galmorph."""
+    from galmorph import card
+
+    entries = [card.describe(path) for path in card.shipped().values()]
+    table = Table("name", "schema", "backbone", "size", "scores")
+    for entry in entries:
+        told = ", ".join(f"{name} {value:.3f}" for name, value in entry["scores"].items())
+        table.add_row(entry["name"], entry["schema"], entry["backbone"], f"{entry['bytes'] / 1e6:.1f} MB", told)
+    if not as_json:
+        stdout.print(table)
+    _print_json({"models": entries}, as_json)
+
+
+@models_app.command("show")
+def models_show(model: Annotated[str, typer.Argument(help="A model's name or file.")], as_json: Json = False) -> None:
+    """Show a model's card and its labels."""
+    from galmorph import card
+
+    found = card.read_card(card.find(model))
+    schema = found.label_schema
+    labels = [
+        {"name": label, "column": f"p_{label}", "code": code}
+        for label, code in zip(schema.labels, schema.codes, strict=True)
+    ]
+    if not as_json:
+        stdout.print_json(found.to_json())
+        table = Table("label", "column", "code")
+        for label in labels:
+            table.add_row(*label.values())
+        stdout.print(table)
+    _print_json({**json.loads(found.to_json()), "labels": labels}, as_json)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the made-up survey and the result.")] = Path("demo"),
+    as_json: Json = False,
+) -> None:
+    """Do the main job on made-up survey data, offline, in under a minute."""
+    from galmorph.demo import demo as run
+
+    with _progress("classifying") as on_progress:
+        result = run(out, on_progress=on_progress)
+    table = Table(*result.header, title="Made-up galaxies and what the model says of them", box=SIMPLE_HEAD)
+    for row in result.rows:
+        table.add_row(*row)
+    stdout.print(table)
+    stderr.print(f"Catalog: {result.summary.out}\nPicture: {result.picture}")
+    _print_json(result.summary, as_json, leave_out=("flags", "labels", "profile"))
+
+
+def _show_summary(summary: Any, profile: bool) -> None:
+    stderr.print(
+        f"{summary.classified} of {summary.targets} galaxies classified by {summary.model} in {summary.seconds:.1f} s "
+        f"({summary.rate:.0f} a second); {summary.flagged} flagged, {summary.failed} without a probability."
+    )
+    if summary.flags:
+        stderr.print("Flags: " + ", ".join(f"{name} {count}" for name, count in summary.flags.items()))
+    if profile:
+        stderr.print("Seconds: " + ", ".join(f"{name} {value:.2f}" for name, value in summary.profile.items()))
+    stderr.print(f"Output: {summary.out}")
+
+
+def _show_epoch(line: Mapping[str, float]) -> None:
+    stderr.print(
+        f"epoch {line['epoch']:.0f}: loss {line['train_loss']:.5f}, validation {line['val_loss']:.5f}, "
+        f"rmse {line['val_rmse']:.4f}, {line['seconds']:.0f} s"
+    )
+
+
+def _show_metrics(metrics: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+    table = Table("part", "data", "score", "value", "95 % interval")
+    for part, samples in metrics.items():
+        for sample, scores in samples.items():
+            for name, value in scores.items():
+                if isinstance(value, int | float) and not name.endswith(("_low", "_high")):
+                    low, high = scores.get(f"{name}_low"), scores.get(f"{name}_high")
+                    interval = f"{low:.4f} .. {high:.4f}" if low is not None else ""
+                    table.add_row(
+                        part, sample, name, f"{value:.4f}" if isinstance(value, float) else str(value), interval
+                    )
+    stderr.print(table)
+
+
+def _print_json(result: Any, wanted: bool, leave_out: tuple[str, ...] = ()) -> None:
+    if wanted:
+        values = (
+            dataclasses.asdict(result) if dataclasses.is_dataclass(result) and not isinstance(result, type) else result
+        )
+        print(json.dumps({name: value for name, value in values.items() if name not in leave_out}, default=str))
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show progress: a bar on a terminal, a plain line for every tenth elsewhere."""
+    if stderr.is_terminal:
+        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=stderr, transient=True) as bar:
+            task = bar.add_task(what, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+        return
+    last = -1
+
+    def tell(done: int, total: int) -> None:
+        nonlocal last
+        tenth = 10 * done // max(total, 1)
+        if tenth > last:
+            last = tenth
+            print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
+
+    yield tell
+
+
+@app.callback()
+def _common(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
+) -> None:
+    if version:
+        print(galmorph.__version__)
+        raise typer.Exit
+    stderr.quiet = quiet
+    level = logging.ERROR if quiet else logging.INFO
+    handler = RichHandler(console=stderr, show_time=False, show_path=False) if stderr.is_terminal else None
+    logging.basicConfig(
+        level=logging.WARNING, format="%(levelname)s: %(message)s", handlers=[handler] if handler else None
+    )
+    logging.getLogger("galmorph").setLevel(level)
+
+
+def _interrupt(*_: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run the command line; the one place where errors become exit codes."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app()
+    except GalmorphError as error:
+        stderr.quiet = False
+        stderr.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,313 @@
+"""Datasets: labelled samples decoded once into a memory-mapped cache, split by galaxy, augmented in batches."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+from numpy.typing import NDArray
+from torch import Tensor
+
+from galmorph import registry
+from galmorph.errors import SampleError
+from galmorph.labels import LabelSchema
+from galmorph.samples import Layout, Sample, content_hash
+
+PARTS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which part a galaxy belongs to: a pure function of its key and the seed.
+
+    Attributes
+    ----------
+    seed : int
+    val, test : float
+        Shares of the galaxies.
+    """
+
+    seed: int = 0
+    val: float = 0.08
+    test: float = 0.12
+
+    def parts(self, galaxies: Sequence[str]) -> NDArray[np.str_]:
+        """Return ``train``, ``val`` or ``test`` for each galaxy's key."""
+        draws = np.array([self._draw(galaxy) for galaxy in galaxies])
+        return np.where(draws < self.test, "test", np.where(draws < self.test + self.val, "val", "train"))
+
+    def _draw(self, galaxy: str) -> float:
+        digest = hashlib.sha256(f"{self.seed}:{galaxy}".encode()).digest()
+        return int.from_bytes(digest[:8], "big") / 2**64
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Decoded pictures with labels.
+
+    Attributes
+    ----------
+    images : ndarray, uint8, shape (n, 3, side, side)
+        Memory-mapped: each picture's framed square, with a margin for rotation where the picture offers one.
+    fractions : Tensor, float32, shape (n, n_labels)
+    galaxies : ndarray of str, shape (n,)
+    contents : ndarray, int64, shape (n,)
+    source : ndarray of str, shape (n,)
+        The sample's name.
+    sha256 : dict
+        Of each sample, by name.
+    view : float
+        The framed width as a share of ``side``.
+    """
+
+    images: NDArray[np.uint8]
+    fractions: Tensor
+    galaxies: NDArray[np.object_]
+    contents: NDArray[np.int64]
+    source: NDArray[np.object_]
+    sha256: dict[str, str]
+    view: float
+
+    def __len__(self) -> int:
+        return len(self.fractions)
+
+    def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Return pictures, uint8 (n, 3, side, side), and fractions (n, n_labels) of some rows."""
+        return torch.from_numpy(self.images[rows]), self.fractions[torch.from_numpy(rows)]
+
+
+def read_sample(path: str | Path, schema: LabelSchema) -> Sample:
+    """Read labelled data by whichever layout it has.
+
+    Parameters
+    ----------
+    path : str or Path
+        A folder or file; ``PATH:question,question`` uses the labels of these questions alone. Votes of two projects on
+        one question differ systematically, and a sample that was selected by its labels teaches the selection.
+    schema : LabelSchema
+
+    Raises
+    ------
+    SampleError
+        If it is missing, empty or of no known layout, or if a question is unknown.
+    """
+    path, questions = _with_questions(path)
+    if not path.exists():
+        raise SampleError(f"There is no data at {path}.")
+    layouts: list[Layout] = [registry.load("samples", name) for name in registry.names("samples")]
+    layout = next((layout for layout in layouts if layout.matches(path)), None)
+    if layout is None:
+        known = "; ".join(f"{layout.name}: {layout.description}" for layout in layouts)
+        raise SampleError(f"{path} has no known layout. Known: {known}.")
+    sample = layout.read(path, schema)
+    if not len(sample):
+        raise SampleError(f"{path} holds no galaxies.")
+    return _restricted(sample, schema, questions) if questions else sample
+
+
+def _with_questions(path: str | Path) -> tuple[Path, list[str]]:
+    before, separator, after = str(path).rpartition(":")
+    return (Path(before), after.split(",")) if separator and not Path(path).exists() else (Path(path), [])
+
+
+def _restricted(sample: Sample, schema: LabelSchema, questions: Sequence[str]) -> Sample:
+    """Return a sample with the labels of some questions alone; the others are unknown."""
+    known = [question.name for question in schema.questions]
+    fractions = np.full_like(sample.fractions, np.nan)
+    for question in questions:
+        if question not in known:
+            raise SampleError(registry.unknown("question", question, known))
+        part = schema.slices[known.index(question)]
+        fractions[:, part] = sample.fractions[:, part]
+    return dataclasses.replace(sample, fractions=fractions)
+
+
+def load(paths: Sequence[str | Path], schema: LabelSchema, input_size: int, radii: float) -> Dataset:
+    """Read, join and decode samples.
+
+    Parameters
+    ----------
+    paths : sequence of str or Path
+        As for :func:`read_sample`.
+    schema : LabelSchema
+    input_size : int
+        Side of the network's input; the framed part of a picture is stored at about this size.
+    radii : float
+        Framed full width in radii, for pictures that are framed by size; others are framed whole.
+
+    Raises
+    ------
+    SampleError
+        If a sample cannot be used or a picture cannot be decoded.
+    """
+    samples = [read_sample(path, schema) for path in paths]
+    widths = {sample.width_radii for sample in samples}
+    if len(widths) > 1 and not all(math.isnan(width) for width in widths):
+        raise SampleError("Samples whose pictures span different multiples of the radius cannot be joined.")
+    width = next(iter(widths))
+    view = 1.0 if math.isnan(width) else min(1.0, radii / width)
+    # An even margin, so that the plain view is a crop of whole pixels.
+    side = input_size + 2 * round(input_size * (1 / view - 1) / 2)
+    view = input_size / side
+    images = [decode(sample, side) for sample in samples]
+    return Dataset(
+        images=images[0] if len(images) == 1 else np.concatenate(images),
+        fractions=torch.from_numpy(np.concatenate([sample.fractions for sample in samples])),
+        galaxies=np.concatenate([sample.galaxies for sample in samples]),
+        contents=np.concatenate([sample.contents for sample in samples]),
+        source=np.concatenate([np.full(len(sample), sample.name, dtype=object) for sample in samples]),
+        sha256={sample.name: sample.sha256 for sample in samples},
+        view=view,
+    )
+
+
+def cache_folder() -> Path:
+    """Return the folder of decoded pictures: ``GALMORPH_CACHE`` or ``~/.cache/galmorph``."""
+    return Path(os.environ.get("GALMORPH_CACHE") or Path.home() / ".cache" / "galmorph")
+
+
+def decode(sample: Sample, side: int) -> NDArray[np.uint8]:
+    """Return a sample's pictures, uint8 (n, 3, side, side), memory-mapped; decoded once and kept in the cache.
+
+    Raises
+    ------
+    SampleError
+        If a picture cannot be decoded.
+    """
+    path = cache_folder() / f"{sample.name}-{sample.sha256[:16]}-{side}.npy"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(f".{os.getpid()}.part")
+        images = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=(len(sample), 3, side, side))
+        with ThreadPoolExecutor() as pool:
+            for index, image in enumerate(pool.map(lambda i: _resized(sample, i, side), range(len(sample)))):
+                images[index] = image
+        images.flush()
+        part.replace(path)
+    return np.load(path, mmap_mode="r")
+
+
+def _resized(sample: Sample, index: int, side: int) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    try:
+        picture = Image.fromarray(sample.image(index))
+    except (OSError, ValueError) as error:
+        raise SampleError(f"{sample.name}: picture {sample.galaxies[index]} cannot be decoded: {error}.") from error
+    return np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes that leave a galaxy's type as it is: the sky has no up or down, and surveys differ in colour.
+
+    Attributes
+    ----------
+    rotate, reflect : bool
+        By any angle; about an axis.
+    shift : float
+        Largest shift along an axis, as a share of the framed width.
+    zoom : float
+        Largest change of the framed width, as a factor minus 1 (log-uniform both ways).
+    grey : float
+        Probability of losing all colour.
+    colour : float
+        Largest change of each colour's brightness and of contrast, as a share: another survey's bands and stretch.
+    noise : float
+        Largest standard deviation of added noise, of 1.
+    blur : float
+        Largest loss of resolution: the picture is sampled up to this factor coarser.
+    """
+
+    rotate: bool = True
+    reflect: bool = True
+    shift: float = 0.02
+    zoom: float = 0.12
+    grey: float = 0.0
+    colour: float = 0.0
+    noise: float = 0.0
+    blur: float = 0.0
+
+    def __call__(self, images: Tensor, view: float, size: int, generator: torch.Generator) -> Tensor:
+        """Augment a batch.
+
+        Parameters
+        ----------
+        images : Tensor, uint8, shape (n, 3, side, side)
+        view : float
+            Framed width as a share of the side.
+        size : int
+            Side wanted.
+        generator : torch.Generator
+
+        Returns
+        -------
+        Tensor, float32, shape (n, 3, size, size)
+            Red, green, blue in 0..1.
+        """
+        n = len(images)
+
+        def draw(low: float, high: float, *shape: int) -> Tensor:
+            values = torch.rand(*(shape or (n,)), generator=generator) * (high - low) + low
+            return values.to(images.device)
+
+        angle = draw(-math.pi, math.pi) if self.rotate else torch.zeros(n, device=images.device)
+        mirror = draw(0, 1).round() * 2 - 1 if self.reflect else torch.ones(n, device=images.device)
+        scale = view * (draw(-1, 1) * math.log1p(self.zoom)).exp()
+        offset = draw(-1, 1, n, 2) * (2 * self.shift * view)
+        cos, sin = angle.cos() * scale, angle.sin() * scale
+        theta = torch.stack(
+            [torch.stack([cos * mirror, -sin, offset[:, 0]], 1), torch.stack([sin * mirror, cos, offset[:, 1]], 1)], 1
+        )
+        grid = functional.affine_grid(theta, [n, 3, size, size], align_corners=False)
+        rgb = functional.grid_sample(images.float() / 255, grid, align_corners=False, padding_mode="reflection")
+        if self.blur:
+            rgb = self._blurred(rgb, draw)
+        if self.grey:
+            lost = (draw(0, 1) < self.grey).view(n, 1, 1, 1)
+            rgb = rgb.where(~lost, rgb.mean(dim=1, keepdim=True))
+        if self.colour:
+            gain = draw(1 - self.colour, 1 + self.colour, n, 3, 1, 1) * draw(
+                1 - self.colour, 1 + self.colour, n, 1, 1, 1
+            )
+            gamma = (draw(-1, 1, n, 1, 1, 1) * self.colour).exp()
+            rgb = (rgb.clamp(min=1e-4) ** gamma) * gain + draw(-1, 1, n, 3, 1, 1) * (0.2 * self.colour)
+        if self.noise:
+            sigma = draw(0, self.noise, n, 1, 1, 1)
+            rgb = rgb + sigma * torch.randn(rgb.shape, generator=generator).to(rgb.device)
+        return rgb.clamp(0, 1)
+
+    def _blurred(self, rgb: Tensor, draw: Callable[..., Tensor]) -> Tensor:
+        size = rgb.shape[-1]
+        coarse = max(8, int(size / float(draw(1, self.blur, 1))))
+        small = functional.interpolate(rgb, size=coarse, mode="bilinear", antialias=True)
+        again = functional.interpolate(small, size=size, mode="bilinear", align_corners=False)
+        return again.where(draw(0, 1, len(rgb), 1, 1, 1) < 0.5, rgb)
+
+
+PLAIN = Augmentation(rotate=False, reflect=False, shift=0, zoom=0)
+
+
+def plain_view(images: Tensor, view: float, size: int) -> Tensor:
+    """Return the framed part of pictures, uint8 (n, 3, side, side), as float32 (n, 3, size, size) in 0..1."""
+    return PLAIN(images, view, size, torch.Generator())
+
+
+def orientations(rgb: Tensor, n_views: int) -> Iterator[Tensor]:
+    """Yield up to eight orientations of a batch (n, 3, y, x): the quarter turns, then those of the mirror image."""
+    for turn in range(n_views):
+        yield torch.rot90(rgb if turn < 4 else rgb.flip(-1), turn % 4, dims=(-2, -1))
+
+
+def galaxy_hashes(galaxies: Sequence[str]) -> NDArray[np.int64]:
+    """Return a 64-bit hash of each galaxy's key."""
+    return np.array([content_hash(galaxy.encode()) for galaxy in galaxies], dtype=np.int64)

@@ -1,0 +1,161 @@
+"""Figures of training and evaluation, in a palette that colour-blind readers can tell apart (Okabe & Ito 2008)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galmorph.labels import LabelSchema
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
+_BINS = np.linspace(0, 1, 11)
+
+Array = NDArray[np.floating[Any]]
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG: to a temporary name, then renamed."""
+    part = path.with_name(f".{path.name}.part")
+    figure.savefig(part, format="png", dpi=130, metadata={"Software": None})
+    part.replace(path)
+
+
+def _figure(width: float, height: float, **options: Any) -> tuple[Figure, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(**options)
+
+
+def learning_curves(history: Sequence[Mapping[str, float]]) -> Figure:
+    """Draw loss and validation error against epochs."""
+    figure, (left, right) = _figure(9, 3.6, ncols=2)
+    epochs = [line["epoch"] for line in history]
+    left.plot(epochs, [line["train_loss"] for line in history], color=BLUE, label="training, augmented")
+    left.plot(epochs, [line["val_loss"] for line in history], color=ORANGE, label="validation, averaged weights")
+    left.set(xlabel="epoch", ylabel="loss", yscale="log")
+    left.legend(frameon=False)
+    errors = [line["val_rmse"] for line in history]
+    best = int(np.argmin(errors))
+    right.plot(epochs, errors, color=ORANGE)
+    right.plot(
+        epochs[best], errors[best], "o", color=GREEN, label=f"best: {errors[best]:.4f} in epoch {epochs[best]:.0f}"
+    )
+    right.set(xlabel="epoch", ylabel="validation rmse")
+    right.legend(frameon=False)
+    return figure
+
+
+def confusion_matrix(schema: LabelSchema, truth: Array, predicted: Array) -> Figure:
+    """Draw the confusion matrix of classes: counts, coloured by the share of each true class."""
+    n = len(schema.labels)
+    matrix = np.zeros((n, n), dtype=int)
+    np.add.at(matrix, (truth.argmax(axis=1), predicted.argmax(axis=1)), 1)
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    figure, axes = _figure(1.6 + 0.62 * n, 1.2 + 0.55 * n)
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(matrix):
+        if count:
+            axes.text(
+                column, row, count, ha="center", va="center", color="white" if share[row, column] > 0.6 else "black"
+            )
+    names = [label.replace("_", " ") for label in schema.labels]
+    axes.set_xticks(range(n), names, rotation=60, ha="right", fontsize=8)
+    axes.set_yticks(range(n), names, fontsize=8)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+    return figure
+
+
+def fractions(schema: LabelSchema, truth: Array, predicted: Array) -> Figure:
+    """Draw predicted against true vote fractions, one panel a question, one colour an answer."""
+    known = [q for q, part in enumerate(schema.slices) if np.isfinite(truth[:, part]).any()]
+    n_columns = min(4, len(known))
+    n_rows = -(-len(known) // n_columns)
+    figure, grid = _figure(3.1 * n_columns, 3.2 * n_rows, nrows=n_rows, ncols=n_columns, squeeze=False)
+    colours = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+    for axes in grid.flat[len(known) :]:
+        axes.remove()
+    for axes, q in zip(grid.flat, known, strict=False):
+        part = schema.slices[q]
+        for index, colour in zip(range(part.start, part.stop), colours, strict=False):
+            axes.plot(truth[:, index], predicted[:, index], ".", ms=3, alpha=0.5, color=colour)
+            axes.plot([], [], "o", ms=5, color=colour, label=schema.questions[q].answers[index - part.start])
+        errors = (predicted - truth)[:, part]
+        axes.plot([0, 1], [0, 1], color=GREY, lw=1)
+        axes.set_title(f"{schema.questions[q].name}\nrmse {np.sqrt(np.nanmean(errors**2)):.3f}", fontsize=9)
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        axes.legend(fontsize=6, frameon=False, loc="upper left", handletextpad=0)
+    figure.supxlabel("votes")
+    figure.supylabel("predicted")
+    return figure
+
+
+def calibration(schema: LabelSchema, truth: Array, predicted: Array) -> Figure:
+    """Draw what happened against what was predicted, in ten bins: every label of classes, every known vote fraction."""
+    known = np.isfinite(truth)
+    p, t = predicted[known], truth[known]
+    figure, (above, below) = _figure(4.4, 5.4, nrows=2, sharex=True, height_ratios=(3, 1))
+    bins = np.clip(np.digitize(p, _BINS) - 1, 0, len(_BINS) - 2)
+    counts = np.bincount(bins, minlength=len(_BINS) - 1)
+    filled = np.flatnonzero(counts)
+    means = [p[bins == b].mean() for b in filled]
+    truths = [t[bins == b].mean() for b in filled]
+    errors = [t[bins == b].std() / np.sqrt(counts[b]) for b in filled]
+    above.plot([0, 1], [0, 1], color=GREY, lw=1)
+    above.errorbar(means, truths, yerr=errors, fmt="o-", color=BLUE, ms=4, capsize=2)
+    above.set(ylabel="share of true labels" if schema.is_classes else "mean vote fraction", ylim=(-0.02, 1.02))
+    below.bar(_BINS[:-1], counts, width=0.1, align="edge", color=BLUE, alpha=0.6)
+    below.set(xlabel="predicted", ylabel="number", yscale="log", xlim=(0, 1))
+    return figure
+
+
+def evaluation_figures(out: Path, schema: LabelSchema, truth: Array, predicted: Array) -> None:
+    """Write the figures of an evaluation: confusion matrix or fractions, and calibration."""
+    if schema.is_classes:
+        save(confusion_matrix(schema, truth, predicted), out / "confusion_matrix.png")
+    else:
+        save(fractions(schema, truth, predicted), out / "fractions.png")
+    save(calibration(schema, truth, predicted), out / "calibration.png")
+
+
+def gallery(
+    pictures: Sequence[NDArray[np.floating[Any]]], titles: Sequence[str], bars: Sequence[Mapping[str, float]]
+) -> Figure:
+    """Draw pictures of galaxies with a few probabilities under each.
+
+    Parameters
+    ----------
+    pictures : sequence of ndarray, shape (y, x, 3)
+        RGB in 0..1, the first row on top.
+    titles : sequence of str
+    bars : sequence of mapping from name to probability
+    """
+    n_columns = min(4, len(pictures))
+    n_rows = -(-len(pictures) // n_columns)
+    figure, grid = _figure(
+        2.9 * n_columns, 4.1 * n_rows, nrows=2 * n_rows, ncols=n_columns, squeeze=False, height_ratios=(3, 1) * n_rows
+    )
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for i, (picture, title, probabilities) in enumerate(zip(pictures, titles, bars, strict=True)):
+        above, below = grid[2 * (i // n_columns) : 2 * (i // n_columns) + 2, i % n_columns]
+        above.imshow(picture, interpolation="lanczos")
+        above.set_title(title, fontsize=9)
+        below.set_axis_on()
+        names, values = list(probabilities), list(probabilities.values())
+        below.barh(names, values, color=BLUE, height=0.7)
+        for y, value in enumerate(values):
+            below.text(value + 0.02, y, f"{value:.2f}", va="center", fontsize=7)
+        below.set(xlim=(0, 1.15), xticks=[])
+        below.invert_yaxis()
+        below.tick_params(labelsize=7, length=0)
+        below.spines[["top", "right", "bottom"]].set_visible(False)
+    return figure

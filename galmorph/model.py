@@ -1,0 +1,270 @@
+"""Models: a backbone with the head of a label schema; weights in and out; logits to probabilities; losses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from galmorph import card as cards
+from galmorph import registry
+from galmorph.backbones import Backbone
+from galmorph.card import ModelCard
+from galmorph.errors import ModelError, OutputError
+from galmorph.labels import LabelSchema
+
+# Names of the extra tensors in a model's file, beside the network's parameters.
+TRAINED_GALAXIES, TRAINED_CONTENTS = "galmorph.trained_galaxies", "galmorph.trained_contents"
+
+
+class Model(nn.Module):
+    """A network with its card: pictures in, probabilities out.
+
+    Parameters
+    ----------
+    card : ModelCard
+    network : nn.Module
+        The backbone with as many outputs as the schema has labels.
+    trained : mapping of name to Tensor, int64
+        Hashes of the galaxies and pictures that took part in training (``TRAINED_GALAXIES``, ``TRAINED_CONTENTS``).
+    sha256 : str
+        Hash of the weights file, empty for a model that has none.
+    """
+
+    def __init__(
+        self, card: ModelCard, network: nn.Module, trained: Mapping[str, Tensor] | None = None, sha256: str = ""
+    ) -> None:
+        super().__init__()
+        self.card = card
+        self.schema = card.label_schema
+        self.network = network
+        self.trained = dict(trained or {})
+        self.sha256 = sha256
+        self.temperature = card.calibration.get("temperature")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (n, n_labels) of network inputs (n, 3, y, x)."""
+        return self.network(images)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return calibrated probabilities in cumulative form, float32 (n, n_labels), of logits."""
+        return probabilities(self.schema, logits.float(), self.temperature)
+
+
+def probabilities(schema: LabelSchema, logits: Tensor, temperature: Sequence[float | Tensor] | None = None) -> Tensor:
+    """Turn logits into probabilities of the tree.
+
+    The softmax inside each question, times the summed probability of the answers after which it is asked.
+
+    Parameters
+    ----------
+    schema : LabelSchema
+    logits : Tensor, shape (n, n_labels)
+    temperature : sequence of float, optional
+        Divides each question's logits.
+
+    Returns
+    -------
+    Tensor, shape (n, n_labels)
+        Cumulative: roots add up to 1, every other question to its parents.
+    """
+    shares = question_shares(schema, logits, temperature)
+    parts: list[Tensor] = []
+    for part, parents in zip(schema.slices, schema.parents, strict=True):
+        share = shares[:, part]
+        if parents:
+            so_far = torch.cat(parts, dim=1)
+            share = share * so_far[:, list(parents)].sum(dim=1, keepdim=True)
+        parts.append(share)
+    return torch.cat(parts, dim=1)
+
+
+def question_shares(schema: LabelSchema, logits: Tensor, temperature: Sequence[float | Tensor] | None = None) -> Tensor:
+    """Return the softmax inside each question, shape (n, n_labels)."""
+    temperature = temperature or [1.0] * len(schema.questions)
+    return torch.cat(
+        [(logits[:, part] / t).softmax(dim=1) for part, t in zip(schema.slices, temperature, strict=True)], dim=1
+    )
+
+
+def mse(schema: LabelSchema, logits: Tensor, fractions: Tensor) -> Tensor:
+    """Mean squared error of the cumulative probabilities over the known fractions (NaN: unknown)."""
+    known = ~fractions.isnan()
+    error = (probabilities(schema, logits) - fractions.nan_to_num()) * known
+    return error.square().sum() / known.sum().clamp(min=1)
+
+
+def cross_entropy(schema: LabelSchema, logits: Tensor, fractions: Tensor) -> Tensor:
+    """Cross-entropy of each question, weighted by how often it was asked; unknown answers (NaN) are left out.
+
+    For classes this is exactly the usual cross-entropy. For a tree a fraction in cumulative form is the answer's share
+    times how often the question was asked, so summing ``-fraction * log(share)`` weights the questions rightly.
+    """
+    log_shares = torch.cat([logits[:, part].log_softmax(dim=1) for part in schema.slices], dim=1)
+    per_galaxy = -(fractions.nan_to_num() * log_shares).sum(dim=1)
+    return per_galaxy.mean()
+
+
+LOSSES: Mapping[str, Callable[[LabelSchema, Tensor, Tensor], Tensor]] = {"mse": mse, "cross_entropy": cross_entropy}
+
+
+def loss_named(name: str) -> Callable[[LabelSchema, Tensor, Tensor], Tensor]:
+    """Return a loss by name.
+
+    Raises
+    ------
+    ModelError
+        If there is none of that name.
+    """
+    if name not in LOSSES:
+        raise ModelError(registry.unknown("loss", name, LOSSES))
+    return LOSSES[name]
+
+
+def build(backbone: str, n_outputs: int, pretrained: str = "none") -> nn.Module:
+    """Build a network.
+
+    Parameters
+    ----------
+    backbone : str
+        Name of an entry of ``backbones/``.
+    n_outputs : int
+    pretrained : str
+        ``none``; ``imagenet`` (the folder ``GALMORPH_PRETRAINED``, then torchvision's hub); or a weights file, of which
+        only the head may differ.
+
+    Raises
+    ------
+    ModelError
+        If the weights cannot be had or do not belong to the backbone.
+    """
+    entry: Backbone = registry.load("backbones", backbone)
+    network = entry.build(n_outputs)
+    if pretrained == "none":
+        return network
+    state = _imagenet_state(entry) if pretrained == "imagenet" else _file_state(Path(pretrained))
+    body = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+    body = {name: value for name, value in body.items() if not name.startswith(entry.head)}
+    expected = {name: value.shape for name, value in network.state_dict().items() if not name.startswith(entry.head)}
+    if {name: value.shape for name, value in body.items()} != expected:
+        raise ModelError(f"The pretrained weights {pretrained!r} do not belong to the backbone {entry.name!r}.")
+    network.load_state_dict(body, strict=False)
+    return network
+
+
+def _imagenet_state(entry: Backbone) -> dict[str, Tensor]:
+    folder = os.environ.get("GALMORPH_PRETRAINED")
+    if folder:
+        for pattern in (f"{entry.name}.imagenet.safetensors", f"{entry.name}.imagenet.fp16.safetensors"):
+            if (path := Path(folder) / pattern).is_file():
+                return _file_state(path)
+        for path in sorted(Path(folder).glob(f"{entry.name}-*.pth")):  # torchvision's names
+            return _file_state(path)
+    if entry.pretrained:
+        from torchvision.models import get_weight
+
+        try:
+            return get_weight(entry.pretrained).get_state_dict(progress=False)
+        except OSError as error:
+            reason = f"torchvision's could not be fetched ({error})"
+    else:
+        reason = "torchvision has none"
+    raise ModelError(
+        f"weights unavailable: no ImageNet weights for {entry.name} in the folder GALMORPH_PRETRAINED "
+        f"({folder or 'not set'}), and {reason}. Use --pretrained none or a file."
+    )
+
+
+def _file_state(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == cards.SUFFIX:
+            return {k: v for k, v in load_file(path).items() if not k.startswith("galmorph.")}
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return state.get("state_dict", state)
+    except FileNotFoundError as error:
+        raise ModelError(f"There is no weights file {path}.") from error
+    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, AttributeError) as error:
+        raise ModelError(f"{path} cannot be read as weights: {error}.") from error
+    except Exception as error:  # torch.load raises pickle.UnpicklingError for anything that is not plain tensors
+        raise ModelError(f"{path} holds more than tensors, which is refused for safety: {error}.") from error
+
+
+def load(name: str | Path) -> Model:
+    """Load a model by the name under which it ships, or from a file.
+
+    Raises
+    ------
+    ModelError
+        If there is none, the file is damaged, or its weights do not fit its card.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = cards.find(name)
+    card = cards.read_card(path)
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is damaged: {error}.") from error
+    trained = {key: state.pop(key) for key in (TRAINED_GALAXIES, TRAINED_CONTENTS) if key in state}
+    entry: Backbone = registry.load("backbones", card.backbone)
+    network = entry.build(len(card.label_schema.labels))
+    try:
+        network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(
+            f"{path}: its weights do not fit its card ({card.backbone}, {card.schema}): {reason}"
+        ) from error
+    return Model(card, network.eval(), trained, cards.file_sha256(path))
+
+
+def save(model: Model, path: Path, *, half: bool = True) -> None:
+    """Write a model, its card inside: to a temporary name, synced, then renamed.
+
+    Parameters
+    ----------
+    model : Model
+    path : Path
+        Ends in ``.safetensors``.
+    half : bool
+        Round the parameters to 16 bits, which halves the file.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    from safetensors.torch import save as serialize
+
+    state = {
+        name: (value.half() if half and value.is_floating_point() else value).detach().cpu().contiguous()
+        for name, value in model.network.state_dict().items()
+    }
+    data = serialize({**state, **model.trained}, metadata={cards.KEY: model.card.to_json()})
+    write_atomically(path, data)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that a kill leaves the old one or the new one, never a part.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}.") from error

@@ -1,0 +1,178 @@
+"""Normalization: from flux in nanomaggies to the picture that a model was trained on.
+
+Everything that a network must see the same way as in training is plain data in a :class:`Normalization`, which travels
+inside the model's card: bands, colour mapping, framing, input size, mean and standard deviation.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galmorph.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# The softened minimum and the maximum of Galaxy Zoo DECaLS's arcsinh stretch, in units of the band's scale, and the
+# colour contrast above which nothing is desaturated (zooniverse/decals, the code that made the pictures).
+ZOO_LOW, ZOO_HIGH, ZOO_CONTRAST = -0.5, 300.0, 2.5
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How wide a piece of sky the model looks at: a multiple of the galaxy's radius, or a fixed angle.
+
+    Attributes
+    ----------
+    radii : float
+        Full width in radii (R90); 0 where the width is fixed.
+    size_arcsec : float
+        Fixed full width in arcsec; 0 where it follows from the radius.
+    """
+
+    radii: float = 0.0
+    size_arcsec: float = 0.0
+
+    def __post_init__(self) -> None:
+        if (self.radii > 0) == (self.size_arcsec > 0):
+            raise ModelError("A framing needs either 'radii' or 'size_arcsec', greater than 0.")
+
+    def width_arcsec(self, radius_arcsec: float) -> float:
+        """Return the full width in arcsec for a galaxy of this radius; NaN where the radius is needed and unknown."""
+        return self.radii * radius_arcsec if self.radii else self.size_arcsec
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Preprocessing of a model for one survey.
+
+    Attributes
+    ----------
+    kind : str
+        ``lupton`` (viewers of the Legacy Surveys and SDSS) or ``galaxyzoo_decals`` (pictures of Galaxy Zoo DECaLS).
+    bands : tuple of str
+        The bands that become red, green and blue.
+    scales : tuple of float
+        Of each band: factor of the flux (``lupton``) or divisor (``galaxyzoo_decals``), for nanomaggies per pixel of
+        ``flux_pixscale``.
+    flux_pixscale : float
+        Arcsec; the scales hold for flux per pixel of this size.
+    framing : Framing
+    input_size : int
+        Side of the network's input in pixels.
+    mean, std : tuple of float
+        RGB in 0..1 is normalised by these.
+    softening, offset : float
+        Q and m of the ``lupton`` mapping.
+    grey : bool
+        Whether the network sees the mean of the three colours in all of them.
+    """
+
+    kind: str
+    bands: tuple[str, ...]
+    scales: tuple[float, ...]
+    flux_pixscale: float
+    framing: Framing
+    input_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    softening: float = 20.0
+    offset: float = 0.0
+    grey: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in MAPPINGS:
+            raise ModelError(f"Unknown colour mapping {self.kind!r}; known: {', '.join(MAPPINGS)}.")
+        if len(self.bands) != 3 or len(self.scales) != 3 or min(self.scales) <= 0:
+            raise ModelError("A normalization needs three bands (red, green, blue) and three positive scales.")
+        if self.input_size < 32 or self.flux_pixscale <= 0 or len(self.mean) != 3 or len(self.std) != 3:
+            raise ModelError("A normalization needs an input size of 32 px or more, a pixel scale, mean and std.")
+
+    def rgb(self, flux: Tensor) -> Tensor:
+        """Map flux to colours.
+
+        Parameters
+        ----------
+        flux : Tensor, float32, shape (n, 3, y, x)
+            In the order of ``bands``, nanomaggies per pixel of ``flux_pixscale``.
+
+        Returns
+        -------
+        Tensor, float32, shape (n, 3, y, x)
+            Red, green, blue in 0..1, rows as they came (a published picture shows them flipped, north up).
+        """
+        return MAPPINGS[self.kind](self, flux)
+
+    def network_input(self, rgb: Tensor) -> Tensor:
+        """Normalise colours in 0..1, shape (n, 3, y, x), for the network."""
+        if self.grey:
+            rgb = rgb.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
+        mean, std = rgb.new_tensor(self.mean).view(3, 1, 1), rgb.new_tensor(self.std).view(3, 1, 1)
+        return (rgb - mean) / std
+
+
+def _lupton(normalization: Normalization, flux: Tensor) -> Tensor:
+    """Arcsinh of the mean intensity, colours kept (Lupton et al. 2004) as the Legacy Surveys viewer does it."""
+    scaled = flux * flux.new_tensor(normalization.scales).view(3, 1, 1) + normalization.offset
+    intensity = scaled.clamp(min=0).mean(dim=1, keepdim=True)
+    q = normalization.softening
+    stretched = (intensity * q).arcsinh_().div_(math.sqrt(q))
+    # The viewer replaces a zero intensity by 1e-6; the numerator keeps negative values until the end.
+    intensity = intensity.where(intensity != 0, intensity.new_tensor(1e-6))
+    return scaled.mul_(stretched / intensity).clamp_(0, 1)
+
+
+def _galaxyzoo_decals(normalization: Normalization, flux: Tensor) -> Tensor:
+    """Arcsinh of each band, then colours pulled to grey where they contrast little (noise): Galaxy Zoo DECaLS."""
+    low, high = math.asinh(ZOO_LOW), math.asinh(ZOO_HIGH)
+    rgb = (flux / flux.new_tensor(normalization.scales).view(3, 1, 1)).arcsinh_().sub_(low).div_(high - low)
+    grey = rgb.mean(dim=1, keepdim=True)
+    grey = grey.where(grey != 0, grey.new_tensor(1.0))
+    contrast = ((rgb / grey).amax(dim=1, keepdim=True) / ZOO_CONTRAST).clamp_(max=1)
+    colour = ((1 - contrast) * (math.pi / 2)).sin_()
+    fade = 1 - colour
+    return (rgb * (colour + grey * fade * fade)).add_(grey * fade).clamp_(0, 1)
+
+
+MAPPINGS = {"lupton": _lupton, "galaxyzoo_decals": _galaxyzoo_decals}
+
+
+def frame(flux: NDArray[np.float32], width_pixels: float, n_out: int) -> NDArray[np.float32]:
+    """Cut the middle of a cutout, to a fraction of a pixel, and resample it to the network's input size.
+
+    Bilinear where it is stretched, a triangle of the output pixel's size where it shrinks (no aliasing).
+
+    Parameters
+    ----------
+    flux : ndarray, float32, shape (band, y, x)
+    width_pixels : float
+        Full width wanted, in pixels of the cutout; the part outside the cutout is filled with 0 (the sky).
+    n_out : int
+        Side of the result.
+
+    Returns
+    -------
+    ndarray, float32, shape (band, n_out, n_out)
+        Surface brightness is kept.
+    """
+    from PIL import Image
+
+    height, width = flux.shape[1:]
+    margin = max(0, math.ceil((width_pixels - min(height, width)) / 2))
+    if margin:
+        flux = np.pad(flux, ((0, 0), (margin, margin), (margin, margin)))
+        height, width = flux.shape[1:]
+    left, top = (width - width_pixels) / 2, (height - width_pixels) / 2
+    # The resize weighs whole rows: only the rows and columns that its filter reaches are handed to it.
+    reach = math.ceil(max(1.0, width_pixels / n_out))
+    x0, y0 = max(0, math.floor(left) - reach), max(0, math.floor(top) - reach)
+    x1, y1 = math.ceil(left + width_pixels) + reach, math.ceil(top + width_pixels) + reach
+    flux = np.ascontiguousarray(flux[:, y0:y1, x0:x1])
+    box = (left - x0, top - y0, left - x0 + width_pixels, top - y0 + width_pixels)
+    size = (n_out, n_out)
+    return np.stack([np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BILINEAR, box)) for plane in flux])

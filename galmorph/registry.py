@@ -1,0 +1,62 @@
+"""A folder is a registry: every module in ``surveys/``, ``backbones/``, ... is one entry, found by its file name.
+
+Adding an entry is adding a file that defines the folder's constant (``SURVEY``, ``BACKBONE``, ...). Names are
+listed from the folder without importing anything, so listing the backbones does not import torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from galmorph.errors import GalmorphError
+
+# folder -> (the constant that each module defines, what one entry is called in messages)
+FOLDERS: Mapping[str, tuple[str, str]] = {
+    "tables": ("TABLE", "table format"),
+    "surveys": ("SURVEY", "survey"),
+    "backbones": ("BACKBONE", "backbone"),
+    "schemas": ("SCHEMA", "label schema"),
+    "samples": ("SAMPLE", "sample layout"),
+}
+
+# Short names that users type.
+ALIASES: Mapping[str, Mapping[str, str]] = {
+    "backbones": {"mobilenet": "mobilenet_v2", "resnet": "resnet50", "vgg": "vgg16"},
+    "schemas": {"galaxy10": "galaxy10_decals", "gz2": "galaxyzoo2"},
+}
+
+
+@cache
+def names(folder: str) -> tuple[str, ...]:
+    """Return the names of all entries of a folder, sorted, without importing them."""
+    path = Path(__file__).parent / folder
+    return tuple(sorted(m.name for m in pkgutil.iter_modules([str(path)]) if not m.name.startswith("_")))
+
+
+def load(folder: str, name: str) -> Any:
+    """Import one entry of a folder and return the constant that it defines.
+
+    Raises
+    ------
+    GalmorphError
+        If there is no entry of that name; the message lists the names and the closest one.
+    """
+    constant, kind = FOLDERS[folder]
+    name = ALIASES.get(folder, {}).get(name, name)
+    if name not in names(folder):
+        raise GalmorphError(unknown(kind, name, names(folder)))
+    return getattr(importlib.import_module(f"galmorph.{folder}.{name}"), constant)
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """Return the message for a name that does not exist: the list of names, and the closest one."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name.lower(), [k.lower() for k in known], n=1, cutoff=0.5)
+    hint = f" Did you mean {next(k for k in known if k.lower() == close[0])!r}?" if close else ""
+    return f"There is no {kind} {name!r}.{hint} Known: {', '.join(known) or 'none'}."

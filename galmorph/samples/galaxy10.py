@@ -1,0 +1,73 @@
+"""The HDF5 files of Galaxy10: ``images`` (n, y, x, 3) uint8 and ``ans`` (n,), and for DECaLS ``ra``, ``dec``.
+
+The pictures have a fixed angular size, so they are not framed by the galaxy's radius.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from galmorph.errors import SampleError
+from galmorph.labels import LabelSchema
+from galmorph.samples import Layout, Sample, content_hash, galaxy_keys, known_galaxies
+
+_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+
+
+def _matches(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(8) == _HDF5_MAGIC
+
+
+def read(path: Path, schema: LabelSchema) -> Sample:
+    """Read a Galaxy10 file.
+
+    Raises
+    ------
+    SampleError
+        If a data set is missing or the classes do not fit the schema.
+    """
+    import h5py
+
+    try:
+        with h5py.File(path) as file:
+            images, classes = file["images"][:], file["ans"][:].astype(int)
+            positions = (file["ra"][:], file["dec"][:]) if "ra" in file and "dec" in file else None
+    except (OSError, KeyError) as error:
+        raise SampleError(f"{path} is not a Galaxy10 file with data sets 'images' and 'ans': {error}") from error
+    n_labels = len(schema.labels)
+    if not schema.is_classes or classes.min(initial=0) < 0 or classes.max(initial=0) >= n_labels:
+        raise SampleError(f"{path}: its classes do not fit the schema {schema.name!r} ({n_labels} labels).")
+    if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or len(images) != len(classes):
+        raise SampleError(f"{path}: 'images' is {images.dtype} {images.shape}, expected uint8 (n, y, x, 3).")
+    if positions is None:
+        identifiers = [str(row) for row in range(len(classes))]
+    else:  # the same galaxy can stand in several rows: 59 pairs of Galaxy10 DECaLS contradict each other
+        identifiers = [f"{ra:.5f}{dec:+.5f}" for ra, dec in zip(*positions, strict=True)]
+    return Sample(
+        name=path.stem,
+        galaxies=galaxy_keys(path.stem, identifiers, known_galaxies(path.parent, "row")),
+        fractions=np.eye(n_labels, dtype=np.float32)[classes],
+        image=partial(_row, images),
+        contents=np.array([content_hash(image.tobytes()) for image in images], dtype=np.int64),
+        sha256=hashlib.sha256(images.tobytes() + classes.tobytes()).hexdigest(),
+        width_radii=float("nan"),
+    )
+
+
+def _row(images: np.ndarray, index: int) -> np.ndarray:
+    return images[index]
+
+
+SAMPLE = Layout(
+    name="galaxy10",
+    description="Galaxy10 HDF5 file with the data sets images and ans",
+    matches=_matches,
+    read=read,
+)

@@ -1,0 +1,49 @@
+"""A folder of pictures with ``labels.csv``: a column ``file`` and columns of labels.
+
+Label columns are named as :meth:`galmorph.labels.LabelSchema.from_columns` says; what a row does not tell is unknown.
+Pictures in the look of Galaxy Zoo DECaLS are framed like Kaggle's (8.48 radii wide), which is taken for all.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from galmorph.errors import SampleError
+from galmorph.labels import LabelSchema
+from galmorph.samples import Layout, Sample, picture_folder
+
+LABELS = "labels.csv"
+WIDTH_RADII = 8.48
+
+
+def read(path: Path, schema: LabelSchema) -> Sample:
+    """Read a folder with ``labels.csv``.
+
+    Raises
+    ------
+    SampleError
+        If the table has no column ``file`` or none of the schema's, or pictures are missing.
+    """
+    import pandas as pd
+
+    table = pd.read_csv(path / LABELS)
+    if "file" not in table.columns:
+        raise SampleError(f"{path / LABELS} has no column 'file' that names the pictures.")
+    numbers = table.select_dtypes("number")
+    return picture_folder(
+        path,
+        path / LABELS,
+        "file",
+        table["file"],
+        [path / name for name in table["file"]],
+        schema.from_columns({name: numbers[name].to_numpy(float) for name in numbers.columns}),
+        WIDTH_RADII,
+    )
+
+
+SAMPLE = Layout(
+    name="labelled",
+    description=f"folder with {LABELS} (columns 'file' and labels) and pictures",
+    matches=lambda path: (path / LABELS).is_file(),
+    read=read,
+)

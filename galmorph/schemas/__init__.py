@@ -1,0 +1,1 @@
+"""Label schemas: one file each, which defines ``SCHEMA``."""

@@ -1,0 +1,448 @@
+"""Training: fine-tune a backbone on labelled galaxies, readable top to bottom."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+import galmorph
+from galmorph import dataset as datasets
+from galmorph import evaluation, figures, registry
+from galmorph.backbones import Backbone
+from galmorph.card import SUFFIX, ModelCard, survey_inputs
+from galmorph.checkpoint import Checkpoint
+from galmorph.dataset import Augmentation, Dataset, Split, galaxy_hashes, plain_view
+from galmorph.errors import GalmorphError, OutputError, SampleError
+from galmorph.inference import Predictor, pick_device, pick_dtype
+from galmorph.labels import LabelSchema
+from galmorph.model import (
+    TRAINED_CONTENTS,
+    TRAINED_GALAXIES,
+    Model,
+    build,
+    load,
+    loss_named,
+    probabilities,
+    question_shares,
+    save,
+    write_atomically,
+)
+from galmorph.normalize import Normalization
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Every choice of a training run; stored in the card.
+
+    Attributes
+    ----------
+    data : tuple of str
+        Paths of labelled samples, joined; ``PATH:question,question`` uses these questions' labels alone.
+    schema, backbone : str
+    pretrained : str
+        ``imagenet``, ``none`` or a weights file.
+    fine_tune : bool
+        Whether all weights are refined, or only the head.
+    input_size : int
+        Side of the network's input in pixels.
+    radii : float
+        Framed full width in galaxy radii (R90), for samples framed by size.
+    epochs, batch_size : int
+    lr, head_lr : float
+        Peak learning rate of the backbone and of the head (AdamW).
+    weight_decay, warmup_epochs : float
+        The learning rate rises linearly over the warm-up, then falls as a cosine.
+    ema : float
+        Decay per step of the averaged weights, which are validated and kept; 0: none.
+    patience : int
+        Epochs without a better validation score before stopping; 0: none.
+    loss : str
+    augmentation : Augmentation
+    split : Split
+    seed : int
+    device, dtype : str
+    """
+
+    data: tuple[str, ...]
+    schema: str
+    backbone: str = "mobilenet_v2"
+    pretrained: str = "imagenet"
+    fine_tune: bool = True
+    input_size: int = 160
+    radii: float = 5.12
+    epochs: int = 20
+    batch_size: int = 32
+    lr: float = 4e-4
+    head_lr: float = 1.2e-3
+    weight_decay: float = 0.01
+    warmup_epochs: float = 1.0
+    ema: float = 0.995
+    patience: int = 0
+    loss: str = "mse"
+    augmentation: Augmentation = field(default_factory=lambda: Augmentation(grey=0.2, colour=0.1))
+    split: Split = field(default_factory=Split)
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "auto"
+
+
+# Named sets of options; what a recipe does not name keeps the default.
+RECIPES: Mapping[str, Mapping[str, Any]] = {"default": {}}
+
+
+def configure(recipe: str, data: Sequence[str], schema: str, backbone: str, **options: Any) -> TrainConfig:
+    """Make the configuration of a run.
+
+    Parameters
+    ----------
+    recipe : str
+        Name of a set of options.
+    data : sequence of str
+    schema, backbone : str
+        Names or short names.
+    **options
+        Fields of :class:`TrainConfig` that override the recipe; None leaves it.
+
+    Raises
+    ------
+    GalmorphError
+        If a name is unknown or a number is out of range.
+    """
+    if recipe not in RECIPES:
+        raise GalmorphError(registry.unknown("recipe", recipe, RECIPES))
+    loaded: LabelSchema = registry.load("schemas", schema)
+    chosen = {**RECIPES[recipe], **{name: value for name, value in options.items() if value is not None}}
+    if (lr := chosen.get("lr")) is not None:
+        chosen.setdefault("head_lr", 3 * lr)
+    chosen["split"] = Split(seed=chosen.get("seed", 0))
+    loss_named(chosen.get("loss", "mse"))
+    chosen.setdefault("loss", "cross_entropy" if loaded.is_classes else "mse")
+    for name in ("epochs", "batch_size", "lr"):
+        if chosen.get(name, 1) <= 0:
+            raise GalmorphError(f"--{name.replace('_', '-')} {chosen[name]}: greater than 0.")
+    return TrainConfig(tuple(data), loaded.name, registry.load("backbones", backbone).name, **chosen)
+
+
+def train(
+    config: TrainConfig,
+    out: Path,
+    *,
+    name: str | None = None,
+    resume: bool = False,
+    test: bool = True,
+    on_epoch: Callable[[Mapping[str, float]], None] | None = None,
+) -> dict[str, Any]:
+    """Train a model and write it with its history, scores and figures.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    out : Path
+        Folder for ``model.safetensors``, ``history.csv``, ``metrics.json``, ``split.csv``, figures and the checkpoint.
+    name : str, optional
+        The model's name in its card; default ``<schema>-<backbone>``.
+    resume : bool
+        Go on from the checkpoint in ``out``.
+    test : bool
+        Score the test part at the end. Leave it out while options are still being chosen.
+    on_epoch : callable, optional
+        Called with each epoch's line of the history.
+
+    Returns
+    -------
+    dict
+        What ``metrics.json`` holds.
+
+    Raises
+    ------
+    SampleError
+        If the data cannot be used or a part of the split is empty.
+    OutputError
+        If ``out`` holds a run already and ``resume`` is not given, or another run is resumed.
+    """
+    schema: LabelSchema = registry.load("schemas", config.schema)
+    device = pick_device(config.device)
+    dtype = pick_dtype(config.dtype, device)
+    history = _open_run(config, out, resume)
+
+    dataset = datasets.load(config.data, schema, config.input_size, config.radii)
+    parts = config.split.parts(list(dataset.galaxies))
+    rows = {part: np.flatnonzero(parts == part) for part in datasets.PARTS}
+    for part in ("train", "val"):
+        if not len(rows[part]):
+            raise SampleError(f"The {part} part of the split is empty: {len(dataset)} galaxies are too few.")
+    if (error := schema.largest_tree_error(dataset.fractions.numpy())) > 0.01:
+        log.warning("Some vote fractions miss their parents' sum by up to %.2f (debiased votes may).", error)
+    _write_split(out, dataset, parts)
+
+    torch.manual_seed(config.seed)
+    backbone: Backbone = registry.load("backbones", config.backbone)
+    network = build(config.backbone, len(schema.labels), config.pretrained)
+    card = _card(config, name, schema, backbone, dataset, parts)
+    normalization = card.inputs[0].normalization
+    if not config.fine_tune:
+        for parameter_name, parameter in network.named_parameters():
+            parameter.requires_grad = parameter_name.startswith(backbone.head)
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    averaged = torch.optim.swa_utils.AveragedModel(
+        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema), use_buffers=True
+    )
+    optimizer = torch.optim.AdamW(_parameter_groups(network, backbone, config))
+    loss_of = loss_named(config.loss)
+    n_steps = math.ceil(len(rows["train"]) / config.batch_size)
+    state = Checkpoint(out, network, averaged, optimizer)
+    if history:
+        state.load()
+    best = min((line["val_rmse"] for line in history), default=math.inf)
+
+    for epoch in range(len(history), config.epochs):
+        if config.patience and _stale(history) >= config.patience:
+            log.info("No better validation score for %d epochs: stopped.", config.patience)
+            break
+        # All randomness of an epoch follows from seed and epoch: a resumed run draws the same numbers.
+        torch.manual_seed(config.seed * 100_003 + epoch)
+        generator = torch.Generator().manual_seed(config.seed * 100_003 + epoch)
+        order = rows["train"][torch.randperm(len(rows["train"]), generator=generator).numpy()]
+        started, total = time.perf_counter(), 0.0
+        network.train()
+        if not config.fine_tune:
+            network.eval()  # a frozen backbone keeps its batch statistics too
+        for step in range(n_steps):
+            _set_learning_rate(optimizer, config, (epoch + step / n_steps))
+            images, fractions = dataset.batch(order[step * config.batch_size : (step + 1) * config.batch_size])
+            rgb = config.augmentation(images.to(device), dataset.view, config.input_size, generator)
+            inputs = normalization.network_input(rgb).contiguous(memory_format=torch.channels_last)
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                logits = network(inputs)
+            loss = loss_of(schema, logits.float(), fractions.to(device))
+            if not torch.isfinite(loss):
+                raise SampleError(
+                    f"The loss is {loss.item()} in epoch {epoch + 1}: lower --lr. Checkpoint kept in {out}."
+                )
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            averaged.update_parameters(network)
+            total += loss.item()
+        if config.ema == 0:
+            averaged.module.load_state_dict(network.state_dict())
+        val_logits = _logits(averaged.module, dataset, rows["val"], normalization, device, dtype)
+        val_rmse = _rmse(schema, dataset.fractions[rows["val"]], probabilities(schema, val_logits).numpy())
+        line = {
+            "epoch": epoch + 1,
+            "train_loss": total / n_steps,
+            "val_loss": loss_of(schema, val_logits, dataset.fractions[rows["val"]]).item(),
+            "val_rmse": val_rmse,
+            "seconds": time.perf_counter() - started,
+        }
+        history.append(line)
+        if val_rmse < best:
+            best = val_rmse
+            save(Model(card, averaged.module), out / f"best{SUFFIX}", half=False)
+        state.save(history)
+        _write_history(out, history)
+        if on_epoch:
+            on_epoch(line)
+
+    network = load(out / f"best{SUFFIX}").network
+    val_logits = _logits(network.eval(), dataset, rows["val"], normalization, torch.device("cpu"), torch.float32)
+    calibration = _fit_temperature(schema, val_logits, dataset.fractions[rows["val"]])
+    trained = np.flatnonzero(parts != "test")
+    model = Model(
+        dataclasses.replace(card, calibration=calibration),
+        network,
+        {
+            TRAINED_GALAXIES: torch.from_numpy(np.unique(galaxy_hashes(list(dataset.galaxies[trained])))),
+            TRAINED_CONTENTS: torch.from_numpy(np.unique(dataset.contents[trained])),
+        },
+    )
+    metrics = _score(model, dataset, rows, config, ("val", "test") if test else ("val",))
+    figures.save(figures.learning_curves(history), out / "learning_curves.png")
+    shown = rows["test" if test and len(rows["test"]) else "val"]
+    predicted = Predictor(model, config.device, "float32").dataset(dataset, shown)
+    figures.evaluation_figures(out, schema, dataset.fractions[shown].numpy(), predicted)
+    model.card = dataclasses.replace(model.card, metrics=metrics)
+    save(model, out / f"model{SUFFIX}")
+    write_atomically(out / "metrics.json", (json.dumps(metrics, indent=1, sort_keys=True) + "\n").encode())
+    return metrics
+
+
+def _open_run(config: TrainConfig, out: Path, resume: bool) -> list[dict[str, float]]:
+    """Return the history so far, after checking that ``out`` is this run's folder."""
+    saved = out / "config.json"
+    text = json.dumps(dataclasses.asdict(config), sort_keys=True, indent=1) + "\n"
+    if resume:
+        if not saved.exists():
+            raise OutputError(f"There is no run to resume in {out}.")
+        if saved.read_text() != text:
+            raise OutputError(f"The run in {out} had other options (see {saved}): give the same ones to resume it.")
+        return Checkpoint.history(out)
+    if saved.exists():
+        raise OutputError(f"{out} holds a run already: give another --out, or --resume to go on with it.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"The folder {out} cannot be made: {error.strerror}.") from error
+    write_atomically(saved, text.encode())
+    return []
+
+
+def _card(
+    config: TrainConfig,
+    name: str | None,
+    schema: LabelSchema,
+    backbone: Backbone,
+    dataset: Dataset,
+    parts: NDArray[np.str_],
+) -> ModelCard:
+    import torchvision
+
+    options = dataclasses.asdict(config)
+    options["data"] = [Path(path).resolve().name for path in config.data]  # a card holds no paths of a machine
+    if config.pretrained not in ("imagenet", "none"):
+        options["pretrained"] = Path(config.pretrained).name
+    return ModelCard(
+        name=name or f"{config.schema}-{config.backbone}",
+        backbone=config.backbone,
+        schema=config.schema,
+        inputs=survey_inputs(config.input_size, config.radii, backbone.mean, backbone.std),
+        description=schema.description,
+        trained_on=tuple(
+            {
+                "name": sample,
+                "sha256": sha256,
+                "n": int((dataset.source == sample).sum()),
+                "n_train": int(((dataset.source == sample) & (parts == "train")).sum()),
+            }
+            for sample, sha256 in dataset.sha256.items()
+        ),
+        split={"method": "sha256(seed:galaxy)", **dataclasses.asdict(config.split)},
+        training=options,
+        versions={
+            "galmorph": galmorph.__version__,
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+        },
+    )
+
+
+def _parameter_groups(network: nn.Module, backbone: Backbone, config: TrainConfig) -> list[dict[str, Any]]:
+    """Head and backbone at their own learning rates; no weight decay on vectors (biases, batch normalisation)."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((name.startswith(backbone.head), parameter.ndim > 1), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "peak_lr": config.head_lr if is_head else config.lr,
+            "weight_decay": config.weight_decay if decays else 0.0,
+        }
+        for (is_head, decays), parameters in sorted(groups.items())
+    ]
+
+
+def _set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, epoch: float) -> None:
+    """Linear warm-up, then half a cosine down to nothing at the last epoch."""
+    rise = min(1.0, (epoch + 0.05) / max(config.warmup_epochs, 0.05))
+    fall = 0.5 * (1 + math.cos(math.pi * epoch / config.epochs))
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * rise * fall
+
+
+@torch.no_grad()
+def _logits(
+    network: nn.Module,
+    dataset: Dataset,
+    rows: NDArray[np.int64],
+    normalization: Normalization,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Tensor:
+    network.eval()
+    parts = []
+    for start in range(0, len(rows), 64):
+        images, _ = dataset.batch(rows[start : start + 64])
+        inputs = normalization.network_input(plain_view(images.to(device), dataset.view, normalization.input_size))
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            parts.append(network(inputs.contiguous(memory_format=torch.channels_last)).float().cpu())
+    return torch.cat(parts)
+
+
+def _rmse(schema: LabelSchema, truth: Tensor, predicted: NDArray[np.float32]) -> float:
+    known = ~truth.isnan().numpy()
+    return float(np.sqrt(np.square(predicted - truth.numpy())[known].mean()))
+
+
+def _stale(history: list[dict[str, float]]) -> int:
+    """Return for how many epochs the validation score has not been better."""
+    values = [line["val_rmse"] for line in history]
+    return len(values) - 1 - int(np.argmin(values)) if values else 0
+
+
+def _fit_temperature(schema: LabelSchema, logits: Tensor, fractions: Tensor) -> dict[str, Any]:
+    """Fit one temperature a question by its cross-entropy on the validation part; a question without votes keeps 1."""
+    log_t = torch.zeros(len(schema.questions), requires_grad=True)
+    optimizer = torch.optim.LBFGS([log_t], max_iter=100, line_search_fn="strong_wolfe")
+    weights = fractions.nan_to_num()
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        shares = question_shares(schema, logits, log_t.exp().unbind())
+        # The weak prior keeps a question that few galaxies tell of near 1.
+        loss = -(weights * shares.clamp(min=1e-9).log()).sum() + log_t.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    temperature = [round(t, 4) for t in log_t.detach().exp().tolist()]
+    return {"method": "temperature of each question", "fitted_on": "val", "n": len(logits), "temperature": temperature}
+
+
+def _score(
+    model: Model, dataset: Dataset, rows: Mapping[str, NDArray[np.int64]], config: TrainConfig, parts: tuple[str, ...]
+) -> dict[str, Any]:
+    """Score parts of each sample, at one orientation, in float32."""
+    predictor = Predictor(model, config.device, "float32")
+    result: dict[str, Any] = {}
+    for part in parts:
+        for sample in dataset.sha256:
+            chosen = rows[part][dataset.source[rows[part]] == sample]
+            if len(chosen) and not dataset.fractions[chosen].isnan().all():
+                predicted = predictor.dataset(dataset, chosen)
+                result.setdefault(part, {})[sample] = evaluation.scores(
+                    model.schema, dataset.fractions[chosen].numpy(), predicted
+                )
+    return result
+
+
+def _write_split(out: Path, dataset: Dataset, parts: NDArray[np.str_]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("sample", "galaxy", "part"))
+    writer.writerows(zip(dataset.source, dataset.galaxies, parts, strict=True))
+    write_atomically(out / "split.csv", text.getvalue().encode())
+
+
+def _write_history(out: Path, history: list[dict[str, float]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, history[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    write_atomically(out / "history.csv", text.getvalue().encode())

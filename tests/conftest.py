@@ -1,0 +1,14 @@
+"""Fixtures that several tests share."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real galaxies, files and weights beside the checkout; the test is skipped where it is absent."""
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    if not (folder / "fits").is_dir():
+        pytest.skip("the folder of real data ../shared is not here")
+    return folder

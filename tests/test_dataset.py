@@ -1,0 +1,185 @@
+"""Samples, splits, the cache of decoded pictures, augmentation."""
+
+import dataclasses
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from made import galaxy10_file, kaggle_folder
+
+from galmorph import dataset, registry
+from galmorph.dataset import Augmentation, Split, orientations, plain_view, read_sample
+from galmorph.errors import SampleError
+
+GZ2 = registry.load("schemas", "galaxyzoo2")
+CLASSES = registry.load("schemas", "galaxy10_sdss")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("GALMORPH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_kaggle_layout(tmp_path):
+    sample = read_sample(kaggle_folder(tmp_path / "zoo", n=4), GZ2)
+    assert list(sample.galaxies) == ["zoo:1000", "zoo:1001", "zoo:1002", "zoo:1003"]
+    assert sample.fractions[1, :3] == pytest.approx([0.9, 0.1, 0.0])
+    assert np.isnan(sample.fractions[:, 3]).all(), "an empty cell is unknown, not 0"
+    assert sample.image(2).shape == (64, 64, 3)
+    assert sample.width_radii == 8.48
+
+
+def test_same_galaxies_share_a_key(tmp_path):
+    folder = kaggle_folder(tmp_path / "hart", n=4)
+    pd.DataFrame({"GalaxyID": [1001], "zoo_GalaxyID": [77]}).to_csv(folder / "same_galaxies.csv", index=False)
+    assert list(read_sample(folder, GZ2).galaxies) == ["hart:1000", "zoo:77", "hart:1002", "hart:1003"]
+
+
+def test_galaxy10_layout(tmp_path):
+    sample = read_sample(galaxy10_file(tmp_path / "g.h5", n=6), CLASSES)
+    assert list(sample.fractions.argmax(axis=1)) == [0, 3, 9, 0, 3, 9]
+    assert np.isnan(sample.width_radii)
+
+
+def test_galaxy10_rows_at_one_position_are_one_galaxy(tmp_path):
+    import h5py
+
+    with h5py.File(galaxy10_file(tmp_path / "g.h5", n=3), "a") as file:
+        file["ra"], file["dec"] = [10.0, 20.0, 10.0], [-1.0, 2.0, -1.0]
+    galaxies = read_sample(tmp_path / "g.h5", CLASSES).galaxies
+    assert galaxies[0] == galaxies[2] != galaxies[1]
+
+
+def test_folder_with_labels(tmp_path):
+    folder = kaggle_folder(tmp_path / "rings", n=2)
+    (folder / "training_solutions_rev1.csv").unlink()
+    names = [f"images_training_rev1/{i}.jpg" for i in (1000, 1001)]
+    column = "smooth-or-featured_featured-or-disk_fraction"
+    pd.DataFrame({"file": names, "label": [1, 0], column: [0.7, 0.6]}).to_csv(folder / "labels.csv", index=False)
+    sample = read_sample(folder, GZ2)
+    assert sample.fractions[:, 1] == pytest.approx([0.7, 0.6])
+    assert np.isfinite(sample.fractions).sum() == 2
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: (folder / "images_training_rev1" / "1001.jpg").unlink(), "1 of 4 pictures .* missing"),
+        (lambda folder: (folder / "training_solutions_rev1.csv").unlink(), "no known layout. Known: galaxy10"),
+        (lambda folder: (folder / "training_solutions_rev1.csv").write_text("GalaxyID,Class1.1\n"), "no galaxies"),
+        (lambda folder: (folder / "training_solutions_rev1.csv").write_text("id,Class1.1\n3,0.5\n"), "GalaxyID"),
+        (lambda folder: (folder / "training_solutions_rev1.csv").write_text("GalaxyID,z\n1000,0.5\n"), "No column"),
+    ],
+)
+def test_unusable_samples_get_a_clear_error(tmp_path, spoil, message):
+    folder = kaggle_folder(tmp_path / "zoo", n=4)
+    spoil(folder)
+    with pytest.raises(SampleError, match=message):
+        read_sample(folder, GZ2)
+
+
+def test_missing_data_and_wrong_schema(tmp_path):
+    with pytest.raises(SampleError, match="no data at"):
+        read_sample(tmp_path / "none", GZ2)
+    with pytest.raises(SampleError, match="do not fit the schema 'galaxyzoo2'"):
+        read_sample(galaxy10_file(tmp_path / "g.h5", n=3), GZ2)
+
+
+def test_unreadable_picture_is_named(tmp_path):
+    folder = kaggle_folder(tmp_path / "zoo", n=4)
+    (folder / "images_training_rev1" / "1002.jpg").write_bytes(b"<html>")
+    with pytest.raises(SampleError, match=r"zoo:1002 cannot be decoded"):
+        dataset.load([folder], GZ2, 32, 5.12)
+    assert not list((folder / "cache").glob("*.npy"))
+
+
+def test_pictures_are_decoded_once(tmp_path, cache):
+    folder = kaggle_folder(tmp_path / "zoo", n=4)
+    first = dataset.load([folder], GZ2, 32, 5.12)
+    (file,) = cache.glob("*.npy")
+    before = file.stat().st_mtime_ns
+    second = dataset.load([folder], GZ2, 32, 5.12)
+    assert file.stat().st_mtime_ns == before
+    assert np.array_equal(first.images, second.images)
+    assert first.view == pytest.approx(5.12 / 8.48, abs=0.02)
+    assert plain_view(first.batch(np.arange(2))[0], first.view, 32).shape == (2, 3, 32, 32)
+
+
+def test_plain_view_is_the_middle(tmp_path):
+    data = dataset.load([kaggle_folder(tmp_path / "zoo", n=2)], GZ2, 32, 5.12)
+    images, _ = data.batch(np.arange(2))
+    margin = (images.shape[-1] - 32) // 2
+    expected = images[..., margin : margin + 32, margin : margin + 32].float() / 255
+    torch.testing.assert_close(plain_view(images, data.view, 32), expected, atol=1e-4, rtol=0)
+
+
+def test_samples_are_joined(tmp_path):
+    folders = [kaggle_folder(tmp_path / name, n=n) for name, n in (("a", 4), ("b", 3))]
+    data = dataset.load(folders, GZ2, 32, 5.12)
+    assert len(data) == 7
+    assert list(data.source) == ["a"] * 4 + ["b"] * 3
+    assert set(data.sha256) == {"a", "b"}
+
+
+def test_some_questions_of_a_sample(tmp_path):
+    folder = kaggle_folder(tmp_path / "zoo", n=4)
+    whole, some = (read_sample(path, GZ2) for path in (folder, f"{folder}:how_rounded"))
+    known = np.isfinite(some.fractions).any(axis=0)
+    assert [GZ2.labels[i] for i in np.flatnonzero(known)] == [
+        f"how_rounded_{a}" for a in ("round", "in_between", "cigar")
+    ]
+    assert some.sha256 == whole.sha256
+    with pytest.raises(SampleError, match="Did you mean 'how_rounded'"):
+        read_sample(f"{folder}:how_round", GZ2)
+
+
+def test_split_is_a_pure_function_of_galaxy_and_seed():
+    galaxies = [f"zoo:{i}" for i in range(5000)]
+    parts = Split(seed=3).parts(galaxies)
+    assert np.array_equal(parts[::-1], Split(seed=3).parts(galaxies[::-1]))
+    assert not np.array_equal(parts, Split(seed=4).parts(galaxies))
+    shares = {part: count / 5000 for part, count in Counter(parts).items()}
+    assert shares == pytest.approx({"train": 0.8, "val": 0.08, "test": 0.12}, abs=0.02)
+
+
+def pictures(n=3, side=64):
+    generator = torch.Generator().manual_seed(0)
+    return (torch.rand(n, 3, side, side, generator=generator) * 255).byte()
+
+
+def test_augmentation_follows_its_generator():
+    augment = Augmentation(grey=0.5, colour=0.2, noise=0.1, blur=2)
+    one, two, other = (augment(pictures(), 0.6, 32, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+    assert one.shape == (3, 3, 32, 32)
+    assert one.min() >= 0
+    assert one.max() <= 1
+
+
+NOTHING = Augmentation(rotate=False, reflect=False, shift=0, zoom=0)
+
+
+@pytest.mark.parametrize("change", ["rotate", "reflect", "shift", "zoom", "grey", "colour", "noise", "blur"])
+def test_each_augmentation_can_be_switched(change):
+    plain = NOTHING(pictures(16), 0.6, 32, torch.Generator().manual_seed(1))
+    value = {"rotate": True, "reflect": True, "blur": 3.0}.get(change, 0.5)
+    augmented = dataclasses.replace(NOTHING, **{change: value})
+    assert not torch.allclose(plain, augmented(pictures(16), 0.6, 32, torch.Generator().manual_seed(1)))
+
+
+def test_reflection_is_a_mirror_image():
+    mirror = dataclasses.replace(NOTHING, reflect=True)(pictures(32), 0.5, 32, torch.Generator().manual_seed(1))
+    plain = NOTHING(pictures(32), 0.5, 32, torch.Generator())
+    same = [torch.allclose(m, p, atol=1e-4) for m, p in zip(mirror, plain, strict=True)]
+    flipped = [torch.allclose(m, p.flip(-1), atol=1e-4) for m, p in zip(mirror, plain, strict=True)]
+    assert all(a != b for a, b in zip(same, flipped, strict=True))
+    assert 4 < sum(flipped) < 28
+
+
+def test_eight_orientations_differ():
+    views = list(orientations(torch.rand(1, 3, 8, 8), 8))
+    assert len({tuple(view.flatten().tolist()) for view in views}) == 8
