@@ -22,6 +22,8 @@ from galmorph.normalize import Framing, Normalization
 FORMAT = 1
 KEY = "galmorph"  # one metadata key only: the order of several would differ from run to run
 SUFFIX = ".safetensors"
+# The card's fields that people write; the others follow from training.
+TEXTS = ("description", "intended_use", "limits", "licence")
 # Pixel scales (arcsec) that a model of resolved galaxies takes; beyond them the framing resamples too far.
 PIXSCALE_RANGE = (0.02, 2.0)
 _MAX_HEADER_BYTES = 100_000_000  # the format's own bound
@@ -179,6 +181,23 @@ def survey_inputs(input_size: int, radii: float, mean: tuple[float, ...], std: t
         Input("", ("g", "r", "z"), PIXSCALE_RANGE, zoo),
         Input("", ("g", "r", "i"), PIXSCALE_RANGE, viewer),
     )
+
+
+def read_about(path: Path) -> dict[str, str]:
+    """Read the texts of a card from a JSON file.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be read or holds something else.
+    """
+    try:
+        texts = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read as JSON: {error}.") from error
+    if not isinstance(texts, dict) or not set(texts) <= set(TEXTS):
+        raise ModelError(f"{path} may hold the texts {', '.join(TEXTS)}.")
+    return {name: str(text) for name, text in texts.items()}
 
 
 def read_card(path: Path) -> ModelCard:

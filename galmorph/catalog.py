@@ -23,9 +23,7 @@ from galmorph.tables._pieces import pieces
 
 __all__ = ["Catalog", "Column", "Targets", "open_catalog", "write_catalog"]
 
-# Rows that are written at a time.
-_PIECE_ROWS = 16384
-_READ_ROWS = 65536
+_READ_ROWS = 16384
 _HEAD_BYTES = 65536
 _NULLS = frozenset(("", "nan", "null", "none", "na", "n/a", "--"))
 
@@ -110,7 +108,7 @@ class Catalog:
 
     @property
     def id_column(self) -> str | None:
-        """The name of the identifier column."""
+        """The name of the identifier column; '' where a CSV file does not name it."""
         return self._name(self._roles.id)
 
     @property
@@ -237,28 +235,27 @@ class Catalog:
         path = Path(destination)
         self.check_destination(path)
         dropped = self._to_replace(columns, replace)
-        names = {self._table.fields[position].name for position in dropped}
+        replaced = _lower(self._table.fields[position].name for position in dropped)
         old = self._table.provenance
         provenance = old.updated(
             [column.name for column in columns],
             check_cards(cards),
-            {n for n in old.columns if n.lower() in _lower(names)},
+            {name for name in old.columns if name.lower() in replaced},
         )
         with Output(path) as output:
             self._table.append(output, columns, pieces(columns, blocks, self.n_rows), dropped, provenance)
 
     def check_destination(self, destination: Path) -> None:
         """Raise CatalogError if a file of this name would be of another format than the catalog."""
+        if _plain_suffix(destination) == _plain_suffix(self.path):
+            return
         form: Format = registry.load("tables", self.format)
-        if destination.suffix.lower() != self.path.suffix.lower() or _plain_suffix(destination) != _plain_suffix(
-            self.path
-        ):
-            other = _format_of(destination)
-            if other is not None and other.name != form.name:
-                raise CatalogError(
-                    f"{destination} would be {other.name}, but {self.path} is {form.name}, and the output "
-                    f"keeps the format: name it *{form.suffixes[0]}"
-                )
+        other = _format_of(destination)
+        if other is not None and other.name != form.name:
+            raise CatalogError(
+                f"{destination} would be {other.name}, but {self.path} is {form.name} and the output keeps the format: "
+                f"name it *{form.suffixes[0]}"
+            )
 
     def check_columns(self, columns: Sequence[Column], *, replace: bool) -> None:
         """Raise CatalogError if the columns cannot be appended, or do not replace galmorph's own."""

@@ -28,7 +28,7 @@ import galmorph
 from galmorph import registry
 from galmorph.card import Input
 from galmorph.catalog import Column
-from galmorph.cutout import Cutout, Flag, read_cutout
+from galmorph.cutout import MAX_SIDE_PX, Cutout, Flag, read_cutout
 from galmorph.errors import CatalogError, CutoutError, Interrupted, OutputError
 from galmorph.inference import Predictor
 from galmorph.journal import Journal
@@ -252,7 +252,7 @@ def prepare(
         Whether to give the position of the cutout's centre.
     """
     try:
-        cutout = read_cutout(path, hdu=hdu)
+        cutout = read_cutout(path, hdu=hdu, max_side_px=MAX_SIDE_PX)
     except CutoutError as error:
         return Prepared(Flag.UNREADABLE, reason=str(error))
     ra, dec = _centre(cutout) if locate else (math.nan, math.nan)

@@ -35,6 +35,7 @@ app = typer.Typer(
 models_app = typer.Typer(help="The models that ship with galmorph, and any model file.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 
+_COSTS = ("requests", "bytes", "seconds")
 DEFAULT_MODEL = "galaxyzoo2-mobilenet_v2"
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
@@ -49,6 +50,60 @@ Data = Annotated[
         "questions alone. Several are joined."
     ),
 ]
+
+
+@app.command()
+def fetch(
+    catalog: Annotated[Path, typer.Option(help="Targets: CSV, FITS, ECSV, VOTable or Parquet with positions.")],
+    out: Annotated[Path, typer.Option(help="Folder of the cutouts and of the table with them.")] = Path("cutouts"),
+    survey: Annotated[str, typer.Option(help="decals, sdss or hips.")] = "decals",
+    layer: Annotated[str | None, typer.Option(help="ls-dr9, ls-dr10-grz, decals-dr5, ...")] = None,
+    hips: Annotated[str | None, typer.Option(help="Identifier of a HiPS, for --survey hips.")] = None,
+    bands: Annotated[str | None, typer.Option(help="A letter each; default the survey's.")] = None,
+    size: Annotated[int, typer.Option(help="Pixels a side, where galaxies are not framed by size.")] = 256,
+    pixscale: Annotated[float | None, typer.Option(help="Arcsec per pixel; default the survey's own.")] = None,
+    size_column: Annotated[str | None, typer.Option(help="Column of sizes that frames each galaxy.")] = None,
+    size_factor: Annotated[float | None, typer.Option(help="Full width in units of the column; default 8.48.")] = None,
+    ra_column: Annotated[str | None, typer.Option()] = None,
+    dec_column: Annotated[str | None, typer.Option()] = None,
+    id_column: Annotated[str | None, typer.Option()] = None,
+    frame: Annotated[str, typer.Option(help="Frame of the positions, by astropy's name.")] = "icrs",
+    hdu: Annotated[int | None, typer.Option(help="HDU of the table.")] = None,
+    workers: Annotated[int, typer.Option(help="Requests in flight at most.")] = 4,
+    rate: Annotated[float, typer.Option(help="Requests a second at most.")] = 4.0,
+    retries: Annotated[int, typer.Option(help="Attempts at most.")] = 5,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer.")] = 120.0,
+    base_url: Annotated[str | None, typer.Option(help="Replaces the service's address.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only so many rows.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what an earlier run missed.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Only tell how the folder stands.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what it would take.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if a target failed.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Get FITS cutouts of a list of positions; run it again to go on.
+
+    Example: galmorph fetch --catalog targets.csv --survey decals --out cutouts
+    """
+    from galmorph import retrieval
+    from galmorph.catalog import open_catalog
+
+    if status:
+        _show_fetched(retrieval.status(out), as_json)
+        return
+    columns = {"ra_column": ra_column, "dec_column": dec_column, "id_column": id_column, "size_column": size_column}
+    table = open_catalog(catalog, hdu=hdu, frame=frame, **columns)
+    factor = size_factor or (retrieval.GALAXY_ZOO_FACTOR if size_column else None)
+    options: dict[str, Any] = {"survey": survey, "layer": layer, "hips": hips, "bands": bands, "size": size}
+    options |= {"pixscale": pixscale, "size_factor": factor, "base_url": base_url, "rate": rate, "limit": limit}
+    if dry_run:
+        _show_plan(retrieval.plan(table, **options), as_json)
+        return
+    options |= {"workers": workers, "retries": retries, "timeout_s": timeout, "retry_failed": retry_failed}
+    with _progress("fetching") as on_progress:
+        summary = retrieval.fetch(table, out=out, **options, on_progress=on_progress)
+    _show_fetched(summary, as_json)
+    raise typer.Exit(1 if strict and summary.failed else 0)
 
 
 @app.command()
@@ -119,6 +174,7 @@ def train(
     input_size: Annotated[int | None, typer.Option(help="Side of the network's input in pixels.")] = None,
     seed: Annotated[int, typer.Option()] = 0,
     name: Annotated[str | None, typer.Option(help="The model's name in its card.")] = None,
+    about: Annotated[Path | None, typer.Option(help="JSON with texts of the card: intended_use, limits, ...")] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     test: Annotated[
@@ -131,13 +187,15 @@ def train(
 
     Example: galmorph train --data galaxyzoo_kaggle --schema galaxyzoo2 --backbone mobilenet --out runs/first
     """
+    from galmorph.card import read_about
     from galmorph.training import configure
     from galmorph.training import train as run
 
     options: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "patience": patience, "loss": loss}
     options |= {"input_size": input_size, "pretrained": pretrained, "fine_tune": fine_tune, "seed": seed}
     config = configure(recipe, data, schema, backbone, **options, device=device, dtype=dtype)
-    metrics = run(config, out, name=name, resume=resume, test=test, on_epoch=_show_epoch)
+    texts = read_about(about) if about else None
+    metrics = run(config, out, name=name, about=texts, resume=resume, test=test, on_epoch=_show_epoch)
     _show_metrics(metrics)
     stderr.print(f"The model is {out / 'model.safetensors'}; its curves and figures lie beside it.")
     _print_json(metrics, as_json)
@@ -230,6 +288,19 @@ def demo(
     _print_json(result.summary, as_json, leave_out=("flags", "labels", "profile"))
 
 
+def _show_fetched(summary: Any, as_json: bool) -> None:
+    states = ", ".join(f"{name} {count}" for name, count in summary.as_dict().items() if name not in _COSTS)
+    stderr.print(f"{states}; {summary.requests} requests, {summary.bytes / 1e6:.1f} MB, {summary.seconds:.1f} s")
+    _print_json(summary.as_dict(), as_json)
+
+
+def _show_plan(plan: Any, as_json: bool) -> None:
+    for way in plan.ways:
+        stderr.print(f"{way.way}: {way.requests} requests, {way.bytes / 1e6:.1f} MB")
+    stderr.print(f"Chosen: {plan.chosen}")
+    _print_json(plan.as_dict(), as_json)
+
+
 def _show_summary(summary: Any, profile: bool) -> None:
     stderr.print(
         f"{summary.classified} of {summary.targets} galaxies classified by {summary.model} in {summary.seconds:.1f} s "
@@ -285,21 +356,26 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
     def tell(done: int, total: int) -> None:
         nonlocal last
         tenth = 10 * done // max(total, 1)
-        if tenth > last:
+        if tenth > last and not stderr.quiet:
             last = tenth
             print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
 
     yield tell
 
 
-@app.callback()
-def _common(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
-) -> None:
-    if version:
+def _show_version(wanted: bool) -> None:
+    if wanted:
         print(galmorph.__version__)
         raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_show_version)
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
+) -> None:
     stderr.quiet = quiet
     level = logging.ERROR if quiet else logging.INFO
     handler = RichHandler(console=stderr, show_time=False, show_path=False) if stderr.is_terminal else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from galmorph import registry
@@ -125,6 +126,7 @@ def _ucd_words(field: Field) -> list[str]:
 
 
 def _find_pair(fields: Sequence[Field], frame: Frame) -> tuple[int, int] | None:
+    tiers: Sequence[Sequence[tuple[str, str]]]
     if frame.equatorial:
         ucds, tiers = ("pos.eq.ra", "pos.eq.dec"), _EQUATORIAL
     elif frame.name == "galactic":
@@ -185,5 +187,7 @@ def _find_size(fields: Sequence[Field], size_column: str | None) -> tuple[int | 
     for name in _SIZES:
         for i, field in enumerate(fields):
             if field.scalar and field.name.strip().lower().replace("_", "") == name:
-                return i, scale(field, "arcsec")
+                # A size in pixels is not what was asked for, but no reason to refuse the table either.
+                with suppress(CatalogError):
+                    return i, scale(field, "arcsec")
     return None, 1.0

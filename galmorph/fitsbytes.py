@@ -97,6 +97,11 @@ def image(
     return _blocks(without + card("CHECKSUM", _encoded(complement), when)), content, filling
 
 
+def is_intact(hdu: bytes | memoryview) -> bool:
+    """Tell whether the bytes of a whole HDU, which has a CHECKSUM, are as they were written."""
+    return _sum(hdu) == 0xFFFFFFFF
+
+
 def _blocks(cards: str) -> bytes:
     text = cards + "END".ljust(_CARD)
     return (text + " " * (-len(text) % BLOCK)).encode("ascii")

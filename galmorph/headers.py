@@ -26,9 +26,8 @@ _COMPANIONS = frozenset(
     {"invvar", "ivar", "weight", "wht", "rms", "err", "error", "sigma", "variance", "nexp", "depth", "psf", "sky"}
     | {"mask", "maskbits", "dqmask", "dq", "flags", "bkg", "background", "segm", "segmentation", "segmap"}
 )
-_LEGACY_SURVEYS = frozenset(
-    {"legacysurvey", "legacysurveys", "desi", "legacy", "imaging", "surveys", "decals", "bass", "mzls"}
-)
+_LEGACY_SURVEYS = frozenset({"legacysurvey", "legacysurveys", "legacy", "decals", "bass", "mzls"})
+_BESIDE_LEGACY = frozenset({"desi", "imaging", "survey", "surveys", "dr", "north", "south"})
 # Filters of the Legacy Surveys' northern telescopes (Bok, Mayall) whose names do not hold the letter as a word.
 _FILTER_BANDS = {"bokr": "r", "zd": "z"}
 _SPECTRAL = ("FREQ", "WAVE", "AWAV", "WAVN", "LAMBDA", "VELO", "VRAD", "VOPT", "FELO", "ZOPT", "BETA", "ENER", "STOKES")
@@ -78,7 +77,7 @@ def survey(image: StoredImage) -> str:
     if "PIXNATIV" in cards:
         return name
     words = set(re.findall("[a-z]+", name.lower()))
-    if words and words <= _LEGACY_SURVEYS:
+    if words & _LEGACY_SURVEYS and words <= _LEGACY_SURVEYS | _BESIDE_LEGACY:
         return "decals"
     field = "RUN" in cards and "CAMCOL" in cards
     telescope = "NMGY" in cards or cards.get("ORIGIN") == "SDSS" or cards.get("TELESCOP") == "2.5m"

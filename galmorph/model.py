@@ -134,7 +134,7 @@ def build(backbone: str, n_outputs: int, pretrained: str = "none") -> nn.Module:
     n_outputs : int
     pretrained : str
         ``none``; ``imagenet`` (the folder ``GALMORPH_PRETRAINED``, then torchvision's hub); or a weights file, of which
-        only the head may differ.
+        only the head may differ; it is kept where it has as many outputs.
 
     Raises
     ------
@@ -146,13 +146,17 @@ def build(backbone: str, n_outputs: int, pretrained: str = "none") -> nn.Module:
     if pretrained == "none":
         return network
     state = _imagenet_state(entry) if pretrained == "imagenet" else _file_state(Path(pretrained))
-    body = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
-    body = {name: value for name, value in body.items() if not name.startswith(entry.head)}
-    expected = {name: value.shape for name, value in network.state_dict().items() if not name.startswith(entry.head)}
-    if {name: value.shape for name, value in body.items()} != expected:
+    state = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+    expected = {name: value.shape for name, value in network.state_dict().items()}
+    differing = {name for name in expected.keys() | state.keys() if expected.get(name) != _shape(state.get(name))}
+    if not all(name.startswith(entry.head) for name in differing):
         raise ModelError(f"The pretrained weights {pretrained!r} do not belong to the backbone {entry.name!r}.")
-    network.load_state_dict(body, strict=False)
+    network.load_state_dict({name: value for name, value in state.items() if name not in differing}, strict=False)
     return network
+
+
+def _shape(value: Tensor | None) -> torch.Size | None:
+    return None if value is None else value.shape
 
 
 def _imagenet_state(entry: Backbone) -> dict[str, Tensor]:

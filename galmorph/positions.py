@@ -44,7 +44,7 @@ def scale(field: Field, unit: str) -> float:
     CatalogError
         If the column's unit is not one of angle.
     """
-    given = field.unit.strip().strip("\"'").strip().lower() or unit
+    given = field.unit.strip(" \"'[]().").lower() or unit
     if given not in _DEGREES:
         raise CatalogError(
             f"column {field.name!r} has the unit {field.unit!r}, which is not known here as one of angle: write deg, "

@@ -144,6 +144,7 @@ def train(
     out: Path,
     *,
     name: str | None = None,
+    about: Mapping[str, Any] | None = None,
     resume: bool = False,
     test: bool = True,
     on_epoch: Callable[[Mapping[str, float]], None] | None = None,
@@ -154,9 +155,12 @@ def train(
     ----------
     config : TrainConfig
     out : Path
-        Folder for ``model.safetensors``, ``history.csv``, ``metrics.json``, ``split.csv``, figures and the checkpoint.
+        Folder for ``model.safetensors`` and its card ``model.json``, ``history.csv``, ``metrics.json``, ``split.csv``,
+        figures and the checkpoint.
     name : str, optional
         The model's name in its card; default ``<schema>-<backbone>``.
+    about : mapping, optional
+        Texts of the card: ``description``, ``intended_use``, ``limits``, ``licence``.
     resume : bool
         Go on from the checkpoint in ``out``.
     test : bool
@@ -194,7 +198,7 @@ def train(
     torch.manual_seed(config.seed)
     backbone: Backbone = registry.load("backbones", config.backbone)
     network = build(config.backbone, len(schema.labels), config.pretrained)
-    card = _card(config, name, schema, backbone, dataset, parts)
+    card = dataclasses.replace(_card(config, name, schema, backbone, dataset, parts), **(about or {}))
     normalization = card.inputs[0].normalization
     if not config.fine_tune:
         for parameter_name, parameter in network.named_parameters():
@@ -272,13 +276,14 @@ def train(
             TRAINED_CONTENTS: torch.from_numpy(np.unique(dataset.contents[trained])),
         },
     )
-    metrics = _score(model, dataset, rows, config, ("val", "test") if test else ("val",))
+    metrics = _score(model, dataset, rows, config.device, ("val", "test") if test else ("val",))
     figures.save(figures.learning_curves(history), out / "learning_curves.png")
     shown = rows["test" if test and len(rows["test"]) else "val"]
     predicted = Predictor(model, config.device, "float32").dataset(dataset, shown)
     figures.evaluation_figures(out, schema, dataset.fractions[shown].numpy(), predicted)
     model.card = dataclasses.replace(model.card, metrics=metrics)
     save(model, out / f"model{SUFFIX}")
+    write_atomically(out / "model.json", (model.card.to_json(indent=1) + "\n").encode())
     write_atomically(out / "metrics.json", (json.dumps(metrics, indent=1, sort_keys=True) + "\n").encode())
     return metrics
 
@@ -416,19 +421,19 @@ def _fit_temperature(schema: LabelSchema, logits: Tensor, fractions: Tensor) -> 
 
 
 def _score(
-    model: Model, dataset: Dataset, rows: Mapping[str, NDArray[np.int64]], config: TrainConfig, parts: tuple[str, ...]
+    model: Model, dataset: Dataset, rows: Mapping[str, NDArray[np.int64]], device: str, parts: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Score parts of each sample, at one orientation, in float32."""
-    predictor = Predictor(model, config.device, "float32")
+    """Score parts of each sample in float32, at one orientation (``test``) and averaged over eight (``test_tta8``)."""
     result: dict[str, Any] = {}
-    for part in parts:
-        for sample in dataset.sha256:
-            chosen = rows[part][dataset.source[rows[part]] == sample]
-            if len(chosen) and not dataset.fractions[chosen].isnan().all():
-                predicted = predictor.dataset(dataset, chosen)
-                result.setdefault(part, {})[sample] = evaluation.scores(
-                    model.schema, dataset.fractions[chosen].numpy(), predicted
-                )
+    for tta, suffix in ((1, ""), (8, "_tta8")):
+        predictor = Predictor(model, device, "float32", tta)
+        for part in parts:
+            for sample in dataset.sha256:
+                chosen = rows[part][dataset.source[rows[part]] == sample]
+                truth = dataset.fractions[chosen].numpy()
+                if np.isfinite(truth).any():
+                    scores = evaluation.scores(model.schema, truth, predictor.dataset(dataset, chosen))
+                    result.setdefault(part + suffix, {})[sample] = scores
     return result
 
 

@@ -219,6 +219,13 @@ def test_sizes_in_other_units(tmp_path):
     assert next(open_catalog(path).blocks(3)).radius_arcsec.tolist()[1:] == [1800, 3600]
 
 
+def test_a_size_in_pixels_is_no_size(tmp_path):
+    path = table(tmp_path / "in.fits", 3, names=("ra", "dec", "petroR90_r"), petroR90_r="pix")
+    assert open_catalog(path).size_column is None
+    with pytest.raises(CatalogError, match="has the unit 'pix'"):
+        open_catalog(path, size_column="petroR90_r")
+
+
 def test_sizes_that_are_none(tmp_path):
     path = make(tmp_path / "in.csv", "ra,dec,petroR90_r\n1,2,-1\n1,2,0\n1,2,\n1,2,inf\n1,2,big\n1,2,2.5\n")
     radius = next(open_catalog(path).blocks(9)).radius_arcsec
@@ -343,6 +350,12 @@ def test_cards_that_cannot_be(tmp_path, key):
         catalog.append(tmp_path / "out.csv", COLUMNS, [values(10)], cards=[("A", 1, ""), ("A", 2, "")])
 
 
+def test_a_column_that_was_taken_out_is_listed_once(tmp_path):
+    append(make(tmp_path / "in.csv", "ra,dec\n1,2\n"), tmp_path / "out.csv")
+    make(tmp_path / "out.csv", "ra,dec\n1,2\n")
+    assert append(tmp_path / "out.csv", tmp_path / "out.csv").galmorph_columns == tuple(c.name for c in COLUMNS)
+
+
 def test_the_output_keeps_the_format(tmp_path):
     catalog = open_catalog(table(tmp_path / "in.fits"))
     with pytest.raises(CatalogError, match=r"out.csv.gz would be csv, but .*in.fits is fits.*name it \*.fits"):
@@ -396,9 +409,10 @@ def test_a_full_disk(tmp_path, monkeypatch, suffix, code, kind):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_disk_that_fills_up_while_writing(tmp_path, monkeypatch):
     path = table(tmp_path / "in.fits", 1000)
-    monkeypatch.setattr("galmorph.tables._files.Output._part", lambda self, path: Path("/dev/full").open("wb"))
-    with pytest.raises(CannotContinue, match="no space left"):
-        append(path, tmp_path / "out.fits")
+    with Path("/dev/full").open("wb", buffering=0) as full:
+        monkeypatch.setattr("galmorph.tables._files.Output._part", lambda self, path: full)
+        with pytest.raises(CannotContinue, match="no space left"):
+            append(path, tmp_path / "out.fits")
 
 
 def test_folders_that_cannot_be_written(tmp_path):
@@ -412,24 +426,22 @@ def test_folders_that_cannot_be_written(tmp_path):
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_memory_does_not_grow_with_the_table(tmp_path, suffix):
-    def peak(n):
+    def peak(n_blocks):
+        n, note = 20 * n_blocks, ["x" * 20_000] * 20
         path = tmp_path / f"in{n}{suffix}"
-        columns = [Column("ra", "float64"), Column("dec", "float64"), Column("note", "str", width=1000)]
-        blocks = ({"ra": np.ones(1000), "dec": np.ones(1000), "note": ["x" * 1000] * 1000} for _ in range(n // 1000))
+        columns = [Column("ra", "float64"), Column("dec", "float64"), Column("note", "str", width=20_000)]
+        blocks = ({"ra": np.ones(20), "dec": np.ones(20), "note": note} for _ in range(n_blocks))
         write_catalog(path, columns, blocks, n)
-        catalog = open_catalog(path)
+        catalog = open_catalog(path, id_column="note")
         tracemalloc.start()
-        for _ in catalog.blocks(1000):
+        for _ in catalog.blocks(20):
             pass
-        catalog.append(
-            tmp_path / f"out{suffix}", [FLAG], ({"morph_flag": np.ones(1000, int)} for _ in range(n // 1000))
-        )
+        catalog.append(tmp_path / f"out{suffix}", [FLAG], ({"morph_flag": np.ones(20, int)} for _ in range(n_blocks)))
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return most
 
-    small = peak(5_000)
-    assert peak(15_000) < 1.2 * small + 500_000
+    assert peak(40) < peak(10) + 4_000_000  # the longer file is 12 MB longer
 
 
 def test_bad_blocks_are_refused(tmp_path):
@@ -443,7 +455,9 @@ def test_an_earlier_card_stays_until_its_keyword_comes_again(tmp_path):
     append(table(tmp_path / "in.fits"), tmp_path / "out.fits", cards=[("SURVEY", "decals", "survey"), *CARDS])
     header = fits.getheader(tmp_path / "out.fits", 1)
     assert header["SURVEY"] == "decals"
-    append(tmp_path / "out.fits", tmp_path / "out.fits", replace=True, cards=[("GMMODEL", None, "")])
+    cards = [("GMMODEL", None, ""), ("GMNUMBER", np.int64(5), ""), ("GMNAN", np.nan, "")]
+    append(tmp_path / "out.fits", tmp_path / "out.fits", replace=True, cards=cards)
     header = fits.getheader(tmp_path / "out.fits", 1)
     assert (header["SURVEY"], header["GMBATCH"]) == ("decals", 64)
+    assert (header["GMNUMBER"], header["GMNAN"]) == (5, "nan")
     assert str(header.cards["GMMODEL"]).rstrip() == "GMMODEL ="

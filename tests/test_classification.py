@@ -233,7 +233,7 @@ def test_the_same_galaxy_at_other_pixel_scales_is_framed_alike(model, tmp_path):
         side = round(80 * 0.262 / pixscale)
         made = cutout(seed=3, side=side, pixscale=pixscale, noise=0)
         write_cutout(dataclasses.replace(made, flux_pixscale=0.262), tmp_path / "c.fits")
-        framed.append(prepare(tmp_path / "c.fits", load(model), math.nan).flux)
+        framed.append(prepare(tmp_path / "c.fits", load(model), math.nan).flux[2])
     for other in (framed[0], framed[2]):  # they differ at the cusp, which the pixels smooth
         assert np.sqrt(((other - framed[1]) ** 2).mean()) < 0.05 * framed[1].max()
         assert other.sum() == pytest.approx(framed[1].sum(), rel=0.02)
@@ -451,3 +451,24 @@ def test_prepared_flux_is_per_native_pixel(model, tmp_path):
     np.testing.assert_allclose(finer.flux, 4 * ls.flux, rtol=1e-5)
     assert ls.flag == Flag(0)
     assert ls.flux.shape == (3, 64, 64)
+
+
+@pytest.mark.real_data
+def test_real_files_are_classified_or_refused_row_by_row(shared, tmp_path):
+    summary = classify(shared / "fits", out=tmp_path / "all.fits", device="cpu")
+    table = Table.read(tmp_path / "all.fits")
+    flags = dict(zip(table["cutout"], table["morph_flag"], strict=True))
+    labels = dict(zip(table["cutout"], table["morph_label"], strict=True))
+    assert summary.targets == len(table)
+    # Cutouts of the Legacy Surveys are classified; what is missing in them is said.
+    whole = [f"ls-cubes/example_{letter}.fits" for letter in "abc"]
+    for name in [*whole, "ls-cube-162/example_b.fits", "ls-cubes/temp_small.fits"]:
+        assert labels[name]
+        assert not Flag(int(flags[name])) & ~(Flag.RADIUS_MEASURED | Flag.BLENDED | Flag.LARGER_THAN_CUTOUT), name
+    assert Flag(int(flags["ls-partial-coverage/example_bad_pix.fits"])) & (Flag.PARTIAL | Flag.MISSING_BAND)
+    # Everything else keeps its row without a probability: other surveys, single bands, damaged files, no galaxies.
+    others = ("ls-truncated", "odd-", "hst-", "jwst-", "wise-", "catalog-", "des-host", "hsc-", "mosaic-", "sdss-dr7")
+    for name, label in labels.items():
+        if name.startswith(others):
+            assert not label, name
+            assert Flag(int(flags[name])) & (Flag.UNREADABLE | Flag.MISSING_BAND), name

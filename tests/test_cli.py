@@ -99,7 +99,7 @@ def test_train_evaluate_classify(tmp_path, monkeypatch):
     options = ["--schema", "galaxy10_sdss", "--backbone", "mobilenet_v1", "--pretrained", "none", "--input-size", 32]
     out = tmp_path / "run"
     done = invoke("train", "--data", data, *options, "--epochs", 1, "--out", out, "--device", "cpu", "--json")
-    assert set(json.loads(done.stdout.splitlines()[-1])) == {"val", "test"}
+    assert set(json.loads(done.stdout.splitlines()[-1])) == {"val", "test", "val_tta8", "test_tta8"}
     done = invoke("evaluate", out, "--data", data, "--json", "--dtype", "float32")
     scores = json.loads(done.stdout.splitlines()[-1])
     assert scores["part"] == "test"

@@ -8,6 +8,7 @@ import math
 import shutil
 import subprocess
 import threading
+import tracemalloc
 import warnings
 from unittest import mock
 
@@ -293,7 +294,10 @@ def test_unknown_units_are_refused(write, cards):
         ({"SURVEY": "DECaLS"}, "decals", 0.262),
         ({"SURVEY": "BASS+MzLS"}, "decals", 0.262),
         ({"SURVEY": "DECaLS+BASS+MzLS"}, "decals", 0.262),
+        ({"SURVEY": "DESI Legacy Imaging Surveys DR10"}, "decals", 0.262),
         ({"SURVEY": "SDSS"}, "sdss", 0.396),
+        ({"SURVEY": "Legacy of Herschel", "BUNIT": "nanomaggy"}, "", 0.5),
+        ({"SURVEY": "imaging", "BUNIT": "nanomaggy"}, "", 0.5),
         ({"RUN": 1000, "CAMCOL": 1, "NMGY": 0.005}, "sdss", 0.396),
         ({"RUN": 1000, "CAMCOL": 1, "ORIGIN": "SDSS"}, "sdss", 0.396),
         ({"RUN": 1000, "CAMCOL": 1, "TELESCOP": "2.5m"}, "sdss", 0.396),
@@ -417,8 +421,12 @@ def test_decompression_is_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(imagefile, "MAX_FILE_BYTES", 1 << 20)
     bomb = tmp_path / "x.fits.gz"
     bomb.write_bytes(gzip.compress(sized([1000, 1000]) + bytes(1 << 24)))
+    tracemalloc.start()
     with pytest.raises(CutoutError, match="holds more than 1 MiB, too much"):
         read_cutout(bomb)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 23  # the bomb holds twice that
     plain = tmp_path / "x.fits"
     plain.write_bytes(sized([40, 32]) + bytes(1 << 21))
     with pytest.raises(CutoutError, match="holds more than 1 MiB, too much"):

@@ -3,6 +3,7 @@
 import numpy as np
 from astropy.table import Table
 
+from galmorph.classification import classify
 from galmorph.demo import GALAXIES, demo, light
 
 
@@ -33,3 +34,17 @@ def test_light_adds_up_to_the_magnitude():
     for galaxy in GALAXIES:
         flux = light(galaxy, 256, 0.262)["r"].sum()
         assert 22.5 - 2.5 * np.log10(flux) < galaxy.mag_r + 0.1
+
+
+def test_shipped_model_agrees_with_itself_across_dtypes_and_batches(tmp_path):
+    demo(tmp_path)
+    results = {}
+    for dtype, batch_size in (("float32", 64), ("float32", 5), ("bfloat16", 64), ("bfloat16", 5)):
+        out = tmp_path / f"{dtype}{batch_size}.fits"
+        classify(tmp_path / "targets.fits", out=out, dtype=dtype, batch_size=batch_size)
+        table = Table.read(out)
+        results[dtype, batch_size] = np.array([table[n] for n in table.colnames if n.startswith("p_")])
+    reference = results["float32", 64]
+    assert np.abs(results["float32", 5] - reference).max() < 1e-5
+    assert np.abs(results["bfloat16", 64] - reference).max() < 0.02
+    assert np.abs(results["bfloat16", 5] - results["bfloat16", 64]).max() < 0.01

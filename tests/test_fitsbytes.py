@@ -6,7 +6,7 @@ import string
 import numpy as np
 import pytest
 from astropy.io import fits
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from galmorph.fitsbytes import card, image
@@ -20,6 +20,7 @@ def opened(*pieces):
     return hdus
 
 
+@settings(deadline=None)
 @given(PRINTABLE, PRINTABLE, st.floats(allow_nan=False, allow_infinity=False), st.integers(-(2**31), 2**31))
 def test_cards_are_read_back(text, comment, number, integer):
     cards = card("URL", text, comment) + card("X", number, comment) + card("N", integer) + card("T", True, "yes")
@@ -28,6 +29,7 @@ def test_cards_are_read_back(text, comment, number, integer):
     assert (header["URL"], header["X"], header["N"], header["T"]) == (text, number, integer, True)
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["f4", "f8", "u1", "i2", "i4", "i8", ">f4", ">i2"]),
     st.lists(st.integers(1, 9), min_size=1, max_size=3),

@@ -13,9 +13,8 @@ def bricks(tmp_path):
     """A table of bricks between ra 0 and 40, of which those between 10 and 20 were observed."""
     ra, dec = (grid.ravel() for grid in np.meshgrid(np.arange(0, 40, 0.25), np.arange(-5, 5, 0.25)))
     observed = ((ra >= 10) & (ra < 20)).astype(np.int16)
-    table = Table(
-        {"ra1": ra, "ra2": ra + 0.25, "dec1": dec, "dec2": dec + 0.25, "nexp_g": observed, "nexp_r": observed}
-    )
+    table = Table({"ra1": ra, "ra2": ra + 0.25, "dec1": dec, "dec2": dec + 0.25})
+    table["nexp_g"] = table["nexp_r"] = observed
     table["nexp_z"] = 0
     table.write(tmp_path / "survey-bricks-dr9-south.fits.gz")
     return tmp_path / "survey-bricks-dr9-south.fits.gz"

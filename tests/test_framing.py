@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from galmorph.catalog import open_catalog
@@ -30,6 +30,7 @@ def test_galaxy_zoo_frames():
     assert pixscale.tolist() == [0.262, 0.262, pytest.approx(1696 / 3000), 0.262, 0.262, 0.262, 0.262]
 
 
+@settings(deadline=None)
 @given(st.floats(0.01, 1200), st.floats(0.05, 5), st.floats(1, 9))
 def test_a_frame_spans_the_factor_and_fits_the_service(radius, pixscale, factor):
     (size,), (scale,) = Framing(256, pixscale, factor).frame(np.array([radius]))

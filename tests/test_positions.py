@@ -103,6 +103,7 @@ def test_masked_integers_are_empty():
         ("", 15.0, 15),
         ("deg", 15.0, 15),
         ("Degrees", 15.0, 15),
+        ("[deg]", 15.0, 15),
         ("rad", np.pi / 12, 15),
         ("hourangle", 1.0, 15),
         ('"h:m:s"', "01:00:00", 15),

@@ -388,3 +388,38 @@ def test_new_tables_are_clean(tmp_path):
     table = Table.read(tmp_path / "new.fits")
     assert table["morph_label"].tolist() == list(values(5)["morph_label"])
     assert table.meta["GMBATCH"] == 64
+
+
+def test_the_votable_that_topcat_keeps_in_the_primary_hdu(tmp_path):
+    source = make_table(tmp_path / "a.fits", ["K", "D"], 4)
+    fields = '<FIELD name="c0" datatype="long" utype="my:id"/><FIELD name="c1" datatype="double"/>'
+    text = f'<VOTABLE><RESOURCE><TABLE><PARAM name="p" datatype="int" value="1"/>{fields}</TABLE></RESOURCE></VOTABLE>'
+    primary = fits.PrimaryHDU(np.frombuffer(text.encode(), "u1"))
+    primary.header.insert("EXTEND", ("VOTMETA", True, "Table metadata in VOTable format"))
+    with fits.open(source) as hdus:
+        fits.HDUList([primary, hdus[2], hdus[1]]).writeto(tmp_path / "in.fits", checksum=True)
+    catalog = append(tmp_path / "in.fits", tmp_path / "out.fits")
+    catalog.append(tmp_path / "out.fits", [FLAG], [{"morph_flag": np.ones(4, int)}], cards=CARDS, replace=True)
+    with fits.open(tmp_path / "out.fits", checksum=True) as hdus:
+        new = bytes(hdus[0].data).decode()
+        assert hdus[0].header["NAXIS1"] == len(new)
+        assert hdus[1].columns.names == ["c0", "c1", "p_spiral", "morph_label", "morph_flag"]
+    assert re.findall('FIELD name="([^"]*)"', new) == ["c0", "c1", "p_spiral", "morph_label", "morph_flag"]
+    assert '<PARAM name="p" datatype="int" value="1"/>' in new
+    assert fields in new
+    assert f'ucd="{FLAG.ucd}"' in new
+    assert new.count('name="GMMODEL"') == 1
+    assert fitsverify(tmp_path / "out.fits") == fitsverify(tmp_path / "in.fits")
+    assert stilts_meta(tmp_path / "out.fits")["morph_flag"] == ("", FLAG.description, FLAG.ucd)
+
+
+def test_a_votable_of_another_table_is_left_alone(tmp_path):
+    primary = fits.PrimaryHDU(
+        np.frombuffer(b"<VOTABLE><TABLE><FIELD name='x' datatype='int'/></TABLE></VOTABLE>", "u1")
+    )
+    primary.header["VOTMETA"] = True
+    table = fits.BinTableHDU.from_columns([fits.Column("other", "D", array=[1.0])])
+    fits.HDUList([primary, table]).writeto(tmp_path / "in.fits")
+    append(tmp_path / "in.fits", tmp_path / "out.fits")
+    n = 2880 * 2
+    assert (tmp_path / "out.fits").read_bytes()[:n] == (tmp_path / "in.fits").read_bytes()[:n]

@@ -179,6 +179,11 @@ def test_damage_in_the_middle(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["in.parquet"]
 
 
+def test_parquet_is_not_compressed_as_a_whole(tmp_path):
+    with pytest.raises(CatalogError, match=r"Parquet compresses its columns itself; leave out \.gz"):
+        append(make(tmp_path / "in.parquet"), tmp_path / "out.parquet.gz")
+
+
 def test_two_columns_of_one_name(tmp_path):
     table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
     pq.write_table(table, tmp_path / "in.parquet")

@@ -42,7 +42,7 @@ def classes_config(tmp_path, **options):
 
 def test_training_learns_and_writes_what_it_promises(tmp_path):
     out = tmp_path / "run"
-    metrics = train(classes_config(tmp_path, n=240, epochs=8, augmentation=Augmentation()), out)
+    metrics = train(classes_config(tmp_path, n=240, epochs=10, lr=1e-3, head_lr=1e-3, augmentation=Augmentation()), out)
     assert {p.name for p in out.iterdir()} >= {
         "model.safetensors",
         "history.csv",
@@ -54,7 +54,7 @@ def test_training_learns_and_writes_what_it_promises(tmp_path):
     }
     assert metrics["test"]["g"]["accuracy"] > 0.6, "three easy classes"
     history = list(csv.DictReader((out / "history.csv").open()))
-    assert len(history) == 8
+    assert len(history) == 10
     assert float(history[-1]["train_loss"]) < 0.7 * float(history[0]["train_loss"])
     split = list(csv.DictReader((out / "split.csv").open()))
     assert [row["part"] for row in split] == list(Split(val=0.2, test=0.2).parts([row["galaxy"] for row in split]))
@@ -68,7 +68,7 @@ def test_training_learns_and_writes_what_it_promises(tmp_path):
 
 
 def test_test_part_is_left_alone_while_choosing(tmp_path):
-    assert set(train(classes_config(tmp_path, epochs=1), tmp_path / "run", test=False)) == {"val"}
+    assert set(train(classes_config(tmp_path, epochs=1), tmp_path / "run", test=False)) == {"val", "val_tta8"}
 
 
 def test_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path):

@@ -6,6 +6,7 @@ byte (FITS, CSV, ECSV, VOTable) or value (Parquet) stays as it was. What a colum
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -95,10 +96,11 @@ class Provenance:
         A card of an earlier run stays. Where the new run has the same keyword it takes the old card's place, and the
         old card becomes a line of history, unless the new run replaced columns: then the old card is gone with them.
         """
+        gone = {*dropped, *columns}
         new = {key for key, _, _ in cards}
         pushed = () if dropped else tuple(history_line(card) for card in self.cards if card[0] in new)
         return Provenance(
-            columns=(*(name for name in self.columns if name not in dropped), *columns),
+            columns=(*(name for name in self.columns if name not in gone), *columns),
             cards=(*(card for card in self.cards if card[0] not in new), *cards),
             history=self.history + pushed,
         )
@@ -145,7 +147,13 @@ def check_cards(cards: Sequence[Card]) -> tuple[Card, ...]:
             raise CatalogError(
                 f"{key!r} cannot be the keyword of a provenance card: 1 to 8 of A-Z 0-9 _ -, not twice, not reserved"
             )
-    return tuple((key, value, comment) for key, value, comment in cards)
+    return tuple((key, _plain(value), comment) for key, value, comment in cards)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON and FITS have it: no type of numpy's, and NaN and infinity as text."""
+    value = value.item() if isinstance(value, np.generic) else value
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Table(Protocol):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from galmorph.errors import CatalogError
+from galmorph.tables._checksum import Checksum, encode
 from galmorph.tables._files import Input
 
 BLOCK = 2880
@@ -87,6 +88,19 @@ class Header:
             axes = axes[1:]
         elements = self.integer("PCOUNT", 0) + math.prod(axes)
         return abs(self.integer("BITPIX")) // 8 * self.integer("GCOUNT", 1) * elements
+
+    def with_values(self, values: Mapping[str, tuple[Any, str]]) -> Header:
+        """Return a header in which the cards of some keywords have another value and comment."""
+        return Header(
+            tuple(make_card(k, *values[k]) if (k := keyword(card)) in values else card for card in self.cards)
+        )
+
+    def with_checksums(self, datasum: int) -> Header:
+        """Return a header in which CHECKSUM and DATASUM, where it has them, are those of the sum of its data."""
+        sums = {"DATASUM": (str(datasum), "data unit checksum"), "CHECKSUM": ("0" * 16, "HDU checksum")}
+        total = Checksum(datasum)
+        total.update(self.with_values(sums).to_bytes())
+        return self.with_values(sums | {"CHECKSUM": (encode(total.value), "HDU checksum")})
 
     def to_bytes(self) -> bytes:
         """Return the header as it is written, padded to whole blocks."""

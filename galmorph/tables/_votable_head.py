@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,12 +105,6 @@ class Head:
         edits += [((param.start, param.stop), b"") for param in self.params if param.name in ours]
         return sorted([*edits, ((self.behind, self.behind), new.encode("ascii"))])
 
-    def edited(self, text: bytes, columns: Sequence[Column], dropped: Collection[int], provenance: Provenance) -> bytes:
-        """Return a file that is in memory, edited."""
-        for (start, stop), new in reversed(self.edits(columns, dropped, provenance)):
-            text = text[:start] + new + text[stop:]
-        return text
-
     def _start(self, event: Event, path: Path) -> None:
         name, attributes = event.name, event.attributes
         parent = self._inside[-1] if self._inside else ""
@@ -155,6 +150,22 @@ class Head:
             self.n_rows += 1
             if self._n_cells > len(self.cells) or not self._n_cells:
                 raise CatalogError(f"{path}: row {self.n_rows} has {self._n_cells} cells for {len(self.cells)} columns")
+
+
+def redescribe(
+    text: bytes, names: Sequence[str], columns: Sequence[Column], dropped: Collection[int], provenance: Provenance
+) -> bytes:
+    """Return a VOTable without data, which describes the columns `names` of another file, brought up to date.
+
+    TOPCAT and STILTS keep such a VOTable in FITS and Parquet files and would ignore one that has other columns. What is
+    no such VOTable is returned as it is.
+    """
+    with suppress(CatalogError), Input(Path("VOTable"), text) as source:
+        head = Head(source)
+        if [cell.field.name for cell in head.cells] == list(names):
+            for (start, stop), new in reversed(head.edits(columns, dropped, provenance)):
+                text = text[:start] + new + text[stop:]
+    return text
 
 
 def ascii_xml(text: str) -> str:

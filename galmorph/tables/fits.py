@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.errors import CatalogError
-from galmorph.tables import Array, Column, Field, Format, Piece, Provenance, history_line, native, text_array
-from galmorph.tables._checksum import Checksum, encode
+from galmorph.tables import Array, Column, Field, Format, Piece, Provenance, native, text_array
+from galmorph.tables._checksum import Checksum
 from galmorph.tables._files import Input, Output
-from galmorph.tables._header import Header, history_cards, keyword, make_card, padded, read_header
+from galmorph.tables._header import Header, make_card, padded, read_header
+from galmorph.tables._table_header import edit_header, read_provenance
+from galmorph.tables._votable_head import redescribe
 
 _MAX_COLUMNS = 999
 
@@ -35,12 +37,6 @@ _TYPES = {
     "P": ("V8", 8),
     "Q": ("V16", 16),
 }
-_FORMS = {"float32": "E", "float64": "D", "int16": "I", "int32": "J", "int64": "K"}
-# Keywords with the number of a column, of the standard and its registered conventions.
-_COLUMN_KEY = re.compile(
-    "(TTYPE|TFORM|TUNIT|TNULL|TSCAL|TZERO|TDISP|TDIM|TBCOL|TUCD|TUTYP|TCOMM|TDESC|TXTYP|TMETA|TDMIN|TDMAX|TLMIN|TLMAX"
-    "|TCTYP|TCUNI|TCRPX|TCRVL|TCDLT|TCROT|TCNAM|TCRDE?|TCSYE?|TRPOS|TGMNT)([1-9][0-9]*)"
-)
 
 
 @dataclass(frozen=True)
@@ -140,7 +136,7 @@ class FitsTable:
         self._width = header.integer("NAXIS1")
         self.n_rows = header.integer("NAXIS2")
         self.fields = tuple(cell.field for cell in self._cells)
-        self.provenance = _read_provenance(header)
+        self.provenance = read_provenance(header)
 
     def blocks(self, positions: Sequence[int], n_rows: int, start: int) -> Iterator[list[Array]]:
         cells = [self._cells[position] for position in positions]
@@ -152,6 +148,33 @@ class FitsTable:
 
     def _rows(self, source: Input, n_rows: int) -> NDArray[np.uint8]:
         return np.frombuffer(source.exactly(n_rows * self._width), np.uint8).reshape(n_rows, self._width)
+
+    def _copy_before(
+        self,
+        source: Input,
+        output: Output,
+        columns: Sequence[Column],
+        dropped: Collection[int],
+        provenance: Provenance,
+    ) -> None:
+        """Copy what is before the table.
+
+        TOPCAT and STILTS write a VOTable into the primary HDU that describes the table behind it ("fits-plus"). It gets
+        the new columns too: if it described other columns than there are, they would ignore all that it says.
+        """
+        header = read_header(source, b"SIMPLE")
+        if header and header.card("VOTMETA")[0] is True and header.size + padded(header.data_size) == self._start:
+            text = source.exactly(header.data_size)
+            text = redescribe(text, [field.name for field in self.fields], columns, dropped, provenance)
+            data = text.ljust(padded(len(text)), b"\0")
+            checksum = Checksum()
+            checksum.update(data)
+            header = header.with_values({"NAXIS1": (len(text), header.card("NAXIS1")[1])})
+            output.write(header.with_checksums(checksum.value).to_bytes() + data)
+            return
+        source.seek(0)
+        for chunk in source.chunks(self._start):
+            output.write(chunk)
 
     def append(
         self,
@@ -166,11 +189,10 @@ class FitsTable:
             raise CatalogError(f"FITS holds {_MAX_COLUMNS} columns at most, not {len(kept) + len(columns)}")
         kept_width = sum(cell.width for cell in kept)
         layout = _layout(columns, kept_width)
-        header = _edit_header(self._header, columns, layout.itemsize, dropped, provenance)
+        header = edit_header(self._header, columns, layout.itemsize, dropped, provenance)
         data_start, data_size = self._start + self._header.size, self._header.data_size
         with self._open() as source:
-            for chunk in source.chunks(self._start):
-                output.write(chunk)
+            self._copy_before(source, output, columns, dropped, provenance)
             header_start = output.tell()
             output.write(header.to_bytes())
             before, after = Checksum(), Checksum()
@@ -195,7 +217,7 @@ class FitsTable:
             put(b"", bytes(padded(end) - end))
             before.update(source.read(padded(data_size) - data_size))
             if checked and _was_true(self._header, before.value):
-                _write_checksums(output, header_start, header, after.value)
+                output.patch(header_start, header.with_checksums(after.value).to_bytes())
             for chunk in source.chunks():
                 output.write(chunk)
 
@@ -249,91 +271,10 @@ def _encoded(column: Column, values: Array) -> list[bytes]:
     return cells
 
 
-def _edit_header(
-    header: Header, columns: Sequence[Column], width: int, dropped: Collection[int], provenance: Provenance
-) -> Header:
-    n_old = header.integer("TFIELDS")
-    numbers = {old + 1: new + 1 for new, old in enumerate(i for i in range(n_old) if i not in dropped)}
-    changed = {"NAXIS1": width, "TFIELDS": len(numbers) + len(columns)}
-    if "THEAP" in header:
-        changed["THEAP"] = header.integer("THEAP") + (width - header.integer("NAXIS1")) * header.integer("NAXIS2")
-    ours = {"GMCOLS", "GMKEYS", *(key for key, _, _ in _read_provenance(header).cards)}
-    cards: list[bytes] = []
-    behind = 0
-    for card in header.cards:
-        key = keyword(card)
-        indexed = _COLUMN_KEY.fullmatch(key)
-        if key in ours:
-            continue
-        if key in changed:
-            card = make_card(key, changed[key], header.card(key)[1])
-        elif indexed and int(indexed[2]) <= n_old + len(columns):
-            # A number behind TFIELDS is a leftover that would come to describe one of the new columns.
-            if int(indexed[2]) not in numbers:
-                continue
-            card = f"{indexed[1]}{numbers[int(indexed[2])]}".ljust(8).encode() + card[8:]
-        cards.append(card)
-        if key == "TFIELDS" or indexed:
-            behind = len(cards)
-    cards[behind:behind] = _column_cards(columns, len(numbers) + 1)
-    end = len(cards)
-    while not cards[end - 1].strip():
-        end -= 1
-    cards[end:end] = _provenance_cards(provenance, header.keys() - ours)
-    if _has_long(cards) and not _has_long(header.cards) and "LONGSTRN" not in header:
-        cards.insert(behind, make_card("LONGSTRN", "OGIP 1.0", "The OGIP long string convention may be used"))
-    return Header(tuple(cards))
-
-
-def _has_long(cards: Sequence[bytes]) -> bool:
-    return any(keyword(card[80:]) == "CONTINUE" for card in cards)
-
-
-def _column_cards(columns: Sequence[Column], first: int) -> Iterator[bytes]:
-    for n, column in enumerate(columns, first):
-        yield make_card(f"TTYPE{n}", column.name)
-        yield make_card(f"TFORM{n}", f"{max(column.width, 1)}A" if column.dtype == "str" else _FORMS[column.dtype])
-        for key, value in (("TUNIT", column.unit), ("TUCD", column.ucd), ("TCOMM", column.description)):
-            if value:
-                yield make_card(f"{key}{n}", value)
-
-
-def _provenance_cards(provenance: Provenance, users: Collection[str]) -> Iterator[bytes]:
-    """Yield galmorph's cards; one whose keyword the user's header has already becomes history."""
-    cards = [card for card in provenance.cards if card[0] not in users]
-    yield make_card("GMCOLS", ",".join(provenance.columns), "columns that galmorph wrote")
-    if cards:
-        yield make_card("GMKEYS", ",".join(key for key, _, _ in cards), "cards that galmorph wrote")
-    for key, value, comment in cards:
-        yield make_card(key, value, comment)
-    for line in (*provenance.history, *(history_line(card) for card in provenance.cards if card[0] in users)):
-        yield from history_cards(line)
-
-
-def _read_provenance(header: Header) -> Provenance:
-    """Return the provenance of a header; its history stays in the header and is not read."""
-    columns, keys = (tuple(filter(None, header.text(key).split(","))) for key in ("GMCOLS", "GMKEYS"))
-    return Provenance(columns, tuple((key, *header.card(key)) for key in keys))
-
-
 def _was_true(header: Header, datasum: int) -> bool:
     """Tell whether a header's DATASUM is that of its data: a wrong one is left alone, so that damage stays visible."""
     text = header.text("DATASUM")
     return "DATASUM" not in header or (text.isdigit() and int(text) == datasum)
-
-
-def _write_checksums(output: Output, header_start: int, header: Header, datasum: int) -> None:
-    values = {"DATASUM": str(datasum), "CHECKSUM": "0" * 16}
-    comments = {"DATASUM": "data unit checksum", "CHECKSUM": "HDU checksum"}
-
-    def written() -> bytes:
-        cards = (make_card(k, values[k], comments[k]) if (k := keyword(c)) in values else c for c in header.cards)
-        return Header(tuple(cards)).to_bytes()
-
-    total = Checksum(datasum)
-    total.update(written())
-    values["CHECKSUM"] = encode(total.value)
-    output.patch(header_start, written())
 
 
 def _open(path: Path, hdu: int | None) -> FitsTable:

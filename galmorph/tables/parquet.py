@@ -16,9 +16,8 @@ import numpy as np
 
 from galmorph.errors import CatalogError
 from galmorph.tables import Array, Column, Field, Format, Piece, Provenance, text_array
-from galmorph.tables._files import Input, Output
-from galmorph.tables._votable_head import Head
-from galmorph.tables._votable_rows import Cell
+from galmorph.tables._files import COMPRESSIONS, Input, Output
+from galmorph.tables._votable_head import Head, redescribe
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,8 +57,7 @@ class ParquetTable:
         if len(set(self._schema.names)) < len(self._schema.names):
             raise CatalogError(f"{path} has several columns of the same name")
         metadata = self._schema.metadata or {}
-        self._votable = _votable_head(path, metadata)
-        described = _astropy_fields(metadata) | {cell.field.name: cell.field for cell in self._votable_cells()}
+        described = _astropy_fields(metadata) | _votable_fields(path, metadata)
         self.fields = tuple(_field(field, described.get(field.name, Field(field.name))) for field in self._schema)
         try:
             self.provenance = Provenance.from_json(json.loads(metadata.get(_KEY, b"null")))
@@ -74,9 +72,6 @@ class ParquetTable:
             file = pq.ParquetFile(self._path)
         with file:
             yield file
-
-    def _votable_cells(self) -> Sequence[Cell]:
-        return self._votable.cells if self._votable else ()
 
     def blocks(self, positions: Sequence[int], n_rows: int, start: int) -> Iterator[list[Array]]:
         names = [self._schema.names[position] for position in positions]
@@ -98,8 +93,9 @@ class ParquetTable:
 
         kept = [name for i, name in enumerate(self._schema.names) if i not in dropped]
         metadata = dict(self._schema.metadata or {})
-        if self._votable and [cell.field.name for cell in self._votable.cells] == self._schema.names:
-            metadata[_VOTABLE] = self._votable.edited(metadata[_VOTABLE], columns, dropped, provenance)
+        if _VOTABLE in metadata:
+            names = self._schema.names
+            metadata[_VOTABLE] = redescribe(metadata[_VOTABLE], names, columns, dropped, provenance)
         fields = [*map(self._schema.field, kept), *map(_arrow_field, columns)]
         schema = pa.schema(fields, metadata | _metadata(provenance))
         feed = _Feed(columns, pieces)
@@ -192,12 +188,10 @@ def _values(column: pa.ChunkedArray, name: str) -> Array:
     )
 
 
-def _votable_head(path: Path, metadata: Mapping[bytes, bytes]) -> Head | None:
-    if _VOTABLE not in metadata:
-        return None
-    with suppress(CatalogError), Input(path, metadata[_VOTABLE]) as source:
-        return Head(source)
-    return None
+def _votable_fields(path: Path, metadata: Mapping[bytes, bytes]) -> dict[str, Field]:
+    with suppress(CatalogError), Input(path, metadata.get(_VOTABLE, b"")) as source:
+        return {cell.field.name: cell.field for cell in Head(source).cells}
+    return {}
 
 
 def _astropy_fields(metadata: Mapping[bytes, bytes]) -> dict[str, Field]:
@@ -281,6 +275,8 @@ def _writer(output: Output, schema: pa.Schema, **options: Any) -> Iterator[pq.Pa
     import pyarrow as pa
     from pyarrow import parquet as pq
 
+    if output.path.suffix in COMPRESSIONS:
+        raise CatalogError(f"{output.path}: Parquet compresses its columns itself; leave out {output.path.suffix}")
     try:
         with pq.ParquetWriter(pa.PythonFile(_Sink(output), mode="w"), schema, **options) as writer:
             yield writer
