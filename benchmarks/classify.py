@@ -1,10 +1,10 @@
 """Throughput of ``classify`` from FITS cubes, as ratios measured in one run on the same files.
 
-``python benchmarks/classify.py [--targets 1024]`` prints, for cubes of 162, 256 and 424 px, with the radius in the catalog
-and without it (then it is measured on the cutout):
+``python benchmarks/classify.py [--targets 1024]`` prints, for cubes of 162, 256 and 424 px, with the radius in the
+catalog and without it (then it is measured on the cutout):
 
 - ``bare``: the network alone, fed with tensors that lie ready in memory; the backbone as it is trained, and folded as
-  ``classify`` runs it; same weights, dtype, batch and threads;
+  ``classify`` runs it; same weights and dtype, batches of 64, all threads;
 - ``classify``: from the catalog's path to the written table, start-up included;
 - ``plain``: what one would write first: astropy and a WCS for each file, a numpy composite, eager float32 in batches.
 """
@@ -20,13 +20,14 @@ import numpy as np
 import torch
 
 from galmorph import catalog, demo
-from galmorph.classification import BATCH_SIZE, classify
+from galmorph.classification import classify
 from galmorph.cutout import Cutout, write_cutout
 from galmorph.inference import Predictor
 from galmorph.model import Model, load
 from galmorph.normalize import ZOO_HIGH, ZOO_LOW
 
 MODEL = "galaxyzoo2-mobilenet_v2"
+BATCH_SIZE = 64  # of the bare network and of the plain loop
 
 
 def made_survey(folder: Path, n_targets: int, side: int, *, radius: bool) -> Path:

@@ -1,15 +1,18 @@
 """Classification: stream targets through a model into the user's table, flag what cannot be trusted, resume.
 
-Rows are taken in batches whose boundaries follow from the row number alone. Threads read and frame the cutouts of the
-batches ahead while the network works on one. Results go to a journal beside the output; when it is complete, the table
-is copied with the new columns appended. A run that was killed goes on after the journal's last whole batch.
+Rows are taken in batches whose boundaries follow from the row number alone. Each worker thread takes whole batches
+through: it reads and frames the cutouts and runs the network on one core, so that no core waits for another. Results go
+to a journal beside the output; when it is complete, the table is copied with the new columns appended. A run that was
+killed goes on after the journal's last whole batch.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import os
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
@@ -29,20 +32,23 @@ from galmorph import registry
 from galmorph.card import Input
 from galmorph.catalog import Column
 from galmorph.cutout import MAX_SIDE_PX, Cutout, Flag, read_cutout
-from galmorph.errors import CatalogError, CutoutError, Interrupted, OutputError
+from galmorph.errors import CutoutError, GalmorphError, Interrupted, OutputError
 from galmorph.inference import Predictor
 from galmorph.journal import Journal
 from galmorph.labels import LabelSchema
 from galmorph.model import Model, load
 from galmorph.normalize import frame
 from galmorph.quality import is_blended, measure_r90, quality
-from galmorph.source import Source, open_source
+from galmorph.source import Row, Source, open_source
 
 log = logging.getLogger(__name__)
 
-BATCH_SIZE = 64
-# Batches that are read ahead of the network, per worker thread one target at a time.
-READ_AHEAD = 3
+# On a CPU core, batches whose activations stay in its own cache are nearly twice as fast as those of 64.
+BATCH_SIZES = {"cpu": 16, "cuda": 256}
+# Batches that wait for a worker, so that none is ever idle.
+BATCHES_AHEAD = 1
+# Pictures that are mapped to colours together on the CPU: as many as stay in a core's own cache.
+PICTURES_AT_ONCE = 4
 # With one of these there is no probability: a composite without one of its bands has colours no model was shown.
 UNUSABLE = Flag.MISSING_BAND | Flag.UNREADABLE
 # Reasons of failure that are told one by one; the rest is counted.
@@ -107,7 +113,7 @@ def classify(
     prefix: str = "",
     replace: bool = False,
     tta: int = 1,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     device: str = "auto",
     dtype: str = "auto",
     workers: int | None = None,
@@ -142,7 +148,8 @@ def classify(
     tta : int
         Orientations averaged, 1 to 8.
     batch_size, device, dtype, workers
-        How it is computed; the number of reading threads is that of the cores.
+        How it is computed; a batch is 16 on the CPU and 256 on a GPU unless it is given; ``workers`` are threads that
+        take batches through, by default one a core.
     resume, overwrite : bool
         Go on with a run that was stopped; replace an existing output.
     on_progress : callable, optional
@@ -154,11 +161,12 @@ def classify(
         Nothing was written where ``exit_code`` is 2; the run can be resumed where it is 3 or 130.
     """
     started = time.perf_counter()
-    if batch_size < 1:
-        raise CatalogError(f"--batch-size {batch_size}: at least 1.")
+    if batch_size is not None and batch_size < 1:
+        raise GalmorphError(f"--batch-size {batch_size}: at least 1.")
     source = open_source(Path(survey), kind=kind, cutouts=cutouts, hdu=hdu, size_column=size_column)
     destination = _destination(source, out, overwrite=overwrite, resume=resume)
     predictor = Predictor(load(model), device, dtype, tta)
+    batch_size = batch_size or BATCH_SIZES.get(predictor.device.type, BATCH_SIZES["cpu"])
     columns = output_columns(predictor.model.schema, prefix)
     source.check(columns, replace=replace)
     record = _record_dtype(predictor.model.schema)
@@ -167,7 +175,6 @@ def classify(
         "model": predictor.model.sha256,
         "galmorph": galmorph.__version__,
         "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
         "device": str(predictor.device),
         "dtype": str(predictor.dtype),
         "tta": tta,
@@ -274,10 +281,11 @@ def prepare(
         flag |= Flag.BLENDED
     if flag & UNUSABLE:
         return Prepared(flag, ra=ra, dec=dec, reason=f"{path} lacks a band of {''.join(sorted(entry.bands))}.")
-    flux = cutout.flux[[cutout.bands.index(band) for band in normalization.bands]]
+    flux = cutout.flux
     if flag & Flag.BAD_PIXELS:
         flux = np.nan_to_num(flux, nan=0.0, posinf=0.0, neginf=0.0)
-    flux = frame(flux, width_arcsec / cutout.pixscale, normalization.input_size)
+    planes = [flux[cutout.bands.index(band)] for band in normalization.bands]
+    flux = frame(planes, width_arcsec / cutout.pixscale, normalization.input_size)
     # Surface brightness per the native pixel that the scales of the composite are for.
     flux *= (normalization.flux_pixscale / cutout.flux_pixscale) ** 2
     return Prepared(flag, flux, entry, ra, dec)
@@ -315,17 +323,30 @@ def _seeing(survey: str) -> float:
 
 
 class Clock:
-    """Wall-clock seconds by what they were spent on."""
+    """Seconds by what they were spent on, summed over the threads."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: dict[str, float] = {}
+        self._lock = threading.Lock()
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
         """Add the seconds spent inside a ``with`` block."""
         started = time.perf_counter()
         yield
-        self.seconds[name] += time.perf_counter() - started  # type: ignore[assignment]
+        with self._lock:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+@contextmanager
+def _single_threaded_operations() -> Iterator[None]:
+    """Let each torch operation run on one thread: the workers share the cores batch by batch, without waiting."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def _run(
@@ -337,36 +358,34 @@ def _run(
     clock: Clock,
     on_progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Classify the rows that the journal does not hold yet, batch after batch."""
+    """Classify the rows that the journal does not hold yet: whole batches on each worker, into the journal in order."""
+
+    def classify_batch(rows: list[Row]) -> tuple[NDArray[np.void], list[str]]:
+        with clock("read"):
+            targets = [_prepare_row(source, predictor.model, path, radius) for path, radius in rows]
+        with clock("network"):
+            return _predict(targets, predictor, batch_size, journal.record), [t.reason for t in targets if t.reason]
+
     told = 0
-    with ThreadPoolExecutor(workers, thread_name_prefix="galmorph-read") as pool:
+    with _single_threaded_operations(), ThreadPoolExecutor(workers, thread_name_prefix="galmorph") as pool:
+        waiting: deque[Future[tuple[NDArray[np.void], list[str]]]] = deque()
+        blocks = source.blocks(batch_size, len(journal))
         try:
-            for futures in _ahead(source, predictor.model, pool, batch_size, len(journal)):
-                with clock("read"):
-                    targets = [future.result() for future in futures]
-                with clock("network"):
-                    journal.append(_predict(targets, predictor, batch_size, journal.record))
-                for target in targets:
-                    if target.reason and told < TOLD_FAILURES:
-                        log.warning("%s", target.reason)
-                        told += 1
+            while True:
+                for rows in itertools.islice(blocks, workers + BATCHES_AHEAD - len(waiting)):
+                    waiting.append(pool.submit(classify_batch, rows))
+                if not waiting:
+                    return
+                records, reasons = waiting.popleft().result()
+                journal.append(records)
+                for reason in reasons[: TOLD_FAILURES - told]:
+                    log.warning("%s", reason)
+                told = min(TOLD_FAILURES, told + len(reasons))
                 if on_progress:
                     on_progress(len(journal), source.n_rows)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def _ahead(
-    source: Source, model: Model, pool: ThreadPoolExecutor, batch_size: int, start: int
-) -> Iterator[list[Future[Prepared]]]:
-    """Yield the batches in order while the next ones are being read."""
-    waiting: deque[list[Future[Prepared]]] = deque()
-    for block in source.blocks(batch_size, start):
-        waiting.append([pool.submit(_prepare_row, source, model, path, radius) for path, radius in block])
-        if len(waiting) > READ_AHEAD:
-            yield waiting.popleft()
-    yield from waiting
 
 
 def _prepare_row(source: Source, model: Model, path: Path | str, radius_arcsec: float) -> Prepared:
@@ -389,20 +408,16 @@ def _predict(
         return result
     # A batch always has the same shape: a last, short one would be computed in another order of sums.
     size = predictor.model.card.input_size
-    flux = torch.zeros(batch_size, 3, size, size)
-    flux[: len(targets)][usable] = torch.from_numpy(np.stack(list(framed.values())))
-    flux = flux.to(predictor.device)
-    inputs = torch.zeros_like(flux)
-    for entry in {target.entry for target in targets if target.entry is not None and target.flux is not None}:
-        rows = torch.tensor([i for i in usable if targets[i].entry == entry])
-        normalization = entry.normalization
-        whole = len(rows) == len(targets)
-        chosen = flux if whole else flux[rows]
-        mapped = normalization.network_input(normalization.rgb(chosen))
-        if whole:
-            inputs = mapped
-        else:
-            inputs[rows] = mapped
+    inputs = torch.zeros(batch_size, 3, size, size, dtype=predictor.dtype, device=predictor.device)
+    inputs = inputs.contiguous(memory_format=torch.channels_last)
+    at_once = PICTURES_AT_ONCE if predictor.device.type == "cpu" else batch_size
+    for entry in {entry for target in targets if (entry := target.entry)}:
+        same = [i for i in usable if targets[i].entry == entry]
+        for start in range(0, len(same), at_once):
+            rows = same[start : start + at_once]
+            flux = torch.from_numpy(np.stack([framed[i] for i in rows])).to(predictor.device)
+            normalization = entry.normalization
+            inputs[rows] = normalization.network_input(normalization.rgb(flux)).to(predictor.dtype)
     result["p"][usable] = predictor(inputs).cpu().numpy()[usable]
     return result
 

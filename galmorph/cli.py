@@ -118,10 +118,12 @@ def classify(
     prefix: Annotated[str, typer.Option(help="Prefix of the new columns.")] = "",
     replace: Annotated[bool, typer.Option("--replace", help="Replace galmorph's columns of an earlier run.")] = False,
     tta: Tta = 1,
-    batch_size: BatchSize = 64,
+    batch_size: Annotated[int | None, typer.Option(help="Galaxies in a batch; default 16, on a GPU 256.")] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    workers: Annotated[int | None, typer.Option(help="Threads that read cutouts; default the number of cores.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Threads, each with batches of its own; default one a core.")
+    ] = None,
     profile: Annotated[bool, typer.Option("--profile", help="Tell where the time went.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,

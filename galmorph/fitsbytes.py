@@ -90,6 +90,8 @@ def image(
     ]
     if extension:
         structure += [card("PCOUNT", 0), card("GCOUNT", 1), card("EXTNAME", extension, "extension name")]
+    else:
+        structure += [card("EXTEND", True, "there may be extensions")]
     data_sum = _sum(content)
     without = "".join(structure) + cards + card("DATASUM", str(data_sum), when)
     header = _blocks(without + card("CHECKSUM", "0" * 16, when))

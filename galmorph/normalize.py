@@ -7,6 +7,7 @@ inside the model's card: bands, colour mapping, framing, input size, mean and st
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -142,14 +143,16 @@ def _galaxyzoo_decals(normalization: Normalization, flux: Tensor) -> Tensor:
 MAPPINGS = {"lupton": _lupton, "galaxyzoo_decals": _galaxyzoo_decals}
 
 
-def frame(flux: NDArray[np.float32], width_pixels: float, n_out: int) -> NDArray[np.float32]:
+def frame(
+    flux: NDArray[np.float32] | Sequence[NDArray[np.float32]], width_pixels: float, n_out: int
+) -> NDArray[np.float32]:
     """Cut the middle of a cutout, to a fraction of a pixel, and resample it to the network's input size.
 
     Bilinear where it is stretched, a triangle of the output pixel's size where it shrinks (no aliasing).
 
     Parameters
     ----------
-    flux : ndarray, float32, shape (band, y, x)
+    flux : ndarray or sequence of ndarray, float32, shape (band, y, x)
     width_pixels : float
         Full width wanted, in pixels of the cutout; the part outside the cutout is filled with 0 (the sky).
     n_out : int
@@ -162,17 +165,21 @@ def frame(flux: NDArray[np.float32], width_pixels: float, n_out: int) -> NDArray
     """
     from PIL import Image
 
-    height, width = flux.shape[1:]
-    margin = max(0, math.ceil((width_pixels - min(height, width)) / 2))
-    if margin:
-        flux = np.pad(flux, ((0, 0), (margin, margin), (margin, margin)))
-        height, width = flux.shape[1:]
-    left, top = (width - width_pixels) / 2, (height - width_pixels) / 2
+    height, width = flux[0].shape
     # The resize weighs whole rows: only the rows and columns that its filter reaches are handed to it.
     reach = math.ceil(max(1.0, width_pixels / n_out))
-    x0, y0 = max(0, math.floor(left) - reach), max(0, math.floor(top) - reach)
+    left, top = (width - width_pixels) / 2, (height - width_pixels) / 2
+    x0, y0 = math.floor(left) - reach, math.floor(top) - reach
     x1, y1 = math.ceil(left + width_pixels) + reach, math.ceil(top + width_pixels) + reach
-    flux = np.ascontiguousarray(flux[:, y0:y1, x0:x1])
+    inside = slice(max(0, y0), min(height, y1)), slice(max(0, x0), min(width, x1))
+    if left >= 0 and top >= 0:
+        x0, y0 = inside[1].start, inside[0].start
+        pieces = [np.ascontiguousarray(plane[inside]) for plane in flux]
+    else:  # sky around the cutout
+        margins = (inside[0].start - y0, y1 - inside[0].stop), (inside[1].start - x0, x1 - inside[1].stop)
+        pieces = [np.pad(plane[inside], margins) for plane in flux]
     box = (left - x0, top - y0, left - x0 + width_pixels, top - y0 + width_pixels)
-    size = (n_out, n_out)
-    return np.stack([np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BILINEAR, box)) for plane in flux])
+    framed = np.empty((len(pieces), n_out, n_out), np.float32)
+    for plane, piece in zip(framed, pieces, strict=True):
+        plane[:] = Image.fromarray(piece).resize((n_out, n_out), Image.Resampling.BILINEAR, box)
+    return framed
