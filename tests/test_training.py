@@ -53,10 +53,10 @@ def test_training_learns_and_writes_what_it_promises(tmp_path):
         "calibration.png",
     }
     assert metrics["test"]["g"]["accuracy"] > 0.6, "three easy classes"
-    history = list(csv.DictReader((out / "history.csv").open()))
+    history = list(csv.DictReader((out / "history.csv").read_text().splitlines()))
     assert len(history) == 10
     assert float(history[-1]["train_loss"]) < 0.7 * float(history[0]["train_loss"])
-    split = list(csv.DictReader((out / "split.csv").open()))
+    split = list(csv.DictReader((out / "split.csv").read_text().splitlines()))
     assert [row["part"] for row in split] == list(Split(val=0.2, test=0.2).parts([row["galaxy"] for row in split]))
     model = load(out)
     assert model.card.metrics == json.loads((out / "metrics.json").read_text())

@@ -1,0 +1,151 @@
+"""What `galmorph fetch` costs and how fast it is, against the stand-in server in a process of its own.
+
+    python benchmarks/fetch.py [--targets 400] [--latency 0.2] [--workers 8] [--memory]
+
+Prints, each as one line: the rate with many workers as a part of the bound workers / latency, and of a sequential loop;
+the processor time that the client takes for a target; seconds to start, resume and ask for the status of 100,000
+targets; with ``--memory`` the peak memory of runs of 1,000 and 100,000 targets (some minutes).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+STAND_IN = Path(__file__).resolve().parent.parent / "tests" / "standin"
+
+
+@contextmanager
+def stand_in(latency: float) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Run the stand-in; give its URL and its process."""
+    command = [sys.executable, str(STAND_IN), "--latency", str(latency)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin
+        assert process.stdout
+        try:
+            yield process.stdout.readline().strip(), process
+        finally:
+            process.stdin.close()
+
+
+def seen(process: subprocess.Popen[str]) -> dict[str, float]:
+    """Return what the stand-in has seen since the last call."""
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write("\n")
+    process.stdin.flush()
+    return json.loads(process.stdout.readline())
+
+
+def catalog(path: Path, n: int) -> Path:
+    """Write `n` positions spread over the stand-in's sky."""
+    with path.open("w") as file:
+        file.write("name,ra,dec\n")
+        file.writelines(f"g{i},{i * 137.50776405 % 360:.6f},{i * 0.61803399 % 1 * 80 - 30:.6f}\n" for i in range(n))
+    return path
+
+
+def cpu_s() -> float:
+    """Return the processor time of this process, all threads, user and system."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def child(task: str, *arguments: object) -> dict[str, float]:
+    """Run one measurement in a fresh process and return what it prints."""
+    command = [sys.executable, __file__, "--child", task, *map(str, arguments)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+
+
+def fetch_once(table: str, out: str, url: str, workers: str, size: str) -> dict[str, float]:
+    """Fetch a catalog; processor time is counted after a first small fetch has imported everything."""
+    from galmorph.retrieval import fetch
+
+    with tempfile.TemporaryDirectory() as folder:
+        fetch(catalog(Path(folder, "t.csv"), 4), out=Path(folder, "o"), base_url=url, rate=1000)
+    start, begin = cpu_s(), time.perf_counter()
+    summary = fetch(table, out=out, base_url=url, rate=1000, workers=int(workers), size=int(size))
+    return {
+        "ok": summary.ok,
+        "seconds": time.perf_counter() - begin,
+        "cpu_s": cpu_s() - start,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def bare(table: str, url: str) -> dict[str, float]:
+    """Ask for the same cutouts with httpx and do nothing with them: what the transport alone costs."""
+    import asyncio
+
+    import httpx
+
+    from galmorph.catalog import open_catalog
+    from galmorph.framing import Framing, entries
+    from galmorph.surveys import Imaging
+    from galmorph.surveys.decals import Viewer
+
+    source = Viewer(Imaging(base_url=url))
+    rows = [e for block in entries(open_catalog(table), "decals", source, Framing(256, 0.262)) for e in block]
+    urls = iter([f"{url}/{row.request}" for row in rows])
+
+    async def work(client: httpx.AsyncClient) -> None:
+        for address in urls:
+            (await client.get(address)).raise_for_status()
+
+    async def run() -> float:
+        async with httpx.AsyncClient() as client:
+            await client.get(f"{url}/{rows[0].request}")
+            start = cpu_s()
+            await asyncio.gather(*(work(client) for _ in range(8)))
+            return cpu_s() - start
+
+    return {"cpu_s": asyncio.run(run())}
+
+
+def speed(n: int, latency: float, workers: int) -> None:
+    """Print the speed against the bound and against a sequential loop, and the processor time of a target."""
+    with tempfile.TemporaryDirectory() as name, stand_in(latency) as (url, process):
+        table = catalog(Path(name, "targets.csv"), n)
+        few = catalog(Path(name, "few.csv"), max(10, n // 10))
+        many = child("fetch", table, Path(name, "many"), f"{url}/viewer", workers, 256)
+        counted = seen(process)
+        one = child("fetch", few, Path(name, "one"), f"{url}/viewer", 1, 256)
+        rate, bound = n / many["seconds"], workers / latency
+        alone = max(10, n // 10) / one["seconds"]
+        print(f"{rate:.1f} targets/s with {workers} workers and {latency:g} s of latency")
+        print(f"{rate / bound:.3f} of the bound workers / latency ({bound:g}/s)")
+        print(f"{rate / alone:.2f} times a sequential loop ({alone:.2f}/s)")
+        print(f"{1000 * many['cpu_s'] / n:.2f} ms of processor time a target (256 px, 3 bands, all checks and writing)")
+        print(f"{counted['most_in_flight']} requests in flight at most, {counted['connections']} connections")
+
+
+def processor(n: int) -> None:
+    """Print the processor time of a target without latency, and what of it is not the transport's."""
+    with tempfile.TemporaryDirectory() as name, stand_in(0.0) as (url, _):
+        table = catalog(Path(name, "targets.csv"), n)
+        done = child("fetch", table, Path(name, "out"), f"{url}/viewer", 8, 256)
+        transport = child("bare", table, f"{url}/viewer")
+        total, floor = 1000 * done["cpu_s"] / n, 1000 * transport["cpu_s"] / n
+        print(f"{total:.2f} ms of processor time a target without latency; {floor:.2f} ms are the transport's (httpx)")
+        print(f"{total - floor:.2f} ms are added by galmorph: limits, checks, writing, the manifest")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        print(json.dumps({"fetch": fetch_once, "bare": bare}[sys.argv[2]](*sys.argv[3:])))
+        sys.exit()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--targets", type=int, default=400)
+    parser.add_argument("--latency", type=float, default=0.2)
+    parser.add_argument("--workers", type=int, default=8)
+    options = parser.parse_args()
+    speed(options.targets, options.latency, options.workers)
+    processor(options.targets)

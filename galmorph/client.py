@@ -1,0 +1,388 @@
+"""The one HTTP client that all pixels come through: polite, bounded, patient with what passes, firm with the rest.
+
+A `Client` is what the whole run shares: the connections, the bound on requests in flight, the rate limit, and the
+moment of the last good answer. A `Session` is one target's use of it, and counts that target's attempts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import netrc
+import os
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from types import TracebackType
+from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx
+import tenacity
+
+from galmorph.errors import CannotContinue, GalmorphError
+
+T = TypeVar("T")
+
+# Statuses that say "not now": the request itself may be fine.
+PASSING_STATUSES = frozenset({408, 425, 429, 502, 503, 504})
+CONNECT_TIMEOUT_S = 10.0
+LONGEST_BACKOFF_S = 60.0
+# A service that asks for more patience than this gets the run's end, and the user a message that says when to return.
+LONGEST_RETRY_AFTER_S = 600.0
+MOST_REDIRECTS = 5
+
+
+class Failure(GalmorphError):
+    """A request that gave nothing usable; of one target, not of the run."""
+
+
+class PassingFailure(Failure):
+    """A failure that may pass: the request is worth another attempt.
+
+    Parameters
+    ----------
+    message : str
+    attempts : int, optional
+        The most attempts that this kind of failure deserves, where that is fewer than the run's `retries`.
+    """
+
+    def __init__(self, message: str, *, attempts: int | None = None):
+        super().__init__(message)
+        self.attempts = attempts
+
+
+class FinalFailure(Failure):
+    """A failure that the same request would meet again."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer read to its end.
+
+    Parameters
+    ----------
+    url : str
+        What was asked, without user name and password; not where redirects led, which may hold a signature.
+    status : int
+    headers : mapping
+        Names in any case.
+    body : bytes
+    """
+
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        """The beginning of the body as one line of text, for messages."""
+        return " ".join(self.body[:300].decode("utf-8", "replace").split())[:150]
+
+
+class Pace:
+    """A rate limit that several tasks share: turns are at least ``1 / rate`` seconds apart, in order of asking."""
+
+    def __init__(self, rate: float):
+        self._interval_s = 1.0 / rate
+        self._next = 0.0
+        self._order = asyncio.Lock()
+
+    async def turn(self) -> None:
+        """Wait for the next turn."""
+        async with self._order:
+            while (wait_s := self._next - time.monotonic()) > 0:
+                await asyncio.sleep(wait_s)
+            self._next = time.monotonic() + self._interval_s
+
+    def pause(self, seconds: float) -> None:
+        """Give no turn for some seconds."""
+        self._next = max(self._next, time.monotonic() + seconds)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How hard a run may press a service.
+
+    Parameters
+    ----------
+    workers : int
+        The most requests in flight.
+    rate : float
+        The most requests a second, redirects and repeated attempts included.
+    retries : int
+        The most attempts that a request gets.
+    timeout_s : float
+        Seconds from the start of an attempt to the last byte of its answer, so that a server that drips a byte now and
+        then is given up too.
+    backoff_s : float
+        The wait before the second attempt; it doubles each time, up to a minute, with jitter.
+
+    Raises
+    ------
+    GalmorphError
+        If one of them is not positive.
+    """
+
+    workers: int = 4
+    rate: float = 4.0
+    retries: int = 5
+    timeout_s: float = 120.0
+    backoff_s: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not 0 < value < float("inf"):
+                raise GalmorphError(f"{name.removesuffix('_s')}={value:g} must be positive.")
+
+
+class Client:
+    """What the requests of a run share; an asynchronous context manager.
+
+    Parameters
+    ----------
+    limits : Limits
+
+    Attributes
+    ----------
+    requests, bytes : int
+        What was asked for and received so far.
+    good_at : float
+        When (``time.monotonic``) the last answer was accepted.
+    """
+
+    def __init__(self, limits: Limits):
+        self.limits = limits
+        self.requests = 0
+        self.bytes = 0
+        self.good_at = -float("inf")
+        self.jitter = random.Random()
+        self.pace = Pace(limits.rate)
+        self.slots = asyncio.Semaphore(limits.workers)
+        self._control = asyncio.Lock()
+        self.http = httpx.AsyncClient(
+            headers={"User-Agent": user_agent(), "Accept-Encoding": "identity"},
+            auth=_netrc(),
+            limits=httpx.Limits(max_connections=limits.workers, max_keepalive_connections=limits.workers),
+            timeout=httpx.Timeout(limits.timeout_s, connect=min(CONNECT_TIMEOUT_S, limits.timeout_s)),
+        )
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.http.aclose()
+
+    async def confirm_alive(self, since: float, control: Callable[[Session], Awaitable[None]]) -> None:
+        """Return if the service answers well, so that a failure is the target's own.
+
+        Parameters
+        ----------
+        since : float
+            A good answer later than this (``time.monotonic``) is proof enough.
+        control : coroutine function
+            Asks for something that the service has for certain; fails if it does not get it.
+
+        Raises
+        ------
+        CannotContinue
+            If the service is down.
+        """
+        async with self._control:
+            if self.good_at > since:
+                return
+            try:
+                await control(Session(self))
+            except Failure as error:
+                raise CannotContinue(
+                    f"The service is down or is not what it should be: a position that it certainly has gave: {error} "
+                    "What is done is kept; run the same command again later."
+                ) from error
+
+
+class Session:
+    """One target's requests.
+
+    Attributes
+    ----------
+    attempts : int
+        Requests made so far, redirects not counted.
+    asked_at : float
+        When (``time.monotonic``) the last attempt began.
+    """
+
+    def __init__(self, client: Client):
+        self.client = client
+        self.attempts = 0
+        self.asked_at = time.monotonic()
+
+    async def get(self, *urls: str, accept: Callable[[Answer], T], at_most: int, heavy: bool = False) -> T:
+        """Ask until an answer is accepted.
+
+        Parameters
+        ----------
+        *urls : str
+            The same thing from one or several servers, tried in turn.
+        accept : callable
+            Turns a good answer into what is wanted; raises `PassingFailure` or `FinalFailure` for any other. It sees
+            all statuses but those that say "not now".
+        at_most : int
+            Bytes beyond which an answer is not read.
+        heavy : bool
+            Whether `accept` takes so long that it must run in a thread.
+
+        Raises
+        ------
+        PassingFailure
+            If every attempt failed.
+        FinalFailure
+            If an answer was refused.
+        CannotContinue
+            If the service asks for a very long pause.
+        """
+        return await self._ask("GET", urls, accept, at_most, heavy, {})
+
+    async def post(
+        self,
+        url: str,
+        *,
+        data: Mapping[str, Any],
+        files: Mapping[str, Any],
+        accept: Callable[[Answer], T],
+        at_most: int,
+    ) -> T:
+        """Send a form and files until an answer is accepted; for the rest see `get`."""
+        return await self._ask("POST", (url,), accept, at_most, False, {"data": data, "files": files})
+
+    async def _ask(
+        self,
+        method: str,
+        urls: tuple[str, ...],
+        accept: Callable[[Answer], T],
+        at_most: int,
+        heavy: bool,
+        content: dict[str, Any],
+    ) -> T:
+        async for attempt in tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(PassingFailure),
+            stop=self._enough,
+            wait=self._wait,
+            reraise=True,
+        ):
+            with attempt:
+                url = urls[(attempt.retry_state.attempt_number - 1) % len(urls)]
+                answer = await self._once(method, url, at_most, content)
+                result = await asyncio.to_thread(accept, answer) if heavy else accept(answer)
+                self.client.good_at = time.monotonic()
+        return result
+
+    def _enough(self, state: tenacity.RetryCallState) -> bool:
+        error = state.outcome.exception() if state.outcome else None
+        allowed = getattr(error, "attempts", None) or self.client.limits.retries
+        return state.attempt_number >= min(allowed, self.client.limits.retries)
+
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        longest = min(LONGEST_BACKOFF_S, self.client.limits.backoff_s * 2 ** (state.attempt_number - 1))
+        return longest * self.client.jitter.uniform(0.5, 1.0)
+
+    async def _once(self, method: str, url: str, at_most: int, content: dict[str, Any]) -> Answer:
+        client = self.client
+        bare, auth = split_secret(url)
+        self.attempts += 1
+        try:
+            request = client.http.build_request(method, bare, **content)
+            async with client.slots:
+                for _ in range(MOST_REDIRECTS + 1):
+                    await client.pace.turn()
+                    self.asked_at = time.monotonic()
+                    client.requests += 1
+                    async with asyncio.timeout(client.limits.timeout_s):
+                        response = await client.http.send(request, stream=True, auth=auth or httpx.USE_CLIENT_DEFAULT)
+                        try:
+                            if response.next_request is None:
+                                return self._judge(bare, response, await _body(response, at_most, bare))
+                        finally:
+                            await response.aclose()
+                    # httpx has dropped the credentials from it if it goes to another host; do not add them again.
+                    request, auth = response.next_request, None
+        except TimeoutError:
+            raise PassingFailure(f"no complete answer from {bare} within {client.limits.timeout_s:g} s.") from None
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            raise GalmorphError(f"{bare} is not an address that can be asked: {error}") from error
+        except httpx.TransportError as error:
+            raise PassingFailure(f"{bare}: {error or type(error).__name__}.") from error
+        raise FinalFailure(f"{bare} redirects more than {MOST_REDIRECTS} times.")
+
+    def _judge(self, url: str, response: httpx.Response, body: bytes) -> Answer:
+        self.client.bytes += len(body)
+        if response.status_code in PASSING_STATUSES:
+            pause_s = retry_after_s(response.headers.get("Retry-After", ""), time.time())
+            if pause_s > LONGEST_RETRY_AFTER_S:
+                raise CannotContinue(
+                    f"{response.url.host} asks to come back in {pause_s / 60:.0f} minutes. "
+                    "What is done is kept; run the same command again then."
+                )
+            self.client.pace.pause(pause_s)
+            raise PassingFailure(f"{url} answered {response.status_code} {response.reason_phrase}.")
+        return Answer(url, response.status_code, response.headers, body)
+
+
+def user_agent() -> str:
+    """Return what galmorph calls itself to servers."""
+    try:
+        release = version("galmorph-survey")
+    except PackageNotFoundError:
+        release = "dev"
+    return f"galmorph/{release} (+https://pypi.org/project/galmorph-survey/) httpx/{httpx.__version__}"
+
+
+def retry_after_s(text: str, now: float) -> float:
+    """Return the seconds that a Retry-After header asks for: a number or an HTTP date; 0 for anything else.
+
+    Parameters
+    ----------
+    text : str
+        The header's value.
+    now : float
+        Seconds since 1970.
+    """
+    text = text.strip()
+    if text.isdigit():
+        return float(text)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - now)
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+
+
+def split_secret(url: str) -> tuple[str, httpx.BasicAuth | None]:
+    """Return a URL without its user name and password, and those apart."""
+    if "@" not in url:
+        return url, None
+    parts = urlsplit(url)
+    if parts.username is None:
+        return url, None
+    bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return bare, httpx.BasicAuth(parts.username, parts.password or "")
+
+
+async def _body(response: httpx.Response, at_most: int, url: str) -> bytes:
+    pieces, size = [], 0
+    async for piece in response.aiter_bytes():
+        size += len(piece)
+        if size > at_most:
+            raise FinalFailure(f"{url} sends more than the {at_most} bytes that were to be expected.")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _netrc() -> httpx.Auth | None:
+    try:
+        return httpx.NetRCAuth(os.environ.get("NETRC"))
+    except (OSError, netrc.NetrcParseError):
+        return None

@@ -1,0 +1,172 @@
+"""Surveys: what is known of their images, and what a source of their cutouts has to do.
+
+Each module defines ``SURVEY``. The modules are the only places that know a server; what they share is here. A run of
+`galmorph.retrieval.fetch` turns every target into a `galmorph.order.Order` and asks one `Source` to deliver it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galmorph.client import Session
+from galmorph.cutout import Cutout
+from galmorph.order import Order
+
+
+class NoCoverage(Exception):
+    """The survey has no image of the position; the message says how that is known."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A cutout as it came, checked, and where it came from.
+
+    Parameters
+    ----------
+    cutout : Cutout
+        Pixels without data are exactly 0 in every survey. They may be in the byte order of FITS.
+    url : str
+        What was asked for, without secrets; of several requests the first.
+    release : str
+        The survey's data release.
+    planes : mapping from EXTNAME to ndarray
+        What was asked for beside the image, ``INVVAR`` (band, y, x) or ``MASKBITS`` (y, x).
+    unit : str
+        Of the flux. Files in another unit than nanomaggies are not classified.
+    """
+
+    cutout: Cutout
+    url: str
+    release: str
+    planes: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+    unit: str = "nanomaggy"
+
+
+@dataclass(frozen=True)
+class Imaging:
+    """What all cutouts of a run have in common; None stands for the survey's usual choice.
+
+    Parameters
+    ----------
+    layer : str, optional
+        The data release or layer, as the service names it.
+    hips : str, optional
+        The identifier of a HiPS.
+    bands : tuple of str, optional
+    extras : tuple of str
+        ``'invvar'``, ``'maskbits'``.
+    base_url : str, optional
+        Replaces the service's address.
+    folder : Path
+        Where a source may keep files that it needs for several targets.
+    """
+
+    layer: str | None = None
+    hips: str | None = None
+    bands: tuple[str, ...] | None = None
+    extras: tuple[str, ...] = ()
+    base_url: str | None = None
+    folder: Path = Path()
+
+
+class Source(ABC):
+    """Where cutouts come from.
+
+    Attributes
+    ----------
+    bands : tuple of str
+        The planes of every cutout.
+    pixscale : float
+        The survey's own pixel, arcsec.
+    footprint : str
+        The name of the footprint (a MOC) that its images cover.
+    unasked : bool
+        Whether it may be taken because it is the cheapest, without having been asked for.
+    """
+
+    bands: tuple[str, ...]
+    pixscale: float
+    footprint: str
+    unasked: bool = True
+
+    @abstractmethod
+    def request(self, order: Order) -> str:
+        """Return a text that is the same only for the same pixels; no address of a server is in it."""
+
+    def place(self, order: Order) -> str | None:
+        """Return the order's place, so that orders of one place follow one another; None if `locate` must tell."""
+        return ""
+
+    async def locate(self, session: Session, orders: Sequence[Order]) -> list[str]:
+        """Return the places of several orders, ``''`` where the survey has no image."""
+        raise NotImplementedError
+
+    @abstractmethod
+    async def deliver(self, session: Session, order: Order) -> Delivery:
+        """Fetch and check one cutout.
+
+        Raises
+        ------
+        NoCoverage
+            If the survey has no image there.
+        Failure
+            If the cutout cannot be had, or not now.
+        """
+
+    @abstractmethod
+    async def control(self, session: Session) -> None:
+        """Ask for something that the service has for certain; raise a Failure if it does not come."""
+
+    def cost(self, layout: NDArray[np.void]) -> tuple[int, int]:
+        """Return roughly how many requests and bytes a list of cutouts takes.
+
+        Parameters
+        ----------
+        layout : structured ndarray
+            See `galmorph.framing.layout`.
+        """
+        data = 4 * len(self.bands) * layout["size"].astype(np.int64) ** 2
+        return len(layout), int(np.sum(_blocks(data) + 2880))
+
+
+@dataclass(frozen=True)
+class Survey:
+    """An imaging survey.
+
+    Parameters
+    ----------
+    name : str
+    title : str
+        Its full name.
+    bands : tuple of str
+        The bands that are fetched unless others are asked for.
+    pixscale : float
+        The native pixel, arcsec; flux is nanomaggies per such a pixel.
+    zero_point : float
+        AB magnitude of a flux of 1.
+    seeing : mapping from band to float
+        Typical full width at half maximum of the point spread function, arcsec.
+    source : callable
+        Makes the `Source` of a run.
+    bulk : callable, optional
+        Makes a source of the same cutouts that cuts them from whole files; returns None where the layer has none.
+    """
+
+    name: str
+    title: str
+    bands: tuple[str, ...]
+    pixscale: float
+    zero_point: float
+    seeing: Mapping[str, float]
+    source: Callable[[Imaging], Source]
+    bulk: Callable[[Imaging], Source | None] | None = None
+
+
+def _blocks(n_bytes: NDArray[np.int64]) -> NDArray[np.int64]:
+    return -(-n_bytes // 2880) * 2880
