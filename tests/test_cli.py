@@ -71,16 +71,33 @@ def test_wrong_usage_exits_with_2_and_one_line(survey):
 
 def test_sigterm_exits_with_130_and_can_be_resumed(survey):
     code = (
-        "import galmorph.classification as c, os, signal\n"
-        "predict = c._predict\n"
+        "import galmorph.classification as c, os, signal, time\n"
+        "predict, calls = c._predict, []\n"
         "def slow(*a):\n"
-        "    if len(open('.t_morph.csv.galmorph/rows.bin', 'rb').read()) > 0:\n"
+        "    calls.append(1)\n"
+        "    if len(calls) > 1:  # the first batch is written, or will be soon\n"
+        "        for _ in range(1000):\n"
+        "            if os.path.getsize('.t_morph.csv.galmorph/rows.bin'):\n"
+        "                break\n"
+        "            time.sleep(0.01)\n"
         "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        time.sleep(1)\n"
         "    return predict(*a)\n"
         "c._predict = slow\n"
         "from galmorph.cli import main; main()\n"
     )
-    arguments = ["classify", "t.csv", "--model", "m.safetensors", "--batch-size", "1", "--device", "cpu"]
+    arguments = [
+        "classify",
+        "t.csv",
+        "--model",
+        "m.safetensors",
+        "--batch-size",
+        "1",
+        "--workers",
+        "1",
+        "--device",
+        "cpu",
+    ]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", code, *arguments]
     stopped = subprocess.run(command, cwd=survey, capture_output=True, text=True, env=env, check=False)
