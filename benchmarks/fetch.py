@@ -2,9 +2,9 @@
 
     python benchmarks/fetch.py [--targets 400] [--latency 0.2] [--workers 8] [--memory]
 
-Prints, each as one line: the rate with many workers as a part of the bound workers / latency, and of a sequential loop;
-the processor time that the client takes for a target; seconds to start, resume and ask for the status of 100,000
-targets; with ``--memory`` the peak memory of runs of 1,000 and 100,000 targets (some minutes).
+Prints, a line each: the rate with many workers as a part of the bound workers / latency and as a multiple of a
+sequential loop; the processor time of a target; what start, resume and status take with 100,000 targets; with
+``--memory`` the peak memory while 1,000 and 100,000 targets of 8 px are fetched (some ten minutes).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -72,7 +73,7 @@ def fetch_once(table: str, out: str, url: str, workers: str, size: str) -> dict[
     with tempfile.TemporaryDirectory() as folder:
         fetch(catalog(Path(folder, "t.csv"), 4), out=Path(folder, "o"), base_url=url, rate=1000)
     start, begin = cpu_s(), time.perf_counter()
-    summary = fetch(table, out=out, base_url=url, rate=1000, workers=int(workers), size=int(size))
+    summary = fetch(table, out=out, base_url=url, rate=100_000, workers=int(workers), size=int(size))
     return {
         "ok": summary.ok,
         "seconds": time.perf_counter() - begin,
@@ -138,14 +139,65 @@ def processor(n: int) -> None:
         print(f"{total - floor:.2f} ms are added by galmorph: limits, checks, writing, the manifest")
 
 
+def scale(n: int) -> None:
+    """Print what start, resume and status take with many targets."""
+    with tempfile.TemporaryDirectory() as name:
+        table, out = catalog(Path(name, "targets.csv"), n), Path(name, "out")
+        started = child("step", table, out, 0)
+        db = sqlite3.connect(out / "manifest.sqlite")
+        db.execute("UPDATE requests SET status = 'ok', bytes = 1")
+        db.commit()
+        for (path,) in db.execute("SELECT path FROM requests"):
+            (out / path).parent.mkdir(exist_ok=True)
+            (out / path).write_bytes(b"x")
+        db.close()
+        resumed, asked = child("step", table, out, n), child("status", out)
+        for what, took in (("start", started), ("resume", resumed), ("status", asked)):
+            print(f"{took['seconds']:.2f} s to {what} with {n} targets ({took['cpu_s']:.2f} s of processor time)")
+
+
+def step(table: str, out: str, limit: str) -> dict[str, float]:
+    """Enrol a list and ask for nothing that is not there; no server is needed."""
+    from galmorph.retrieval import fetch
+
+    start, begin = cpu_s(), time.perf_counter()
+    fetch(table, out=out, base_url="http://127.0.0.1:9/viewer", size=8, limit=int(limit))
+    return {"seconds": time.perf_counter() - begin, "cpu_s": cpu_s() - start}
+
+
+def status(out: str) -> dict[str, float]:
+    """Ask for the state of a folder."""
+    from galmorph.retrieval import status
+
+    start, begin = cpu_s(), time.perf_counter()
+    status(out)
+    return {"seconds": time.perf_counter() - begin, "cpu_s": cpu_s() - start}
+
+
+def memory() -> None:
+    """Print the peak memory of a short and a long run."""
+    with tempfile.TemporaryDirectory() as name, stand_in(0.0) as (url, _):
+        for n in (1000, 100_000):
+            table = catalog(Path(name, f"{n}.csv"), n)
+            done = child("fetch", table, Path(name, str(n)), f"{url}/viewer", 8, 8)
+            rate = n / done["seconds"]
+            print(f"{done['peak_mb']:.0f} MB at most while {n} targets of 8 px are fetched ({rate:.0f}/s)")
+
+
+CHILDREN = {"fetch": fetch_once, "bare": bare, "step": step, "status": status}
+
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
-        print(json.dumps({"fetch": fetch_once, "bare": bare}[sys.argv[2]](*sys.argv[3:])))
+        print(json.dumps(CHILDREN[sys.argv[2]](*sys.argv[3:])))
         sys.exit()
     parser = argparse.ArgumentParser()
     parser.add_argument("--targets", type=int, default=400)
     parser.add_argument("--latency", type=float, default=0.2)
     parser.add_argument("--workers", type=int, default=8)
+    parser.add_argument("--memory", action="store_true")
     options = parser.parse_args()
     speed(options.targets, options.latency, options.workers)
     processor(options.targets)
+    scale(100_000)
+    if options.memory:
+        memory()

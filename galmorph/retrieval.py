@@ -7,14 +7,10 @@ What a run has done is on disk at every moment, so a run that ends in whatever w
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import math
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,24 +19,20 @@ import numpy as np
 
 from galmorph import footprint, registry, storage
 from galmorph.catalog import Catalog, Column, open_catalog
-from galmorph.client import Client, Failure, Limits, Session
-from galmorph.errors import CatalogError, GalmorphError, Interrupted
+from galmorph.client import Limits
+from galmorph.errors import CatalogError, GalmorphError
 from galmorph.framing import BLOCK_ROWS, GALAXY_ZOO_FACTOR, Framing, entries, layout
-from galmorph.manifest import FAILED, NO_COVERAGE, PENDING, Manifest, Outcome, Task, read_counts
+from galmorph.manifest import NO_COVERAGE, Manifest, read_counts
+from galmorph.run import Progress, Run, until_signal
 from galmorph.storage import Step
-from galmorph.surveys import Imaging, NoCoverage, Source, Survey
+from galmorph.surveys import Imaging, Source, Survey
 
 COLUMNS = (
     Column("cutout", "str", ucd="meta.file", description="cutout of the target, relative to this table"),
     Column("fetch_status", "str", ucd="meta.code.status", description="ok, partial, no_coverage, failed or invalid"),
 )
-# Requests that are read from the manifest at a time, and targets that are looked up in one request.
-_PAGE = 256
-_LOCATE_AT_ONCE = 100
 # What a run is reckoned to receive, to weigh many small answers against few large ones.
 _BYTES_PER_S = 10e6
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -204,9 +196,9 @@ def fetch(
         storage.clean(folder)
         manifest.enroll(entries(catalog, survey, source, framing, footprint.load(source.footprint)), limit)
         _reconsider(manifest, folder, retry_failed)
-        run = _Run(manifest, source, folder, limits, on_progress)
+        run = Run(manifest, source, folder, limits, on_progress)
         try:
-            _until_signal(run.run())
+            until_signal(run.run())
         finally:
             manifest.add_totals(run.requests, run.bytes, time.monotonic() - started)
         storage.remove(imaging.folder)
@@ -271,83 +263,6 @@ def plan(
     costs = tuple(Way(way, *source.cost(where)) for way, source in ways.items())
     n_rows = catalog.n_rows if limit is None else min(limit, catalog.n_rows)
     return Plan(n_rows, costs, min(costs, key=lambda cost: cost.seconds(rate)).way)
-
-
-class _Run:
-    """One run over a manifest's pending requests."""
-
-    def __init__(
-        self, manifest: Manifest, source: Source, folder: Path, limits: Limits, on_progress: Progress | None
-    ) -> None:
-        self.manifest = manifest
-        self.source = source
-        self.folder = folder
-        self.limits = limits
-        self.on_progress = on_progress
-        self.requests = 0
-        self.bytes = 0
-        self._done = 0
-        self._total = manifest.n_pending()
-
-    async def run(self) -> None:
-        """Fulfil every request that can be fulfilled now."""
-        if not self._total:
-            return
-        async with Client(self.limits) as client:
-            try:
-                for tasks in self.manifest.tasks(_LOCATE_AT_ONCE, located=False):
-                    await self._locate(client, tasks)
-                todo = (task for page in self.manifest.tasks(_PAGE, located=True) for task in page)
-                # As many tasks as slots: a kill costs no more answers than that.
-                async with asyncio.TaskGroup() as group:
-                    for _ in range(self.limits.workers):
-                        group.create_task(self._work(client, todo))
-            except BaseExceptionGroup as failures:
-                raise failures.exceptions[0] from failures.exceptions[0].__cause__
-            finally:
-                self.requests, self.bytes = client.requests, client.bytes
-
-    async def _locate(self, client: Client, tasks: list[Task]) -> None:
-        """Ask where the survey has several targets; those that it does not have are done with."""
-        session = Session(client)
-        try:
-            places = await self.source.locate(session, [task.order for task in tasks])
-        except Failure as error:
-            await client.confirm_alive(session.asked_at, self.source.control)
-            for task in tasks:
-                self._record(task, Outcome(FAILED, error=str(error), attempts=session.attempts))
-            return
-        self.manifest.locate({task.key: place for task, place in zip(tasks, places, strict=True) if place})
-        for task, place in zip(tasks, places, strict=True):
-            if not place:
-                self._record(task, Outcome(NO_COVERAGE, error="off the footprint", attempts=1))
-
-    async def _work(self, client: Client, todo: Iterator[Task]) -> None:
-        for task in todo:
-            self._record(task, await self._fulfil(client, task))
-
-    async def _fulfil(self, client: Client, task: Task) -> Outcome:
-        path = self.folder / task.path
-        if storage.decide(PENDING, None, storage.size(path), retry_failed=False) is Step.ADOPT:
-            outcome = await asyncio.to_thread(storage.adopt, path, task.order, self.source.bands)
-            if outcome is not None:
-                return outcome
-        session = Session(client)
-        try:
-            delivery = await self.source.deliver(session, task.order)
-        except NoCoverage as error:
-            return Outcome(NO_COVERAGE, error=str(error), attempts=session.attempts)
-        except Failure as error:
-            await client.confirm_alive(session.asked_at, self.source.control)
-            return Outcome(FAILED, error=str(error), attempts=session.attempts)
-        outcome = await asyncio.to_thread(storage.store, delivery, path)
-        return replace(outcome, attempts=session.attempts)
-
-    def _record(self, task: Task, outcome: Outcome) -> None:
-        self.manifest.record(task.key, outcome)
-        self._done += 1
-        if self.on_progress:
-            self.on_progress(self._done, self._total)
 
 
 def _opened(catalog: Catalog | str | os.PathLike[str]) -> Catalog:
@@ -421,38 +336,6 @@ def _write_targets(catalog: Catalog, manifest: Manifest, destination: Path) -> N
         for rows in manifest.results(BLOCK_ROWS)
     )
     catalog.append(destination, columns, blocks, replace=True)
-
-
-def _until_signal(work: Coroutine[Any, Any, None]) -> None:
-    """Run asynchronous work to its end; SIGINT and SIGTERM stop it."""
-    if threading.current_thread() is not threading.main_thread() or _in_event_loop():
-        # A notebook has an event loop of its own in this thread.
-        with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            pool.submit(asyncio.run, work).result()
-        return
-
-    async def stoppable() -> None:
-        task = asyncio.current_task()
-        for number in handlers:
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel if task else work.close)
-        await work
-
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        asyncio.run(stoppable())
-    except asyncio.CancelledError:
-        raise Interrupted("Stopped. What is done is kept; run the same command again to go on.") from None
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
-def _in_event_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 __all__ = ["GALAXY_ZOO_FACTOR", "FetchSummary", "Plan", "Way", "fetch", "plan", "status"]

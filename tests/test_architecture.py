@@ -19,6 +19,7 @@ LAYERS = [
     {"catalog", "radius"},
     {"quality", "surveys", "backbones", "schemas", "samples"},
     {"card", "source", "framing", "storage"},
+    {"run"},
     {"dataset", "model", "retrieval"},
     {"inference", "checkpoint", "figures"},
     {"evaluation"},

@@ -352,6 +352,21 @@ def test_within_an_event_loop(server, tmp_path):
     assert asyncio.run(notebook()).ok == 3
 
 
+def test_an_interrupt_within_an_event_loop(server, tmp_path):
+    table, out = write(tmp_path / "t.csv", many(20)), tmp_path / "out"
+
+    def stop(done, total):
+        if done == 5:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    async def notebook():
+        run(server, table, out, on_progress=stop, workers=2)
+
+    with asyncio.Runner() as runner, pytest.raises(Interrupted):
+        runner.get_loop().run_until_complete(notebook())
+    assert 5 <= len(cutouts(out)) < 20
+
+
 def test_in_a_thread(server, tmp_path):
     found = []
     thread = threading.Thread(

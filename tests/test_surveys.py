@@ -12,8 +12,9 @@ from standin import Box, Galaxy, Sky, StandIn
 
 from galmorph import registry
 from galmorph.client import Answer, Client, FinalFailure, Limits, PassingFailure, Session
-from galmorph.errors import GalmorphError
+from galmorph.errors import CannotContinue, GalmorphError
 from galmorph.order import Order, tangent_cards
+from galmorph.retrieval import fetch
 from galmorph.surveys import Imaging, NoCoverage, Survey, _bricks, decals, hips, sdss
 from galmorph.surveys._bricks import bricks_at
 
@@ -446,6 +447,35 @@ def test_a_damaged_frame_is_asked_for_again(stripe, tmp_path, kind):
     assert stripe.seen.count("frame-") == 2
 
 
+def test_a_list_from_frames(stripe, tmp_path):
+    """Each frame once however many targets lie in it, no second look-up, and nothing left behind."""
+    places = [(round(g.ra, 6), round(g.dec, 6)) for g in stripe.sky.galaxies[:2]]
+    places += [(places[0][0], places[0][1] + 0.003), (200.0, 0.0)]
+    table, out = tmp_path / "t.csv", tmp_path / "out"
+    table.write_text("name,ra,dec\n" + "".join(f"t{i},{ra},{dec}\n" for i, (ra, dec) in enumerate(places)))
+    wish = {"survey": "sdss", "bands": "r", "size": 60, "rate": 1000.0, "backoff_s": 0.01}
+    first = fetch(table, out=out, limit=1, **wish)
+    assert (first.ok, first.requests) == (1, 2)
+    summary = fetch(table, out=out, **wish)
+    assert (summary.ok, summary.no_coverage, summary.failed) == (3, 1, 0)
+    frames = [request.path for request in stripe.seen.requests if "frame-" in request.path]
+    assert len(frames[1:]) == len(set(frames[1:]))
+    assert not (out / ".downloads").exists()
+    stripe.forget()
+    assert fetch(table, out=out, **wish).requests == 0
+
+
+def test_a_skyserver_that_is_down_fails_no_target(stripe, tmp_path):
+    table, out = tmp_path / "t.csv", tmp_path / "out"
+    table.write_text("ra,dec\n10,0.01\n10.01,0.01\n")
+    wish = {"survey": "sdss", "bands": "r", "size": 30, "rate": 1000.0, "backoff_s": 0.01, "retries": 2}
+    stripe.inject("503", times=None, when=lambda request: "X_Results" in request.path)
+    with pytest.raises(CannotContinue):
+        fetch(table, out=out, **wish)
+    stripe.faults.clear()
+    assert fetch(table, out=out, **wish).ok == 2
+
+
 def test_several_rows_at_one_place():
     row = {"ra": 10.0, "dec": 0.0, "run": 1, "rerun": 301, "camcol": 2, "field": 3, "mode": 1, "rowc": 700, "colc": 900}
     secondary = row | {"run": 9, "mode": 2}
@@ -516,6 +546,15 @@ def test_sdss_hips_has_its_own_pixel(server):
 def test_a_band_that_the_hips_lacks_there(server):
     cutout = deliver(hips.Hips2Fits(Imaging(base_url=server.url)), order(55.0, 5.0)).cutout
     assert [bool(plane.any()) for plane in cutout.flux] == [True, False, True]
+
+
+def test_a_list_from_a_hips(server, tmp_path):
+    table, out = tmp_path / "t.csv", tmp_path / "out"
+    table.write_text("name,ra,dec\na,10,5\nb,55,5\nc,75,5\n")
+    wish = {"survey": "hips", "base_url": server.url, "size": 16, "rate": 1000.0, "backoff_s": 0.01}
+    summary = fetch(table, out=out, **wish)
+    assert (summary.ok, summary.partial, summary.no_coverage) == (1, 1, 1)
+    assert fetch(table, out=out, **wish).requests == 0
 
 
 def test_outside_the_hips(server):

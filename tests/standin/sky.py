@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 LS_PIXEL = 0.262  # arcsec; the unit of `Sky.flux` is nanomaggies per pixel of this size
-_NOISE = np.random.default_rng(1).standard_normal(1 << 20).astype(np.float32)
+_NOISE = np.random.default_rng(1).standard_normal((1024, 1024)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -98,14 +98,13 @@ class Sky:
             total += self._real(path, band, ra, dec)
         return total
 
-    def noise_plane(self, shape: tuple[int, ...], *seed: object) -> np.ndarray:
-        """Return sky noise that is the same for the same seed."""
-        start = int.from_bytes(hashlib.blake2b(repr(seed).encode(), digest_size=4).digest(), "big") % _NOISE.size
-        count = math.prod(shape)
-        if start + count <= _NOISE.size:
-            return (_NOISE[start : start + count] * np.float32(self.noise)).reshape(shape)
-        repeats = -(-(start + count) // _NOISE.size)
-        return (np.tile(_NOISE, repeats)[start : start + count] * np.float32(self.noise)).reshape(shape)
+    def noise_plane(self, shape: tuple[int, int], *seed: object) -> np.ndarray:
+        """Return sky noise (y, x) around a centre; the same seed gives the same noise, whatever the shape."""
+        start = int.from_bytes(hashlib.blake2b(repr(seed).encode(), digest_size=4).digest(), "big")
+        rows, columns = (
+            (np.arange(n) - n // 2 + offset) % 1024 for n, offset in zip(shape, divmod(start, 1024), strict=True)
+        )
+        return _NOISE[np.ix_(rows, columns)] * np.float32(self.noise)
 
     def _real(self, path: Path, band: str, ra, dec):
         from astropy.io import fits

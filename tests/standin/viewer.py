@@ -146,12 +146,23 @@ class Viewer:
         if holes or objects:
             sky_ra, sky_dec = tangent_grid(ra, dec, width, height, pixscale)
         for plane, band in zip(cube, bands, strict=True):
-            plane[:] = self.sky.noise_plane(plane.shape, round(ra, 6), round(dec, 6), band)
+            plane[:] = self._noise(plane.shape, pixscale / native, round(ra, 6), round(dec, 6), band)
             if objects:
                 plane += self.sky.flux(band, sky_ra, sky_dec) * (native / LS_PIXEL) ** 2
             if holes:
                 plane[~self.sky.observed(band, sky_ra % 360, sky_dec)] = 0.0
         return cube
+
+    def _noise(self, shape: tuple[int, int], ratio: float, *seed: object) -> np.ndarray:
+        """Return the noise of the native pixels, resampled as the images are."""
+        from scipy.ndimage import map_coordinates
+
+        if ratio == 1:
+            return self.sky.noise_plane(shape, *seed)
+        height, width = (math.ceil(n * ratio / 2) * 2 + 8 for n in shape)
+        native = self.sky.noise_plane((height, width), *seed)
+        y, x = ((np.arange(n) - (n - 1) / 2) * ratio + (m - 1) / 2 for n, m in zip(shape, (height, width), strict=True))
+        return map_coordinates(native, np.meshgrid(y, x, indexing="ij"), order=3)
 
     def _subimage(self, name: str, version: str, bands: str, grid: tuple) -> bytes:
         from astropy.io import fits

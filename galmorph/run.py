@@ -1,0 +1,167 @@
+"""A run: the pending requests of a manifest, fulfilled one after another by as many tasks as there are slots."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from galmorph import storage
+from galmorph.client import Client, Failure, Limits, Session
+from galmorph.errors import Interrupted
+from galmorph.manifest import FAILED, NO_COVERAGE, PENDING, Manifest, Outcome, Task
+from galmorph.storage import Step
+from galmorph.surveys import NoCoverage, Source
+
+# Requests that are read from the manifest at a time, and targets that are looked up in one request.
+_PAGE = 256
+_LOCATE_AT_ONCE = 100
+
+_STOPPED = "Stopped. What is done is kept; run the same command again to go on."
+
+# Called with the number of requests done and of all that the run has to do.
+Progress = Callable[[int, int], None]
+
+
+class Run:
+    """One run over a manifest's pending requests.
+
+    Attributes
+    ----------
+    requests, bytes : int
+        What was asked for and received.
+    """
+
+    def __init__(
+        self, manifest: Manifest, source: Source, folder: Path, limits: Limits, on_progress: Progress | None
+    ) -> None:
+        self.manifest = manifest
+        self.source = source
+        self.folder = folder
+        self.limits = limits
+        self.on_progress = on_progress
+        self.requests = 0
+        self.bytes = 0
+        self._done = 0
+        self._total = manifest.n_pending()
+
+    async def run(self) -> None:
+        """Fulfil every request that can be fulfilled now."""
+        if not self._total:
+            return
+        async with Client(self.limits) as client:
+            try:
+                for tasks in self.manifest.tasks(_LOCATE_AT_ONCE, located=False):
+                    await self._locate(client, tasks)
+                todo = (task for page in self.manifest.tasks(_PAGE, located=True) for task in page)
+                # As many tasks as slots: a kill costs no more answers than that.
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(self.limits.workers):
+                        group.create_task(self._work(client, todo))
+            except BaseExceptionGroup as failures:
+                raise failures.exceptions[0] from failures.exceptions[0].__cause__
+            finally:
+                self.requests, self.bytes = client.requests, client.bytes
+
+    async def _locate(self, client: Client, tasks: list[Task]) -> None:
+        """Ask where the survey has several targets; those that it does not have are done with."""
+        session = Session(client)
+        try:
+            places = await self.source.locate(session, [task.order for task in tasks])
+        except Failure as error:
+            await client.confirm_alive(session.asked_at, self.source.control)
+            for task in tasks:
+                self._record(task, Outcome(FAILED, error=str(error), attempts=session.attempts))
+            return
+        self.manifest.locate({task.key: place for task, place in zip(tasks, places, strict=True) if place})
+        for task, place in zip(tasks, places, strict=True):
+            if not place:
+                self._record(task, Outcome(NO_COVERAGE, error="off the footprint", attempts=1))
+
+    async def _work(self, client: Client, todo: Iterator[Task]) -> None:
+        for task in todo:
+            self._record(task, await self._fulfil(client, task))
+
+    async def _fulfil(self, client: Client, task: Task) -> Outcome:
+        path = self.folder / task.path
+        if storage.decide(PENDING, None, storage.size(path), retry_failed=False) is Step.ADOPT:
+            outcome = await asyncio.to_thread(storage.adopt, path, task.order, self.source.bands)
+            if outcome is not None:
+                return outcome
+        session = Session(client)
+        try:
+            delivery = await self.source.deliver(session, task.order)
+        except NoCoverage as error:
+            return Outcome(NO_COVERAGE, error=str(error), attempts=session.attempts)
+        except Failure as error:
+            await client.confirm_alive(session.asked_at, self.source.control)
+            return Outcome(FAILED, error=str(error), attempts=session.attempts)
+        outcome = await asyncio.to_thread(storage.store, delivery, path)
+        return replace(outcome, attempts=session.attempts)
+
+    def _record(self, task: Task, outcome: Outcome) -> None:
+        self.manifest.record(task.key, outcome)
+        self._done += 1
+        if self.on_progress:
+            self.on_progress(self._done, self._total)
+
+
+def until_signal(work: Coroutine[Any, Any, None]) -> None:
+    """Run asynchronous work to its end; SIGINT and SIGTERM stop it.
+
+    Raises
+    ------
+    Interrupted
+        If a signal came.
+    """
+    if threading.current_thread() is not threading.main_thread() or _in_event_loop():
+        _in_a_thread(work)
+        return
+
+    async def stoppable() -> None:
+        task = asyncio.current_task()
+        for number in handlers:
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel if task else work.close)
+        await work
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        asyncio.run(stoppable())
+    except asyncio.CancelledError:
+        raise Interrupted(_STOPPED) from None
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _in_a_thread(work: Coroutine[Any, Any, None]) -> None:
+    """Run asynchronous work where this thread cannot: a notebook has an event loop of its own in it."""
+    started: concurrent.futures.Future[Callable[[], object]] = concurrent.futures.Future()
+
+    async def stoppable() -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        started.set_result(lambda: loop.call_soon_threadsafe(task.cancel if task else work.close))
+        await work
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        done = pool.submit(asyncio.run, stoppable())
+        try:
+            done.result()
+        except KeyboardInterrupt:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the work ended at the same moment
+                started.result()()
+            raise Interrupted(_STOPPED) from None
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
