@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from galmorph.errors import ModelError
-from galmorph.normalize import Framing, Normalization, frame
+from galmorph.normalize import Framing, Normalization, _arcsinh, frame
 
 ZERO, ONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 
@@ -136,3 +136,9 @@ def test_width_follows_the_radius():
 def test_impossible_preprocessing_is_refused(make):
     with pytest.raises(ModelError):
         make()
+
+
+def test_arcsinh_is_that_of_numpy_for_every_flux() -> None:
+    values = np.concatenate([-np.logspace(4, -9, 400), [0.0], np.logspace(-9, 17, 400), [np.nan]]).astype(np.float32)
+    got = _arcsinh(torch.from_numpy(values)).numpy()
+    np.testing.assert_allclose(got, np.arcsinh(values.astype(np.float64)), rtol=3e-7, atol=3e-7)
