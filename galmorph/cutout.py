@@ -16,7 +16,6 @@ What a file must say to be a cutout, and where it may say it:
 from __future__ import annotations
 
 import errno
-import io
 import math
 import os
 import re
@@ -34,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.errors import CannotContinue, CutoutError, OutputError
+from galmorph.fitsbytes import card, image
 from galmorph.headers import (
     BAND_LETTERS,
     SUFFIX,
@@ -281,42 +281,56 @@ def write_cutout(cutout: Cutout, path: str | os.PathLike[str], *, cards: Iterabl
     CannotContinue
         If the disk is full.
     """
-    with quiet():
-        content = _fits_bytes(cutout, cards, _now())
-    _replace(Path(path), content)
+    write_pieces(path, cutout_pieces(cutout, cards=cards))
 
 
-def _fits_bytes(cutout: Cutout, cards: Iterable[tuple[str, Any, str]], date: str) -> memoryview:
-    from astropy.io import fits
+def cutout_pieces(cutout: Cutout, *, cards: Iterable[tuple[str, Any, str]] = ()) -> list[bytes | memoryview]:
+    """Return what `write_cutout` writes, as pieces of bytes; big-endian pixels are not copied.
 
-    header = fits.Header()
-    header["SURVEY"] = (cutout.survey, "survey")
+    Parameters
+    ----------
+    cutout : Cutout
+    cards : iterable of (keyword, value, comment)
+    """
+    date = _now()
     separator = "" if all(len(name) == 1 for name in cutout.bands) else ","
-    header["BANDS"] = (separator.join(cutout.bands), "one plane each, in this order")
-    for number, name in enumerate(cutout.bands):
-        header[f"BAND{number}"] = name
-    header["BUNIT"] = ("nanomaggy", "AB, zero point 22.5, per native pixel")
-    header["PIXNATIV"] = (cutout.flux_pixscale, "[arcsec] native pixel that the flux is per")
-    # Quoted, for FITS text is ASCII and loses blanks at its end.
-    header["OBJECT"] = (quote(cutout.target_id, safe=_PRINTABLE), "target")
+    own: list[tuple[str, Any, str]] = [
+        ("SURVEY", cutout.survey, "survey"),
+        ("BANDS", separator.join(cutout.bands), "one plane each, in this order"),
+        *((f"BAND{number}", name, "") for number, name in enumerate(cutout.bands)),
+        ("BUNIT", "nanomaggy", "AB, zero point 22.5, per native pixel"),
+        ("PIXNATIV", cutout.flux_pixscale, "[arcsec] native pixel that the flux is per"),
+        # Quoted, for FITS text is ASCII and loses blanks at its end.
+        ("OBJECT", quote(cutout.target_id, safe=_PRINTABLE), "target"),
+    ]
     if math.isfinite(cutout.radius_arcsec):
-        header["RADIUS"] = (cutout.radius_arcsec, "[arcsec] the galaxy's radius")
+        own.append(("RADIUS", cutout.radius_arcsec, "[arcsec] the galaxy's radius"))
+    texts = {keyword: card(keyword, value, comment) for keyword, value, comment in own}
     # Whole cards, as they stand: a number that is formatted anew may lose its last digit.
-    header.extend(card for card in cutout.header.cards if _COPIED_KEYWORDS.fullmatch(card.keyword))
-    header["PIXSCALE"] = (cutout.pixscale, "[arcsec] pixel of this grid")
-    for keyword, value, comment in cards:
-        header[keyword] = (value, comment)
-    header["DATE"] = (date, "when this file was written (UTC)")
-    if any(len(card.image) > 80 for card in header.cards):
-        header["LONGSTRN"] = ("OGIP 1.0", "long text goes on in CONTINUE cards")
-    hdus = fits.HDUList([fits.PrimaryHDU(cutout.flux.astype(">f4"), header)])
+    texts |= _copied_cards(cutout.header_text)
+    texts["PIXSCALE"] = card("PIXSCALE", cutout.pixscale, "[arcsec] pixel of this grid")
+    texts |= {keyword: card(keyword, value, comment) for keyword, value, comment in cards}
+    texts["DATE"] = card("DATE", date, "when this file was written (UTC)")
+    if any(len(text) > 80 for text in texts.values()):
+        texts["LONGSTRN"] = card("LONGSTRN", "OGIP 1.0", "long text goes on in CONTINUE cards")
+    pieces: list[bytes | memoryview] = [*image("".join(texts.values()), cutout.flux, when=date)]
     if cutout.mask is not None:
-        hdus.append(fits.ImageHDU(np.where(cutout.mask, _ALLMASK, 0).astype(">i2"), name="MASKBITS"))
-    for hdu in hdus:
-        hdu.add_checksum(when=date)
-    stream = io.BytesIO()
-    hdus.writeto(stream)
-    return stream.getbuffer()
+        bits = np.where(cutout.mask, _ALLMASK, 0).astype(np.int16)
+        pieces += image("", bits, extension="MASKBITS", when=date)
+    return pieces
+
+
+def _copied_cards(header_text: str) -> dict[str, str]:
+    """Return the cards of `_COPIED_KEYWORDS` as they stand, with the CONTINUE cards of long ones."""
+    found: dict[str, str] = {}
+    keyword = ""
+    for start in range(0, len(header_text), 80):
+        text = header_text[start : start + 80].ljust(80)
+        if not text.startswith("CONTINUE"):
+            keyword = text[:8].strip()
+        if _COPIED_KEYWORDS.fullmatch(keyword):
+            found[keyword] = found.get(keyword, "") + text
+    return found
 
 
 def _now() -> str:
@@ -326,12 +340,21 @@ def _now() -> str:
     return when.strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def _replace(path: Path, content: memoryview) -> None:
-    """Put content at a path, whole or not at all."""
+def write_pieces(path: str | os.PathLike[str], pieces: Iterable[bytes | memoryview]) -> None:
+    """Put pieces of bytes at a path, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        If they cannot be written.
+    CannotContinue
+        If the disk is full.
+    """
+    path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         with part.open("wb") as file:
-            file.write(content)
+            file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)

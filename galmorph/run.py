@@ -22,6 +22,8 @@ from galmorph.surveys import NoCoverage, Source
 # Requests that are read from the manifest at a time, and targets that are looked up in one request.
 _PAGE = 256
 _LOCATE_AT_ONCE = 100
+# A cutout of more bytes is made ready for the disk in a thread, so that the others do not wait for it.
+_LARGE_BYTES = 8_000_000
 
 _STOPPED = "Stopped. What is done is kept; run the same command again to go on."
 
@@ -91,9 +93,9 @@ class Run:
     async def _fulfil(self, client: Client, task: Task) -> Outcome:
         path = self.folder / task.path
         if storage.decide(PENDING, None, storage.size(path), retry_failed=False) is Step.ADOPT:
-            outcome = await asyncio.to_thread(storage.adopt, path, task.order, self.source.bands)
-            if outcome is not None:
-                return outcome
+            adopted = await asyncio.to_thread(storage.adopt, path, task.order, self.source.bands)
+            if adopted is not None:
+                return adopted
         session = Session(client)
         try:
             delivery = await self.source.deliver(session, task.order)
@@ -102,7 +104,11 @@ class Run:
         except Failure as error:
             await client.confirm_alive(session.asked_at, self.source.control)
             return Outcome(FAILED, error=str(error), attempts=session.attempts)
-        outcome = await asyncio.to_thread(storage.store, delivery, path)
+        # A thread for what waits for the disk; what needs the processor is quicker without one, unless it is much.
+        in_thread = delivery.cutout.flux.nbytes > _LARGE_BYTES
+        outcome, pieces = await asyncio.to_thread(storage.prepare, delivery) if in_thread else storage.prepare(delivery)
+        if pieces:
+            await asyncio.to_thread(storage.write, path, pieces)
         return replace(outcome, attempts=session.attempts)
 
     def _record(self, task: Task, outcome: Outcome) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from galmorph import fitsbytes
 from galmorph.checks import check_grid, read_images
 from galmorph.client import Failure
-from galmorph.cutout import Cutout, write_cutout
+from galmorph.cutout import cutout_pieces, write_pieces
 from galmorph.errors import CannotContinue, OutputError
 from galmorph.manifest import FAILED, NO_COVERAGE, OK, PARTIAL, PENDING, Outcome
 from galmorph.order import Order
@@ -101,33 +100,40 @@ def judge(bands: tuple[str, ...], flux: NDArray[np.float32]) -> tuple[str, dict[
     return PARTIAL if partial else OK, coverage
 
 
-def store(delivery: Delivery, path: Path) -> Outcome:
-    """Judge a cutout and write it, unless there is nothing in it.
+def prepare(delivery: Delivery) -> tuple[Outcome, list[bytes | memoryview]]:
+    """Judge a cutout and make its file, in pieces of bytes; no pieces if there is nothing in it."""
+    cutout = delivery.cutout
+    status, coverage = judge(cutout.bands, cutout.flux)
+    if status == NO_COVERAGE:
+        return Outcome(status, delivery.url, coverage=coverage, error="the service has no data in any band"), []
+    cards = [("RELEASE", delivery.release, "data release")] if delivery.release else []
+    cards.append(("URL", delivery.url, "request"))
+    if delivery.unit != "nanomaggy":
+        cards.append(("BUNIT", delivery.unit, "of the pixel values"))
+    pieces = cutout_pieces(cutout, cards=cards)
+    for name, data in delivery.planes.items():
+        pieces += fitsbytes.image("", data, extension=name)
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    n_bytes = sum(map(len, pieces))
+    return Outcome(status, delivery.url, bytes=n_bytes, sha256=digest.hexdigest(), coverage=coverage), pieces
+
+
+def write(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
+    """Write a file, whole or not at all.
 
     Raises
     ------
     CannotContinue
         If it cannot be written.
     """
-    cutout = delivery.cutout
-    status, coverage = judge(cutout.bands, cutout.flux)
-    if status == NO_COVERAGE:
-        return Outcome(status, delivery.url, coverage=coverage, error="the service has no data in any band")
-    cards = [("RELEASE", delivery.release, "data release")] if delivery.release else []
-    cards.append(("URL", delivery.url, "request"))
-    if delivery.unit != "nanomaggy":
-        cards.append(("BUNIT", delivery.unit, "of the pixel values"))
     try:
         path.parent.mkdir(exist_ok=True)
-        if delivery.planes:
-            _write_with_planes(cutout, path, cards, delivery.planes)
-        else:
-            write_cutout(cutout, path, cards=cards)
-        n_bytes, sha256 = _fingerprint(path)
+        write_pieces(path, pieces)
     except (OSError, OutputError, CannotContinue) as error:
         text = f"{path.parent}: {error.strerror}." if isinstance(error, OSError) else str(error)
         raise CannotContinue(f"{text} What is done is kept; see to it and run the same command again.") from error
-    return Outcome(status, delivery.url, bytes=n_bytes, sha256=sha256, coverage=coverage)
 
 
 def adopt(path: Path, order: Order, bands: tuple[str, ...]) -> Outcome | None:
@@ -158,27 +164,4 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write_with_planes(
-    cutout: Cutout, path: Path, cards: list[tuple[str, str, str]], planes: Mapping[str, NDArray[np.generic]]
-) -> None:
-    from astropy.io import fits
-
-    part = path.with_name(f".{path.name}.part")
-    write_cutout(cutout, part, cards=cards)
-    with fits.open(part, mode="append") as hdus:
-        for name, data in planes.items():
-            hdu = fits.ImageHDU(data, name=name)
-            hdu.add_checksum()
-            hdus.append(hdu)
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(path)
-
-
-def _fingerprint(path: Path) -> tuple[int, str]:
-    """Return the size and the SHA-256 of a file as it is on the disk."""
-    with path.open("rb", buffering=0) as file:
-        return os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()
-
-
-__all__ = ["Step", "adopt", "clean", "decide", "judge", "remove", "size", "store"]
+__all__ = ["Step", "adopt", "clean", "decide", "judge", "prepare", "remove", "size", "write"]

@@ -19,6 +19,13 @@ from galmorph.surveys import Delivery
 ORDER = Order("ngc1", 10.0, -5.0, 40, 0.262, 3.5)
 
 
+def store(delivery, path):
+    outcome, pieces = storage.prepare(delivery)
+    if pieces:
+        storage.write(path, pieces)
+    return outcome
+
+
 def flux(shape=(3, 40, 40)):
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
@@ -88,7 +95,7 @@ def test_judge_tiny(side):
 
 def test_store(tmp_path):
     path = tmp_path / "ab" / "ngc1.fits"
-    outcome = storage.store(delivery(), path)
+    outcome = store(delivery(), path)
     assert (outcome.status, outcome.bytes) == ("ok", path.stat().st_size)
     assert outcome.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     cutout = read_cutout(path)
@@ -106,7 +113,7 @@ def test_store(tmp_path):
 
 def test_store_planes(tmp_path):
     planes = {"INVVAR": flux(), "MASKBITS": np.full((40, 40), 4, np.int32)}
-    outcome = storage.store(delivery(planes=planes), tmp_path / "a.fits")
+    outcome = store(delivery(planes=planes), tmp_path / "a.fits")
     with fits.open(tmp_path / "a.fits", checksum=True) as hdus:
         assert [hdu.name for hdu in hdus[1:]] == ["INVVAR", "MASKBITS"]
         np.testing.assert_array_equal(hdus["INVVAR"].data, flux())
@@ -116,13 +123,13 @@ def test_store_planes(tmp_path):
 
 
 def test_a_blank_cutout_is_no_file(tmp_path):
-    outcome = storage.store(delivery(np.zeros((3, 40, 40), np.float32)), tmp_path / "a.fits")
+    outcome = store(delivery(np.zeros((3, 40, 40), np.float32)), tmp_path / "a.fits")
     assert (outcome.status, list(tmp_path.iterdir())) == ("no_coverage", [])
 
 
 def test_adopt(tmp_path):
     path = tmp_path / "a.fits"
-    stored = storage.store(delivery(), path)
+    stored = store(delivery(), path)
     assert storage.adopt(path, ORDER, ("g", "r", "z")) == stored
 
 
@@ -137,7 +144,7 @@ def test_adopt(tmp_path):
 )
 def test_a_damaged_file_is_not_adopted(tmp_path, damage):
     path = tmp_path / "a.fits"
-    storage.store(delivery(), path)
+    store(delivery(), path)
     path.write_bytes(damage(path.read_bytes()))
     assert storage.adopt(path, ORDER, ("g", "r", "z")) is None
 
@@ -146,7 +153,7 @@ def test_a_damaged_file_is_not_adopted(tmp_path, damage):
     "other", [Order("x", 10.001, -5.0, 40, 0.262), Order("x", 10.0, -5.0, 41, 0.262), Order("x", 10.0, -5.0, 40, 0.3)]
 )
 def test_the_file_of_another_order_is_not_adopted(tmp_path, other):
-    storage.store(delivery(), tmp_path / "a.fits")
+    store(delivery(), tmp_path / "a.fits")
     assert storage.adopt(tmp_path / "a.fits", other, ("g", "r", "z")) is None
     assert storage.adopt(tmp_path / "a.fits", ORDER, ("g", "r", "i")) is None
 
@@ -158,7 +165,7 @@ def test_a_disk_that_takes_no_more(tmp_path, monkeypatch, number):
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(CannotContinue, match=rf"{os.strerror(number)}.*run the same command again"):
-        storage.store(delivery(), tmp_path / "ab" / "a.fits")
+        store(delivery(), tmp_path / "ab" / "a.fits")
     assert list((tmp_path / "ab").iterdir()) == []
 
 
@@ -176,7 +183,7 @@ def test_size(tmp_path):
 
 
 def test_unknown_units_are_not_called_nanomaggies(tmp_path):
-    storage.store(delivery(unit="unknown"), tmp_path / "a.fits")
+    store(delivery(unit="unknown"), tmp_path / "a.fits")
     assert fits.getheader(tmp_path / "a.fits")["BUNIT"] == "unknown"
     assert storage.adopt(tmp_path / "a.fits", ORDER, ("g", "r", "z")).status == "ok"
     assert math.isfinite(fits.getdata(tmp_path / "a.fits").sum())
