@@ -174,6 +174,9 @@ def train(
     ] = None,
     loss: Annotated[str | None, typer.Option(help="mse or cross_entropy.")] = None,
     input_size: Annotated[int | None, typer.Option(help="Side of the network's input in pixels.")] = None,
+    teacher: Annotated[
+        list[str] | None, typer.Option(help="A trained model to learn from beside the labels; may be repeated.")
+    ] = None,
     seed: Annotated[int, typer.Option()] = 0,
     name: Annotated[str | None, typer.Option(help="The model's name in its card.")] = None,
     about: Annotated[Path | None, typer.Option(help="JSON with texts of the card: intended_use, limits, ...")] = None,
@@ -195,6 +198,7 @@ def train(
 
     options: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "patience": patience, "loss": loss}
     options |= {"input_size": input_size, "pretrained": pretrained, "fine_tune": fine_tune, "seed": seed}
+    options["teachers"] = tuple(teacher) if teacher else None
     config = configure(recipe, data, schema, backbone, **options, device=device, dtype=dtype)
     texts = read_about(about) if about else None
     metrics = run(config, out, name=name, about=texts, resume=resume, test=test, on_epoch=_show_epoch)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,6 +45,10 @@ class Split:
         """Return ``train``, ``val`` or ``test`` for each galaxy's key."""
         draws = np.array([self._draw(galaxy) for galaxy in galaxies])
         return np.where(draws < self.test, "test", np.where(draws < self.test + self.val, "val", "train"))
+
+    def card(self) -> dict[str, Any]:
+        """Return what a model's card says of the split."""
+        return {"method": "sha256(seed:galaxy)", **dataclasses.asdict(self)}
 
     def _draw(self, galaxy: str) -> float:
         digest = hashlib.sha256(f"{self.seed}:{galaxy}".encode()).digest()

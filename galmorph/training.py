@@ -23,9 +23,10 @@ import galmorph
 from galmorph import dataset as datasets
 from galmorph import evaluation, figures, registry
 from galmorph.backbones import Backbone
-from galmorph.card import SUFFIX, ModelCard, survey_inputs
+from galmorph.card import SUFFIX, ModelCard, file_sha256, find, read_card, survey_inputs
 from galmorph.checkpoint import Checkpoint
 from galmorph.dataset import Augmentation, Dataset, Split, galaxy_hashes, plain_view
+from galmorph.distillation import soft_targets
 from galmorph.errors import GalmorphError, OutputError, SampleError
 from galmorph.inference import Predictor, pick_device, pick_dtype
 from galmorph.labels import LabelSchema
@@ -73,6 +74,10 @@ class TrainConfig:
     patience : int
         Epochs without a better validation score before stopping; 0: none.
     loss : str
+    teachers : tuple of str
+        Trained models whose predictions are part of the targets (see :func:`galmorph.distillation.soft_targets`).
+    teacher_share : float
+        Their weight where a label is known, 0 to 1.
     augmentation : Augmentation
     split : Split
     seed : int
@@ -95,6 +100,8 @@ class TrainConfig:
     ema: float = 0.995
     patience: int = 0
     loss: str = "mse"
+    teachers: tuple[str, ...] = ()
+    teacher_share: float = 0.5
     augmentation: Augmentation = field(default_factory=lambda: Augmentation(grey=0.2, colour=0.1))
     split: Split = field(default_factory=Split)
     seed: int = 0
@@ -194,6 +201,13 @@ def train(
     if (error := schema.largest_tree_error(dataset.fractions.numpy())) > 0.01:
         log.warning("Some vote fractions miss their parents' sum by up to %.2f (debiased votes may).", error)
     _write_split(out, dataset, parts)
+    targets = dataset.fractions
+    if config.teachers:
+        targets = soft_targets(
+            *(dataset, schema, [load(teacher) for teacher in config.teachers], config.teacher_share, config.split),
+            lambda size: datasets.load(config.data, schema, size, config.radii),
+            *(config.device, config.dtype),
+        )
 
     torch.manual_seed(config.seed)
     backbone: Backbone = registry.load("backbones", config.backbone)
@@ -229,12 +243,13 @@ def train(
             network.eval()  # a frozen backbone keeps its batch statistics too
         for step in range(n_steps):
             _set_learning_rate(optimizer, config, (epoch + step / n_steps))
-            images, fractions = dataset.batch(order[step * config.batch_size : (step + 1) * config.batch_size])
+            chosen = order[step * config.batch_size : (step + 1) * config.batch_size]
+            images, _ = dataset.batch(chosen)
             rgb = config.augmentation(images.to(device), dataset.view, config.input_size, generator)
             inputs = normalization.network_input(rgb).contiguous(memory_format=torch.channels_last)
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 logits = network(inputs)
-            loss = loss_of(schema, logits.float(), fractions.to(device))
+            loss = loss_of(schema, logits.float(), targets[chosen].to(device))
             if not torch.isfinite(loss):
                 raise SampleError(
                     f"The loss is {loss.item()} in epoch {epoch + 1}: lower --lr. Checkpoint kept in {out}."
@@ -319,11 +334,15 @@ def _card(
     import torchvision
 
     options = dataclasses.asdict(config)
-    options["data"] = [Path(path).resolve().name for path in config.data]  # a card holds no paths of a machine
+    # A card holds no paths of a machine.
+    options["data"] = [Path(path).resolve().name for path in config.data]
+    options["teachers"] = [
+        {"name": read_card(path).name, "sha256": file_sha256(path)} for path in map(find, config.teachers)
+    ]
     if config.pretrained not in ("imagenet", "none"):
         options["pretrained"] = Path(config.pretrained).name
     return ModelCard(
-        name=name or f"{config.schema}-{config.backbone}",
+        name=name or f"{config.schema}-{config.backbone.rpartition(':')[2]}",
         backbone=config.backbone,
         schema=config.schema,
         inputs=survey_inputs(config.input_size, config.radii, backbone.mean, backbone.std),
@@ -337,7 +356,7 @@ def _card(
             }
             for sample, sha256 in dataset.sha256.items()
         ),
-        split={"method": "sha256(seed:galaxy)", **dataclasses.asdict(config.split)},
+        split=config.split.card(),
         training=options,
         versions={
             "galmorph": galmorph.__version__,

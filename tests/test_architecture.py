@@ -22,7 +22,7 @@ LAYERS = [
     {"run"},
     {"dataset", "model", "retrieval"},
     {"inference", "checkpoint", "figures"},
-    {"evaluation"},
+    {"evaluation", "distillation"},
     {"training", "classification"},
     {"demo"},
     {"cli"},
