@@ -6,8 +6,6 @@ For files of which galmorph writes very many and knows every card. Standard: FIT
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +14,7 @@ _CARD = 80
 # Characters of text that a card has room for, and that a card of a longer text has before the mark of continuation.
 _TEXT = 68
 _BITPIX = {"f4": -32, "f8": -64, "u1": 8, "i2": 16, "i4": 32, "i8": 64}
+_ALL = 0xFFFFFFFF
 # Characters between 9 and A, and between Z and a, that an encoded checksum may not have.
 _PUNCTUATION = frozenset(range(0x3A, 0x41)) | frozenset(range(0x5B, 0x61))
 
@@ -92,16 +91,15 @@ def image(
         structure += [card("PCOUNT", 0), card("GCOUNT", 1), card("EXTNAME", extension, "extension name")]
     else:
         structure += [card("EXTEND", True, "there may be extensions")]
-    data_sum = _sum(content)
+    data_sum = checksum(content)
     without = "".join(structure) + cards + card("DATASUM", str(data_sum), when)
     header = _blocks(without + card("CHECKSUM", "0" * 16, when))
-    complement = 0xFFFFFFFF - _fold(_sum(header) + data_sum)
-    return _blocks(without + card("CHECKSUM", _encoded(complement), when)), content, filling
+    return _blocks(without + card("CHECKSUM", encode(checksum(header, data_sum)), when)), content, filling
 
 
 def is_intact(hdu: bytes | memoryview) -> bool:
     """Tell whether the bytes of a whole HDU, which has a CHECKSUM, are as they were written."""
-    return _sum(hdu) == 0xFFFFFFFF
+    return checksum(hdu) == _ALL
 
 
 def _blocks(cards: str) -> bytes:
@@ -109,30 +107,61 @@ def _blocks(cards: str) -> bytes:
     return (text + " " * (-len(text) % BLOCK)).encode("ascii")
 
 
-def _sum(content: bytes | memoryview) -> int:
-    """Return the 32-bit ones' complement sum of big-endian words; zeros that fill a block up add nothing."""
-    whole = len(content) // 4 * 4
-    words = int(np.frombuffer(content[:whole], ">u4").sum(dtype=np.uint64))
-    return _fold(words + int.from_bytes(bytes(content[whole:]).ljust(4, b"\0"), "big"))
+class Checksum:
+    """A 32-bit ones' complement sum of big-endian words, over bytes that come in pieces of any length.
+
+    Parameters
+    ----------
+    value : int
+        The sum of what came before.
+    """
+
+    def __init__(self, value: int = 0) -> None:
+        self._sum = value
+        self._rest = b""
+
+    def update(self, data: bytes | memoryview) -> None:
+        """Add bytes."""
+        view = memoryview(data)
+        if self._rest:
+            fill = min(4 - len(self._rest), len(view))
+            self._rest, view = self._rest + bytes(view[:fill]), view[fill:]
+            if len(self._rest) < 4:
+                return
+            self._sum += int.from_bytes(self._rest, "big")
+        whole = len(view) // 4 * 4
+        self._sum += int(np.frombuffer(view[:whole], ">u4").sum(dtype=np.uint64))
+        self._rest = bytes(view[whole:])
+
+    @property
+    def value(self) -> int:
+        """The sum; a last incomplete word counts as if zeros followed."""
+        value = self._sum + int.from_bytes(self._rest.ljust(4, b"\0"), "big")
+        while value > _ALL:
+            value = (value & _ALL) + (value >> 32)
+        return value
 
 
-def _fold(total: int) -> int:
-    while total >> 32:
-        total = (total & 0xFFFFFFFF) + (total >> 32)
-    return total
+def checksum(content: bytes | memoryview, value: int = 0) -> int:
+    """Return the checksum of bytes that are all there, added to that of others."""
+    total = Checksum(value)
+    total.update(content)
+    return total.value
 
 
-def _encoded(value: int) -> str:
-    """Return a checksum as 16 letters and digits whose bytes add up to it (appendix J)."""
-    columns: list[Sequence[int]] = []
-    for byte in value.to_bytes(4, "big"):
-        four = [byte // 4 + 0x30 + (byte % 4 if index == 0 else 0) for index in range(4)]
-        while not _PUNCTUATION.isdisjoint(four):
+def encode(value: int) -> str:
+    """Return the 16 characters of a CHECKSUM card that bring a sum of `value` to minus zero (appendix J)."""
+    columns: list[list[int]] = []
+    for byte in (~value & _ALL).to_bytes(4, "big"):
+        quotient, remainder = divmod(byte, 4)
+        quotient += ord("0")
+        characters = [quotient + remainder, quotient, quotient, quotient]
+        while _PUNCTUATION.intersection(characters):
             for first in (0, 2):
-                if four[first] in _PUNCTUATION or four[first + 1] in _PUNCTUATION:
-                    four[first] += 1
-                    four[first + 1] -= 1
-        columns.append(four)
-    text = bytes(columns[column][place] for place in range(4) for column in range(4))
-    # The value of the card begins at an odd place: the last letter comes first.
-    return (text[-1:] + text[:-1]).decode("ascii")
+                if _PUNCTUATION.intersection(characters[first : first + 2]):
+                    characters[first] += 1
+                    characters[first + 1] -= 1
+        columns.append(characters)
+    text = bytes(columns[column][place] for place in range(4) for column in range(4)).decode("ascii")
+    # The value of the card begins at an odd byte: the last character comes first.
+    return text[-1] + text[:-1]

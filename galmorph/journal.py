@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.errors import CannotContinue, OutputError
+from galmorph.lock import locked
 
 # Records handed out at a time when the journal is read back.
 BLOCK = 16_384
@@ -60,16 +60,7 @@ class Journal:
         folder = output.with_name(f".{output.name}.galmorph")
         state, rows = folder / "state.json", folder / "rows.bin"
         text = json.dumps(dict(fingerprint), sort_keys=True, default=str)
-        try:
-            folder.mkdir(exist_ok=True)
-            stream = rows.open("a+b")
-        except OSError as error:
-            raise OutputError(f"{folder} cannot be written: {error.strerror}.") from error
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            stream.close()
-            raise OutputError(f"Another run is writing {output}: wait for it, or choose another --out.") from error
+        stream = locked(rows, f"writing {output}")
         known = state.read_text() if resume and state.exists() else None
         if known is not None and known != text:
             stream.close()

@@ -9,7 +9,6 @@ view ``manifest`` joins the two.
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import math
 import os
@@ -21,9 +20,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 from galmorph.errors import CannotContinue, OutputError
+from galmorph.lock import locked
 from galmorph.order import Order
 
 NAME = "manifest.sqlite"
@@ -139,7 +139,7 @@ class Manifest:
     def __init__(self, folder: Path):
         self.folder = folder
         self._committed_at = time.monotonic()
-        self._lock = _lock(folder)
+        self._lock = locked(folder / ".lock", f"fetching into {folder}")
         try:
             with _explained(folder, OutputError):
                 self._db = sqlite3.connect(folder / NAME, isolation_level=None, check_same_thread=False)
@@ -359,21 +359,6 @@ def _request_row(entry: Entry, order: Order, limit: int | None) -> tuple[Any, ..
         entry.path,
         entry.note or None,
     )
-
-
-def _lock(folder: Path) -> BinaryIO:
-    """Take the folder for this process; the lock goes with the process, however it ends."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        stream = (folder / ".lock").open("ab")
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be written: {error.strerror}. Choose another --out.") from error
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        stream.close()
-        raise OutputError(f"Another run is fetching into {folder}: wait for it, or choose another --out.") from error
-    return stream
 
 
 @contextmanager

@@ -12,8 +12,8 @@ PACKAGE = Path(__file__).parents[1] / "galmorph"
 # A module may import those of earlier lines only; a folder counts as one.
 LAYERS = [
     {"errors"},
-    {"registry", "labels", "normalize", "journal", "client", "order", "imagefile", "fitsbytes"},
-    {"tables", "headers", "footprint", "manifest", "checks", "mosaic"},
+    {"registry", "labels", "normalize", "lock", "client", "order", "imagefile", "fitsbytes"},
+    {"journal", "tables", "headers", "footprint", "manifest", "checks", "mosaic"},
     {"positions", "pictures"},
     {"columns", "cutout"},
     {"catalog", "radius"},

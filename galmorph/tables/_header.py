@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from galmorph.errors import CatalogError
-from galmorph.tables._checksum import Checksum, encode
+from galmorph.fitsbytes import checksum, encode
 from galmorph.tables._files import Input
 
 BLOCK = 2880
@@ -98,9 +98,8 @@ class Header:
     def with_checksums(self, datasum: int) -> Header:
         """Return a header in which CHECKSUM and DATASUM, where it has them, are those of the sum of its data."""
         sums = {"DATASUM": (str(datasum), "data unit checksum"), "CHECKSUM": ("0" * 16, "HDU checksum")}
-        total = Checksum(datasum)
-        total.update(self.with_values(sums).to_bytes())
-        return self.with_values(sums | {"CHECKSUM": (encode(total.value), "HDU checksum")})
+        total = checksum(self.with_values(sums).to_bytes(), datasum)
+        return self.with_values(sums | {"CHECKSUM": (encode(total), "HDU checksum")})
 
     def to_bytes(self) -> bytes:
         """Return the header as it is written, padded to whole blocks."""

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.errors import CatalogError
+from galmorph.fitsbytes import Checksum
 from galmorph.tables import Array, Column, Field, Format, Piece, Provenance, native, text_array
-from galmorph.tables._checksum import Checksum
 from galmorph.tables._files import Input, Output
 from galmorph.tables._header import Header, make_card, padded, read_header
 from galmorph.tables._table_header import edit_header, read_provenance
