@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from typing import cast
 
 import numpy as np
 import torch
@@ -58,12 +59,68 @@ def _cpu_has_bfloat16() -> bool:
     return any(getattr(torch.cpu, f"_is_{unit}_supported", bool)() for unit in ("avx512_bf16", "amx_tile"))
 
 
-def prepare(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """Return a copy of a network for inference: batch normalisation folded into the convolutions, channels last."""
-    from torch.fx.experimental.optimization import fuse
+# What oneDNN computes together with a convolution, by its name there and with its constants.
+_ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
+    nn.ReLU: ("relu", []),
+    nn.ReLU6: ("hardtanh", [0.0, 6.0]),
+    nn.Hardswish: ("hardswish", []),
+}
 
-    fused = fuse(copy.deepcopy(network).float().cpu().eval())
-    return fused.to(device, dtype).to(memory_format=torch.channels_last)
+
+def prepare(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """Return a copy of a network for inference: batch normalisation folded into the convolutions, channels last.
+
+    On the CPU the activation that follows a convolution is computed with it, which leaves the numbers as they are and
+    nearly halves the time of a MobileNet V2, as its speed is that of the memory.
+    """
+    from torch.fx.experimental.optimization import fuse
+    from torch.fx.proxy import TraceError
+
+    network = copy.deepcopy(network).float().cpu().eval()
+    try:
+        network = fuse(network)
+    except (TraceError, TypeError):  # its path depends on the input: it runs as it is
+        return network.to(device, dtype).to(memory_format=torch.channels_last)
+    network = network.to(device, dtype).to(memory_format=torch.channels_last)
+    return _joined(network) if device.type == "cpu" and _has_joint_convolution() else network
+
+
+def _has_joint_convolution() -> bool:
+    """Whether this build of torch has the operation that torch.compile uses on CPUs."""
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+
+
+class _JointConvolution(nn.Module):
+    """A convolution and the activation behind it, in one operation."""
+
+    def __init__(self, convolution: nn.Conv2d, activation: nn.Module) -> None:
+        super().__init__()
+        self.weight, self.bias = convolution.weight, convolution.bias
+        shape = (convolution.padding, convolution.stride, convolution.dilation)
+        self.options = [*map(list, shape), convolution.groups, *_ACTIVATIONS[type(activation)], ""]
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.ops.mkldnn._convolution_pointwise(images, self.weight, self.bias, *self.options)
+
+
+def _joined(network: nn.Module) -> nn.Module:
+    """Join each convolution of a traced network with its activation."""
+    from torch.fx import GraphModule
+
+    traced = cast(GraphModule, network)
+    for node in list(traced.graph.nodes):
+        users = list(node.users)
+        if len(users) != 1 or {node.op, users[0].op} != {"call_module"}:
+            continue
+        convolution, activation = (traced.get_submodule(str(n.target)) for n in (node, users[0]))
+        # A subclass may compute something else, and padding may be a word.
+        plain = type(convolution) is nn.Conv2d and convolution.padding_mode == "zeros"
+        if plain and not isinstance(convolution.padding, str) and type(activation) in _ACTIVATIONS:
+            traced.set_submodule(str(node.target), _JointConvolution(convolution, activation))
+            users[0].replace_all_uses_with(node)
+            traced.graph.erase_node(users[0])
+    traced.recompile()
+    return traced
 
 
 class Predictor:

@@ -162,20 +162,22 @@ def _shape(value: Tensor | None) -> torch.Size | None:
 def _imagenet_state(entry: Backbone) -> dict[str, Tensor]:
     folder = os.environ.get("GALMORPH_PRETRAINED")
     if folder:
-        for pattern in (f"{entry.name}.imagenet.safetensors", f"{entry.name}.imagenet.fp16.safetensors"):
+        stem = entry.name.rpartition(":")[2]
+        for pattern in (f"{stem}.imagenet.safetensors", f"{stem}.imagenet.fp16.safetensors"):
             if (path := Path(folder) / pattern).is_file():
                 return _file_state(path)
-        for path in sorted(Path(folder).glob(f"{entry.name}-*.pth")):  # torchvision's names
+        for path in sorted(Path(folder).glob(f"{stem}-*.pth")):  # torchvision's names
             return _file_state(path)
-    if entry.pretrained:
-        from torchvision.models import get_weight
+    try:
+        if entry.fetch:
+            return dict(entry.fetch())
+        if entry.pretrained:
+            from torchvision.models import get_weight
 
-        try:
             return get_weight(entry.pretrained).get_state_dict(progress=False)
-        except OSError as error:
-            reason = f"torchvision's could not be fetched ({error})"
-    else:
         reason = "torchvision has none"
+    except (OSError, RuntimeError) as error:
+        reason = f"they could not be fetched ({error})"
     raise ModelError(
         f"weights unavailable: no ImageNet weights for {entry.name} in the folder GALMORPH_PRETRAINED "
         f"({folder or 'not set'}), and {reason}. Use --pretrained none or a file."

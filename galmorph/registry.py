@@ -1,7 +1,8 @@
 """A folder is a registry: every module in ``surveys/``, ``backbones/``, ... is one entry, found by its file name.
 
 Adding an entry is adding a file that defines the folder's constant (``SURVEY``, ``BACKBONE``, ...). Names are
-listed from the folder without importing anything, so listing the backbones does not import torch.
+listed from the folder without importing anything, so listing the backbones does not import torch. A module named
+``_<family>.py`` gives a whole family of entries, which are called ``<family>:<name>`` (``timm:convnext_nano``).
 """
 
 from __future__ import annotations
@@ -49,6 +50,9 @@ def load(folder: str, name: str) -> Any:
     """
     constant, kind = FOLDERS[folder]
     name = ALIASES.get(folder, {}).get(name, name)
+    family, colon, member = name.partition(":")
+    if colon and (Path(__file__).parent / folder / f"_{family}.py").exists():
+        return importlib.import_module(f"galmorph.{folder}._{family}").load(member)
     if name not in names(folder):
         raise GalmorphError(unknown(kind, name, names(folder)))
     return getattr(importlib.import_module(f"galmorph.{folder}.{name}"), constant)

@@ -56,3 +56,16 @@ def test_schemas_name_galaxies(name):
     names = schema.short_names(rng.random((500, len(schema.labels))).astype(np.float32))
     assert max(map(len, names)) <= schema.name_width
     assert all(names)
+
+
+def test_a_family_gives_entries_by_its_prefix():
+    pytest.importorskip("timm", reason="the extra timm is not installed")
+    backbone = registry.load("backbones", "timm:test_resnet")
+    network = backbone.build(5)
+    head = {name for name in network.state_dict() if name.startswith(backbone.head)}
+    assert head == {"fc.weight", "fc.bias"}
+    assert network.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 5)
+    with pytest.raises(GalmorphError, match="timm has no network 'no_such_net'"):
+        registry.load("backbones", "timm:no_such_net")
+    with pytest.raises(GalmorphError, match="no backbone 'other:net'"):
+        registry.load("backbones", "other:net")

@@ -1,13 +1,13 @@
-"""Backbones: one file each, which defines ``BACKBONE``. Adding one is adding a file."""
+"""Backbones: one file each, which defines ``BACKBONE``. Adding one is adding a file; ``timm:NAME`` is any of timm's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -29,6 +29,8 @@ class Backbone:
         Name of torchvision's weights, such as ``MobileNet_V2_Weights.IMAGENET1K_V1``; empty where it has none.
     mean, std : tuple of float
         What RGB in 0..1 is normalised by.
+    fetch : callable, optional
+        ``fetch() -> state`` gets pretrained weights that are not torchvision's.
     """
 
     name: str
@@ -37,3 +39,4 @@ class Backbone:
     pretrained: str = ""
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    fetch: Callable[[], Mapping[str, Tensor]] | None = None
