@@ -163,6 +163,7 @@ class Client:
         self.pace = Pace(limits.rate)
         self.slots = asyncio.Semaphore(limits.workers)
         self._control = asyncio.Lock()
+        self._down: CannotContinue | None = None
         self.http = httpx.AsyncClient(
             headers={"User-Agent": user_agent(), "Accept-Encoding": "identity"},
             auth=_netrc(),
@@ -184,7 +185,7 @@ class Client:
         Parameters
         ----------
         since : float
-            A good answer later than this (``time.monotonic``) is proof enough.
+            A good answer later than this (``time.monotonic``) is proof enough; infinity: only the control is.
         control : coroutine function
             Asks for something that the service has for certain; fails if it does not get it.
 
@@ -194,15 +195,19 @@ class Client:
             If the service is down.
         """
         async with self._control:
+            if self._down is not None:
+                raise self._down
             if self.good_at > since:
                 return
             try:
                 await control(Session(self))
             except Failure as error:
-                raise CannotContinue(
+                # For the other targets too: part of the control may have gone well, and would look like a proof.
+                self._down = CannotContinue(
                     f"The service is down or is not what it should be: a position that it certainly has gave: {error} "
                     "What is done is kept; run the same command again later."
-                ) from error
+                )
+                raise self._down from error
 
 
 class Session:

@@ -81,9 +81,9 @@ class Run:
             for task in tasks:
                 self._record(task, Outcome(FAILED, error=str(error), attempts=session.attempts))
             return
-        self.manifest.locate({task.key: place for task, place in zip(tasks, places, strict=True) if place})
+        self.manifest.locate({task.key: place for task, place in zip(tasks, places, strict=True) if place is not None})
         for task, place in zip(tasks, places, strict=True):
-            if not place:
+            if place is None:
                 self._record(task, Outcome(NO_COVERAGE, error="off the footprint", attempts=1))
 
     async def _work(self, client: Client, todo: Iterator[Task]) -> None:

@@ -346,6 +346,13 @@ def test_layers_without_bricks():
     assert decals.bricks(Imaging(extras=("invvar",))) is None
 
 
+def test_a_wrong_archive_of_bricks_ends_the_run(server, monkeypatch, tmp_path):
+    monkeypatch.setenv("GALMORPH_BRICKS_URL", f"{server.url}/cfs/typo")
+    (tmp_path / "t.csv").write_text("ra,dec\n10,5\n11,5\n")
+    with pytest.raises(CannotContinue, match="has no brick 3316m005"):
+        fetch(tmp_path / "t.csv", out=tmp_path / "out", way="bricks", bands="r", rate=1000.0, backoff_s=0.01)
+
+
 def test_a_damaged_brick(server, monkeypatch, tmp_path):
     """A real image of a brick that was damaged: cut to 724 px, its last bytes lost."""
     monkeypatch.setattr(_bricks, "SIDE_PX", 60)
@@ -426,7 +433,7 @@ def test_many_targets_are_looked_up_at_once(stripe, tmp_path):
 
     places = asyncio.run(run())
     assert stripe.seen.count("X_Results") == 1
-    assert places[-1] == ""
+    assert places[-1] is None
     assert all(places[:-1])
     assert len(set(places)) > 5
 
@@ -471,6 +478,36 @@ def test_a_skyserver_that_is_down_fails_no_target(stripe, tmp_path):
     wish = {"survey": "sdss", "bands": "r", "size": 30, "rate": 1000.0, "backoff_s": 0.01, "retries": 2}
     stripe.inject("503", times=None, when=lambda request: "X_Results" in request.path)
     with pytest.raises(CannotContinue):
+        fetch(table, out=out, **wish)
+    stripe.faults.clear()
+    assert fetch(table, out=out, **wish).ok == 2
+
+
+def test_an_archive_that_is_down_fails_no_target(stripe, tmp_path, monkeypatch):
+    """That the SkyServer answers is no proof that the archive does."""
+    monkeypatch.setattr(sdss, "_CONTROL", (10.02, 0.01))
+    table, out = tmp_path / "t.csv", tmp_path / "out"
+    table.write_text("ra,dec\n" + "".join(f"{10 + i / 50},0.01\n" for i in range(6)))
+    wish = {"survey": "sdss", "bands": "r", "size": 30, "rate": 1000.0, "backoff_s": 0.01, "retries": 2}
+    stripe.inject("503", times=None, when=lambda request: "frame-" in request.path)
+    with pytest.raises(CannotContinue):
+        fetch(table, out=out, **wish)
+    stripe.faults.clear()
+    assert fetch(table, out=out, **wish).ok == 6
+
+
+@pytest.mark.parametrize("control", [(10.02, 0.01), (200.0, 0.0)])
+def test_frames_that_are_not_there(stripe, tmp_path, monkeypatch, control):
+    """Missing files are no proof of missing coverage, unless the control position has its own."""
+    monkeypatch.setattr(sdss, "_CONTROL", control)
+    table, out = tmp_path / "t.csv", tmp_path / "out"
+    table.write_text("ra,dec\n10,0.01\n10.01,0.01\n")
+    wish = {"survey": "sdss", "bands": "r", "size": 30, "rate": 1000.0, "backoff_s": 0.01}
+    stripe.inject("404", times=None, when=lambda request: "frame-" in request.path)
+    if control[0] == 200.0:
+        assert fetch(table, out=out, **wish).no_coverage == 2
+        return
+    with pytest.raises(CannotContinue, match="has no frame of the field"):
         fetch(table, out=out, **wish)
     stripe.faults.clear()
     assert fetch(table, out=out, **wish).ok == 2

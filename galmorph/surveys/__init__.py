@@ -6,17 +6,21 @@ Each module defines ``SURVEY``. The modules are the only places that know a serv
 
 from __future__ import annotations
 
+import functools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.client import Session
 from galmorph.cutout import Cutout
-from galmorph.order import Order
+from galmorph.mosaic import Downloads, Plane, compose
+from galmorph.order import Order, tangent_cards
 
 
 class NoCoverage(Exception):
@@ -80,16 +84,19 @@ class Source(ABC):
 
     Attributes
     ----------
+    survey : str
+        Name of the survey whose pixels they are, ``''`` where that is unknown.
     bands : tuple of str
         The planes of every cutout.
     pixscale : float
-        The survey's own pixel, arcsec.
+        The survey's own pixel, arcsec; NaN where that is unknown.
     footprint : str
         The name of the footprint (a MOC) that its images cover.
     unasked : bool
         Whether it may be taken because it is the cheapest, without having been asked for.
     """
 
+    survey: str
     bands: tuple[str, ...]
     pixscale: float
     footprint: str
@@ -103,9 +110,9 @@ class Source(ABC):
         """Return the order's place, so that orders of one place follow one another; None if `locate` must tell."""
         return ""
 
-    async def locate(self, session: Session, orders: Sequence[Order]) -> list[str]:
-        """Return the places of several orders, ``''`` where the survey has no image."""
-        raise NotImplementedError
+    async def locate(self, session: Session, orders: Sequence[Order]) -> list[str | None]:
+        """Return the places of several orders, None where the survey has no image; by default all are of one place."""
+        return [""] * len(orders)
 
     @abstractmethod
     async def deliver(self, session: Session, order: Order) -> Delivery:
@@ -118,6 +125,20 @@ class Source(ABC):
         Failure
             If the cutout cannot be had, or not now.
         """
+
+    def delivery(self, order: Order, flux: NDArray[np.float32], url: str, release: str, **more: Any) -> Delivery:
+        """Return the delivery of flux (band, y, x) on the order's own grid; for `more` see `Delivery`."""
+        cutout = Cutout(
+            target_id=order.target_id,
+            survey=self.survey,
+            bands=self.bands,
+            flux=flux,
+            flux_pixscale=order.pixscale if math.isnan(self.pixscale) else self.pixscale,
+            pixscale=order.pixscale,
+            radius_arcsec=order.radius_arcsec,
+            header_text=tangent_cards(order),
+        )
+        return Delivery(cutout, url, release, **more)
 
     @abstractmethod
     async def control(self, session: Session) -> None:
@@ -133,6 +154,63 @@ class Source(ABC):
         """
         data = 4 * len(self.bands) * layout["size"].astype(np.int64) ** 2
         return len(layout), int(np.sum(_blocks(data) + 2880))
+
+
+class ImageSource(Source):
+    """A source that cuts its cutouts from larger images (bricks, fields), each of which is one file a band.
+
+    Attributes
+    ----------
+    release : int
+        Number of the data release.
+    downloads : Downloads
+    most_bytes : int
+        Of a file.
+    """
+
+    release: int
+    downloads: Downloads
+    most_bytes: int
+    _proven = False
+
+    @abstractmethod
+    def url(self, image: Any, band: str) -> str:
+        """Return the address of an image."""
+
+    @abstractmethod
+    def decode(self, body: bytes, image: Any, band: str) -> Plane:
+        """Check and decompress an image; raise a Failure if it is damaged or another one."""
+
+    async def plane(self, session: Session, image: Any, band: str) -> Plane | None:
+        """Download an image, if that was not done yet; None if there is no such file."""
+        decode = functools.partial(self.decode, image=image, band=band)
+        return await self.downloads.plane(session, self.url(image, band), decode, at_most=self.most_bytes)
+
+    async def cut(self, session: Session, order: Order, images: Sequence[Any]) -> Delivery:
+        """Cut an order from the images that may show it, the best one first.
+
+        Raises
+        ------
+        NoCoverage
+            If none of them does.
+        Failure
+            If one that is needed cannot be had.
+        CannotContinue
+            If there is no file of anything.
+        """
+        planes = [
+            await compose(order, [functools.partial(self.plane, session, image, band) for image in images])
+            for band in self.bands
+        ]
+        flux = np.stack(planes)
+        there = bool(flux.any())
+        if not there and not self._proven:
+            # A wrong address has no file of anything either.
+            await session.client.confirm_alive(math.inf, self.control)
+        self._proven = True
+        if not there:
+            raise NoCoverage(f"no image of DR{self.release} shows it: {', '.join(map(str, images))}")
+        return self.delivery(order, flux, self.url(images[0], self.bands[0]), f"DR{self.release}")
 
 
 @dataclass(frozen=True)

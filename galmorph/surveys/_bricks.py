@@ -6,7 +6,6 @@ degrees) wide, so that neighbours overlap. https://www.legacysurvey.org/dr9/file
 
 from __future__ import annotations
 
-import functools
 import io
 import math
 import os
@@ -17,11 +16,10 @@ from numpy.typing import NDArray
 
 from galmorph.checks import read_images
 from galmorph.client import FinalFailure, PassingFailure, Session
-from galmorph.cutout import Cutout
 from galmorph.imagefile import quiet
-from galmorph.mosaic import Downloads, Plane, compose
-from galmorph.order import Order, tangent_cards
-from galmorph.surveys import Delivery, NoCoverage, Source
+from galmorph.mosaic import Downloads, Plane
+from galmorph.order import Order
+from galmorph.surveys import Delivery, ImageSource, Source
 
 BASE_URL = "https://portal.nersc.gov/cfs/cosmo/data/legacysurvey"
 URL_VARIABLE = "GALMORPH_BRICKS_URL"
@@ -31,7 +29,6 @@ SIDE_DEG = 0.25
 NORTH_DEC = 32.375
 # What a file of one band usually has.
 _USUAL_BYTES = 11_000_000
-_AT_MOST_BYTES = 4 * SIDE_PX**2
 # A brick's three bands and those of its neighbours; decoded they have 52 MB each.
 MOST_DECODED = 9
 MOST_ON_DISK = 20_000_000_000
@@ -51,6 +48,9 @@ class Brick:
 
     row: int
     number: int
+
+    def __str__(self) -> str:
+        return self.name
 
     @property
     def centre(self) -> tuple[float, float]:
@@ -95,7 +95,7 @@ def _in_row(row: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.where((row == 0) | (row == 720), 1, count)
 
 
-class Bricks(Source):
+class Bricks(ImageSource):
     """The same cutouts as another source's, cut from bricks.
 
     Parameters
@@ -111,9 +111,11 @@ class Bricks(Source):
     downloads : Downloads
     """
 
+    most_bytes = 4 * SIDE_PX**2
+
     def __init__(self, like: Source, release: int, half: str, base_url: str | None, downloads: Downloads):
         self.like = like
-        self.bands, self.pixscale, self.footprint = like.bands, like.pixscale, like.footprint
+        self.survey, self.bands, self.pixscale, self.footprint = like.survey, like.bands, like.pixscale, like.footprint
         self.release = release
         self.half = half
         given = os.environ.get(URL_VARIABLE)
@@ -136,51 +138,30 @@ class Bricks(Source):
         n_files = len(np.unique(row * 2000 + number)) * len(self.bands)
         return n_files, n_files * _USUAL_BYTES
 
-    def url(self, brick: Brick, band: str) -> str:
+    def url(self, image: Brick, band: str) -> str:
         """Return the address of a brick's image."""
-        half = self.half or ("north" if brick.is_north else "south")
+        half = self.half or ("north" if image.is_north else "south")
         # The northern images of data release 10 are those of 9.
         release = 9 if half == "north" and self.release == 10 else self.release
-        name = brick.name
+        name = image.name
         return f"{self.base_url}/dr{release}/{half}/coadd/{name[:3]}/{name}/legacysurvey-{name}-image-{band}.fits.fz"
 
     async def deliver(self, session: Session, order: Order) -> Delivery:
         """Download the bricks that the cutout lies on, if that was not done yet, and cut."""
-        bricks = bricks_at(order.ra, order.dec, order.size * order.pixscale)
-        flux = np.stack(
-            [
-                await compose(order, [functools.partial(self._plane, session, brick, band) for brick in bricks])
-                for band in self.bands
-            ]
-        )
-        if not flux.any():
-            raise NoCoverage(f"data release {self.release} has no brick of ra={order.ra} dec={order.dec}")
-        cutout = Cutout(
-            target_id=order.target_id,
-            survey="decals",
-            bands=self.bands,
-            flux=flux,
-            flux_pixscale=self.pixscale,
-            pixscale=order.pixscale,
-            radius_arcsec=order.radius_arcsec,
-            header_text=tangent_cards(order),
-        )
-        return Delivery(cutout, self.url(bricks[0], self.bands[0]), f"DR{self.release}")
+        return await self.cut(session, order, bricks_at(order.ra, order.dec, order.size * order.pixscale))
 
-    async def _plane(self, session: Session, brick: Brick, band: str) -> Plane | None:
-        url = self.url(brick, band)
-        decode = functools.partial(_decode, url=url, centre=brick.centre, pixscale=self.pixscale)
-        return await self.downloads.plane(session, url, decode, at_most=_AT_MOST_BYTES)
+    def decode(self, body: bytes, image: Brick, band: str) -> Plane:
+        """Check and decompress the image of a brick."""
+        return _decode(body, url=self.url(image, band), centre=image.centre, pixscale=self.pixscale)
 
     async def control(self, session: Session) -> None:
         """Ask for a brick that every release has."""
         brick = bricks_at(*_CONTROL)[0]
-        if await self._plane(session, brick, "r" if "r" in self.bands else self.bands[0]) is None:
+        if await self.plane(session, brick, "r" if "r" in self.bands else self.bands[0]) is None:
             raise FinalFailure(f"{self.base_url} has no brick {brick.name}.")
 
 
 def _decode(body: bytes, *, url: str, centre: tuple[float, float], pixscale: float) -> Plane:
-    """Check and decompress the image of a brick."""
     from astropy.io import fits
     from astropy.wcs import WCS
 

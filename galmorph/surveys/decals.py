@@ -17,11 +17,10 @@ import numpy as np
 from galmorph import registry
 from galmorph.checks import check_grid, read_images
 from galmorph.client import Answer, FinalFailure, PassingFailure, Session
-from galmorph.cutout import Cutout
 from galmorph.errors import GalmorphError
 from galmorph.headers import NATIVE_PIXSCALE
 from galmorph.mosaic import Downloads
-from galmorph.order import Order, degrees, tangent_cards
+from galmorph.order import Order, degrees
 from galmorph.surveys import Delivery, Imaging, NoCoverage, Source, Survey
 from galmorph.surveys._bricks import MOST_DECODED, MOST_ON_DISK, Bricks
 
@@ -123,6 +122,7 @@ class Viewer(Source):
 
     def __init__(self, imaging: Imaging):
         self.layer = layer(imaging.layer or "ls-dr9")
+        self.survey = self.layer.survey
         self.bands = choose_bands(self.layer, imaging.bands)
         self.pixscale = self.layer.pixscale
         self.footprint = self.layer.name
@@ -191,18 +191,8 @@ class Viewer(Source):
         # Both flags are dropped without a word where the pixels are binned.
         if order.pixscale < 2 * self.pixscale and not {extra.upper() for extra in self.extras} <= set(planes):
             raise FinalFailure(f"the answer lacks {' or '.join(self.extras)}.")
-        cutout = Cutout(
-            target_id=order.target_id,
-            survey=self.layer.survey,
-            bands=self.bands,
-            flux=flux,
-            flux_pixscale=self.pixscale,
-            pixscale=order.pixscale,
-            radius_arcsec=order.radius_arcsec,
-            header_text=tangent_cards(order),
-        )
         release = str(cards.get("VERSION", "")) or self.layer.release
-        return Delivery(cutout, answer.url, release, planes)
+        return self.delivery(order, flux, answer.url, release, planes=planes)
 
     async def _is_grey(self, session: Session, order: Order) -> bool:
         """Ask for a small picture of the same place: off the footprint the picture route answers, with plain grey."""

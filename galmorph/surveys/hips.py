@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from galmorph.checks import check_grid, float_planes, read_images
 from galmorph.client import Answer, FinalFailure, PassingFailure, Session
-from galmorph.cutout import Cutout
 from galmorph.errors import GalmorphError
 from galmorph.headers import NATIVE_PIXSCALE
-from galmorph.order import Order, degrees, tangent_cards
+from galmorph.order import Order, degrees
 from galmorph.surveys import Delivery, Imaging, NoCoverage, Source, Survey
 
 BASE_URLS = ("https://alasky.cds.unistra.fr", "https://alaskybis.cds.unistra.fr")
@@ -102,20 +101,9 @@ class Hips2Fits(Source):
                 raise NoCoverage(f"outside the coverage of {self.hips}, as the MocServer says")
         else:
             raise PassingFailure(f"{self.hips} covers ra={order.ra} dec={order.dec}, but sends blank images.")
-        cutout = Cutout(
-            target_id=order.target_id,
-            survey=self.survey,
-            bands=self.bands,
-            flux=np.concatenate(planes),
-            flux_pixscale=self.pixscale if self.known else order.pixscale,
-            pixscale=order.pixscale,
-            radius_arcsec=order.radius_arcsec,
-            header_text=tangent_cards(order),
-        )
         url = f"{self.base_urls[0]}/hips-image-services/hips2fits?{self._query(order, self.bands[0])}"
-        if self.known is None:
-            return Delivery(cutout, url, self.hips, unit="unknown")
-        return Delivery(cutout, url, self.known.release)
+        release, unit = (self.known.release, "nanomaggy") if self.known else (self.hips, "unknown")
+        return self.delivery(order, np.concatenate(planes), url, release, unit=unit)
 
     async def _plane(self, session: Session, order: Order, band: str, turn: int) -> NDArray[np.float32]:
         """Return one band, float32 (1, y, x), with 0 where there is no data; another mirror begins each turn."""

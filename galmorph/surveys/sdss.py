@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import bz2
 import csv
-import functools
 import math
 import os
 import time
@@ -23,13 +22,12 @@ from numpy.typing import NDArray
 
 from galmorph.checks import read_images
 from galmorph.client import Answer, FinalFailure, PassingFailure, Session
-from galmorph.cutout import Cutout
 from galmorph.errors import GalmorphError
 from galmorph.headers import NATIVE_PIXSCALE
 from galmorph.imagefile import quiet
-from galmorph.mosaic import Downloads, Plane, compose
-from galmorph.order import Order, degrees, tangent_cards
-from galmorph.surveys import Delivery, Imaging, NoCoverage, Source, Survey
+from galmorph.mosaic import Downloads, Plane
+from galmorph.order import Order, degrees
+from galmorph.surveys import Delivery, ImageSource, Imaging, Survey
 
 SKYSERVER_VARIABLE = "GALMORPH_SDSS_SKYSERVER_URL"
 SAS_VARIABLE = "GALMORPH_SDSS_SAS_URL"
@@ -51,7 +49,6 @@ _FIELD_ROWS, _FIELD_COLUMNS = 1489, 2048
 
 # What a frame usually has, compressed.
 _USUAL_BYTES = 3_500_000
-_AT_MOST_BYTES = 60_000_000
 # Decoded frames have 12 MB each.
 _MOST_DECODED = 24
 _MOST_ON_DISK = 20_000_000_000
@@ -79,8 +76,12 @@ class Field:
         return Field(self.run, self.rerun, self.camcol, self.number + step)
 
 
-class Frames(Source):
+class Frames(ImageSource):
     """Cutouts from the frames of one data release."""
+
+    survey = "sdss"
+    footprint = "sdss"
+    most_bytes = 60_000_000
 
     def __init__(self, imaging: Imaging):
         from astroquery.sdss import SDSSClass
@@ -95,7 +96,6 @@ class Frames(Source):
         if not set(self.bands) <= set("ugriz") or len(set(self.bands)) < len(self.bands):
             raise GalmorphError(f"SDSS has the bands u, g, r, i, z; asked for: {', '.join(self.bands)}.")
         self.pixscale = SURVEY.pixscale
-        self.footprint = "sdss"
         base_url = (imaging.base_url or "").rstrip("/")
         self.skyserver_url = os.environ.get(SKYSERVER_VARIABLE) or base_url or SKYSERVER_URL
         self.sas_url = os.environ.get(SAS_VARIABLE) or (f"{base_url}/sas" if base_url else SAS_URL)
@@ -119,19 +119,20 @@ class Frames(Source):
         n_frames = len(layout) * len(self.bands)
         return n_frames + -(-len(layout) * 5 // _MOST_POINTS), n_frames * _USUAL_BYTES
 
-    async def locate(self, session: Session, orders: Sequence[Order]) -> list[str]:
+    async def locate(self, session: Session, orders: Sequence[Order]) -> list[str | None]:
         """Return the fields that each cutout lies on, the one of its centre first."""
         points = [_points(order) for order in orders]
         every = np.concatenate(points)
         found: list[Field | None] = []
         for start in range(0, len(every), _MOST_POINTS):
             found += await self._look_up(session, every[start : start + _MOST_POINTS])
-        places, first = [], 0
+        places: list[str | None] = []
+        first = 0
         for own in points:
-            centre, *others = found[first : first + len(own)]
+            fields = found[first : first + len(own)]
             first += len(own)
-            fields = [centre, *others] if centre else []
-            places.append(" ".join(dict.fromkeys(str(field) for field in fields if field)))
+            # Where the centre is not covered the galaxy is not.
+            places.append(" ".join(dict.fromkeys(str(field) for field in fields if field)) if fields[0] else None)
         return places
 
     async def _look_up(self, session: Session, points: NDArray[np.float64]) -> list[Field | None]:
@@ -158,18 +159,18 @@ class Frames(Source):
             )
             return server._get_crossid_url(self.release), data, files
 
-    def url(self, field: Field, band: str) -> str:
+    def url(self, image: Field, band: str) -> str:
         """Return the address of a frame."""
         new = "prior-surveys/sdss4-dr17-eboss" if self.release > 17 else "eboss"
         return self._frame_path.format(
             base=self.sas_url,
             dr=self.release,
             instrument=new if self.release > 12 else "boss",
-            rerun=field.rerun,
-            run=field.run,
-            camcol=field.camcol,
+            rerun=image.rerun,
+            run=image.run,
+            camcol=image.camcol,
             band=band,
-            field=field.number,
+            field=image.number,
         )
 
     async def deliver(self, session: Session, order: Order) -> Delivery:
@@ -178,36 +179,17 @@ class Frames(Source):
         # The nearest object may be on the next field already, and bands are cut off at different edges.
         fields += [fields[0].beside(-1), fields[0].beside(1)]
         fields = list(dict.fromkeys(field for field in fields if field.number > 0))
-        flux = np.stack(
-            [
-                await compose(order, [functools.partial(self._plane, session, field, band) for field in fields])
-                for band in self.bands
-            ]
-        )
-        if not flux.any():
-            raise NoCoverage(f"the frames of the fields {', '.join(map(str, fields))} do not show the position")
-        cutout = Cutout(
-            target_id=order.target_id,
-            survey="sdss",
-            bands=self.bands,
-            flux=flux,
-            flux_pixscale=self.pixscale,
-            pixscale=order.pixscale,
-            radius_arcsec=order.radius_arcsec,
-            header_text=tangent_cards(order),
-        )
-        return Delivery(cutout, self.url(fields[0], self.bands[0]), f"DR{self.release}")
+        return await self.cut(session, order, fields)
 
-    async def _plane(self, session: Session, field: Field, band: str) -> Plane | None:
-        url = self.url(field, band)
-        decode = functools.partial(_decode, url=url, field=field, band=band)
-        return await self.downloads.plane(session, url, decode, at_most=_AT_MOST_BYTES)
+    def decode(self, body: bytes, image: Field, band: str) -> Plane:
+        """Check and decompress a frame."""
+        return _decode(body, url=self.url(image, band), field=image, band=band)
 
     async def control(self, session: Session) -> None:
         """Look up a galaxy that every release has, and ask for one of its frames."""
         place, *_ = await self.locate(session, [Order("control", *_CONTROL, 32, self.pixscale)])
-        if place:
-            await self._plane(session, Field.parse(place.split()[0]), "r")
+        if place and await self.plane(session, field := Field.parse(place.split()[0]), "r") is None:
+            raise FinalFailure(f"{self.sas_url} has no frame of the field {field}.")
 
 
 def _silent_server() -> Any:
@@ -269,7 +251,6 @@ def _from_edge(row: dict[str, float]) -> float:
 
 
 def _decode(body: bytes, *, url: str, field: Field, band: str) -> Plane:
-    """Check and decompress a frame."""
     from astropy.io import fits
     from astropy.wcs import WCS
 
