@@ -60,6 +60,7 @@ def fetch(
     layer: Annotated[str | None, typer.Option(help="ls-dr9, ls-dr10-grz, decals-dr5, ...")] = None,
     hips: Annotated[str | None, typer.Option(help="Identifier of a HiPS, for --survey hips.")] = None,
     bands: Annotated[str | None, typer.Option(help="A letter each; default the survey's.")] = None,
+    extras: Annotated[str, typer.Option(help="invvar, maskbits or both (with a comma): beside the image.")] = "",
     size: Annotated[int, typer.Option(help="Pixels a side, where galaxies are not framed by size.")] = 256,
     pixscale: Annotated[float | None, typer.Option(help="Arcsec per pixel; default the survey's own.")] = None,
     size_column: Annotated[str | None, typer.Option(help="Column of sizes that frames each galaxy.")] = None,
@@ -74,6 +75,7 @@ def fetch(
     retries: Annotated[int, typer.Option(help="Attempts at most.")] = 5,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer.")] = 120.0,
     base_url: Annotated[str | None, typer.Option(help="Replaces the service's address.")] = None,
+    way: Annotated[str | None, typer.Option(help="cutouts or bricks; default the cheaper.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only so many rows.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what an earlier run missed.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Only tell how the folder stands.")] = False,
@@ -96,10 +98,11 @@ def fetch(
     factor = size_factor or (retrieval.GALAXY_ZOO_FACTOR if size_column else None)
     options: dict[str, Any] = {"survey": survey, "layer": layer, "hips": hips, "bands": bands, "size": size}
     options |= {"pixscale": pixscale, "size_factor": factor, "base_url": base_url, "rate": rate, "limit": limit}
+    options["extras"] = tuple(extras.split(",")) if extras else ()
     if dry_run:
         _show_plan(retrieval.plan(table, **options), as_json)
         return
-    options |= {"workers": workers, "retries": retries, "timeout_s": timeout, "retry_failed": retry_failed}
+    options |= {"workers": workers, "retries": retries, "timeout_s": timeout, "retry_failed": retry_failed, "way": way}
     with _progress("fetching") as on_progress:
         summary = retrieval.fetch(table, out=out, **options, on_progress=on_progress)
     _show_fetched(summary, as_json)

@@ -190,6 +190,11 @@ class Manifest:
         with _explained(self.folder, CannotContinue):
             self._db.execute("DELETE FROM targets")
             self._db.execute("UPDATE requests SET first_row = NULL WHERE first_row IS NOT NULL")
+            # What an earlier footprint refused was never asked for; this run's may be another one.
+            self._db.execute(
+                "UPDATE requests SET status = 'pending', error = NULL"
+                " WHERE status = 'no_coverage' AND error LIKE 'outside the footprint %'"
+            )
             for block in blocks:
                 entries = list(block)
                 self._db.executemany(

@@ -7,6 +7,7 @@ What a run has done is on disk at every moment, so a run that ends in whatever w
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
@@ -31,8 +32,12 @@ COLUMNS = (
     Column("cutout", "str", ucd="meta.file", description="cutout of the target, relative to this table"),
     Column("fetch_status", "str", ucd="meta.code.status", description="ok, partial, no_coverage, failed or invalid"),
 )
+# A run of more requests is announced, with a hint at the other way.
+_MANY = 5_000
 # What a run is reckoned to receive, to weigh many small answers against few large ones.
 _BYTES_PER_S = 10e6
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -196,6 +201,7 @@ def fetch(
         storage.clean(folder)
         manifest.enroll(entries(catalog, survey, source, framing, footprint.load(source.footprint)), limit)
         _reconsider(manifest, folder, retry_failed)
+        _announce(manifest.n_pending(), limits.rate, source, ways)
         run = Run(manifest, source, folder, limits, on_progress)
         try:
             until_signal(run.run())
@@ -314,6 +320,15 @@ def _choose(
         return next(iter(unasked.values()))
     where = layout(catalog, framing, limit)
     return min(unasked.values(), key=lambda source: Way("", *source.cost(where)).seconds(rate))
+
+
+def _announce(n: int, rate: float, source: Source, ways: Mapping[str, Source]) -> None:
+    """Tell of a run that presses a service for long."""
+    if n > _MANY and source is ways["cutouts"]:
+        text = f"{n} targets at {rate:g} requests a second take {n / rate / 60:.0f} minutes or more."
+        if "bricks" in ways:
+            text += " Where they lie close together, whole bricks (--way bricks) are quicker: --dry-run compares."
+        log.warning(text)
 
 
 def _reconsider(manifest: Manifest, folder: Path, retry_failed: bool) -> None:

@@ -96,9 +96,13 @@ def test_limit(tmp_path):
 
 def test_refused_positions_are_never_tasks(tmp_path):
     with Manifest(tmp_path) as manifest:
-        manifest.enroll([[entry(0, refused="outside the footprint"), entry(1)]], None)
+        manifest.enroll([[entry(0, refused="outside the footprint ls-dr9"), entry(1)]], None)
         assert [int(key, 16) for key in keys(manifest)] == [1]
         assert manifest.counts()["no_coverage"] == 1
+    # The footprint was wrong.
+    with Manifest(tmp_path) as manifest:
+        manifest.enroll([[entry(0), entry(1)]], None)
+        assert [int(key, 16) for key in keys(manifest)] == [0, 1]
 
 
 def test_one_run_at_a_time(tmp_path):

@@ -485,7 +485,7 @@ def test_a_skyserver_that_is_down_fails_no_target(stripe, tmp_path):
 
 def test_an_archive_that_is_down_fails_no_target(stripe, tmp_path, monkeypatch):
     """That the SkyServer answers is no proof that the archive does."""
-    monkeypatch.setattr(sdss, "_CONTROL", (10.02, 0.01))
+    monkeypatch.setattr(sdss, "CONTROL", (10.02, 0.01))
     table, out = tmp_path / "t.csv", tmp_path / "out"
     table.write_text("ra,dec\n" + "".join(f"{10 + i / 50},0.01\n" for i in range(6)))
     wish = {"survey": "sdss", "bands": "r", "size": 30, "rate": 1000.0, "backoff_s": 0.01, "retries": 2}
@@ -499,7 +499,7 @@ def test_an_archive_that_is_down_fails_no_target(stripe, tmp_path, monkeypatch):
 @pytest.mark.parametrize("control", [(10.02, 0.01), (200.0, 0.0)])
 def test_frames_that_are_not_there(stripe, tmp_path, monkeypatch, control):
     """Missing files are no proof of missing coverage, unless the control position has its own."""
-    monkeypatch.setattr(sdss, "_CONTROL", control)
+    monkeypatch.setattr(sdss, "CONTROL", control)
     table, out = tmp_path / "t.csv", tmp_path / "out"
     table.write_text("ra,dec\n10,0.01\n10.01,0.01\n")
     wish = {"survey": "sdss", "bands": "r", "size": 30, "rate": 1000.0, "backoff_s": 0.01}

@@ -22,6 +22,10 @@ from galmorph.cutout import Cutout
 from galmorph.mosaic import Downloads, Plane, compose
 from galmorph.order import Order, tangent_cards
 
+# A galaxy that every layer and release has (ra, dec), the first of the Galaxy10 DECaLS list: a service that does not
+# show it is down, whatever it says.
+CONTROL = (331.66405522, -0.48415457)
+
 
 class NoCoverage(Exception):
     """The survey has no image of the position; the message says how that is known."""

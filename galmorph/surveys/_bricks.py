@@ -19,7 +19,7 @@ from galmorph.client import FinalFailure, PassingFailure, Session
 from galmorph.imagefile import quiet
 from galmorph.mosaic import Downloads, Plane
 from galmorph.order import Order
-from galmorph.surveys import Delivery, ImageSource, Source
+from galmorph.surveys import CONTROL, Delivery, ImageSource, Source
 
 BASE_URL = "https://portal.nersc.gov/cfs/cosmo/data/legacysurvey"
 URL_VARIABLE = "GALMORPH_BRICKS_URL"
@@ -32,8 +32,6 @@ _USUAL_BYTES = 11_000_000
 # A brick's three bands and those of its neighbours; decoded they have 52 MB each.
 MOST_DECODED = 9
 MOST_ON_DISK = 20_000_000_000
-# The brick of the galaxy with which the cutout service is controlled too.
-_CONTROL = (331.66405522, -0.48415457)
 
 
 @dataclass(frozen=True)
@@ -156,7 +154,7 @@ class Bricks(ImageSource):
 
     async def control(self, session: Session) -> None:
         """Ask for a brick that every release has."""
-        brick = bricks_at(*_CONTROL)[0]
+        brick = bricks_at(*CONTROL)[0]
         if await self.plane(session, brick, "r" if "r" in self.bands else self.bands[0]) is None:
             raise FinalFailure(f"{self.base_url} has no brick {brick.name}.")
 

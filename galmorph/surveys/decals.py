@@ -21,12 +21,10 @@ from galmorph.errors import GalmorphError
 from galmorph.headers import NATIVE_PIXSCALE
 from galmorph.mosaic import Downloads
 from galmorph.order import Order, degrees
-from galmorph.surveys import Delivery, Imaging, NoCoverage, Source, Survey
+from galmorph.surveys import CONTROL, Delivery, Imaging, NoCoverage, Source, Survey
 from galmorph.surveys._bricks import MOST_DECODED, MOST_ON_DISK, Bricks
 
 BASE_URL = "https://www.legacysurvey.org/viewer"
-# A galaxy that every layer has: the first of the Galaxy10 DECaLS list.
-CONTROL = (331.66405522, -0.48415457)
 EXTRAS = ("invvar", "maskbits")
 # The spread (of 255) that JPEG rounding can give to a uniform picture, which is how the viewer shows "no survey here".
 _UNIFORM = 4

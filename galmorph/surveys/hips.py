@@ -19,12 +19,10 @@ from galmorph.client import Answer, FinalFailure, PassingFailure, Session
 from galmorph.errors import GalmorphError
 from galmorph.headers import NATIVE_PIXSCALE
 from galmorph.order import Order, degrees
-from galmorph.surveys import Delivery, Imaging, NoCoverage, Source, Survey
+from galmorph.surveys import CONTROL, Delivery, Imaging, NoCoverage, Source, Survey
 
 BASE_URLS = ("https://alasky.cds.unistra.fr", "https://alaskybis.cds.unistra.fr")
 DEFAULT_HIPS = "CDS/P/DESI-Legacy-Surveys/DR10"
-# A galaxy that both the Legacy Surveys and SDSS have: the first of the Galaxy10 DECaLS list.
-CONTROL = (331.66405522, -0.48415457)
 # How often a blank image of a covered place is asked for again; the mirrors take turns.
 _ROUNDS = 2
 

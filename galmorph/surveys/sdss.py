@@ -27,15 +27,13 @@ from galmorph.headers import NATIVE_PIXSCALE
 from galmorph.imagefile import quiet
 from galmorph.mosaic import Downloads, Plane
 from galmorph.order import Order, degrees
-from galmorph.surveys import Delivery, ImageSource, Imaging, Survey
+from galmorph.surveys import CONTROL, Delivery, ImageSource, Imaging, Survey
 
 SKYSERVER_VARIABLE = "GALMORPH_SDSS_SKYSERVER_URL"
 SAS_VARIABLE = "GALMORPH_SDSS_SAS_URL"
 SKYSERVER_URL = "https://skyserver.sdss.org"
 SAS_URL = "https://data.sdss.org/sas"
 DEFAULT_RELEASE = 17
-# A galaxy that every release has: the first of the Galaxy10 DECaLS list.
-_CONTROL = (331.66405522, -0.48415457)
 
 # Only the field is wanted, and the nearest catalogued object has it: there is one within this distance everywhere.
 _NEAREST_OBJECT_ARCMIN = 1.0
@@ -187,7 +185,7 @@ class Frames(ImageSource):
 
     async def control(self, session: Session) -> None:
         """Look up a galaxy that every release has, and ask for one of its frames."""
-        place, *_ = await self.locate(session, [Order("control", *_CONTROL, 32, self.pixscale)])
+        place, *_ = await self.locate(session, [Order("control", *CONTROL, 32, self.pixscale)])
         if place and await self.plane(session, field := Field.parse(place.split()[0]), "r") is None:
             raise FinalFailure(f"{self.sas_url} has no frame of the field {field}.")
 
