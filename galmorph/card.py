@@ -153,14 +153,15 @@ def _input(entry: dict[str, Any]) -> Input:
     return Input(entry["survey"], tuple(entry["bands"]), (low, high), Normalization(**normalization))
 
 
-def survey_inputs(input_size: int, radii: float, mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[Input, ...]:
-    """Return the inputs of a model trained on pictures of SDSS and of Galaxy Zoo DECaLS, framed by radius.
+def survey_inputs(
+    input_size: int, framing: Framing, mean: tuple[float, ...], std: tuple[float, ...]
+) -> tuple[Input, ...]:
+    """Return the inputs of a model trained on pictures of SDSS and of Galaxy Zoo DECaLS.
 
     Cutouts of the Legacy Surveys become Galaxy Zoo DECaLS's picture (scales of zooniverse/decals, for nanomaggies per
     0.262 arcsec pixel); SDSS g, r, i the viewer's composite (legacysurvey/imagine, ``sdss`` layer, per 0.396 arcsec
     pixel); SDSS g, r, z, of which no published pictures exist, the picture of Galaxy Zoo DECaLS.
     """
-    framing = Framing(radii=radii)
     zoo = Normalization(
         kind="galaxyzoo_decals",
         bands=("z", "r", "g"),

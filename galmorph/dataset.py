@@ -21,6 +21,7 @@ from torch import Tensor
 from galmorph import registry
 from galmorph.errors import SampleError
 from galmorph.labels import LabelSchema
+from galmorph.normalize import Framing
 from galmorph.samples import Layout, Sample, content_hash
 
 PARTS = ("train", "val", "test")
@@ -72,6 +73,8 @@ class Dataset:
         Of each sample, by name.
     view : float
         The framed width as a share of ``side``.
+    framing : Framing
+        The framed width on the sky.
     """
 
     images: NDArray[np.uint8]
@@ -81,6 +84,7 @@ class Dataset:
     source: NDArray[np.object_]
     sha256: dict[str, str]
     view: float
+    framing: Framing
 
     def __len__(self) -> int:
         return len(self.fractions)
@@ -155,11 +159,13 @@ def load(paths: Sequence[str | Path], schema: LabelSchema, input_size: int, radi
         If a sample cannot be used or a picture cannot be decoded.
     """
     samples = [read_sample(path, schema) for path in paths]
-    widths = {sample.width_radii for sample in samples}
-    if len(widths) > 1 and not all(math.isnan(width) for width in widths):
-        raise SampleError("Samples whose pictures span different multiples of the radius cannot be joined.")
-    width = next(iter(widths))
-    view = 1.0 if math.isnan(width) else min(1.0, radii / width)
+    if len({sample.framing for sample in samples}) > 1:
+        raise SampleError("Samples whose pictures are framed differently cannot be joined.")
+    framing = samples[0].framing
+    view = 1.0
+    if framing.radii:
+        view = min(1.0, radii / framing.radii)
+        framing = Framing(radii=min(radii, framing.radii))
     # An even margin, so that the plain view is a crop of whole pixels.
     side = input_size + 2 * round(input_size * (1 / view - 1) / 2)
     view = input_size / side
@@ -172,6 +178,7 @@ def load(paths: Sequence[str | Path], schema: LabelSchema, input_size: int, radi
         source=np.concatenate([np.full(len(sample), sample.name, dtype=object) for sample in samples]),
         sha256={sample.name: sample.sha256 for sample in samples},
         view=view,
+        framing=framing,
     )
 
 

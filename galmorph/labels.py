@@ -59,6 +59,8 @@ class LabelSchema:
     conditional : Mapping
         Column names of other publications that give an answer's share *among those who were asked*: name to
         ``(label, answer's complement)``. See :meth:`from_columns`.
+    class_column : str
+        Name of the publication's column that numbers the first question's answers from 0; empty where there is none.
     """
 
     name: str
@@ -67,6 +69,7 @@ class LabelSchema:
     questions: tuple[Question, ...]
     codes: tuple[str, ...]
     conditional: Mapping[str, str] = field(default_factory=dict)
+    class_column: str = ""
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -186,7 +189,8 @@ class LabelSchema:
         """Collect known fractions, in cumulative form, from the columns of a table of labels.
 
         Columns may be named by label, ``p_<label>`` or code (cumulative form), or by the names in
-        :attr:`conditional` (share among those asked; turned into the cumulative form where the parents are known).
+        :attr:`conditional` (share among those asked; turned into the cumulative form where the parents are known), or
+        :attr:`class_column`. A negative share or class is unknown, as catalogs write it.
 
         Parameters
         ----------
@@ -200,11 +204,13 @@ class LabelSchema:
         Raises
         ------
         SampleError
-            If no column belongs to this schema.
+            If no column belongs to this schema, or a class number to none of its classes.
         """
         n_rows = len(next(iter(columns.values()))) if columns else 0
         fractions = np.full((n_rows, len(self.labels)), np.nan)
-        known = False
+        known = self.class_column in columns
+        if known:
+            self._set_classes(fractions, np.asarray(columns[self.class_column], dtype=float))
         for index, (label, code) in enumerate(zip(self.labels, self.codes, strict=True)):
             for name in (label, f"p_{label}", code):
                 if name in columns:
@@ -212,7 +218,8 @@ class LabelSchema:
                     known = True
         for name, label in self.conditional.items():
             if name in columns:
-                self._set_share(fractions, label, np.asarray(columns[name], dtype=float))
+                share = np.asarray(columns[name], dtype=float)
+                self._set_share(fractions, label, np.where(share < 0, np.nan, share))
                 known = True
         if not known:
             raise SampleError(
@@ -220,6 +227,13 @@ class LabelSchema:
                 f"{self.labels[0]!r} or {self.codes[0]!r}."
             )
         return fractions.astype(np.float32)
+
+    def _set_classes(self, fractions: NDArray[np.float64], numbers: NDArray[np.float64]) -> None:
+        n_classes = len(self.questions[0].answers)
+        known = np.isfinite(numbers) & (numbers >= 0)
+        if not np.isin(numbers[known], np.arange(n_classes)).all():
+            raise SampleError(f"The column {self.class_column!r} holds more than the classes 0 to {n_classes - 1}.")
+        fractions[known, :n_classes] = np.eye(n_classes)[numbers[known].astype(int)]
 
     def _set_share(self, fractions: NDArray[np.float64], label: str, share: NDArray[np.float64]) -> None:
         index = self.labels.index(label)

@@ -63,7 +63,7 @@ class TrainConfig:
     input_size : int
         Side of the network's input in pixels.
     radii : float
-        Framed full width in galaxy radii (R90), for samples framed by size.
+        Framed full width in galaxy radii (R90), at most what the pictures show, for samples framed by size.
     epochs, batch_size : int
     lr, head_lr : float
         Peak learning rate of the backbone and of the head (AdamW).
@@ -345,7 +345,7 @@ def _card(
         name=name or f"{config.schema}-{config.backbone.rpartition(':')[2]}",
         backbone=config.backbone,
         schema=config.schema,
-        inputs=survey_inputs(config.input_size, config.radii, backbone.mean, backbone.std),
+        inputs=survey_inputs(config.input_size, dataset.framing, backbone.mean, backbone.std),
         description=schema.description,
         trained_on=tuple(
             {

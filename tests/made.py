@@ -10,7 +10,7 @@ from galmorph import registry
 from galmorph.card import ModelCard, survey_inputs
 from galmorph.cutout import Cutout, write_cutout
 from galmorph.model import Model, save
-from galmorph.normalize import frame
+from galmorph.normalize import Framing, frame
 
 
 def blob(kind, rng, side=64):
@@ -64,7 +64,7 @@ def model_file(path, schema="galaxyzoo2", seed=0, **card):
     for module in network.modules():  # statistics of some pictures, else every picture gives the same output
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None
-    inputs = survey_inputs(64, 5.12, backbone.mean, backbone.std)
+    inputs = survey_inputs(64, Framing(radii=5.12), backbone.mean, backbone.std)
     normalization = inputs[0].normalization
     flux = np.stack([frame(cutout(seed=i).flux[::-1], 60.0, 64) for i in range(24)])
     pictures = normalization.network_input(normalization.rgb(torch.from_numpy(flux)))

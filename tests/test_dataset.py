@@ -12,6 +12,7 @@ from made import galaxy10_file, kaggle_folder
 from galmorph import dataset, registry
 from galmorph.dataset import Augmentation, Split, orientations, plain_view, read_sample
 from galmorph.errors import SampleError
+from galmorph.normalize import Framing
 
 GZ2 = registry.load("schemas", "galaxyzoo2")
 CLASSES = registry.load("schemas", "galaxy10_sdss")
@@ -29,7 +30,7 @@ def test_kaggle_layout(tmp_path):
     assert sample.fractions[1, :3] == pytest.approx([0.9, 0.1, 0.0])
     assert np.isnan(sample.fractions[:, 3]).all(), "an empty cell is unknown, not 0"
     assert sample.image(2).shape == (64, 64, 3)
-    assert sample.width_radii == 8.48
+    assert sample.framing == Framing(radii=8.48)
 
 
 def test_same_galaxies_share_a_key(tmp_path):
@@ -41,7 +42,7 @@ def test_same_galaxies_share_a_key(tmp_path):
 def test_galaxy10_layout(tmp_path):
     sample = read_sample(galaxy10_file(tmp_path / "g.h5", n=6), CLASSES)
     assert list(sample.fractions.argmax(axis=1)) == [0, 3, 9, 0, 3, 9]
-    assert np.isnan(sample.width_radii)
+    assert sample.framing == Framing(size_arcsec=64 * 0.396)
 
 
 def test_galaxy10_rows_at_one_position_are_one_galaxy(tmp_path):
@@ -64,11 +65,57 @@ def test_folder_with_labels(tmp_path):
     assert np.isfinite(sample.fractions).sum() == 2
 
 
+def labelled_folder(path, **columns):
+    """A folder with ``labels.csv`` of four galaxies."""
+    folder = kaggle_folder(path, n=4)
+    (folder / "training_solutions_rev1.csv").unlink()
+    files = [f"images_training_rev1/{i}.jpg" for i in range(1000, 1004)]
+    pd.DataFrame({"file": files, **columns}).to_csv(folder / "labels.csv", index=False)
+    return folder
+
+
+def test_efigi_gives_classes_and_strengths_and_leaves_undefined_ones_unknown(tmp_path):
+    names = {"PGC_name": list("abcd"), "Bulge_to_Total": [0, 0.25, 1, -1], "Arm_Rotation": [1, 0, 0, -1]}
+    folder = labelled_folder(tmp_path / "efigi", label=[0, 3, 6, 1], **names)
+    schema = registry.load("schemas", "efigi")
+    sample = read_sample(folder, schema)
+    assert list(sample.fractions[:, :7].argmax(axis=1)) == [0, 3, 6, 1]
+    assert sample.fractions[:, :7].sum(axis=1) == pytest.approx(1)
+    strong, weak = (schema.labels.index(f"bulge_to_total_{answer}") for answer in ("strong", "weak"))
+    assert sample.fractions[:, strong] == pytest.approx([0, 0.25, 1, np.nan], nan_ok=True)
+    assert sample.fractions[:, weak] == pytest.approx([1, 0.75, 0, np.nan], nan_ok=True)
+    assert np.isfinite(sample.fractions).sum() == 4 * 7 + 3 * 2, "no other column is read"
+    # Galaxies fill these pictures: they are framed whole, however wide the frame is meant to be.
+    decoded = dataset.load([folder], schema, 32, 5.12)
+    assert (decoded.view, decoded.framing) == (1.0, sample.framing)
+
+
+def test_class_numbers_of_a_folder(tmp_path):
+    rings = registry.load("schemas", "rings")
+    sample = read_sample(labelled_folder(tmp_path / "a", label=[1, 0, 0, 1]), rings)
+    assert list(sample.fractions[:, rings.labels.index("ring")]) == [1, 0, 0, 1]
+    with pytest.raises(SampleError, match="'label' holds more than the classes 0 to 1"):
+        read_sample(labelled_folder(tmp_path / "b", label=[1, 0, 2, 1]), rings)
+
+
+def test_framing_of_samples(tmp_path):
+    folder = kaggle_folder(tmp_path / "zoo", n=4)
+    narrow = dataset.load([folder], GZ2, 32, 5.12).framing
+    assert narrow.radii == pytest.approx(5.12)
+    assert dataset.load([folder], GZ2, 32, 20.0).framing == Framing(radii=8.48), "no more than the pictures show"
+    efigi = labelled_folder(tmp_path / "efigi", **{"PGC_name": list("abcd"), "Bulge_to_Total": 0, "Class1.1": 1.0})
+    with pytest.raises(SampleError, match="framed differently"):
+        dataset.load([folder, efigi], GZ2, 32, 5.12)
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (lambda folder: (folder / "images_training_rev1" / "1001.jpg").unlink(), "1 of 4 pictures .* missing"),
-        (lambda folder: (folder / "training_solutions_rev1.csv").unlink(), "no known layout. Known: galaxy10"),
+        (
+            lambda folder: (folder / "training_solutions_rev1.csv").unlink(),
+            "no known layout. Known: efigi: .*; galaxy10",
+        ),
         (lambda folder: (folder / "training_solutions_rev1.csv").write_text("GalaxyID,Class1.1\n"), "no galaxies"),
         (lambda folder: (folder / "training_solutions_rev1.csv").write_text("id,Class1.1\n3,0.5\n"), "GalaxyID"),
         (lambda folder: (folder / "training_solutions_rev1.csv").write_text("GalaxyID,z\n1000,0.5\n"), "No column"),

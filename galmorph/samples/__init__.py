@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from galmorph.errors import SampleError
 from galmorph.labels import LabelSchema
+from galmorph.normalize import Framing
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Sample:
         Hash of each picture's bytes, by which the same picture is known wherever it lies.
     sha256 : str
         Hash of labels and pictures.
-    width_radii : float
-        The pictures' full width in galaxy radii (R90), NaN where they are not framed by size.
+    framing : Framing
+        How wide a piece of sky each picture is.
     """
 
     name: str
@@ -43,7 +44,7 @@ class Sample:
     image: Callable[[int], NDArray[np.uint8]]
     contents: NDArray[np.int64]
     sha256: str
-    width_radii: float
+    framing: Framing
 
     def __len__(self) -> int:
         return len(self.galaxies)
@@ -110,7 +111,7 @@ def picture_folder(
     identifiers: Sequence[str],
     pictures: Sequence[Path],
     fractions: NDArray[np.float32],
-    width_radii: float,
+    framing: Framing,
 ) -> Sample:
     """Make the sample of a folder with one picture file a galaxy.
 
@@ -123,7 +124,7 @@ def picture_folder(
     identifiers : sequence of str, length n
     pictures : sequence of Path, length n
     fractions : ndarray, shape (n, n_labels)
-    width_radii : float
+    framing : Framing
 
     Raises
     ------
@@ -146,7 +147,7 @@ def picture_folder(
         image=partial(_picture, pictures),
         contents=np.array(contents, dtype=np.int64),
         sha256=whole.hexdigest(),
-        width_radii=width_radii,
+        framing=framing,
     )
 
 

@@ -13,8 +13,11 @@ import numpy as np
 
 from galmorph.errors import SampleError
 from galmorph.labels import LabelSchema
+from galmorph.normalize import Framing
 from galmorph.samples import Layout, Sample, content_hash, galaxy_keys, known_galaxies
 
+# Arcsec; the file of DECaLS tells its own.
+SDSS_PIXSCALE = 0.396
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
@@ -38,6 +41,7 @@ def read(path: Path, schema: LabelSchema) -> Sample:
     try:
         with h5py.File(path) as file:
             images, classes = file["images"][:], file["ans"][:].astype(int)
+            pixscale = float(np.median(file["pxscale"])) if "pxscale" in file else SDSS_PIXSCALE
             positions = (file["ra"][:], file["dec"][:]) if "ra" in file and "dec" in file else None
     except (OSError, KeyError) as error:
         raise SampleError(f"{path} is not a Galaxy10 file with data sets 'images' and 'ans': {error}") from error
@@ -57,7 +61,7 @@ def read(path: Path, schema: LabelSchema) -> Sample:
         image=partial(_row, images),
         contents=np.array([content_hash(image.tobytes()) for image in images], dtype=np.int64),
         sha256=hashlib.sha256(images.tobytes() + classes.tobytes()).hexdigest(),
-        width_radii=float("nan"),
+        framing=Framing(size_arcsec=images.shape[1] * pixscale),
     )
 
 

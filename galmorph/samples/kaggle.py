@@ -10,11 +10,12 @@ from pathlib import Path
 
 from galmorph.errors import SampleError
 from galmorph.labels import LabelSchema
+from galmorph.normalize import Framing
 from galmorph.samples import Layout, Sample, picture_folder
 
 LABELS = "training_solutions_rev1.csv"
 IMAGES = "images_training_rev1"
-WIDTH_RADII = 8.48
+FRAMING = Framing(radii=8.48)
 
 
 def read(path: Path, schema: LabelSchema) -> Sample:
@@ -38,7 +39,7 @@ def read(path: Path, schema: LabelSchema) -> Sample:
         identifiers,
         [path / IMAGES / f"{galaxy}.jpg" for galaxy in identifiers],
         schema.from_columns({name: table[name].to_numpy(float) for name in table.columns}),
-        WIDTH_RADII,
+        FRAMING,
     )
 
 

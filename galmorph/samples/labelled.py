@@ -10,14 +10,22 @@ from pathlib import Path
 
 from galmorph.errors import SampleError
 from galmorph.labels import LabelSchema
+from galmorph.normalize import Framing
 from galmorph.samples import Layout, Sample, picture_folder
 
 LABELS = "labels.csv"
-WIDTH_RADII = 8.48
+FRAMING = Framing(radii=8.48)
 
 
-def read(path: Path, schema: LabelSchema) -> Sample:
+def read(path: Path, schema: LabelSchema, framing: Framing = FRAMING) -> Sample:
     """Read a folder with ``labels.csv``.
+
+    Parameters
+    ----------
+    path : Path
+    schema : LabelSchema
+    framing : Framing
+        Of the pictures.
 
     Raises
     ------
@@ -37,7 +45,7 @@ def read(path: Path, schema: LabelSchema) -> Sample:
         table["file"],
         [path / name for name in table["file"]],
         schema.from_columns({name: numbers[name].to_numpy(float) for name in numbers.columns}),
-        WIDTH_RADII,
+        framing,
     )
 
 
