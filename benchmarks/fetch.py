@@ -17,9 +17,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from galmorph.retrieval import FetchSummary
 
 STAND_IN = Path(__file__).resolve().parent.parent / "tests" / "standin"
 
@@ -72,14 +76,7 @@ def fetch_once(table: str, out: str, url: str, workers: str, size: str) -> dict[
 
     with tempfile.TemporaryDirectory() as folder:
         fetch(catalog(Path(folder, "t.csv"), 4), out=Path(folder, "o"), base_url=url, rate=1000)
-    start, begin = cpu_s(), time.perf_counter()
-    summary = fetch(table, out=out, base_url=url, rate=100_000, workers=int(workers), size=int(size))
-    return {
-        "ok": summary.ok,
-        "seconds": time.perf_counter() - begin,
-        "cpu_s": cpu_s() - start,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-    }
+    return timed(lambda: fetch(table, out=out, base_url=url, rate=100_000, workers=int(workers), size=int(size)))
 
 
 def bare(table: str, url: str) -> dict[str, float]:
@@ -144,34 +141,47 @@ def scale(n: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         table, out = catalog(Path(name, "targets.csv"), n), Path(name, "out")
         started = child("step", table, out, 0)
-        db = sqlite3.connect(out / "manifest.sqlite")
-        db.execute("UPDATE requests SET status = 'ok', bytes = 1")
-        db.commit()
-        for (path,) in db.execute("SELECT path FROM requests"):
-            (out / path).parent.mkdir(exist_ok=True)
-            (out / path).write_bytes(b"x")
-        db.close()
+        pretend(out)
         resumed, asked = child("step", table, out, n), child("status", out)
         for what, took in (("start", started), ("resume", resumed), ("status", asked)):
             print(f"{took['seconds']:.2f} s to {what} with {n} targets ({took['cpu_s']:.2f} s of processor time)")
+
+
+def pretend(out: Path) -> None:
+    """Make a folder's manifest and files as if all of its targets had been fetched."""
+    db = sqlite3.connect(out / "manifest.sqlite")
+    db.execute("UPDATE requests SET status = 'ok', bytes = 1")
+    db.commit()
+    for (path,) in db.execute("SELECT path FROM requests"):
+        (out / path).parent.mkdir(exist_ok=True)
+        (out / path).write_bytes(b"x")
+    db.close()
 
 
 def step(table: str, out: str, limit: str) -> dict[str, float]:
     """Enrol a list and ask for nothing that is not there; no server is needed."""
     from galmorph.retrieval import fetch
 
-    start, begin = cpu_s(), time.perf_counter()
-    fetch(table, out=out, base_url="http://127.0.0.1:9/viewer", size=8, limit=int(limit))
-    return {"seconds": time.perf_counter() - begin, "cpu_s": cpu_s() - start}
+    return timed(lambda: fetch(table, out=out, base_url="http://127.0.0.1:9/viewer", size=8, limit=int(limit)))
 
 
 def status(out: str) -> dict[str, float]:
     """Ask for the state of a folder."""
     from galmorph.retrieval import status
 
+    return timed(lambda: status(out))
+
+
+def timed(work: Callable[[], FetchSummary]) -> dict[str, float]:
+    """Return how long something took, its processor time and the process's peak memory, and its own figures."""
     start, begin = cpu_s(), time.perf_counter()
-    status(out)
-    return {"seconds": time.perf_counter() - begin, "cpu_s": cpu_s() - start}
+    figures = work().as_dict()
+    return figures | {"seconds": time.perf_counter() - begin, "cpu_s": cpu_s() - start, "peak_mb": peak_mb()}
+
+
+def peak_mb() -> float:
+    """Return the most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def memory() -> None:
