@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -164,9 +165,9 @@ def train(
     backbone: Annotated[str, typer.Option(help="mobilenet, resnet50, vgg16, mobilenet_v1, ...")] = "mobilenet",
     pretrained: Annotated[str, typer.Option(help="imagenet, none or a weights file.")] = "imagenet",
     fine_tune: Annotated[
-        bool, typer.Option("--fine-tune/--freeze", help="Refine all weights, or only the head.")
-    ] = True,
-    recipe: Annotated[str, typer.Option(help="Named set of options; single options override it.")] = "default",
+        bool | None, typer.Option("--fine-tune/--freeze", help="Refine all weights (the default), or only the head.")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="default, paper-a or paper-b; single options override it.")] = "default",
     epochs: Annotated[int | None, typer.Option()] = None,
     batch_size: Annotated[int | None, typer.Option()] = None,
     lr: Annotated[
@@ -196,7 +197,7 @@ def train(
     Example: galmorph train --data galaxyzoo_kaggle --schema galaxyzoo2 --backbone mobilenet --out runs/first
     """
     from galmorph.card import read_about
-    from galmorph.training import configure
+    from galmorph.recipes import configure
     from galmorph.training import train as run
 
     options: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "patience": patience, "loss": loss}
@@ -208,6 +209,34 @@ def train(
     _show_metrics(metrics)
     stderr.print(f"The model is {out / 'model.safetensors'}; its curves and figures lie beside it.")
     _print_json(metrics, as_json)
+
+
+@app.command()
+def compare(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder of the table, the curves and the runs.")],
+    schema: Annotated[str, typer.Option(help="galaxyzoo2, galaxy10_sdss, galaxy10_decals, efigi, rings.")],
+    backbones: Annotated[str, typer.Option(help="Names, separated by commas.")] = "mobilenet_v1,resnet50,vgg16",
+    pretrained: Annotated[str, typer.Option(help="imagenet, none or weights files, by commas.")] = "imagenet,none",
+    seeds: Annotated[int, typer.Option(help="Runs of each cell, each with another split.")] = 3,
+    recipe: Annotated[str, typer.Option(help="default, paper-a or paper-b.")] = "paper-b",
+    epochs: Annotated[int | None, typer.Option()] = None,
+    input_size: Annotated[int | None, typer.Option(help="Side of the network's input in pixels.")] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    as_json: Json = False,
+) -> None:
+    """Compare backbones with and without pretrained weights, over several seeds.
+
+    Example: galmorph compare --data Galaxy10.h5 --schema galaxy10_sdss --backbones mobilenet,resnet50 --out table
+    """
+    from galmorph.comparison import compare as run
+
+    options = {"recipe": recipe, "epochs": epochs, "input_size": input_size, "device": device, "dtype": dtype}
+    told = partial(stderr.print, markup=False)
+    result = run(data, schema, backbones.split(","), pretrained.split(","), seeds, out, on_run=told, **options)
+    stderr.print((out / "table.md").read_text(), markup=False)
+    _print_json(result, as_json)
 
 
 @app.command()

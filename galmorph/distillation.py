@@ -31,7 +31,7 @@ def soft_targets(
     """Return training targets that are partly the labels and partly what teachers predict.
 
     A teacher speaks only of the samples that it was itself trained on: of another survey's pictures it knows nothing.
-    Where a label is known, the target is ``(1 - share) * label + share * prediction``; where it is unknown, the prediction.
+    Where a label is known, the target is ``(1 - share) * label + share * prediction``; else it is the prediction.
 
     Parameters
     ----------

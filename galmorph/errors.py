@@ -27,6 +27,10 @@ class ModelError(GalmorphError):
     """Weights, a card or a backbone that cannot be used."""
 
 
+class WeightsUnavailable(ModelError):
+    """Pretrained weights that are neither on the disk nor to be fetched."""
+
+
 class SampleError(GalmorphError):
     """Labelled data that cannot be used for training or evaluation."""
 

@@ -53,6 +53,18 @@ def learning_curves(history: Sequence[Mapping[str, float]]) -> Figure:
     return figure
 
 
+def compared_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+    """Draw the validation loss and accuracy of several runs against epochs, a line each."""
+    figure, axes = _figure(10, 4.2, ncols=2)
+    for axis, key, label in zip(axes, ("val_loss", "val_accuracy"), ("loss", "accuracy"), strict=True):
+        for rank, (name, history) in enumerate(histories.items()):
+            style = ("-", "--", ":", "-.")[rank // 7 % 4]
+            axis.plot([line["epoch"] for line in history], [line[key] for line in history], style, label=name)
+        axis.set(xlabel="epoch", ylabel=f"validation {label}")
+    axes[1].legend(frameon=False, fontsize="small")
+    return figure
+
+
 def confusion_matrix(schema: LabelSchema, truth: Array, predicted: Array) -> Figure:
     """Draw the confusion matrix of classes: counts, coloured by the share of each true class."""
     n = len(schema.labels)

@@ -13,7 +13,7 @@ from galmorph import card as cards
 from galmorph import registry
 from galmorph.backbones import Backbone
 from galmorph.card import ModelCard
-from galmorph.errors import ModelError, OutputError
+from galmorph.errors import ModelError, OutputError, WeightsUnavailable
 from galmorph.labels import LabelSchema
 
 # Names of the extra tensors in a model's file, beside the network's parameters.
@@ -178,7 +178,7 @@ def _imagenet_state(entry: Backbone) -> dict[str, Tensor]:
         reason = "torchvision has none"
     except (OSError, RuntimeError) as error:
         reason = f"they could not be fetched ({error})"
-    raise ModelError(
+    raise WeightsUnavailable(
         f"weights unavailable: no ImageNet weights for {entry.name} in the folder GALMORPH_PRETRAINED "
         f"({folder or 'not set'}), and {reason}. Use --pretrained none or a file."
     )

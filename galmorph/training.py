@@ -9,8 +9,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,9 @@ from galmorph import evaluation, figures, registry
 from galmorph.backbones import Backbone
 from galmorph.card import SUFFIX, ModelCard, file_sha256, find, read_card, survey_inputs
 from galmorph.checkpoint import Checkpoint
-from galmorph.dataset import Augmentation, Dataset, Split, galaxy_hashes, plain_view
+from galmorph.dataset import Dataset, galaxy_hashes, plain_view
 from galmorph.distillation import soft_targets
-from galmorph.errors import GalmorphError, OutputError, SampleError
+from galmorph.errors import OutputError, SampleError
 from galmorph.inference import Predictor, pick_device, pick_dtype
 from galmorph.labels import LabelSchema
 from galmorph.model import (
@@ -43,107 +42,9 @@ from galmorph.model import (
     write_atomically,
 )
 from galmorph.normalize import Normalization
+from galmorph.recipes import TrainConfig
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Every choice of a training run; stored in the card.
-
-    Attributes
-    ----------
-    data : tuple of str
-        Paths of labelled samples, joined; ``PATH:question,question`` uses these questions' labels alone.
-    schema, backbone : str
-    pretrained : str
-        ``imagenet``, ``none`` or a weights file.
-    fine_tune : bool
-        Whether all weights are refined, or only the head.
-    input_size : int
-        Side of the network's input in pixels.
-    radii : float
-        Framed full width in galaxy radii (R90), at most what the pictures show, for samples framed by size.
-    epochs, batch_size : int
-    lr, head_lr : float
-        Peak learning rate of the backbone and of the head (AdamW).
-    weight_decay, warmup_epochs : float
-        The learning rate rises linearly over the warm-up, then falls as a cosine.
-    ema : float
-        Decay per step of the averaged weights, which are validated and kept; 0: none.
-    patience : int
-        Epochs without a better validation score before stopping; 0: none.
-    loss : str
-    teachers : tuple of str
-        Trained models whose predictions are part of the targets (see :func:`galmorph.distillation.soft_targets`).
-    teacher_share : float
-        Their weight where a label is known, 0 to 1.
-    augmentation : Augmentation
-    split : Split
-    seed : int
-    device, dtype : str
-    """
-
-    data: tuple[str, ...]
-    schema: str
-    backbone: str = "mobilenet_v2"
-    pretrained: str = "imagenet"
-    fine_tune: bool = True
-    input_size: int = 160
-    radii: float = 5.12
-    epochs: int = 20
-    batch_size: int = 32
-    lr: float = 4e-4
-    head_lr: float = 1.2e-3
-    weight_decay: float = 0.01
-    warmup_epochs: float = 1.0
-    ema: float = 0.995
-    patience: int = 0
-    loss: str = "mse"
-    teachers: tuple[str, ...] = ()
-    teacher_share: float = 0.5
-    augmentation: Augmentation = field(default_factory=lambda: Augmentation(grey=0.2, colour=0.1))
-    split: Split = field(default_factory=Split)
-    seed: int = 0
-    device: str = "auto"
-    dtype: str = "auto"
-
-
-# Named sets of options; what a recipe does not name keeps the default.
-RECIPES: Mapping[str, Mapping[str, Any]] = {"default": {}}
-
-
-def configure(recipe: str, data: Sequence[str], schema: str, backbone: str, **options: Any) -> TrainConfig:
-    """Make the configuration of a run.
-
-    Parameters
-    ----------
-    recipe : str
-        Name of a set of options.
-    data : sequence of str
-    schema, backbone : str
-        Names or short names.
-    **options
-        Fields of :class:`TrainConfig` that override the recipe; None leaves it.
-
-    Raises
-    ------
-    GalmorphError
-        If a name is unknown or a number is out of range.
-    """
-    if recipe not in RECIPES:
-        raise GalmorphError(registry.unknown("recipe", recipe, RECIPES))
-    loaded: LabelSchema = registry.load("schemas", schema)
-    chosen = {**RECIPES[recipe], **{name: value for name, value in options.items() if value is not None}}
-    if (lr := chosen.get("lr")) is not None:
-        chosen.setdefault("head_lr", 3 * lr)
-    chosen["split"] = Split(seed=chosen.get("seed", 0))
-    loss_named(chosen.get("loss", "mse"))
-    chosen.setdefault("loss", "cross_entropy" if loaded.is_classes else "mse")
-    for name in ("epochs", "batch_size", "lr"):
-        if chosen.get(name, 1) <= 0:
-            raise GalmorphError(f"--{name.replace('_', '-')} {chosen[name]}: greater than 0.")
-    return TrainConfig(tuple(data), loaded.name, registry.load("backbones", backbone).name, **chosen)
 
 
 def train(
@@ -262,12 +163,14 @@ def train(
         if config.ema == 0:
             averaged.module.load_state_dict(network.state_dict())
         val_logits = _logits(averaged.module, dataset, rows["val"], normalization, device, dtype)
-        val_rmse = _rmse(schema, dataset.fractions[rows["val"]], probabilities(schema, val_logits).numpy())
+        predicted = probabilities(schema, val_logits).numpy()
+        val_rmse = _rmse(dataset.fractions[rows["val"]], predicted)
         line = {
             "epoch": epoch + 1,
             "train_loss": total / n_steps,
             "val_loss": loss_of(schema, val_logits, dataset.fractions[rows["val"]]).item(),
             "val_rmse": val_rmse,
+            "val_accuracy": _accuracy(schema, dataset.fractions[rows["val"]], predicted),
             "seconds": time.perf_counter() - started,
         }
         history.append(line)
@@ -306,11 +209,10 @@ def train(
 def _open_run(config: TrainConfig, out: Path, resume: bool) -> list[dict[str, float]]:
     """Return the history so far, after checking that ``out`` is this run's folder."""
     saved = out / "config.json"
-    text = json.dumps(dataclasses.asdict(config), sort_keys=True, indent=1) + "\n"
     if resume:
         if not saved.exists():
             raise OutputError(f"There is no run to resume in {out}.")
-        if saved.read_text() != text:
+        if saved.read_text() != config.to_json():
             raise OutputError(f"The run in {out} had other options (see {saved}): give the same ones to resume it.")
         return Checkpoint.history(out)
     if saved.exists():
@@ -319,7 +221,7 @@ def _open_run(config: TrainConfig, out: Path, resume: bool) -> list[dict[str, fl
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"The folder {out} cannot be made: {error.strerror}.") from error
-    write_atomically(saved, text.encode())
+    write_atomically(saved, config.to_json().encode())
     return []
 
 
@@ -383,9 +285,9 @@ def _parameter_groups(network: nn.Module, backbone: Backbone, config: TrainConfi
 
 
 def _set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, epoch: float) -> None:
-    """Linear warm-up, then half a cosine down to nothing at the last epoch."""
+    """Linear warm-up, then half a cosine down to nothing at the last epoch, or the same to the end."""
     rise = min(1.0, (epoch + 0.05) / max(config.warmup_epochs, 0.05))
-    fall = 0.5 * (1 + math.cos(math.pi * epoch / config.epochs))
+    fall = 1.0 if config.schedule == "constant" else 0.5 * (1 + math.cos(math.pi * epoch / config.epochs))
     for group in optimizer.param_groups:
         group["lr"] = group["peak_lr"] * rise * fall
 
@@ -409,9 +311,17 @@ def _logits(
     return torch.cat(parts)
 
 
-def _rmse(schema: LabelSchema, truth: Tensor, predicted: NDArray[np.float32]) -> float:
+def _rmse(truth: Tensor, predicted: NDArray[np.float32]) -> float:
     known = ~truth.isnan().numpy()
     return float(np.sqrt(np.square(predicted - truth.numpy())[known].mean()))
+
+
+def _accuracy(schema: LabelSchema, truth: Tensor, predicted: NDArray[np.float32]) -> float:
+    """Return how often the first question's most probable answer is right, NaN where no answer is known."""
+    first = schema.slices[0]
+    known = ~truth[:, first].isnan().any(dim=1)
+    right = predicted[known.numpy(), first].argmax(axis=1) == truth[known][:, first].argmax(dim=1).numpy()
+    return float(right.mean()) if len(right) else math.nan
 
 
 def _stale(history: list[dict[str, float]]) -> int:

@@ -22,8 +22,9 @@ LAYERS = [
     {"run"},
     {"dataset", "model", "retrieval"},
     {"inference", "checkpoint", "figures"},
-    {"evaluation", "distillation"},
+    {"evaluation", "distillation", "recipes"},
     {"training", "classification"},
+    {"comparison"},
     {"demo"},
     {"cli"},
 ]

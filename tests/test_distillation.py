@@ -16,7 +16,8 @@ from galmorph.distillation import soft_targets
 from galmorph.errors import ModelError
 from galmorph.inference import Predictor
 from galmorph.model import load
-from galmorph.training import TrainConfig, train
+from galmorph.recipes import TrainConfig
+from galmorph.training import train
 
 SPLIT = Split(val=0.2, test=0.2)
 ZOO = registry.load("schemas", "galaxyzoo2")

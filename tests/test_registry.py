@@ -69,3 +69,14 @@ def test_a_family_gives_entries_by_its_prefix():
         registry.load("backbones", "timm:no_such_net")
     with pytest.raises(GalmorphError, match="no backbone 'other:net'"):
         registry.load("backbones", "other:net")
+
+
+@pytest.mark.parametrize(("name", "n_features"), [("mobilenet_v1", 1024 * 49), ("resnet50", 2048 * 49)])
+def test_flattened_backbone_keeps_the_names_of_its_layers(name, n_features):
+    plain, flat = (registry.load("backbones", prefix + name) for prefix in ("", "flatten:"))
+    network = flat.build(3).eval()
+    kept, given = network.state_dict(), plain.build(3).state_dict()
+    assert kept[f"{flat.head}weight"].shape == (3, n_features)
+    differing = {k for k in kept.keys() | given.keys() if k not in given or k not in kept}
+    assert all(k.startswith(flat.head) for k in differing)
+    assert network(torch.zeros(1, 3, 224, 224)).shape == (1, 3)

@@ -16,7 +16,8 @@ from made import galaxy10_file, kaggle_folder
 from galmorph.dataset import Augmentation, Split
 from galmorph.errors import GalmorphError, OutputError, SampleError
 from galmorph.model import TRAINED_CONTENTS, TRAINED_GALAXIES, load
-from galmorph.training import TrainConfig, configure, train
+from galmorph.recipes import TrainConfig, configure
+from galmorph.training import train
 
 FAST = {
     "backbone": "mobilenet_v1",
@@ -101,7 +102,8 @@ import sys
 from pathlib import Path
 sys.path[:0] = sys.argv[3:]
 from test_training import FAST
-from galmorph.training import TrainConfig, train
+from galmorph.recipes import TrainConfig
+from galmorph.training import train
 config = TrainConfig((sys.argv[1],), "galaxy10_sdss", **FAST, loss="cross_entropy", epochs=6)
 train(config, Path(sys.argv[2]), resume=Path(sys.argv[2]).exists())
 """

@@ -1,0 +1,61 @@
+"""Backbones whose feature map is flattened into the one dense layer, unpooled: ``flatten:mobilenet_v1`` (Xu 2023)."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from galmorph import registry
+from galmorph.backbones import Backbone
+from galmorph.errors import GalmorphError
+
+PREFIX = "flatten:"
+# The dense layer has weights for each place of the feature map, so the input has one size: that of ImageNet.
+INPUT_SIZE = 224
+_HEADS = ("classifier", "fc")
+_POOLS = ("avgpool", "dropout")
+
+
+class Flattened(nn.Module):
+    """A network's layers up to its feature map, under their own names, then one linear layer."""
+
+    def __init__(self, network: nn.Module, n_outputs: int) -> None:
+        super().__init__()
+        self.steps = [name for name, _ in network.named_children() if name not in (*_HEADS, *_POOLS)]
+        for name in self.steps:
+            self.add_module(name, getattr(network, name))
+        with torch.no_grad():
+            n_features = self.eval()._features(torch.zeros(1, 3, INPUT_SIZE, INPUT_SIZE)).shape[1]
+        self.head = next(name for name in _HEADS if hasattr(network, name))
+        self.add_module(self.head, nn.Linear(n_features, n_outputs))
+
+    def _features(self, images: Tensor) -> Tensor:
+        for name in self.steps:
+            images = getattr(self, name)(images)
+        return images.flatten(1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (n, n_outputs) of images (n, 3, 224, 224)."""
+        return getattr(self, self.head)(self._features(images))
+
+
+def load(name: str) -> Backbone:
+    """Return a backbone with its feature map flattened.
+
+    Raises
+    ------
+    GalmorphError
+        If there is no backbone of that name, or its layers do not follow one another.
+    """
+    entry: Backbone = registry.load("backbones", name)
+    if ":" in entry.name:
+        raise GalmorphError(f"{PREFIX}{name}: only galmorph's own backbones can be flattened.")
+    head = entry.head.partition(".")[0] + "."
+    return dataclasses.replace(entry, name=PREFIX + entry.name, build=partial(_build, entry), head=head)
+
+
+def _build(entry: Backbone, n_outputs: int) -> nn.Module:
+    return Flattened(entry.build(1), n_outputs)

@@ -1,0 +1,163 @@
+"""Comparison: backbones, with and without pretrained weights, trained alike over several seeds, in one table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from galmorph import figures, registry
+from galmorph.errors import GalmorphError, WeightsUnavailable
+from galmorph.labels import LabelSchema
+from galmorph.model import write_atomically
+from galmorph.recipes import TrainConfig, configure
+from galmorph.training import train
+
+CLASS_SCORES = ("accuracy", "precision", "recall", "f1")
+FRACTION_SCORES = ("rmse", "accuracy")
+# Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom; beyond, those of the normal distribution.
+_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+
+
+def compare(
+    data: Sequence[str],
+    schema: str,
+    backbones: Sequence[str],
+    pretrained: Sequence[str],
+    seeds: int,
+    out: Path,
+    *,
+    recipe: str = "default",
+    on_run: Callable[[str], None] | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Train every backbone from every start over several seeds, each with its own split, and tabulate the scores.
+
+    Each run has a folder ``<backbone>-<pretrained>-<seed>`` in ``out``; a comparison that was stopped goes on where it
+    was. A start whose weights cannot be had leaves its cell empty, with the reason.
+
+    Parameters
+    ----------
+    data : sequence of str
+        One labelled sample; several are joined.
+    schema : str
+    backbones, pretrained : sequence of str
+        Names; ``imagenet``, ``none`` or weights files.
+    seeds : int
+        Number of seeds, from 0.
+    out : Path
+        Gets ``table.csv``, ``table.md``, ``curves.png``, ``comparison.json`` and the runs.
+    recipe : str
+    on_run : callable, optional
+        Called with the name of each run before it starts.
+    **options
+        Fields of :class:`galmorph.recipes.TrainConfig` that override the recipe.
+
+    Returns
+    -------
+    dict
+        What ``comparison.json`` holds: ``part`` and ``cells``.
+
+    Raises
+    ------
+    GalmorphError
+        If the data or a name cannot be used.
+    """
+    if seeds < 1:
+        raise GalmorphError(f"--seeds {seeds}: at least 1.")
+    loaded: LabelSchema = registry.load("schemas", schema)
+    names = CLASS_SCORES if loaded.is_classes else FRACTION_SCORES
+    cells, histories = [], {}
+    for backbone, start in itertools.product(backbones, pretrained):
+        cell: dict[str, Any] = {"backbone": registry.load("backbones", backbone).name, "pretrained": start}
+        try:
+            runs = []
+            for seed in range(seeds):
+                config = configure(recipe, data, schema, backbone, pretrained=start, seed=seed, **options)
+                folder = out / f"{cell['backbone']}-{Path(start).stem}-{seed}"
+                if on_run:
+                    on_run(folder.name)
+                runs.append(_metrics(config, folder))
+            part = "test" if config.split.test else "val"
+            cell |= _summary([_only(run[part]) for run in runs], names)
+            histories[f"{cell['backbone']}, {Path(start).stem}"] = _history(folder)
+        except WeightsUnavailable as error:
+            cell["error"] = str(error)
+        cells.append(cell)
+    result = {"recipe": recipe, "part": part if histories else "", "seeds": seeds, "cells": cells}
+    write_atomically(out / "comparison.json", (json.dumps(result, indent=1) + "\n").encode())
+    write_atomically(out / "table.csv", _csv(cells, names).encode())
+    write_atomically(out / "table.md", _markdown(cells, names).encode())
+    if histories:
+        figures.save(figures.compared_curves(histories), out / "curves.png")
+    return result
+
+
+def _metrics(config: TrainConfig, folder: Path) -> dict[str, Any]:
+    """Return the scores of a run, which is done, gone on with or started."""
+    if (folder / "metrics.json").exists():
+        if (folder / "config.json").read_text() != config.to_json():
+            raise GalmorphError(f"The run in {folder} had other options: choose another --out, or remove it.")
+        return json.loads((folder / "metrics.json").read_text())
+    return train(config, folder, resume=(folder / "config.json").exists())
+
+
+def _only(scores: Mapping[str, Mapping[str, float]]) -> Mapping[str, float]:
+    if len(scores) > 1:
+        raise GalmorphError(f"A comparison scores one sample, not {', '.join(scores)}: give one --data.")
+    return next(iter(scores.values()))
+
+
+def _history(folder: Path) -> list[dict[str, float]]:
+    with (folder / "history.csv").open() as stream:
+        return [{name: float(value) for name, value in line.items()} for line in csv.DictReader(stream)]
+
+
+def _summary(runs: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[str, Any]:
+    """Return means over the seeds with 95 % intervals: of the mean over seeds, or of the bootstrap for a single one."""
+    cell: dict[str, Any] = {"n_runs": len(runs), "n": [int(run["n"]) for run in runs]}
+    for name in names:
+        values = np.array([run[name] for run in runs if name in run])
+        if not len(values):
+            continue
+        cell[name] = float(values.mean())
+        if len(values) > 1:
+            t = _T95[len(values) - 2] if len(values) <= len(_T95) + 1 else 1.96
+            half = t * float(values.std(ddof=1)) / len(values) ** 0.5
+            cell |= {f"{name}_low": cell[name] - half, f"{name}_high": cell[name] + half}
+        elif f"{name}_low" in runs[0]:
+            cell |= {f"{name}_{end}": float(runs[0][f"{name}_{end}"]) for end in ("low", "high")}
+    return cell
+
+
+def _csv(cells: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+    text = io.StringIO()
+    scores = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
+    writer = csv.DictWriter(text, ["backbone", "pretrained", "n_runs", *scores, "error"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: value for key, value in cell.items() if key != "n"} for cell in cells)
+    return text.getvalue()
+
+
+def _markdown(cells: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+    lines = [f"| backbone | pretrained | {' | '.join(names)} |", "|---|---|" + "---:|" * len(names)]
+    for cell in cells:
+        if "error" in cell:
+            told = ["weights unavailable", *[""] * (len(names) - 1)]
+        else:
+            told = [_told(cell, name) for name in names]
+        lines.append(f"| {cell['backbone']} | {Path(cell['pretrained']).stem} | {' | '.join(told)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _told(cell: Mapping[str, Any], name: str) -> str:
+    if name not in cell:
+        return ""
+    interval = f" ({cell[f'{name}_low']:.3f} to {cell[f'{name}_high']:.3f})" if f"{name}_low" in cell else ""
+    return f"{cell[name]:.3f}{interval}"
