@@ -92,6 +92,11 @@ class Catalog:
         return tuple(name for name in self._table.provenance.columns if name.lower() in names)
 
     @property
+    def provenance(self) -> tuple[Card, ...]:
+        """The header cards that galmorph wrote: (keyword, value, comment)."""
+        return self._table.provenance.cards
+
+    @property
     def has_positions(self) -> bool:
         """Whether the catalog has columns of positions."""
         return self._positions is not None

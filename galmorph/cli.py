@@ -309,6 +309,53 @@ def models_show(model: Annotated[str, typer.Argument(help="A model's name or fil
 
 
 @app.command()
+def report(
+    result: Annotated[Path, typer.Argument(help="A classified catalog, or a folder of train or evaluate.")],
+    out: Annotated[Path, typer.Option(help="The HTML file.")] = Path("report.html"),
+    cutouts: Annotated[Path | None, typer.Option(help="Folder of the cutouts; default where the catalog says.")] = None,
+    figures: Annotated[Path | None, typer.Option(help="Write the figures as PNG and PDF into this folder.")] = None,
+    data: Annotated[
+        list[str] | None, typer.Option(help="Labelled data, for the pictures of an evaluation's worst errors.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The model's name or file, for its colours; default as the catalog says.")
+    ] = None,
+    prefix: Annotated[str | None, typer.Option(help="Which results, where the catalog holds several.")] = None,
+    size_column: Annotated[str | None, typer.Option(help="As it was given to galmorph classify.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a run found as one HTML file that opens from disk.
+
+    Example: galmorph report targets_morph.fits --out report.html --figures figures
+    """
+    from galmorph.report import report as run
+
+    options: dict[str, Any] = {"cutouts": cutouts, "figures_folder": figures, "data": data or (), "model": model}
+    with _progress("pictures") as on_progress:
+        written = run(result, out, **options, prefix=prefix, size_column=size_column, on_progress=on_progress)
+    for note in written.notes:
+        stderr.print(f"Note: {note}", markup=False)
+    stderr.print(f"Report: {written.out} ({written.pictures} pictures); open it in a browser.", markup=False)
+    _print_json(written, as_json)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Tell what galmorph found on this machine, what is wrong, and the remedy; exit with 1 if something is wrong.
+
+    Example: galmorph doctor --json
+    """
+    from galmorph.doctor import examine, shown
+
+    findings = examine()
+    if not as_json:
+        stdout.print(*shown(findings), sep="\n", soft_wrap=True)
+    failed = any(finding.state == "wrong" for finding in findings)
+    _print_json({"ok": not failed, "findings": [dataclasses.asdict(finding) for finding in findings]}, as_json)
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the made-up survey and the result.")] = Path("demo"),
     as_json: Json = False,
@@ -322,7 +369,8 @@ def demo(
     for row in result.rows:
         table.add_row(*row)
     stdout.print(table)
-    stderr.print(f"Catalog: {result.summary.out}\nPicture: {result.picture}")
+    stderr.print(f"Catalog: {result.summary.out}\nPicture: {result.picture}\nReport:  {result.report}", markup=False)
+    stderr.print(f"Open {result.report.resolve().as_uri()} in a browser.", markup=False, soft_wrap=True)
     _print_json(result.summary, as_json, leave_out=("flags", "labels", "profile"))
 
 

@@ -14,6 +14,7 @@ from galmorph.catalog import Column, write_catalog
 from galmorph.classification import Summary, classify
 from galmorph.cutout import Cutout, read_cutout, write_cutout
 from galmorph.quality import measure_r90
+from galmorph.report import report as write_report
 
 PIXSCALE = 0.262  # arcsec per pixel of the Legacy Surveys
 SIDE = 352  # pixels of a cutout: 92 arcsec, wider than the frame of the largest galaxy
@@ -86,10 +87,11 @@ GALAXIES = (
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo made: the run's summary, the picture, and a table to print."""
+    """What the demo made: the run's summary, the picture, the report, and a table to print."""
 
     summary: Summary
     picture: Path
+    report: Path
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
@@ -102,8 +104,8 @@ def demo(
     Parameters
     ----------
     out : Path
-        Folder for ``cutouts/``, ``targets.fits``, ``targets_morph.fits`` and ``galaxies.png``; what a demo left there
-        before is replaced.
+        Folder for ``cutouts/``, ``targets.fits``, ``targets_morph.fits``, ``galaxies.png`` and ``report.html``; what a
+        demo left there before is replaced.
     galaxies : tuple of Galaxy
     on_progress : callable, optional
 
@@ -134,7 +136,8 @@ def demo(
     titles = [f"{galaxy.kind}\n{result['morph_label']}" for galaxy, result in zip(galaxies, results, strict=True)]
     bars = [_bars(result) for result in results]
     figures.save(figures.gallery([_composite(out / path) for path in paths], titles, bars), picture)
-    return Demo(summary, picture, header_row, rows)
+    write_report(summary.out, out / "report.html")
+    return Demo(summary, picture, out / "report.html", header_row, rows)
 
 
 def light(galaxy: Galaxy, side: int, pixscale: float) -> dict[str, Image]:

@@ -101,9 +101,12 @@ def _write(
 
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "scores.json", (json.dumps(result, indent=1, sort_keys=True) + "\n").encode())
-    header = ",".join(["galaxy", *(f"p_{label}" for label in schema.labels)])
+    header = ",".join(["galaxy", *(f"{kind}_{label}" for kind in ("p", "true") for label in schema.labels)])
+    known = np.char.mod("%.6g", truth)
+    known[np.isnan(truth)] = ""
     lines = [
-        ",".join([str(galaxy), *(f"{p:.6g}" for p in row)]) for galaxy, row in zip(galaxies, predicted, strict=True)
+        ",".join([str(galaxy), *(f"{p:.6g}" for p in row), *votes])
+        for galaxy, row, votes in zip(galaxies, predicted, known, strict=True)
     ]
     write_atomically(out / "predictions.csv", "\n".join([header, *lines, ""]).encode())
     figures.evaluation_figures(out, schema, truth, predicted)

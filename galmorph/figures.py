@@ -15,15 +15,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
+# The palette whole: black last, for it is the colour of text.
+PALETTE = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _BINS = np.linspace(0, 1, 11)
 
 Array = NDArray[np.floating[Any]]
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG: to a temporary name, then renamed."""
+    """Write a figure as PNG or, by its suffix, PDF: to a temporary name, then renamed."""
     part = path.with_name(f".{path.name}.part")
-    figure.savefig(part, format="png", dpi=130, metadata={"Software": None})
+    kind = path.suffix.removeprefix(".").lower()
+    nameless: dict[str, Any] = {"CreationDate": None} if kind == "pdf" else {"Software": None}
+    figure.savefig(part, format=kind, dpi=130 if kind == "png" else 300, metadata=nameless)
     part.replace(path)
 
 
@@ -92,13 +96,12 @@ def fractions(schema: LabelSchema, truth: Array, predicted: Array) -> Figure:
     n_columns = min(4, len(known))
     n_rows = -(-len(known) // n_columns)
     figure, grid = _figure(3.1 * n_columns, 3.2 * n_rows, nrows=n_rows, ncols=n_columns, squeeze=False)
-    colours = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
     for axes in grid.flat[len(known) :]:
         axes.remove()
     for axes, q in zip(grid.flat, known, strict=False):
         part = schema.slices[q]
-        for index, colour in zip(range(part.start, part.stop), colours, strict=False):
-            axes.plot(truth[:, index], predicted[:, index], ".", ms=3, alpha=0.5, color=colour)
+        for index, colour in zip(range(part.start, part.stop), PALETTE, strict=False):
+            axes.plot(truth[:, index], predicted[:, index], ".", ms=3, alpha=0.5, color=colour, rasterized=True)
             axes.plot([], [], "o", ms=5, color=colour, label=schema.questions[q].answers[index - part.start])
         errors = (predicted - truth)[:, part]
         axes.plot([0, 1], [0, 1], color=GREY, lw=1)
@@ -171,3 +174,151 @@ def gallery(
         below.tick_params(labelsize=7, length=0)
         below.spines[["top", "right", "bottom"]].set_visible(False)
     return figure
+
+
+def label_counts(counts: Mapping[str, int]) -> Figure:
+    """Draw how many galaxies have each label, the most common on top."""
+    names = [name.replace("_", " ") for name in counts]
+    figure, axes = _figure(6.4, 0.8 + 0.28 * max(len(names), 1))
+    axes.barh(names, list(counts.values()), color=BLUE, height=0.7)
+    for y, count in enumerate(counts.values()):
+        axes.text(count, y, f" {count:,}", va="center", fontsize=8)
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.set(xlabel="galaxies")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def panels(schema: LabelSchema, p: Array) -> dict[str, dict[str, Array]]:
+    """Return what `histograms` draws of probabilities.
+
+    Parameters
+    ----------
+    schema : LabelSchema
+    p : ndarray, shape (n, n_labels)
+
+    Returns
+    -------
+    dict of dict of ndarray
+        Classes: a panel each. A tree: a panel a question, with each answer's share among those asked, of the galaxies
+        that were probably asked (0.5 or more).
+    """
+    p = p[np.isfinite(p[:, 0])]
+    if schema.is_classes:
+        return {label.replace("_", " "): {"": p[:, i]} for i, label in enumerate(schema.labels)}
+    shares, reached = schema.answers(p), schema.reached(p)
+    found = {}
+    for q, (question, part) in enumerate(zip(schema.questions, schema.slices, strict=True)):
+        asked = shares[reached[:, q] >= 0.5, part]
+        # Of yes and no one says it all.
+        answers = ["yes"] if question.answers == ("yes", "no") else [a.replace("_", " ") for a in question.answers]
+        found[question.name.replace("_", " ")] = dict(zip(answers, asked.T, strict=False))
+    return found
+
+
+def histograms(shown: Mapping[str, Mapping[str, Array]]) -> Figure:
+    """Draw histograms of probabilities, a panel each, one colour an answer."""
+    n_columns = min(4, len(shown))
+    n_rows = -(-len(shown) // n_columns)
+    size = (3.4 * n_columns, 2.5 * n_rows)
+    figure, grid = _figure(*size, nrows=n_rows, ncols=n_columns, squeeze=False)
+    for axes in grid.flat[len(shown) :]:
+        axes.remove()
+    for axes, (title, answers) in zip(grid.flat, shown.items(), strict=False):
+        n_galaxies = len(next(iter(answers.values())))
+        alone = len(answers) == 1
+        for colour, values in zip(PALETTE, answers.values() if n_galaxies else (), strict=False):
+            counts, edges = np.histogram(values, bins=20, range=(0, 1))
+            axes.stairs(counts, edges, color=colour, lw=1.5, fill=alone, alpha=0.7 if alone else 1)
+        for colour, answer in zip(PALETTE, () if alone else answers, strict=False):
+            axes.plot([], [], color=colour, label=answer)
+        name = next(iter(answers)) if alone else ""
+        _finish(axes, f"{title}{name and ': '}{name} (n = {n_galaxies:,})")
+        axes.set(xlim=(0, 1))
+        if not alone:
+            axes.legend(fontsize=7, frameon=False, handlelength=1, labelspacing=0.2)
+        if not n_galaxies:
+            axes.set_yticks([])
+            axes.text(0.5, 0.4, "asked of none", ha="center", va="center", transform=axes.transAxes, fontsize=8)
+    return figure
+
+
+def _finish(axes: Any, title: str) -> None:
+    """Finish a small histogram: numbers of galaxies are whole."""
+    axes.set_title(title, fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def histogram(values: Array, xlabel: str) -> Figure:
+    """Draw the histogram of one quantity."""
+    figure, axes = _figure(3.4, 2.5)
+    values = values[np.isfinite(values)]
+    counts, edges = np.histogram(values, bins=30) if len(values) else (np.zeros(1), np.array([0.0, 1.0]))
+    axes.stairs(counts, edges, color=BLUE, fill=True, alpha=0.7)
+    _finish(axes, f"{xlabel} (n = {len(values):,})")
+    return figure
+
+
+# Positions within this many degrees are drawn once more, enlarged.
+_SMALL_FIELD_DEG = 20.0
+
+
+def sky(ra: Array, dec: Array, groups: Sequence[str]) -> Figure:
+    """Draw positions on the whole sky in the Aitoff projection, east to the left, one colour a group.
+
+    Parameters
+    ----------
+    ra, dec : ndarray, shape (n,)
+        ICRS degrees; NaN is left out.
+    groups : sequence of str, length n
+        The most common six have colours, the others are grey.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.3), layout="constrained")
+    axes = figure.add_subplot(projection="aitoff")
+    _points(axes, -np.radians((ra + 180) % 360 - 180), np.radians(dec), groups)
+    axes.grid(alpha=0.4, lw=0.6)
+    axes.set_xticks(np.radians(np.arange(-150, 151, 30)), [f"{-x % 360}°" for x in range(-150, 151, 30)])
+    axes.tick_params(labelsize=7)
+    if len(set(groups)) > 1:
+        figure.legend(loc="outside lower center", ncols=4, fontsize=8, frameon=False, handletextpad=0.1, markerscale=2)
+    return figure
+
+
+def patch(ra: Array, dec: Array, groups: Sequence[str]) -> Figure | None:
+    """Draw positions that lie near one another, enlarged; None where they do not, or where there is but one."""
+    known = np.isfinite(ra) & np.isfinite(dec)
+    if known.sum() < 2:
+        return None
+    angle = np.angle(np.exp(1j * np.radians(ra[known])).mean(), deg=True) % 360
+    middle = np.median(dec[known])
+    stretch = np.cos(np.radians(middle))
+    offset = (ra - angle + 180) % 360 - 180
+    spread = max(np.ptp(offset[known]) * stretch, np.ptp(dec[known]))
+    if not 0 < spread < _SMALL_FIELD_DEG or stretch < 0.05:
+        return None
+    figure, axes = _figure(5, 4.3)
+    _points(axes, angle + offset, dec, groups, size=14)
+    axes.set(xlabel="ra (deg)", ylabel="dec (deg)", aspect=1 / stretch)
+    axes.invert_xaxis()
+    axes.ticklabel_format(useOffset=False)
+    axes.tick_params(labelsize=8)
+    axes.locator_params(nbins=5)
+    return figure
+
+
+def _points(axes: Any, x: Array, y: Array, groups: Sequence[str], size: float = 0) -> None:
+    names, of, counts = np.unique(np.array(groups, dtype=str), return_inverse=True, return_counts=True)
+    area = size or float(np.clip(2e4 / max(len(of), 1), 2, 14))
+    for rank, index in enumerate(np.argsort(-counts, kind="stable")):
+        colour = PALETTE[rank] if rank < len(PALETTE) - 1 else GREY
+        chosen = of == index
+        label = names[index].replace("_", " ") or "no probability"
+        shape = "osD^vP"[rank % 6]
+        axes.scatter(
+            x[chosen], y[chosen], s=area, c=colour, marker=shape, alpha=0.7, lw=0, label=label, rasterized=True
+        )

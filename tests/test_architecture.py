@@ -22,10 +22,11 @@ LAYERS = [
     {"run"},
     {"dataset", "model", "retrieval"},
     {"inference", "checkpoint", "figures"},
-    {"evaluation", "distillation", "recipes"},
-    {"training", "classification"},
-    {"comparison"},
-    {"demo"},
+    {"evaluation", "distillation", "recipes", "page", "results"},
+    {"training", "classification", "assessment"},
+    {"comparison", "composites"},
+    {"report"},
+    {"demo", "doctor"},
     {"cli"},
 ]
 
@@ -56,7 +57,17 @@ def test_imports_point_one_way(path):
 
 
 @pytest.mark.parametrize(
-    "module", ["galmorph", "galmorph.cli", "galmorph.catalog", "galmorph.card", "galmorph.retrieval", "galmorph.source"]
+    "module",
+    [
+        "galmorph",
+        "galmorph.cli",
+        "galmorph.catalog",
+        "galmorph.card",
+        "galmorph.retrieval",
+        "galmorph.source",
+        "galmorph.doctor",
+        "galmorph.report",
+    ],
 )
 def test_light_modules_do_not_import_torch(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"

@@ -1,0 +1,225 @@
+"use strict";
+{
+  const D = JSON.parse(document.getElementById("data").textContent);
+  const $ = id => document.getElementById(id);
+  const make = (tag, options = {}, ...children) => {
+    const node = document.createElement(tag);
+    for (const [name, value] of Object.entries(options)) {
+      if (name === "text") node.textContent = value;
+      else if (name === "onclick") node.addEventListener("click", value);
+      else node.setAttribute(name, value);
+    }
+    node.append(...children);
+    return node;
+  };
+  const words = name => name.replaceAll("_", " ");
+  const N = D.id.length;
+  const p = (label, row) => { const value = D.p[label][row]; return value === null ? NaN : value / 1000; };
+  const known = row => D.p[0][row] !== null;
+  const label = row => D.labels[D.label[row]];
+  const shown = (value, digits = 2) => Number.isFinite(value) ? value.toFixed(digits) : "–";
+  const number = value => value === null ? NaN : value;
+  const flags = row => D.flags.filter(flag => D.flag[row] & flag.bit);
+  const located = row => D.ra[row] !== null && D.dec[row] !== null;
+  const viewer = row => `https://www.legacysurvey.org/viewer?ra=${D.ra[row]}&dec=${D.dec[row]}&layer=ls-dr9&zoom=15`;
+  const sky = (row, text) => make("a", {href: viewer(row), target: "_blank", rel: "noopener noreferrer", text});
+  const picture = row => row in D.pictures
+    ? make("img", {src: "data:image/jpeg;base64," + D.pictures[row], alt: "Composite of " + (D.id[row] || "a galaxy"), width: D.side, height: D.side})
+    : null;
+
+  // Of each question that was probably asked the most probable answer, or that of yes; of plain classes the best five.
+  const asked = (question, row) => question.parents.length ? question.parents.reduce((sum, i) => sum + p(i, row), 0) : 1;
+  const best = row => {
+    if (!known(row)) return [];
+    if (D.classes) return D.names.map((name, i) => [words(name), p(i, row)]).sort((a, b) => b[1] - a[1]).slice(0, 5);
+    return D.questions.filter(q => asked(q, row) >= 0.25).map(q => {
+      if (q.answers.length === 2 && q.answers[0] === "yes") return [words(q.name), p(q.labels[0], row)];
+      const i = q.labels.reduce((a, b) => p(b, row) > p(a, row) ? b : a);
+      return [words(q.answers[i - q.labels[0]]), p(i, row)];
+    });
+  };
+  const bar = (name, value) => {
+    const fill = make("i");
+    fill.style.width = 100 * (value || 0) + "%";
+    return make("div", {class: "b"}, fill, make("span", {text: name, title: name}), make("span", {text: shown(value)}));
+  };
+
+  // Galleries.
+  const card = row => {
+    const text = make("div", {class: "text"}, make("span", {class: "name", text: D.id[row] || "row " + D.row[row]}), make("span", {text: known(row) ? words(label(row)) : "no probability"}));
+    if (known(row)) text.append(make("div", {class: "bars"}, ...best(row).slice(0, 4).map(([name, value]) => bar(name, value))));
+    if (D.flag[row]) text.append(make("span", {class: "flagged", text: "Flags: " + flags(row).map(flag => words(flag.name)).join(", ")}));
+    const node = make("button", {type: "button", class: "card", onclick: () => open(row)});
+    const image = picture(row);
+    if (image) node.append(image);
+    else if (D.reasons[row] && Object.keys(D.pictures).length) node.append(make("span", {class: "none", text: "No picture. " + D.reasons[row]}));
+    node.append(text);
+    return node;
+  };
+  for (const node of document.querySelectorAll(".cards")) node.append(...JSON.parse(node.dataset.rows).map(card));
+
+  // The table: all rows are known, those in sight are drawn.
+  const HEIGHT = 38, MARGIN = 8;
+  const form = $("filters"), scroller = $("scroller"), head = $("rows").tHead.rows[0], body = $("rows").tBodies[0];
+  for (const [i, name] of D.labels.entries()) if (name) $("f-label").append(make("option", {value: i, text: words(name)}));
+  for (const flag of D.flags) $("f-flag").append(make("option", {value: flag.bit, text: flag.bit + " " + words(flag.name)}));
+  for (const [i, name] of D.names.entries()) $("f-p").append(make("option", {value: i, text: words(name)}));
+  const chosen = () => Number($("f-p").value);
+  const columns = [
+    {name: "id", told: "identifier", value: row => D.id[row], width: 22},
+    {name: "label", told: "label", value: row => known(row) ? words(label(row)) : "", width: 26},
+    {name: "p", told: "probability", value: row => p(chosen(), row), digits: 3, width: 12},
+    {name: "entropy", told: "entropy", value: row => number(D.entropy[row]), digits: 2, width: 10, wide: true},
+    ...(D.ood ? [{name: "ood", told: "unlikeness", value: row => number(D.ood[row]), digits: 2, width: 12, wide: true}] : []),
+    {name: "flag", told: "flags", value: row => D.flag[row], width: 14, draw: row => flags(row).map(flag => words(flag.name)).join(", ")},
+    {name: "ra", told: "ra (deg)", value: row => number(D.ra[row]), digits: 5, width: 12, wide: true},
+    {name: "dec", told: "dec (deg)", value: row => number(D.dec[row]), digits: 5, width: 12, wide: true},
+  ];
+  const collator = new Intl.Collator("en", {numeric: true});
+  let order = [...Array(N).keys()], sorted = {column: null, down: false}, current = -1;
+
+  for (const column of columns) {
+    const button = make("button", {type: "button", text: column.told, onclick: () => {
+      sorted = {column, down: sorted.column === column ? !sorted.down : "digits" in column};
+      update();
+    }});
+    const th = make("th", {scope: "col", class: (column.wide ? "wide-only " : "") + ("digits" in column ? "number" : ""), style: `width:${column.width}%`}, button);
+    column.th = th;
+    head.append(th);
+  }
+
+  const update = () => {
+    const text = $("f-text").value.trim().toLowerCase(), wanted = $("f-label").value, flag = $("f-flag").value;
+    const low = $("f-min").value === "" ? 0 : Number($("f-min").value), high = $("f-max").value === "" ? 1 : Number($("f-max").value);
+    const at = chosen();
+    order = [];
+    for (let row = 0; row < N; row++) {
+      if (wanted !== "" && (D.label[row] !== Number(wanted) || !known(row))) continue;
+      if (flag === "nan" ? known(row) : flag === "0" ? D.flag[row] : flag === "-1" ? !D.flag[row] : flag !== "" && !(D.flag[row] & flag)) continue;
+      if ((low > 0 || high < 1) && !(p(at, row) >= low && p(at, row) <= high)) continue;
+      if (text && !D.id[row].toLowerCase().includes(text) && !words(label(row)).includes(text) && !label(row).includes(text)) continue;
+      order.push(row);
+    }
+    if (sorted.column) {
+      const {value, digits} = sorted.column, sign = sorted.down ? -1 : 1, keys = new Map(order.map(row => [row, value(row)]));
+      const numeric = digits !== undefined || sorted.column.name === "flag";
+      // What is unknown comes last, whichever way.
+      order.sort((a, b) => {
+        const x = keys.get(a), y = keys.get(b);
+        if (!numeric) return sign * collator.compare(x, y) || a - b;
+        return Number.isNaN(x) - Number.isNaN(y) || (Number.isNaN(x) ? 0 : sign * (x - y)) || a - b;
+      });
+    }
+    for (const column of columns) column.th.setAttribute("aria-sort", column !== sorted.column ? "none" : sorted.down ? "descending" : "ascending");
+    columns.find(column => column.name === "p").th.firstChild.textContent = "p " + words(D.names[at]);
+    $("count").textContent = `${order.length.toLocaleString("en")} of ${N.toLocaleString("en")} rows`;
+    $("rows").setAttribute("aria-rowcount", order.length + 1);
+    scroller.scrollTop = 0;
+    drawn = "";
+    draw();
+  };
+
+  let drawn = "";
+  const space = height => {
+    const cell = make("td", {colspan: columns.length});
+    cell.style.height = height + "px";
+    return make("tr", {class: "space", "aria-hidden": "true"}, cell);
+  };
+  const draw = () => {
+    const first = Math.max(0, Math.floor(scroller.scrollTop / HEIGHT) - MARGIN);
+    const last = Math.min(order.length, first + Math.ceil(scroller.clientHeight / HEIGHT) + 2 * MARGIN);
+    if (drawn === first + " " + last) return;
+    drawn = first + " " + last;
+    const focused = document.activeElement?.dataset?.at, rows = [space(first * HEIGHT)];
+    for (let at = first; at < last; at++) {
+      const row = order[at], line = make("tr", {"aria-rowindex": at + 2});
+      for (const column of columns) {
+        const value = column.value(row);
+        const text = column.draw ? column.draw(row) : "digits" in column ? shown(value, column.digits) : value;
+        const cell = make("td", {class: (column.wide ? "wide-only " : "") + ("digits" in column ? "number" : "")});
+        if (column.name === "id") cell.append(make("button", {type: "button", class: "link", "data-at": at, text: text || "row " + D.row[row], onclick: () => open(row)}));
+        else cell.textContent = text;
+        if (!("digits" in column)) cell.title = text;
+        line.append(cell);
+      }
+      rows.push(line);
+    }
+    rows.push(space((order.length - last) * HEIGHT));
+    body.replaceChildren(...rows);
+    if (focused !== undefined) body.querySelector(`[data-at="${focused}"]`)?.focus({preventScroll: true});
+  };
+  const focusRow = at => {
+    at = Math.max(0, Math.min(order.length - 1, at));
+    const top = at * HEIGHT, room = scroller.clientHeight - 2 * HEIGHT;
+    if (top < scroller.scrollTop) scroller.scrollTop = top;
+    else if (top > scroller.scrollTop + room) scroller.scrollTop = top - room;
+    draw();
+    body.querySelector(`[data-at="${at}"]`)?.focus({preventScroll: true});
+  };
+  scroller.addEventListener("scroll", draw, {passive: true});
+  addEventListener("resize", draw);
+  scroller.addEventListener("keydown", event => {
+    const at = event.target.dataset.at === undefined ? null : Number(event.target.dataset.at);
+    const page = Math.floor(scroller.clientHeight / HEIGHT) - 2;
+    const to = {ArrowDown: at === null ? Math.ceil(scroller.scrollTop / HEIGHT) : at + 1, ArrowUp: at - 1, PageDown: at + page, PageUp: at - page, Home: 0, End: order.length - 1}[event.key];
+    if (to === undefined || (at === null && event.key !== "ArrowDown") || event.target.closest("thead")) return;
+    event.preventDefault();
+    focusRow(to);
+  });
+  let waiting;
+  form.addEventListener("input", event => {
+    clearTimeout(waiting);
+    waiting = setTimeout(update, event.target.type === "search" ? 120 : 0);
+  });
+  form.addEventListener("submit", event => event.preventDefault());
+  form.addEventListener("reset", () => { sorted = {column: null, down: false}; setTimeout(update); });
+  for (const button of document.querySelectorAll("[data-filter]")) button.addEventListener("click", () => {
+    form.reset();
+    const {filter, value} = button.dataset;
+    $("f-" + filter).value = filter === "label" ? D.labels.indexOf(value) : value;
+    $("table").scrollIntoView();
+    $("f-" + filter).focus({preventScroll: true});
+  });
+  $("save").addEventListener("click", () => {
+    const quoted = text => /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+    const lines = order.map(row => [quoted(D.id[row]), D.ra[row] ?? "", D.dec[row] ?? "", label(row), D.flag[row], Number.isNaN(p(chosen(), row)) ? "" : p(chosen(), row)].join(","));
+    const text = [`id,ra,dec,morph_label,morph_flag,p_${D.names[chosen()]}`, ...lines, ""].join("\n");
+    const link = make("a", {href: URL.createObjectURL(new Blob([text], {type: "text/csv"})), download: "rows.csv"});
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  });
+
+  // One galaxy.
+  const dialog = $("detail");
+  const open = row => {
+    current = row;
+    $("d-title").textContent = D.id[row] || "row " + D.row[row];
+    const side = make("div"), image = picture(row);
+    side.append(image ?? make("p", {class: "small", text: "No picture here. " + (D.reasons[row] ?? "The report holds pictures of some galaxies only.")}));
+    if (known(row)) side.append(make("p", {}, make("b", {text: words(label(row))}), make("br"), `entropy ${shown(number(D.entropy[row]))} nats` + (D.ood ? `, unlikeness ${shown(number(D.ood[row]))}` : "")));
+    for (const flag of flags(row)) side.append(make("p", {class: "small", text: `Flag ${flag.bit} ${words(flag.name)}: ${flag.told}.`}));
+    if (located(row)) side.append(make("p", {}, `${D.ra[row]}, ${D.dec[row]} (ICRS deg)`, make("br"), sky(row, "Legacy Surveys viewer")));
+    const questions = make("div", {class: "d-questions"});
+    for (const question of D.questions) {
+      const answers = question.labels.map((i, k) => [words(question.answers[k]), p(i, row)]);
+      if (D.classes) answers.sort((a, b) => b[1] - a[1]);
+      questions.append(make("section", {}, make("h3", {text: words(question.name)}), make("div", {class: "bars"}, ...answers.map(([name, value]) => bar(name, value)))));
+    }
+    $("d-body").replaceChildren(make("div", {class: "d-grid"}, side, known(row) ? questions : make("p", {text: "No probability: " + (D.reasons[row] ?? flags(row).map(flag => flag.told).join("; ")) })));
+    if (!dialog.open) dialog.showModal();
+  };
+  const step = by => {
+    const at = order.indexOf(current) + by;
+    if (order[at] !== undefined) open(order[at]);
+  };
+  $("d-close").addEventListener("click", () => dialog.close());
+  $("d-prev").addEventListener("click", () => step(-1));
+  $("d-next").addEventListener("click", () => step(1));
+  dialog.addEventListener("click", event => { if (event.target === dialog) dialog.close(); });
+  dialog.addEventListener("keydown", event => {
+    if (event.key === "ArrowLeft") step(-1);
+    if (event.key === "ArrowRight") step(1);
+  });
+  update();
+  document.documentElement.dataset.ready = "true";
+}
