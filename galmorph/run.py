@@ -7,6 +7,7 @@ import concurrent.futures
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +18,15 @@ from galmorph.client import Client, Failure, Limits, Session
 from galmorph.errors import Interrupted
 from galmorph.manifest import FAILED, NO_COVERAGE, PENDING, Manifest, Outcome, Task
 from galmorph.storage import Step
-from galmorph.surveys import NoCoverage, Source
+from galmorph.surveys import Delivery, NoCoverage, Source
 
 # Requests that are read from the manifest at a time, and targets that are looked up in one request.
 _PAGE = 256
 _LOCATE_AT_ONCE = 100
-# A cutout of more bytes is made ready for the disk in a thread, so that the others do not wait for it.
+# A cutout of more bytes, or one that follows upon a write that took longer, is checked and written in a thread, so that
+# the others do not wait for it.
 _LARGE_BYTES = 8_000_000
+_SLOW_WRITE_S = 0.01
 
 _STOPPED = "Stopped. What is done is kept; run the same command again to go on."
 
@@ -50,6 +53,7 @@ class Run:
         self.on_progress = on_progress
         self.requests = 0
         self.bytes = 0
+        self._disk_is_slow = False
         self._done = 0
         self._total = manifest.n_pending()
 
@@ -104,12 +108,20 @@ class Run:
         except Failure as error:
             await client.confirm_alive(session.asked_at, self.source.control)
             return Outcome(FAILED, error=str(error), attempts=session.attempts)
-        # A thread for what waits for the disk; what needs the processor is quicker without one, unless it is much.
-        in_thread = delivery.cutout.flux.nbytes > _LARGE_BYTES
-        outcome, pieces = await asyncio.to_thread(storage.prepare, delivery) if in_thread else storage.prepare(delivery)
-        if pieces:
-            await asyncio.to_thread(storage.write, path, pieces)
+        # A thread costs more than it is worth, unless there is much to do or the disk is slow.
+        if self._disk_is_slow or delivery.cutout.flux.nbytes > _LARGE_BYTES:
+            outcome = await asyncio.to_thread(self._store, delivery, path)
+        else:
+            outcome = self._store(delivery, path)
         return replace(outcome, attempts=session.attempts)
+
+    def _store(self, delivery: Delivery, path: Path) -> Outcome:
+        outcome, pieces = storage.prepare(delivery)
+        if pieces:
+            start = time.monotonic()
+            storage.write(path, pieces)
+            self._disk_is_slow = time.monotonic() - start > _SLOW_WRITE_S
+        return outcome
 
     def _record(self, task: Task, outcome: Outcome) -> None:
         self.manifest.record(task.key, outcome)

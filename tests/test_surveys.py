@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from standin import Box, Galaxy, Sky, StandIn
+from standin.answers import Answer as StandInAnswer
 
 from galmorph import registry
 from galmorph.client import Answer, Client, FinalFailure, Limits, PassingFailure, Session
 from galmorph.errors import CannotContinue, GalmorphError
+from galmorph.fitsbytes import card, image
 from galmorph.order import Order, tangent_cards
 from galmorph.retrieval import fetch
 from galmorph.surveys import Imaging, NoCoverage, Survey, _bricks, decals, hips, sdss
@@ -101,9 +103,9 @@ def test_a_cube(server):
     assert delivery.url == server.url + request.target
 
 
-@pytest.mark.parametrize("bands", ["r", "zrg", "gz"])
+@pytest.mark.parametrize("bands", ["r", "zrg", "gz", "zirg"])
 def test_bands_keep_their_order(server, bands):
-    cutout = deliver(viewer(server, bands=tuple(bands)), order()).cutout
+    cutout = deliver(viewer(server, layer="ls-dr10", bands=tuple(bands)), order()).cutout
     assert cutout.bands == tuple(bands)
     if bands == "zrg":
         assert cutout.flux[0].sum() > cutout.flux[1].sum() > cutout.flux[2].sum()
@@ -592,6 +594,20 @@ def test_a_list_from_a_hips(server, tmp_path):
     summary = fetch(table, out=out, **wish)
     assert (summary.ok, summary.partial, summary.no_coverage) == (1, 1, 1)
     assert fetch(table, out=out, **wish).requests == 0
+
+
+@pytest.mark.parametrize(
+    ("row", "cards"),
+    [(np.array([7, 7, -99, 0], np.int16), card("BLANK", -99)), (np.array([7, 7, np.nan, 0]), "")],
+)
+def test_blank_pixels_become_zeros(server, monkeypatch, row, cards):
+    """A HiPS of integers has no NaN but a card BLANK, and a service may answer in doubles."""
+    pieces = image(tangent_cards(order(size=4)) + cards, np.stack([row] * 4))
+    body = b"".join(map(bytes, pieces))
+    route = dict(server.routes)["/hips-image-services"]
+    monkeypatch.setattr(route, "_image", lambda query: StandInAnswer(200, {"Content-Type": "image/fits"}, body))
+    source = hips.Hips2Fits(Imaging(base_url=server.url, bands=("r",)))
+    assert deliver(source, order(size=4)).cutout.flux[0, 0].tolist() == [7, 7, 0, 0]
 
 
 def test_outside_the_hips(server):
