@@ -112,10 +112,18 @@ def fetch(
 
 @app.command()
 def classify(
-    survey: Annotated[Path, typer.Argument(help="A catalog, a FITS cutout, or a folder of cutouts.")],
+    survey: Annotated[
+        Path | None, typer.Argument(help="A catalog, a FITS cutout, a folder of cutouts, or a survey image.")
+    ] = None,
     model: Annotated[str, typer.Option(help="A model's name (galmorph models list) or file.")] = DEFAULT_MODEL,
     out: Annotated[Path | None, typer.Option(help="Output; default <stem>_morph.<suffix> beside the input.")] = None,
     cutouts: Annotated[Path | None, typer.Option(help="Folder of the cutouts; default the catalog's.")] = None,
+    catalog: Annotated[
+        Path | None, typer.Option(help="Targets in survey images; without it galaxies are detected.")
+    ] = None,
+    images: Annotated[
+        list[str] | None, typer.Option(help="A survey image, {band} for one file a band; repeat it for more images.")
+    ] = None,
     kind: Annotated[str | None, typer.Option("--as", help="Take the input for a catalog, cutout or field.")] = None,
     hdu: Annotated[int | None, typer.Option(help="HDU of the table or image.")] = None,
     size_column: Annotated[str | None, typer.Option(help="Column of radii (R90, arcsec unless it has a unit).")] = None,
@@ -137,6 +145,8 @@ def classify(
     """Classify galaxies and write the probabilities into a copy of the table.
 
     Example: galmorph classify cutouts/targets.csv --out morphology.csv
+
+    Example: galmorph classify --images 'legacysurvey-0001p000-image-{band}.fits.fz' --catalog tractor-0001p000.fits
     """
     from galmorph.classification import classify as run
 
@@ -144,6 +154,8 @@ def classify(
         "model": model,
         "out": out,
         "cutouts": cutouts,
+        "catalog": catalog,
+        "images": images or (),
         "kind": kind,
         "hdu": hdu,
         "size_column": size_column,
@@ -181,6 +193,9 @@ def train(
     teacher: Annotated[
         list[str] | None, typer.Option(help="A trained model to learn from beside the labels; may be repeated.")
     ] = None,
+    refit: Annotated[
+        bool, typer.Option("--refit", help="Train on the validation part too, from a trained model; choices are made.")
+    ] = False,
     seed: Annotated[int, typer.Option()] = 0,
     name: Annotated[str | None, typer.Option(help="The model's name in its card.")] = None,
     about: Annotated[Path | None, typer.Option(help="JSON with texts of the card: intended_use, limits, ...")] = None,
@@ -202,7 +217,7 @@ def train(
 
     options: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "patience": patience, "loss": loss}
     options |= {"input_size": input_size, "pretrained": pretrained, "fine_tune": fine_tune, "seed": seed}
-    options["teachers"] = tuple(teacher) if teacher else None
+    options |= {"teachers": tuple(teacher) if teacher else None, "refit": refit}
     config = configure(recipe, data, schema, backbone, **options, device=device, dtype=dtype)
     texts = read_about(about) if about else None
     metrics = run(config, out, name=name, about=texts, resume=resume, test=test, on_epoch=_show_epoch)
@@ -334,7 +349,7 @@ def report(
     with _progress("pictures") as on_progress:
         written = run(result, out, **options, prefix=prefix, size_column=size_column, on_progress=on_progress)
     for note in written.notes:
-        stderr.print(f"Note: {note}", markup=False)
+        stderr.print(f"Note: {note}", markup=False, soft_wrap=True)
     stderr.print(f"Report: {written.out} ({written.pictures} pictures); open it in a browser.", markup=False)
     _print_json(written, as_json)
 

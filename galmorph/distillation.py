@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from galmorph.dataset import Dataset, Split
@@ -24,6 +25,7 @@ def soft_targets(
     teachers: Sequence[Model],
     share: float,
     split: Split,
+    rows: NDArray[np.int64],
     at_size: Callable[[int], Dataset],
     device: str = "auto",
     dtype: str = "auto",
@@ -43,6 +45,8 @@ def soft_targets(
         Weight of the predictions, 0 to 1.
     split : Split
         Of the training, and of the teachers: their held-out galaxies are held out here.
+    rows : ndarray of int64
+        Rows to make targets for.
     at_size : callable
         Gives the dataset with its pictures for an input size; each teacher gets them at its own.
     device, dtype : str
@@ -59,7 +63,6 @@ def soft_targets(
         If a teacher has another schema or another split.
     """
     total, n_teachers = torch.zeros_like(dataset.fractions), torch.zeros(len(dataset), 1)
-    rows = np.flatnonzero(split.parts(list(dataset.galaxies)) == "train")
     for teacher in teachers:
         _check(teacher, schema, split)
         known = {entry["sha256"] for entry in teacher.card.trained_on}

@@ -40,6 +40,9 @@ class TrainConfig:
         ``cosine``: it falls to 0 over the epochs; ``constant``.
     ema : float
         Decay per step of the averaged weights, which are validated and kept; 0: none.
+    refit : bool
+        Train on the validation part too, once all choices are made: the last epoch is kept, with the calibration of the
+        model that ``pretrained`` names.
     patience : int
         Epochs without a better validation score before stopping; 0: none.
     loss : str
@@ -68,6 +71,7 @@ class TrainConfig:
     warmup_epochs: float = 1.0
     schedule: str = "cosine"
     ema: float = 0.995
+    refit: bool = False
     patience: int = 0
     loss: str = "mse"
     teachers: tuple[str, ...] = ()
@@ -154,4 +158,6 @@ def configure(recipe: str, data: Sequence[str], schema: str, backbone: str, **op
     for name in ("epochs", "batch_size", "lr"):
         if chosen.get(name, 1) <= 0:
             raise GalmorphError(f"--{name.replace('_', '-')} {chosen[name]}: greater than 0.")
+    if chosen.get("refit") and (chosen.get("pretrained", "imagenet") in ("imagenet", "none") or chosen.get("patience")):
+        raise GalmorphError("--refit goes on from a trained model (--pretrained FILE), for all epochs (no --patience).")
     return TrainConfig(tuple(map(str, data)), loaded.name, registry.load("backbones", backbone).name, **chosen)

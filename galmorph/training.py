@@ -9,7 +9,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,10 +102,12 @@ def train(
     if (error := schema.largest_tree_error(dataset.fractions.numpy())) > 0.01:
         log.warning("Some vote fractions miss their parents' sum by up to %.2f (debiased votes may).", error)
     _write_split(out, dataset, parts)
+    taught = np.union1d(rows["train"], rows["val"]) if config.refit else rows["train"]
     targets = dataset.fractions
     if config.teachers:
+        teachers = [load(teacher) for teacher in config.teachers]
         targets = soft_targets(
-            *(dataset, schema, [load(teacher) for teacher in config.teachers], config.teacher_share, config.split),
+            *(dataset, schema, teachers, config.teacher_share, config.split, taught),
             lambda size: datasets.load(config.data, schema, size, config.radii),
             *(config.device, config.dtype),
         )
@@ -124,7 +126,7 @@ def train(
     )
     optimizer = torch.optim.AdamW(_parameter_groups(network, backbone, config))
     loss_of = loss_named(config.loss)
-    n_steps = math.ceil(len(rows["train"]) / config.batch_size)
+    n_steps = math.ceil(len(taught) / config.batch_size)
     state = Checkpoint(out, network, averaged, optimizer)
     if history:
         state.load()
@@ -137,7 +139,7 @@ def train(
         # All randomness of an epoch follows from seed and epoch: a resumed run draws the same numbers.
         torch.manual_seed(config.seed * 100_003 + epoch)
         generator = torch.Generator().manual_seed(config.seed * 100_003 + epoch)
-        order = rows["train"][torch.randperm(len(rows["train"]), generator=generator).numpy()]
+        order = taught[torch.randperm(len(taught), generator=generator).numpy()]
         started, total = time.perf_counter(), 0.0
         network.train()
         if not config.fine_tune:
@@ -174,7 +176,7 @@ def train(
             "seconds": time.perf_counter() - started,
         }
         history.append(line)
-        if val_rmse < best:
+        if val_rmse < best or config.refit:
             best = val_rmse
             save(Model(card, averaged.module), out / f"best{SUFFIX}", half=False)
         state.save(history)
@@ -184,7 +186,10 @@ def train(
 
     network = load(out / f"best{SUFFIX}").network
     val_logits = _logits(network.eval(), dataset, rows["val"], normalization, torch.device("cpu"), torch.float32)
-    calibration = _fit_temperature(schema, val_logits, dataset.fractions[rows["val"]])
+    if config.refit:
+        calibration = load(config.pretrained).card.calibration
+    else:
+        calibration = _fit_temperature(schema, val_logits, dataset.fractions[rows["val"]])
     trained = np.flatnonzero(parts != "test")
     model = Model(
         dataclasses.replace(card, calibration=calibration),
@@ -194,7 +199,8 @@ def train(
             TRAINED_CONTENTS: torch.from_numpy(np.unique(dataset.contents[trained])),
         },
     )
-    metrics = _score(model, dataset, rows, config.device, ("val", "test") if test else ("val",))
+    scored = [part for part, wanted in (("val", not config.refit), ("test", test)) if wanted]
+    metrics = _score(model, dataset, rows, config.device, scored)
     figures.save(figures.learning_curves(history), out / "learning_curves.png")
     shown = rows["test" if test and len(rows["test"]) else "val"]
     predicted = Predictor(model, config.device, "float32").dataset(dataset, shown)
@@ -350,7 +356,7 @@ def _fit_temperature(schema: LabelSchema, logits: Tensor, fractions: Tensor) -> 
 
 
 def _score(
-    model: Model, dataset: Dataset, rows: Mapping[str, NDArray[np.int64]], device: str, parts: tuple[str, ...]
+    model: Model, dataset: Dataset, rows: Mapping[str, NDArray[np.int64]], device: str, parts: Sequence[str]
 ) -> dict[str, Any]:
     """Score parts of each sample in float32, at one orientation (``test``) and averaged over eight (``test_tta8``)."""
     result: dict[str, Any] = {}

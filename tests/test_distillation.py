@@ -40,7 +40,8 @@ def zoo(tmp_path):
 
 def targets(pictures, folder, path, share=0.5, schema=ZOO, split=SPLIT):
     at_size = partial(datasets.load, [folder], schema, radii=5.12)
-    return soft_targets(pictures, schema, [load(path)], share, split, at_size, "cpu", "float32")
+    rows = np.flatnonzero(split.parts(list(pictures.galaxies)) == "train")
+    return soft_targets(pictures, schema, [load(path)], share, split, rows, at_size, "cpu", "float32")
 
 
 def test_targets_are_partly_labels_and_partly_predictions(zoo):

@@ -143,6 +143,24 @@ def test_early_stopping(tmp_path):
     assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) < 30
 
 
+def test_refit_learns_the_validation_part_too_and_keeps_the_calibration(tmp_path):
+    config = classes_config(tmp_path, n=120, epochs=2)
+    train(config, tmp_path / "first")
+    start = str(tmp_path / "first" / "model.safetensors")
+    metrics = {}
+    for name, refit in (("refit", True), ("again", False)):
+        metrics[name] = train(dataclasses.replace(config, pretrained=start, refit=refit), tmp_path / name)
+    assert set(metrics["refit"]) == {"test", "test_tta8"}
+    first, refit, again = (load(tmp_path / name) for name in ("first", "refit", "again"))
+    assert refit.card.calibration == first.card.calibration != again.card.calibration
+    assert refit.card.split == first.card.split
+    histories = [(tmp_path / name / "history.csv").read_text() for name in ("refit", "again")]
+    assert histories[0].splitlines()[1].split(",")[1] != histories[1].splitlines()[1].split(",")[1]
+    best = load(tmp_path / "refit" / "best.safetensors").network.state_dict()
+    last = refit.network.state_dict()
+    assert all(np.array_equal(best[name].half(), last[name].half()) for name in best)
+
+
 def test_empty_part_of_the_split(tmp_path):
     with pytest.raises(SampleError, match="The val part of the split is empty"):
         train(classes_config(tmp_path, split=Split(val=0.0, test=0.2)), tmp_path / "run")
@@ -163,6 +181,7 @@ def test_diverging_loss_is_told_and_the_checkpoint_kept(tmp_path):
         ({"loss": "msee"}, "Did you mean 'mse'"),
         ({"epochs": 0}, "--epochs 0"),
         ({"lr": -1.0}, "--lr -1.0"),
+        ({"refit": True}, "--refit goes on from a trained model"),
     ],
 )
 def test_options_are_checked(options, message):
