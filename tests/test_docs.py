@@ -4,9 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
-from galmorph import cli
+from galmorph import cli, footprint, manifest, registry
 from galmorph.cutout import Flag
+from galmorph.surveys import _bricks, sdss
 
 ROOT = Path(__file__).parents[1]
 
@@ -15,6 +17,19 @@ def test_every_flag_is_in_the_docs():
     text = (ROOT / "docs" / "classify.md").read_text()
     for flag in Flag:
         assert f"| {flag.value} | {flag.name.lower()} |" in text
+
+
+def test_all_of_fetch_is_in_the_docs():
+    text = (ROOT / "docs" / "fetch.md").read_text()
+    for state in set(manifest.STATES) - {manifest.PENDING}:
+        assert f"| `{state}` |" in text
+    for name in registry.names("surveys"):
+        assert f"| `{name}` |" in text
+    known = set(get_command(cli.app).commands["fetch"].params)
+    options = {option for parameter in known for option in parameter.opts}
+    assert set(re.findall(r"--[a-z][a-z-]+", text)) <= options
+    for variable in (footprint.FOLDER_VARIABLE, _bricks.URL_VARIABLE, sdss.SKYSERVER_VARIABLE, sdss.SAS_VARIABLE):
+        assert f"`{variable}`" in text
 
 
 @pytest.mark.parametrize("path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name)
