@@ -22,7 +22,7 @@ from galmorph.results import FLAGS, Results, read_results
 
 # Rows of the table in the page; of a larger catalog a random sample, and all that have a picture.
 MAX_ROWS = 20_000
-# A picture takes about 6 kB.
+# A picture takes about 6 kB. All that the galleries show have one, and others at random up to this number.
 MAX_PICTURES = 240
 _LABELS_SHOWN, _PER_LABEL, _PER_LIST, _PER_FLAG = 12, 8, 16, 8
 _LABELS_IN_GALLERY = 8
@@ -84,7 +84,7 @@ def report(
     chosen = _choose(results)
     pictures = composites(results, chosen.rows, folder, model=model, on_progress=on_progress)
     rows = _rows_shown(len(results), chosen.rows)
-    notes = _notes(results, pictures, len(rows), folder)
+    notes = _notes(results, pictures, len(rows))
     html = render("catalog.html", ("theme.js", "catalog.js"), _context(results, chosen, pictures, rows, notes))
     write_pieces(out, [html.encode()])
     drawn = _write_figures(results, drawn_to) if drawn_to is not None else ()
@@ -112,8 +112,9 @@ def _choose(results: Results) -> _Chosen:
     by_flag = {
         flag.value: found for flag in FLAGS if (found := _first(shuffled, results.flag & flag.value != 0, _PER_FLAG))
     }
-    lists = [*by_label.values(), uncertain, unlike, *by_flag.values(), shuffled.tolist()]
-    rows = list(dict.fromkeys(row for rows in lists for row in rows))[:MAX_PICTURES]
+    lists = [*by_label.values(), uncertain, unlike, *by_flag.values()]
+    shown = list(dict.fromkeys(row for rows in lists for row in rows))
+    rows = list(dict.fromkeys([*shown, *shuffled.tolist()]))[: max(MAX_PICTURES, len(shown))]
     return _Chosen(by_label, uncertain, unlike, by_flag, rows)
 
 
@@ -129,17 +130,17 @@ def _largest(values: NDArray[np.floating[Any]], n: int) -> list[int]:
 def _rows_shown(n_rows: int, needed: list[int]) -> list[int]:
     if n_rows <= MAX_ROWS:
         return list(range(n_rows))
-    sample = np.random.default_rng(_SEED).permutation(n_rows)[: MAX_ROWS - len(needed)].tolist()
-    return sorted({*needed, *sample})
+    shuffled = np.random.default_rng(_SEED).permutation(n_rows).tolist()
+    return sorted(list(dict.fromkeys([*needed, *shuffled]))[: max(MAX_ROWS, len(needed))])
 
 
-def _notes(results: Results, pictures: Composites, n_shown: int, folder: Path | None) -> tuple[str, ...]:
+def _notes(results: Results, pictures: Composites, n_shown: int) -> tuple[str, ...]:
     notes = []
     if not len(results):
         notes.append("The catalog has no rows.")
     if pictures.reasons and not pictures.jpeg:
         reason = next(iter(pictures.reasons.values()))
-        hint = "" if folder else " Name their folder with galmorph report --cutouts DIR."
+        hint = "" if "--cutouts" in reason else " Name their folder with --cutouts DIR."
         notes.append(
             f"No cutouts could be read, so this report has no pictures. The first: {reason.rstrip('.')}.{hint}"
         )

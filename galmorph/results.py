@@ -91,7 +91,7 @@ class Results:
         """
         by_id = self.catalog.cutout_column is None
         if by_id and folder is None:
-            return [("the catalog names no cutouts; name their folder with --cutouts", math.nan)] * len(self)
+            return [("the catalog names no cutouts; name their folder with --cutouts DIR", math.nan)] * len(self)
         source = CatalogSource(self.catalog, folder or self._own_folder(), by_id=by_id)
         return [row for block in source.blocks(_BLOCK_ROWS, 0) for row in block]
 
