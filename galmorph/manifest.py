@@ -188,30 +188,61 @@ class Manifest:
             Requests of the rows from this one on are not made in this run.
         """
         with _explained(self.folder, CannotContinue):
-            self._db.execute("DELETE FROM targets")
-            self._db.execute("UPDATE requests SET first_row = NULL WHERE first_row IS NOT NULL")
-            # What an earlier footprint refused was never asked for; this run's may be another one.
-            self._db.execute(
-                "UPDATE requests SET status = 'pending', error = NULL"
-                " WHERE status = 'no_coverage' AND error LIKE 'outside the footprint %'"
-            )
-            for block in blocks:
-                entries = list(block)
-                self._db.executemany(
-                    "INSERT INTO targets (row, id, key, problem) VALUES (?, ?, ?, ?)",
-                    [(e.row, e.target_id, e.key or None, e.problem) for e in entries],
+            try:
+                # What an earlier footprint refused was never asked for; this run's may be another one.
+                self._db.execute(
+                    "UPDATE requests SET status = 'pending', error = NULL"
+                    " WHERE status = 'no_coverage' AND error LIKE 'outside the footprint %'"
                 )
-                self._db.executemany(
-                    "INSERT INTO requests (key, first_row, target_id, ra, dec, size, pixscale, radius, place, request,"
-                    " path, note) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET"
-                    " first_row = COALESCE(first_row, excluded.first_row), place = COALESCE(excluded.place, place)",
-                    [_request_row(e, e.order, limit) for e in entries if e.order is not None],
-                )
-                self._db.executemany(
-                    "UPDATE requests SET status = 'no_coverage', error = ? WHERE key = ? AND status = 'pending'",
-                    [(e.refused, e.key) for e in entries if e.refused],
-                )
+                end, known = 0, True
+                for block in blocks:
+                    entries = list(block)
+                    # A list that is the same up to here is not written again: most runs go on with what there is.
+                    if known and entries and not (known := self._knows(entries, limit)):
+                        self._forget(entries[0].row)
+                    if not known:
+                        self._add(entries, limit)
+                    self._db.executemany(
+                        "UPDATE requests SET status = 'no_coverage', error = ? WHERE key = ? AND status = 'pending'",
+                        [(e.refused, e.key) for e in entries if e.refused],
+                    )
+                    end = entries[-1].row + 1 if entries else end
+                if known:
+                    self._forget(end)
+            except BaseException:
+                self._db.rollback()
+                raise
             self.commit()
+
+    def _knows(self, entries: list[Entry], limit: int | None) -> bool:
+        """Tell whether entries are enrolled already, just as they are; those before them must be."""
+        rows = self._db.execute(
+            "SELECT t.row, t.id, COALESCE(t.key, ''), t.problem, r.first_row, r.place"
+            " FROM targets AS t LEFT JOIN requests AS r ON r.key = t.key WHERE t.row BETWEEN ? AND ? ORDER BY t.row",
+            (entries[0].row, entries[-1].row),
+        ).fetchall()
+        return len(rows) == len(entries) and all(
+            known == [e.row, e.target_id, e.key, e.problem]
+            and (not e.key or (e.place in (None, place) and _is_due(first, e.row, limit)))
+            for e, (*known, first, place) in zip(entries, rows, strict=True)
+        )
+
+    def _forget(self, row: int) -> None:
+        """Take the rows from this one on out of the list; what is known of their requests is kept."""
+        self._db.execute("DELETE FROM targets WHERE row >= ?", (row,))
+        self._db.execute("UPDATE requests SET first_row = NULL WHERE first_row >= ?", (row,))
+
+    def _add(self, entries: list[Entry], limit: int | None) -> None:
+        self._db.executemany(
+            "INSERT INTO targets (row, id, key, problem) VALUES (?, ?, ?, ?)",
+            [(e.row, e.target_id, e.key or None, e.problem) for e in entries],
+        )
+        self._db.executemany(
+            "INSERT INTO requests (key, first_row, target_id, ra, dec, size, pixscale, radius, place, request,"
+            " path, note) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET"
+            " first_row = COALESCE(first_row, excluded.first_row), place = COALESCE(excluded.place, place)",
+            [_request_row(e, e.order, limit) for e in entries if e.order is not None],
+        )
 
     def finished(self) -> Iterator[tuple[str, str, str, int | None]]:
         """Yield key, path, state and size of the file of every request of this run that is not pending."""
@@ -347,6 +378,12 @@ def _check_format(db: sqlite3.Connection, folder: Path) -> None:
     row = db.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()
     if row is None or not row[0].isdigit() or int(row[0]) > FORMAT:
         raise OutputError(f"{folder / NAME} was written by a newer galmorph: update galmorph, or choose another --out.")
+
+
+def _is_due(first_row: int | None, row: int, limit: int | None) -> bool:
+    """Tell whether a request is of this run, or is not, as the row says: by itself or by an earlier row with it."""
+    wanted = limit is None or row < limit
+    return (first_row == row) == wanted or (first_row is not None and first_row < row)
 
 
 def _request_row(entry: Entry, order: Order, limit: int | None) -> tuple[Any, ...]:

@@ -336,7 +336,7 @@ def _reconsider(manifest: Manifest, folder: Path, retry_failed: bool) -> None:
     again = [
         key
         for key, path, state, n_bytes in manifest.finished()
-        if storage.decide(state, n_bytes, storage.size(folder / path), retry_failed=retry_failed) is Step.FETCH
+        if storage.decide(state, n_bytes, storage.size(f"{folder}/{path}"), retry_failed=retry_failed) is Step.FETCH
     ]
     manifest.reopen(again)
 
