@@ -111,6 +111,20 @@ class ModelCard:
         """Return the first input that matches a cutout, or None."""
         return next((i for i in self.inputs if i.matches(survey, bands, pixscale)), None)
 
+    def refusal(self, survey: str, bands: tuple[str, ...], pixscale: float) -> tuple[bool, str]:
+        """Return whether an image that no input matches only lacks a band, and why it is not taken, in words."""
+        takes = "; ".join(
+            f"{i.survey or 'unnamed survey'} {''.join(i.bands)} at {low}..{high} arcsec/px"
+            for i in self.inputs
+            for low, high in [i.pixscale_range]
+        )
+        reason = (
+            f"the model {self.name} takes {takes}; this is {survey or 'an unnamed survey'} {''.join(bands)} at "
+            f"{pixscale:.3f} arcsec/px."
+        )
+        same_survey = [i for i in self.inputs if i.survey == survey]
+        return bool(same_survey) and not any(set(i.bands) <= set(bands) for i in same_survey), reason
+
     def to_json(self, indent: int | None = None) -> str:
         """Return the card as canonical JSON: sorted keys, no NaN."""
         separators = (",", ":") if indent is None else None

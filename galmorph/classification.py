@@ -1,4 +1,4 @@
-"""Classification: stream targets through a model into the user's table, flag what cannot be trusted, resume.
+"""Classification: stream targets through a model into a table, flag what cannot be trusted, resume.
 
 Rows are taken in batches whose boundaries follow from the row number alone. Each worker thread takes whole batches
 through: it reads and frames the cutouts and runs the network on one core, so that no core waits for another. Results go
@@ -15,13 +15,13 @@ import os
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -33,13 +33,14 @@ from galmorph.card import Input
 from galmorph.catalog import Column
 from galmorph.cutout import MAX_SIDE_PX, Cutout, Flag, read_cutout
 from galmorph.errors import CutoutError, GalmorphError, Interrupted, OutputError
+from galmorph.field import FieldSource, open_survey
 from galmorph.inference import Predictor
 from galmorph.journal import Journal
 from galmorph.labels import LabelSchema
 from galmorph.model import Model, load
 from galmorph.normalize import frame
 from galmorph.quality import is_blended, measure_r90, quality
-from galmorph.source import Row, Source, open_source
+from galmorph.source import CutoutRows, Row, Source
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ class Prepared:
     Attributes
     ----------
     flag : Flag
-    flux : ndarray, float32, shape (3, size, size), or None
+    flux : ndarray or Tensor, float32, shape (3, size, size), or None
         In the order of the normalization's bands, per its native pixel, framed.
     entry : Input or None
         The card's input that the cutout matched.
@@ -94,7 +95,7 @@ class Prepared:
     """
 
     flag: Flag
-    flux: NDArray[np.float32] | None = None
+    flux: NDArray[np.float32] | torch.Tensor | None = None
     entry: Input | None = None
     ra: float = math.nan
     dec: float = math.nan
@@ -102,12 +103,14 @@ class Prepared:
 
 
 def classify(
-    survey: str | Path,
+    survey: str | Path | None = None,
     *,
     model: str | Path = "galaxyzoo2-mobilenet_v2",
     out: str | Path | None = None,
     kind: str | None = None,
     cutouts: str | Path | None = None,
+    catalog: str | Path | None = None,
+    images: Sequence[str | Path] = (),
     hdu: int | None = None,
     size_column: str | None = None,
     prefix: str = "",
@@ -121,24 +124,28 @@ def classify(
     overwrite: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Summary:
-    """Classify the cutouts of a catalog, of a folder, or one alone, and write the table with probabilities and flags.
+    """Classify galaxies and write the table with probabilities and flags.
 
     Parameters
     ----------
-    survey : path
-        A catalog (FITS, CSV, ECSV, VOTable, Parquet) with a ``cutout`` column or with ``cutouts``, one FITS cutout, or
-        a folder of cutouts.
+    survey : path, optional
+        A catalog (FITS, CSV, ECSV, VOTable, Parquet) with a ``cutout`` column or with ``cutouts``, one FITS cutout, a
+        folder of cutouts, or a survey image.
     model : str or path
         A shipped model's name or a weights file.
     out : path, optional
         Default: ``<stem>_morph.<suffix>`` beside the input, a FITS catalog for cutouts.
     kind : str, optional
-        ``catalog`` or ``cutout`` forces what the input is taken for.
+        ``catalog``, ``cutout`` or ``field`` forces what the input is taken for.
     cutouts : path, optional
         Folder that the cutout paths are relative to, and may not leave; default: the catalog's folder. Without a
         ``cutout`` column the files are ``<id>.fits`` there.
+    catalog : path, optional
+        Targets in the survey images; without it galaxies are detected.
+    images : sequence of path
+        Survey images, in the place of `survey`; ``{band}`` stands for one file a band.
     hdu : int, optional
-        HDU of the catalog's table, or of the cutout's image.
+        HDU of the catalog's table, or of the cutout's or survey image.
     size_column : str, optional
         The catalog's column of radii (R90), arcsec unless it has a unit.
     prefix : str
@@ -163,7 +170,7 @@ def classify(
     started = time.perf_counter()
     if batch_size is not None and batch_size < 1:
         raise GalmorphError(f"--batch-size {batch_size}: at least 1.")
-    source = open_source(Path(survey), kind=kind, cutouts=cutouts, hdu=hdu, size_column=size_column)
+    source = open_survey(survey, images, kind=kind, cutouts=cutouts, catalog=catalog, hdu=hdu, size_column=size_column)
     destination = _destination(source, out, overwrite=overwrite, resume=resume)
     predictor = Predictor(load(model), device, dtype, tta)
     batch_size = batch_size or BATCH_SIZES.get(predictor.device.type, BATCH_SIZES["cpu"])
@@ -181,6 +188,8 @@ def classify(
         "batch_size": batch_size,
     }
     clock = Clock()
+    with clock("read"):  # survey images are read and their galaxies found here
+        log.debug("%d targets", source.n_rows)
     with Journal.open(destination, record, fingerprint, resume=resume, step=batch_size) as journal:
         try:
             _run(source, predictor, journal, batch_size, workers or os.cpu_count() or 1, clock, on_progress)
@@ -265,8 +274,9 @@ def prepare(
     ra, dec = _centre(cutout) if locate else (math.nan, math.nan)
     entry = model.card.input_for(cutout.survey, cutout.bands, cutout.pixscale)
     if entry is None:
-        flag, reason = _unfit(cutout, model)
-        return Prepared(flag, ra=ra, dec=dec, reason=reason)
+        lacks_band, reason = model.card.refusal(cutout.survey, cutout.bands, cutout.pixscale)
+        flag = Flag.MISSING_BAND if lacks_band else Flag.UNREADABLE
+        return Prepared(flag, ra=ra, dec=dec, reason=f"{cutout.target_id}: {reason}")
     normalization = entry.normalization
     flag = Flag(0)
     radius = radius_arcsec if math.isfinite(radius_arcsec) else cutout.radius_arcsec
@@ -289,21 +299,6 @@ def prepare(
     # Surface brightness per the native pixel that the scales of the composite are for.
     flux *= (normalization.flux_pixscale / cutout.flux_pixscale) ** 2
     return Prepared(flag, flux, entry, ra, dec)
-
-
-def _unfit(cutout: Cutout, model: Model) -> tuple[Flag, str]:
-    """Tell why no input of the card takes a cutout."""
-    takes = "; ".join(
-        f"{i.survey or 'unnamed survey'} {''.join(i.bands)} at {i.pixscale_range[0]}..{i.pixscale_range[1]} arcsec/px"
-        for i in model.card.inputs
-    )
-    reason = (
-        f"{cutout.target_id}: the model {model.card.name} takes {takes}; this is "
-        f"{cutout.survey or 'an unnamed survey'} {''.join(cutout.bands)} at {cutout.pixscale:.3f} arcsec/px."
-    )
-    same_survey = [i for i in model.card.inputs if i.survey == cutout.survey]
-    lacks_band = same_survey and not any(set(i.bands) <= set(cutout.bands) for i in same_survey)
-    return (Flag.MISSING_BAND if lacks_band else Flag.UNREADABLE), reason
 
 
 def _centre(cutout: Cutout) -> tuple[float, float]:
@@ -360,9 +355,9 @@ def _run(
 ) -> None:
     """Classify the rows that the journal does not hold yet: whole batches on each worker, into the journal in order."""
 
-    def classify_batch(rows: list[Row]) -> tuple[NDArray[np.void], list[str]]:
+    def classify_batch(rows: Sequence[Any]) -> tuple[NDArray[np.void], list[str]]:
         with clock("read"):
-            targets = [_prepare_row(source, predictor.model, path, radius) for path, radius in rows]
+            targets = _prepared(source, rows, predictor)
         with clock("network"):
             return _predict(targets, predictor, batch_size, journal.record), [t.reason for t in targets if t.reason]
 
@@ -388,7 +383,16 @@ def _run(
             raise
 
 
-def _prepare_row(source: Source, model: Model, path: Path | str, radius_arcsec: float) -> Prepared:
+def _prepared(source: Source, rows: Sequence[Any], predictor: Predictor) -> list[Prepared]:
+    """Make a batch of rows ready: from the planes of a survey image at once, or each from its cutout."""
+    if isinstance(source, FieldSource):
+        stamps = source.stamps(rows, predictor.model.card, predictor.device)
+        return [Prepared(flag, flux, entry, reason=reason) for flag, flux, entry, reason in stamps]
+    return [_prepare_row(cast(CutoutRows, source), predictor.model, row) for row in rows]
+
+
+def _prepare_row(source: CutoutRows, model: Model, row: Row) -> Prepared:
+    path, radius_arcsec = row
     if isinstance(path, str):  # no path, but the reason why there is none
         return Prepared(Flag.UNREADABLE, reason=path)
     return prepare(path, model, radius_arcsec, hdu=source.cutout_hdu, locate=source.locates)
@@ -415,7 +419,7 @@ def _predict(
         same = [i for i in usable if targets[i].entry == entry]
         for start in range(0, len(same), at_once):
             rows = same[start : start + at_once]
-            flux = torch.from_numpy(np.stack([framed[i] for i in rows])).to(predictor.device)
+            flux = torch.stack([torch.as_tensor(framed[i]) for i in rows]).to(predictor.device)
             normalization = entry.normalization
             inputs[rows] = normalization.network_input(normalization.rgb(flux)).to(predictor.dtype)
     result["p"][usable] = predictor(inputs).cpu().numpy()[usable]

@@ -112,9 +112,7 @@ def fetch(
 
 @app.command()
 def classify(
-    survey: Annotated[
-        Path | None, typer.Argument(help="A catalog, a FITS cutout, a folder of cutouts, or a survey image.")
-    ] = None,
+    survey: Annotated[Path | None, typer.Argument(help="A catalog, a cutout, a folder, or a survey image.")] = None,
     model: Annotated[str, typer.Option(help="A model's name (galmorph models list) or file.")] = DEFAULT_MODEL,
     out: Annotated[Path | None, typer.Option(help="Output; default <stem>_morph.<suffix> beside the input.")] = None,
     cutouts: Annotated[Path | None, typer.Option(help="Folder of the cutouts; default the catalog's.")] = None,
@@ -133,9 +131,7 @@ def classify(
     batch_size: Annotated[int | None, typer.Option(help="Galaxies in a batch; default 16, on a GPU 256.")] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    workers: Annotated[
-        int | None, typer.Option(help="Threads, each with batches of its own; default one a core.")
-    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Threads, each with its own batches; default one a core.")] = None,
     profile: Annotated[bool, typer.Option("--profile", help="Tell where the time went.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
@@ -150,16 +146,8 @@ def classify(
     """
     from galmorph.classification import classify as run
 
-    options: dict[str, Any] = {
-        "model": model,
-        "out": out,
-        "cutouts": cutouts,
-        "catalog": catalog,
-        "images": images or (),
-        "kind": kind,
-        "hdu": hdu,
-        "size_column": size_column,
-    }
+    options: dict[str, Any] = {"model": model, "out": out, "cutouts": cutouts, "catalog": catalog, "kind": kind}
+    options |= {"images": images or (), "hdu": hdu, "size_column": size_column}
     options |= {"prefix": prefix, "replace": replace, "tta": tta, "batch_size": batch_size, "device": device}
     options |= {"dtype": dtype, "workers": workers, "resume": resume, "overwrite": overwrite}
     with _progress("classifying") as on_progress:

@@ -193,7 +193,7 @@ def _cutout(pictures: list[StoredImage], maskbits: StoredImage | None, max_side_
     planes = [_flux(image, *unit) for image, unit in zip(pictures, units, strict=True)]
     mask = None
     if maskbits is not None:
-        mask = (maskbits.load().astype(np.int64) & _BAD_BITS) != 0
+        mask = bad_pixels(maskbits.load())
     return Cutout(
         target_id=unquote(str(first.cards.get("OBJECT", ""))) if own_form else SUFFIX.sub("", Path(first.path).name),
         survey=survey(first),
@@ -205,6 +205,11 @@ def _cutout(pictures: list[StoredImage], maskbits: StoredImage | None, max_side_
         radius_arcsec=radius(first),
         header_text=first.header_text,
     )
+
+
+def bad_pixels(maskbits: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return which pixels the Legacy Surveys' MASKBITS call bad: saturated, or masked in all exposures of a band."""
+    return (maskbits.astype(np.int64) & _BAD_BITS) != 0
 
 
 @np.errstate(over="ignore", invalid="ignore")

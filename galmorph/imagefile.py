@@ -31,6 +31,8 @@ from galmorph.errors import CutoutError
 BLOCK = 2880
 # The largest cutout that a service sends (3000 x 3000 px, four bands of float32) is 144 MB.
 MAX_FILE_BYTES = 256 * 2**20
+# A survey image: 16,000 px a side in four bands of float32; its planes are held in memory.
+MAX_FIELD_BYTES = 4 * 2**30
 # The largest headers in the wild (HST, DECam) are below 100 blocks.
 MAX_PLAIN_HEADER_BYTES = 8 * BLOCK
 # A DECam exposure has 63; a file made only of headers must not keep a reader busy.
@@ -41,6 +43,7 @@ MAX_HDUS = 200
 KEYWORDS = frozenset(
     {"NAXIS", "NAXIS1", "NAXIS2", "NAXIS3", "EXTNAME", "IMAGETYP", "PRODTYPE", "SURVEY", "ORIGIN", "TELESCOP", "OBJECT"}
     | {"BANDS", "BAND", "FILTER", "BUNIT", "EXPTIME", "MAGZERO", "MAGZP", "PHOTZP", "ZEROPNT", "ZP", "MAGZPT", "BRICK"}
+    | {"SATURATE"}
     | {"PIXNATIV", "PIXSCALE", "RADIUS", "PETROR90", "RUN", "CAMCOL", "NMGY", "CTYPE1", "CTYPE2", "CTYPE3", "CUNIT1"}
     | {"CDELT1", "CDELT2", *(f"{matrix}{i}_{j}" for matrix in ("CD", "PC") for i in (1, 2) for j in (1, 2))}
     | {f"BAND{i}" for i in range(10)}
@@ -124,7 +127,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def plain_image(path: str | Path, max_side_px: int) -> StoredImage | None:
+def plain_image(path: str | Path, max_side_px: float, max_bytes: int = MAX_FILE_BYTES) -> StoredImage | None:
     """Read a file of the plain form, pixels included; None for any other file, missing and damaged ones too."""
     try:
         with Path(path).open("rb", buffering=0) as file:
@@ -138,7 +141,7 @@ def plain_image(path: str | Path, max_side_px: int) -> StoredImage | None:
                 return None
             n_bytes = 4 * math.prod(shape)
             size = file.seek(0, io.SEEK_END)
-            if not 1 <= min(shape) <= max(shape) <= max_side_px or size > MAX_FILE_BYTES:
+            if not 1 <= min(shape) <= max(shape) <= max_side_px or size > max_bytes:
                 return None
             if size != start + -(-n_bytes // BLOCK) * BLOCK:
                 return None
@@ -188,8 +191,14 @@ def _value(match: re.Match[str]) -> Any:
 
 
 @contextmanager
-def open_images(path: str | Path) -> Iterator[FileImages]:
+def open_images(path: str | Path, max_bytes: int = MAX_FILE_BYTES) -> Iterator[FileImages]:
     """Open any FITS file and list its images; their pixels can be loaded inside the ``with`` block.
+
+    Parameters
+    ----------
+    path : path
+    max_bytes : int
+        Of the file, decompressed, and of the pixels of one image.
 
     Raises
     ------
@@ -201,9 +210,9 @@ def open_images(path: str | Path) -> Iterator[FileImages]:
     with quiet(), ExitStack() as stack:
         with _damage_told(path):
             # Opened here, for astropy leaves a damaged file open.
-            stream, size = _content(stack.enter_context(Path(path).open("rb")), path)
+            stream, size = _content(stack.enter_context(Path(path).open("rb")), path, max_bytes)
             hdus = stack.enter_context(fits.open(stream, mode="readonly", memmap=False, lazy_load_hdus=True))
-            found = _list_images(hdus, size, path)
+            found = _list_images(hdus, size, path, max_bytes)
         yield found
 
 
@@ -224,43 +233,46 @@ def _damage_told(path: str | Path) -> Iterator[None]:
         raise CutoutError(f"{path}: is damaged: {type(error).__name__}: {error}. Fetch or copy it again.") from error
 
 
-def _content(file: BinaryIO, path: str | Path) -> tuple[BinaryIO, int]:
+def _content(file: BinaryIO, path: str | Path, max_bytes: int) -> tuple[BinaryIO, int]:
     """Return the stream that astropy is to read (decompressed in memory where need be) and its length in bytes."""
     start = file.read(BLOCK)
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     module = next((name for magic, name in _COMPRESSED.items() if start.startswith(magic)), None)
     if module is None:
-        _check_start(start, size, path)
+        _check_start(start, size, path, max_bytes)
         return file, size
     try:
         with importlib.import_module(module).open(file) as stream:
             start = stream.read(BLOCK)
-            _check_start(start, len(start), path)
-            content = start + stream.read(MAX_FILE_BYTES + 1 - len(start))
+            _check_start(start, len(start), path, max_bytes)
+            content = start + stream.read(max_bytes + 1 - len(start))
     except (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError) as error:
         raise CutoutError(
             f"{path}: its {module} compression is damaged or cut short: {error}. Fetch it again."
         ) from error
-    _check_start(start, len(content), path)
+    _check_start(start, len(content), path, max_bytes)
     return io.BytesIO(content), len(content)
 
 
-def _check_start(start: bytes, size: int, path: str | Path) -> None:
+def _check_start(start: bytes, size: int, path: str | Path, max_bytes: int) -> None:
     if not start:
         raise CutoutError(f"{path}: is empty (0 bytes). Fetch or copy it again.")
-    if size > MAX_FILE_BYTES:
-        raise CutoutError(
-            f"{path}: holds more than {MAX_FILE_BYTES // 2**20} MiB, too much for a cutout. A survey image is "
-            "classified with --as field."
-        )
+    if size > max_bytes:
+        raise CutoutError(f"{path}: holds more than {max_bytes // 2**20} MiB, {_too_much(max_bytes)}")
     if not start.startswith(b"SIMPLE"):
         stripped = start.lstrip(b"\xef\xbb\xbf \t\r\n")
         why = next((why for magic, why in _OTHER_CONTENT.items() if stripped.startswith(magic)), None)
         raise CutoutError(f"{path}: {why or 'is not a FITS file: it does not begin with SIMPLE'}.")
 
 
-def _list_images(hdus: Any, size: int, path: str | Path) -> FileImages:
+def _too_much(max_bytes: int) -> str:
+    if max_bytes > MAX_FILE_BYTES:
+        return "too much for the memory. Cut the survey image into parts that overlap."
+    return "too much for a cutout. A survey image is classified with --as field."
+
+
+def _list_images(hdus: Any, size: int, path: str | Path, max_bytes: int) -> FileImages:
     """List the HDUs, whose data must all lie inside the file."""
     images: list[StoredImage] = []
     others: dict[int, str] = {}
@@ -288,9 +300,8 @@ def _list_images(hdus: Any, size: int, path: str | Path) -> FileImages:
             others[index] = "empty"
         else:
             text = hdu.header.tostring(sep="", endcard=False, padding=False)
-            images.append(
-                StoredImage(str(path), index, primary | own, own, text, tuple(hdu.shape), partial(_pixels, hdu, path))
-            )
+            load = partial(_pixels, hdu, path, max_bytes)
+            images.append(StoredImage(str(path), index, primary | own, own, text, tuple(hdu.shape), load))
     return FileImages(images, others)
 
 
@@ -307,11 +318,11 @@ def _cards(header: Any) -> dict[str, Any]:
     return cards
 
 
-def _pixels(hdu: Any, path: str | Path) -> NDArray[np.float32]:
+def _pixels(hdu: Any, path: str | Path, max_bytes: int) -> NDArray[np.float32]:
     n_bytes = 4 * math.prod(hdu.shape)
-    if n_bytes > MAX_FILE_BYTES:  # a compressed file can promise any number
+    if n_bytes > max_bytes:  # a compressed file can promise any number
         raise CutoutError(
-            f"{path}: its image of shape {hdu.shape} takes {n_bytes // 2**20} MiB, too much for a cutout."
+            f"{path}: its image of shape {hdu.shape} takes {n_bytes // 2**20} MiB, {_too_much(max_bytes)}"
         )
     with _damage_told(path):
         return np.ascontiguousarray(hdu.data, dtype=np.float32)

@@ -18,7 +18,9 @@ GRID_TOLERANCE_PX = 0.5
 _EDGE_TOLERANCE_PX = 1.0
 
 
-def choose_pictures(path: str, found: FileImages, hdu: int | str | None = None) -> list[StoredImage]:
+def choose_pictures(
+    path: str, found: FileImages, hdu: int | str | None = None, *, one_grid: bool = True
+) -> list[StoredImage]:
     """Return the images of the sky that a file holds for one galaxy: one image or cube, or one image a band.
 
     Parameters
@@ -29,6 +31,8 @@ def choose_pictures(path: str, found: FileImages, hdu: int | str | None = None) 
         What it holds.
     hdu : int or str, optional
         Number or EXTNAME of the one to use.
+    one_grid : bool
+        Whether the bands must lie on one grid; otherwise they are to be resampled.
 
     Raises
     ------
@@ -49,7 +53,7 @@ def choose_pictures(path: str, found: FileImages, hdu: int | str | None = None) 
         listed = ", ".join(f"{image.label} band {name!r}" for image, name in zip(pictures, names, strict=True))
         raise CutoutError(f"{path}: holds several images that are not one a band ({listed}). Choose one with --hdu.")
     first = pictures[0]
-    for other in pictures[1:]:
+    for other in pictures[1:] if one_grid else ():
         if other.shape != first.shape or not same_grid(first.header_text, other.header_text, first.shape):
             raise CutoutError(
                 f"{path}: {other.label} is on another grid than {first.label}. Resample the bands to one grid."

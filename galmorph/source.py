@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from galmorph.catalog import Catalog, Column, open_catalog, write_catalog
 from galmorph.cutout import FIELD_SIDE_PX, cutout_files
-from galmorph.errors import CatalogError, CutoutError, GalmorphError, OutputError
+from galmorph.errors import CatalogError, CutoutError, OutputError
+from galmorph.headers import BAND_LETTERS
 from galmorph.imagefile import quiet
 
 KINDS = ("catalog", "cutout", "field")
@@ -26,11 +27,12 @@ _COMPRESSED = (b"\x1f\x8b", b"BZh")  # how files that gzip and bzip2 wrote begin
 
 
 class Source(Protocol):
-    """Targets in a fixed order, each with the path of its cutout."""
+    """Targets in a fixed order."""
 
-    n_rows: int
-    cutout_hdu: int | None
-    locates: bool
+    @property
+    def n_rows(self) -> int:
+        """The number of targets."""
+        ...
 
     @property
     def default_output(self) -> Path:
@@ -49,14 +51,25 @@ class Source(Protocol):
         """Raise a GalmorphError if the result cannot be written under this name."""
         ...
 
-    def blocks(self, n_rows: int, start: int) -> Iterator[list[Row]]:
-        """Yield blocks of rows from a row on."""
+    def blocks(self, n_rows: int, start: int) -> Iterator[Sequence[Any]]:
+        """Yield blocks of rows from a row on: what the source's own way of preparing them needs."""
         ...
 
     def write(
         self, destination: Path, columns: Sequence[Column], results: Iterable[Result], cards: Cards, *, replace: bool
     ) -> None:
         """Write the table with columns appended; results are blocks of consecutive rows, all of them together."""
+        ...
+
+
+class CutoutRows(Source, Protocol):
+    """Targets each with the path of its cutout."""
+
+    cutout_hdu: int | None
+    locates: bool
+
+    def blocks(self, n_rows: int, start: int) -> Iterator[list[Row]]:
+        """Yield blocks of rows from a row on."""
         ...
 
 
@@ -84,13 +97,11 @@ class CatalogSource:
     @property
     def default_output(self) -> Path:
         """``<stem>_morph.<suffix>`` beside the catalog."""
-        path = self.catalog.path
-        suffix = "".join(path.suffixes[-2:]) if path.suffix in _COMPRESSIONS else path.suffix
-        return path.with_name(f"{path.name.removesuffix(suffix)}_morph{suffix}")
+        return output_beside(self.catalog.path)
 
     def fingerprint(self) -> dict[str, Any]:
         """Return path, size and time of the catalog, and the folder of cutouts."""
-        return {**_stamp(self.catalog.path), "cutouts": str(self._folder), "size": self.catalog.size_column}
+        return {**file_state(self.catalog.path), "cutouts": str(self._folder), "size": self.catalog.size_column}
 
     def check(self, columns: Sequence[Column], *, replace: bool) -> None:
         """Raise CatalogError if the catalog has one of the columns already."""
@@ -209,16 +220,14 @@ def open_source(
     cutouts: str | Path | None = None,
     hdu: int | None = None,
     size_column: str | None = None,
-) -> Source:
-    """Open what the user named: a catalog, a folder of cutouts, or one cutout.
+) -> CutoutRows:
+    """Open what the user named: a catalog, a folder of cutouts, or one cutout; survey images are not opened here.
 
     Raises
     ------
     GalmorphError
         If it is missing, is none of these, or has no cutouts.
     """
-    if kind is not None and kind not in KINDS:
-        raise GalmorphError(f"--as {kind}: one of {', '.join(KINDS)}.")
     if path.is_dir():
         if (path / "hats.properties").exists() or (path / "partition_info.csv").exists():
             raise CatalogError(
@@ -230,9 +239,7 @@ def open_source(
         return CutoutSource(path, files, hdu)
     if "{band}" not in path.name and not path.exists():
         raise CatalogError(f"There is no file {path}.")
-    kind = kind or _kind_of(path)
-    if kind == "field":
-        raise CutoutError(f"{path}: survey images are not classified by this version; cut out the galaxies first.")
+    kind = kind or kind_of(path)
     if kind == "cutout":
         return CutoutSource(path, [(path.name.split(".fit")[0], path)], hdu)
     catalog = open_catalog(path, hdu=hdu, size_column=size_column)
@@ -252,10 +259,23 @@ def _width(texts: Iterable[str]) -> int:
     return max((len(text.encode()) for text in texts), default=1)
 
 
-def _kind_of(path: Path) -> str:
-    """Tell a FITS image from a catalog by the first HDU with data, and a survey image from a cutout by its size."""
-    if "{band}" in path.name:
-        return "cutout"
+def kind_of(path: Path) -> str:
+    """Tell a FITS image from a catalog by the first HDU with data, and a survey image from a cutout by its size.
+
+    Parameters
+    ----------
+    path : Path
+        A file; ``{band}`` in it stands for one file a band.
+
+    Returns
+    -------
+    str
+        One of `KINDS`.
+    """
+    if "{band}" in str(path):
+        path = next((f for b in BAND_LETTERS if (f := Path(str(path).replace("{band}", b))).is_file()), path)
+    if not path.is_file():
+        return "cutout" if "{band}" in str(path) else "catalog"
     with path.open("rb") as stream:
         if not stream.read(9).startswith((b"SIMPLE  =", *_COMPRESSED)):
             return "catalog"
@@ -273,6 +293,13 @@ def _kind_of(path: Path) -> str:
     return "cutout"
 
 
-def _stamp(path: Path) -> dict[str, Any]:
+def output_beside(path: Path) -> Path:
+    """Return ``<stem>_morph.<suffix>`` beside a catalog."""
+    suffix = "".join(path.suffixes[-2:]) if path.suffix in _COMPRESSIONS else path.suffix
+    return path.with_name(f"{path.name.removesuffix(suffix)}_morph{suffix}")
+
+
+def file_state(path: Path) -> dict[str, Any]:
+    """Return path, size and time of a file, which tell it from another or from itself after a change."""
     status = path.stat()
     return {"path": str(path.resolve()), "bytes": status.st_size, "modified_ns": status.st_mtime_ns}

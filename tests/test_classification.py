@@ -308,11 +308,9 @@ def case(name, tmp_path, model):
         (tmp_path / "hats").mkdir()
         (tmp_path / "hats" / "hats.properties").touch()
         return tmp_path / "hats", options, CatalogError, "HATS"
-    if name == "field":
-        return tmp_path / "g0.fits", options | {"kind": "field"}, CutoutError, "survey images"
     if name == "large image":
         fits.writeto(tmp_path / "f.fits", np.zeros((3, 1100, 1100), np.float32))
-        return tmp_path / "f.fits", options, CutoutError, "survey image"
+        return tmp_path / "f.fits", options, CutoutError, "does not name the bands"
     if name == "kind":
         return table, options | {"kind": "galaxy"}, GalmorphError, "--as galaxy"
     if name == "size column":
@@ -330,7 +328,7 @@ def case(name, tmp_path, model):
     "name",
     [
         *("no file", "no cutouts", "output exists", "input as output", "no folder of the output", "output is a folder"),
-        *("other format", "unknown model", "corrupt model", "empty folder", "hats", "field", "large image", "kind"),
+        *("other format", "unknown model", "corrupt model", "empty folder", "hats", "large image", "kind"),
         *("size column", "device", "dtype", "tta"),
     ],
 )

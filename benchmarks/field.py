@@ -1,0 +1,165 @@
+"""A survey image from disk to table without the network, and its stamps beside a loop of Cutout2D.
+
+``python benchmarks/field.py`` makes a field of 3,600 x 3,600 px in three bands with 2,000 galaxies and prints
+
+- the seconds of all that is not the network: reading, detection, stamps, colours, flags, writing (bound: 6 s on two
+  cores);
+- cutting and stretching against a loop of astropy's Cutout2D, a resize and a NumPy composite: the ratio (bound: 10) and
+  the largest difference of a pixel (bound: 1e-3);
+- what was found of the galaxies and the stars.
+
+Processor seconds are printed beside those of the clock: on a busy machine only they say what the program takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from fields import Field, made_field, matched, write_cube
+
+from galmorph import classification
+from galmorph.card import ModelCard, find, read_card
+from galmorph.field import FieldSource, open_survey
+from galmorph.normalize import ZOO_CONTRAST, ZOO_HIGH, ZOO_LOW, Normalization
+from galmorph.stamps import cut
+
+MODEL = "galaxyzoo2-mobilenet_v2"
+BATCH_SIZE = 16
+WORKERS = 2
+
+
+class _NoNetwork:
+    """Stands for the network: answers at once."""
+
+    def __init__(self, predictor: object) -> None:
+        self._predictor = predictor
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._predictor, name)
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        n_labels = len(self._predictor.model.schema.labels)
+        return torch.full((len(images), n_labels), 1 / n_labels)
+
+
+def without_network(path: Path) -> classification.Summary:
+    """Run the command's own path with a network that costs nothing."""
+    made = classification.Predictor
+    classification.Predictor = lambda *arguments: _NoNetwork(made(*arguments))
+    try:
+        return classification.classify(path, model=MODEL, overwrite=True, device="cpu", workers=WORKERS)
+    finally:
+        classification.Predictor = made
+
+
+def ours(source: FieldSource, targets: np.ndarray, widths: np.ndarray, card: ModelCard) -> np.ndarray:
+    """Return the composites that the network gets, before its mean and standard deviation."""
+    normalization = card.inputs[0].normalization
+    planes = source._open(0).tensor("cpu")
+    result = np.empty((len(targets), 3, normalization.input_size, normalization.input_size), np.float32)
+
+    def batch(start: int) -> None:
+        part = slice(start, start + BATCH_SIZE)
+        flux = cut(planes, targets["x"][part], targets["y"][part], widths[part], normalization.input_size)[:, [2, 1, 0]]
+        for first in range(0, len(flux), classification.PICTURES_AT_ONCE):
+            few = slice(first, first + classification.PICTURES_AT_ONCE)
+            result[part][few] = normalization.rgb(flux[few]).numpy()
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        list(pool.map(batch, range(0, len(targets), BATCH_SIZE)))
+    return result
+
+
+def plain(field: Field, targets: np.ndarray, widths: np.ndarray, normalization: Normalization) -> np.ndarray:
+    """Return the same by a loop of Cutout2D with its WCS, Pillow's resize and a NumPy composite."""
+    from astropy.nddata import Cutout2D
+    from astropy.wcs import WCS
+
+    wcs = WCS(field.header)
+    low, high = np.arcsinh(ZOO_LOW), np.arcsinh(ZOO_HIGH)
+    scales = np.array(normalization.scales)[:, None, None]
+    size = normalization.input_size
+    result = []
+    for x, y, width in zip(targets["x"], targets["y"], widths, strict=True):
+        side = int(np.ceil(width + 2 * max(1.0, width / size))) + 4
+        stamps = []
+        for plane in field.flux[::-1]:
+            piece = Cutout2D(plane, (x, y), side, wcs=wcs, mode="partial", fill_value=0.0)
+            cx, cy = (
+                x - piece.origin_original[0] + piece.origin_cutout[0],
+                y - piece.origin_original[1] + piece.origin_cutout[1],
+            )
+            box = (cx + 0.5 - width / 2, cy + 0.5 - width / 2, cx + 0.5 + width / 2, cy + 0.5 + width / 2)
+            stamps.append(np.asarray(Image.fromarray(piece.data).resize((size, size), Image.Resampling.BILINEAR, box)))
+        rgb = (np.arcsinh(np.stack(stamps) / scales) - low) / (high - low)
+        grey = rgb.mean(axis=0)
+        contrast = np.minimum((rgb / np.where(grey != 0, grey, 1)).max(axis=0) / ZOO_CONTRAST, 1)
+        colour = np.sin((1 - contrast) * np.pi / 2)
+        fade = 1 - colour
+        result.append((rgb * (colour + grey * fade**2) + grey * fade).clip(0, 1))
+    return np.stack(result)
+
+
+def timed(run):
+    """Return seconds of the clock and of the processor, and the result."""
+    clock, processor = time.perf_counter(), time.process_time()
+    result = run()
+    return time.perf_counter() - clock, time.process_time() - processor, result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--side", type=int, default=3600)
+    parser.add_argument("--galaxies", type=int, default=2000)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    field = made_field(arguments.side, arguments.galaxies, arguments.galaxies // 2, seed=1)
+    card = read_card(find(MODEL))
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_cube(Path(folder) / "field.fits", field)
+        small = write_cube(Path(folder) / "small.fits", made_field(300, 4, 6, seed=2))
+        open_survey(small, kind="field").n_rows  # noqa: B018 imports are not what is measured
+        clock, processor, summary = timed(lambda: without_network(path))
+        spent = ", ".join(f"{name} {seconds:.2f}" for name, seconds in summary.profile.items())
+        print(f"{arguments.side} px, {arguments.galaxies} galaxies, {summary.targets} found, {WORKERS} threads")
+        print(f"all but the network: {clock:.2f} s by the clock, {processor:.2f} s of processors ({spent})")
+        print(
+            f"bound: 6 s; ratio to it {clock / 6:.2f} by the clock, {processor / WORKERS / 6:.2f} by half the processors"
+        )
+        source = open_survey(path, kind="field")
+        targets = source._targets
+        normalization = card.inputs[0].normalization
+        widths = normalization.framing.radii * targets["r90"]
+        good = np.isfinite(widths)
+        targets, widths = targets[good], widths[good]
+        ours(source, targets[:64], widths[:64], card)
+        few = slice(0, 300)
+        clock, processor, stamps = timed(lambda: ours(source, targets, widths, card))
+        clock_plain, processor_plain, expected = timed(lambda: plain(field, targets[few], widths[few], normalization))
+        each, each_plain = clock / len(targets), clock_plain / len(expected)
+        print(f"cutting and stretching: {1e3 * each:.3f} ms a galaxy, Cutout2D and NumPy {1e3 * each_plain:.3f} ms")
+        print(f"ratio {each_plain / each:.1f} by the clock on {WORKERS} threads (bound: 10)")
+        of_cores = processor_plain / len(expected) / (processor / len(targets))
+        print(f"ratio {of_cores:.1f} by processor seconds, one core each")
+        print(f"largest difference of a pixel: {np.abs(stamps[few] - expected).max():.1e} (bound: 1e-3)")
+        bright = field.galaxies["snr"] > 20
+        number = matched(field.galaxies, targets)
+        away = np.hypot(*(field.galaxies[axis] - targets[axis][number] for axis in "xy"))[bright & (number >= 0)]
+        complete, pure = (number[bright] >= 0).mean(), (matched(targets, field.galaxies) >= 0).mean()
+        stars = (matched(field.stars, targets) >= 0).mean()
+        print(f"complete {complete:.3f}, pure {pure:.3f}, stars taken for galaxies {stars:.3f}")
+        print(f"positions within {np.median(away):.3f} px (median)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""Stamps: galaxies cut out of a survey image and resampled to a network's input, many at a time, and their flags.
+
+The same as `galmorph.normalize.frame` does to a cutout, with the triangle filter written as two matrices a galaxy, so
+that a batch is a few matrix products on the device that holds the planes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galmorph.cutout import Flag
+from galmorph.planes import Planes
+from galmorph.quality import (
+    APERTURE_R90,
+    BAD_FRACTION,
+    BLENDED_SHARE,
+    DEFAULT_RADIUS_ARCSEC,
+    FRAME_TOLERANCE,
+    MIN_R90_SEEING,
+    MIN_SIGNAL_TO_NOISE,
+    PARTIAL_FRACTION,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = NDArray[Any]
+
+# Galaxies whose frames round up to the same number of pixels are cut together.
+SIDE_STEP_PX = 16
+# Frames beyond this are thinned before they are cut (every second pixel, averaged, and so on): as much as a device's
+# memory should hold of one batch, and more than any network's input by far.
+MAX_SIDE_PX = 1024
+
+
+def cut(planes: Tensor, x: Array, y: Array, width_px: Array, n_out: int) -> Tensor:
+    """Cut squares out of planes and resample them.
+
+    Bilinear where they are stretched, a triangle of the output pixel's size where they shrink (no aliasing). Beyond the
+    edge of the planes is 0 (the sky).
+
+    Parameters
+    ----------
+    planes : Tensor, float32, shape (band, y, x)
+        Finite.
+    x, y : ndarray (n,)
+        Centres, pixels from 0.
+    width_px : ndarray (n,)
+        Full widths.
+    n_out : int
+        Side of the result.
+
+    Returns
+    -------
+    Tensor, float32, shape (n, band, n_out, n_out)
+        On the device of the planes. Surface brightness is kept.
+    """
+    import torch
+
+    stamps = torch.empty(len(x), len(planes), n_out, n_out, device=planes.device)
+    thinning = 2 ** np.maximum(0, np.ceil(np.log2(width_px / MAX_SIDE_PX))).astype(int)
+    reach = np.maximum(1.0, width_px / n_out)
+    side = np.ceil((width_px + 2 * reach) / thinning + 2)
+    side = (np.ceil(side / SIDE_STEP_PX) * SIDE_STEP_PX).astype(int)
+    for size, factor in sorted(set(zip(side.tolist(), thinning.tolist(), strict=True))):
+        rows = np.flatnonzero((side == size) & (thinning == factor))
+        left, top = (centre[rows] + 0.5 - width_px[rows] / 2 for centre in (x, y))
+        x0, y0 = (np.floor(edge - reach[rows]).astype(int) for edge in (left, top))
+        patches = _patches(planes, x0, y0, size, factor)
+        down = _weights((top - y0) / factor, width_px[rows] / factor, size, n_out, planes.device)
+        across = _weights((left - x0) / factor, width_px[rows] / factor, size, n_out, planes.device)
+        stamps[rows] = down[:, None] @ (patches @ across.transpose(1, 2)[:, None])
+    return stamps
+
+
+def _patches(planes: Tensor, x0: Array, y0: Array, size: int, factor: int) -> Tensor:
+    """Return whole pixels, (n, band, size, size), of which each is the mean of `factor` squared; 0 beyond the edge."""
+    import torch
+
+    n_bands, height, width = planes.shape
+    patches = torch.zeros(len(x0), n_bands, size, size, device=planes.device)
+    span = size * factor
+    for patch, left, top in zip(patches, x0.tolist(), y0.tolist(), strict=True):
+        rows, columns = slice(max(0, top), min(height, top + span)), slice(max(0, left), min(width, left + span))
+        if rows.start >= rows.stop or columns.start >= columns.stop:
+            continue
+        piece = planes[:, rows, columns]
+        if factor > 1:
+            margins = (columns.start - left, left + span - columns.stop, rows.start - top, top + span - rows.stop)
+            piece = torch.nn.functional.pad(piece, margins)
+            patch.copy_(torch.nn.functional.avg_pool2d(piece, factor))
+        else:
+            patch[:, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = piece
+    return patches
+
+
+def _weights(start: Array, width: Array, size: int, n_out: int, device: Any) -> Tensor:
+    """Return the weights of `size` pixels in each of `n_out` output pixels, (n, n_out, size)."""
+    import torch
+
+    # Positions in float64: float32 of a large field would move a stamp by a thousandth of a pixel.
+    scale = torch.from_numpy(width / n_out).to(device, torch.float32)[:, None, None]
+    first = torch.from_numpy(start).to(device, torch.float32)[:, None, None]
+    centre = first + (torch.arange(n_out, device=device)[:, None] + 0.5) * scale
+    pixel = torch.arange(size, device=device) + 0.5
+    weights = (1 - (pixel - centre).abs_() / scale.clamp(min=1)).clamp_(min=0)
+    return weights / weights.sum(dim=2, keepdim=True)
+
+
+class Flagger:
+    """The flags of galaxies in a survey image, by the thresholds of `galmorph.quality`.
+
+    Parameters
+    ----------
+    planes : Planes
+    noise, sky : ndarray (band,)
+        Of a pixel, as `detect` measured them.
+    seeing_px : float
+        Full width at half maximum, NaN where unknown.
+    """
+
+    def __init__(self, planes: Planes, noise: Array, sky: Array, seeing_px: float) -> None:
+        self._planes = planes
+        self._noise, self._sky = noise, sky
+        self._seeing_px = seeing_px
+        empty = (planes.flux == 0).any(axis=0)
+        self._bad = _box_counts(planes.bad)
+        self._lost = _box_counts(planes.lost)
+        self._void = _box_counts(empty if planes.bad is None else empty | planes.bad)
+
+    def __call__(self, bands: Sequence[str], x: Array, y: Array, width_px: Array, r90_px: Array) -> NDArray[np.int16]:
+        """Return the flags of frames: bits of `Flag`, less those for blends and measured radii.
+
+        Parameters
+        ----------
+        bands : sequence of str
+            The bands that the model takes.
+        x, y, width_px, r90_px : ndarray (n,)
+            Of each frame and its galaxy; R90 is NaN where unknown.
+        """
+        height, width = self._planes.shape
+        half = width_px / 2
+        left, right = (np.rint(edge).astype(int) for edge in (x + 0.5 - half, x + 0.5 + half))
+        top, bottom = (np.rint(edge).astype(int) for edge in (y + 0.5 - half, y + 0.5 + half))
+        box = [
+            np.clip(edge, 0, size) for edge, size in ((top, height), (bottom, height), (left, width), (right, width))
+        ]
+        inside = (box[1] - box[0]) * (box[3] - box[2])
+        area = np.maximum((right - left) * (bottom - top), 1)
+        beyond = sum((width_px > side * (1 + FRAME_TOLERANCE)).astype(int) for side in (height, width))
+        flag = np.where(beyond == 2, Flag.LARGER_THAN_CUTOUT, 0)
+        void = _counted(self._void, box) + (area - inside) * (beyond < 2)
+        masked = _counted(self._bad, box)
+        flag |= np.where(void > PARTIAL_FRACTION * area, Flag.PARTIAL, 0)
+        flag |= np.where((masked > BAD_FRACTION * area) | (_counted(self._lost, box) > 0), Flag.BAD_PIXELS, 0)
+        flag |= np.where(r90_px < MIN_R90_SEEING * self._seeing_px, Flag.TOO_SMALL, 0)
+        flag |= np.where(self._signal_to_noise(bands, x, y, r90_px) > MIN_SIGNAL_TO_NOISE, 0, Flag.BLANK)
+        return flag.astype(np.int16)
+
+    def _signal_to_noise(self, bands: Sequence[str], x: Array, y: Array, r90_px: Array) -> NDArray[np.float64]:
+        """Return the best signal to noise of a band in a circle at the centre."""
+        import sep
+
+        pixscale = self._planes.pixscale
+        default = DEFAULT_RADIUS_ARCSEC / pixscale if math.isfinite(pixscale) else 10.0
+        radius = APERTURE_R90 * np.where(r90_px > 0, r90_px, default)
+        best = np.full(len(x), -np.inf)
+        for i, band in enumerate(self._planes.bands):
+            if band in bands and self._noise[i] > 0:
+                total, _, _ = sep.sum_circle(self._planes.flux[i], x, y, radius)
+                area = np.pi * radius**2
+                best = np.fmax(best, (total - self._sky[i] * area) / (self._noise[i] * np.sqrt(area)))
+        return best
+
+
+def _box_counts(mask: NDArray[np.bool_] | None) -> NDArray[np.int32] | None:
+    """Return the counts of True above and to the left of each corner of a pixel; None where there is none."""
+    if mask is None or not mask.any():
+        return None
+    counts = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1), np.int32)
+    np.cumsum(mask, axis=0, out=counts[1:, 1:], dtype=np.int32)
+    np.cumsum(counts[1:, 1:], axis=1, out=counts[1:, 1:])
+    return counts
+
+
+def _counted(counts: NDArray[np.int32] | None, box: Sequence[Array]) -> Array:
+    if counts is None:
+        return np.zeros(len(box[0]), int)
+    top, bottom, left, right = box
+    return counts[bottom, right] - counts[top, right] - counts[bottom, left] + counts[top, left]
+
+
+def blended(objects: Array, x: Array, y: Array, r90_px: Array) -> NDArray[np.bool_]:
+    """Tell where other objects within R90 have `BLENDED_SHARE` of the light of the one at the centre, or more.
+
+    Parameters
+    ----------
+    objects : structured ndarray
+        As of `Detection`; the one nearest to a position, within its half-light radius, is the galaxy itself.
+    x, y, r90_px : ndarray (n,)
+    """
+    from scipy.spatial import cKDTree
+
+    result = np.zeros(len(x), bool)
+    known = np.flatnonzero(np.isfinite(x) & (r90_px > 0))
+    if not len(objects) or not len(known):
+        return result
+    tree = cKDTree(np.column_stack([objects["x"], objects["y"]]))
+    places = np.column_stack([x[known], y[known]])
+    distance, own = tree.query(places)
+    own = np.where(distance <= np.fmax(objects["r50"][own], 1.0), own, -1)
+    for row, number, near in zip(known, own, tree.query_ball_point(places, r90_px[known]), strict=True):
+        others = objects["light"][[i for i in near if i != number]].sum()
+        light = objects["light"][number] if number >= 0 else 0.0
+        result[row] = others > 0 and others >= BLENDED_SHARE * light
+    return result
