@@ -133,9 +133,7 @@ def main() -> None:
         spent = ", ".join(f"{name} {seconds:.2f}" for name, seconds in summary.profile.items())
         print(f"{arguments.side} px, {arguments.galaxies} galaxies, {summary.targets} found, {WORKERS} threads")
         print(f"all but the network: {clock:.2f} s by the clock, {processor:.2f} s of processors ({spent})")
-        print(
-            f"bound: 6 s; ratio to it {clock / 6:.2f} by the clock, {processor / WORKERS / 6:.2f} by half the processors"
-        )
+        print(f"bound: 6 s; ratio to it {clock / 6:.2f} by the clock, {processor / WORKERS / 6:.2f} by processors / 2")
         source = open_survey(path, kind="field")
         targets = source._targets
         normalization = card.inputs[0].normalization

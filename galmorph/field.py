@@ -157,8 +157,8 @@ class FieldSource:
         """
         targets = self._targets[list(rows)]
         stamps: list[Stamp] = [(Flag.UNREADABLE, None, None, "")] * len(rows)
-        for i in np.flatnonzero(targets["image"] < 0).tolist():
-            stamps[i] = (Flag.UNREADABLE, None, None, self._why(rows[i]))
+        for lost in np.flatnonzero(targets["image"] < 0).tolist():
+            stamps[lost] = (Flag.UNREADABLE, None, None, self._why(rows[lost]))
         for image in sorted(set(targets["image"].tolist()) - {-1}):
             chosen = np.flatnonzero(targets["image"] == image)
             for i, stamp in zip(chosen, self._cut(image, targets[chosen], card, device), strict=True):

@@ -213,7 +213,7 @@ def _part(image: StoredImage, letter: str, bad: NDArray[np.bool_] | None) -> _Pa
     flux = image.load().reshape(-1, *image.shape[-2:])
     saturation = number(image, "SATURATE")
     if saturation > 0:
-        full = (flux >= saturation).any(axis=0)
+        full = np.asarray((flux >= saturation).any(axis=0))
         bad = full if bad is None else bad | full
     if factor != 1:
         flux *= np.float32(factor)
