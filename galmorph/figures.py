@@ -262,6 +262,8 @@ def histogram(values: Array, xlabel: str) -> Figure:
     return figure
 
 
+# More points than this are drawn as pixels, where the rest of a figure is lines.
+_VECTOR_POINTS = 1500
 # Positions within this many degrees are drawn once more, enlarged.
 _SMALL_FIELD_DEG = 20.0
 
@@ -301,9 +303,9 @@ def patch(ra: Array, dec: Array, groups: Sequence[str]) -> Figure | None:
     spread = max(np.ptp(offset[known]) * stretch, np.ptp(dec[known]))
     if not 0 < spread < _SMALL_FIELD_DEG or stretch < 0.05:
         return None
-    figure, axes = _figure(5, 4.3)
+    figure, axes = _figure(5.5, 4.3)
     _points(axes, angle + offset, dec, groups, size=14)
-    axes.set(xlabel="ra (deg)", ylabel="dec (deg)", aspect=1 / stretch)
+    axes.set(xlabel="ra (deg)", ylabel="dec (deg)", aspect=1 / stretch, adjustable="datalim")
     axes.invert_xaxis()
     axes.ticklabel_format(useOffset=False)
     axes.tick_params(labelsize=8)
@@ -319,6 +321,5 @@ def _points(axes: Any, x: Array, y: Array, groups: Sequence[str], size: float = 
         chosen = of == index
         label = names[index].replace("_", " ") or "no probability"
         shape = "osD^vP"[rank % 6]
-        axes.scatter(
-            x[chosen], y[chosen], s=area, c=colour, marker=shape, alpha=0.7, lw=0, label=label, rasterized=True
-        )
+        drawn = axes.scatter(x[chosen], y[chosen], s=area, c=colour, marker=shape, alpha=0.7, lw=0, label=label)
+        drawn.set_rasterized(len(of) > _VECTOR_POINTS)

@@ -87,7 +87,7 @@ def render(template: str, scripts: Sequence[str], context: Mapping[str, Any]) ->
 
 
 def inline_svg(figure: Figure) -> Markup:
-    """Return a figure as markup for the page: black is the page's colour of text, the background is the page's."""
+    """Return a figure as markup for the page: black and blue are the page's own, and so is the background."""
     import matplotlib
     from markupsafe import Markup
 
@@ -98,8 +98,8 @@ def inline_svg(figure: Figure) -> Markup:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'<g id="[^"]*"', "<g", text)
-    # Black is drawn by leaving the colour out, or by its name.
-    text = re.sub(r"#000000", "currentColor", text)
+    # The colours of text and of bars are the page's, so that they suit the dark too.
+    text = text.replace("#000000", "currentColor").replace(figures.BLUE.lower(), "var(--bar)")
     return Markup(re.sub(r"\n\s*", "\n", text))
 
 

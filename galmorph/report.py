@@ -24,7 +24,7 @@ from galmorph.results import FLAGS, Results, read_results
 MAX_ROWS = 20_000
 # A picture takes about 6 kB. All that the galleries show have one, and others at random up to this number.
 MAX_PICTURES = 240
-_LABELS_SHOWN, _PER_LABEL, _PER_LIST, _PER_FLAG = 12, 8, 16, 8
+_LABELS_SHOWN, _PER_LABEL, _PER_LIST, _PER_FLAG = 12, 6, 12, 6
 _LABELS_IN_GALLERY = 8
 _SEED = 0
 # FITS cuts the comments of long values.
@@ -274,7 +274,7 @@ def _galleries(results: Results, chosen: _Chosen, at: Mapping[int, int]) -> list
             "told": f"Up to {_PER_LABEL} galaxies of each of the most common labels, drawn at random. The colours and "
             "the frame are those that the model saw.",
             "groups": [
-                group(label.replace("_", " "), rows, f"{labels[label]:,} galaxies")
+                group(label.replace("_", " "), rows, _number_of(labels[label]))
                 for label, rows in chosen.by_label.items()
             ],
         },
@@ -307,7 +307,7 @@ def _galleries(results: Results, chosen: _Chosen, at: Mapping[int, int]) -> list
                 group(
                     f"{entry['bit']} {entry['name'].replace('_', ' ')}: {entry['told']}",
                     chosen.by_flag[entry["bit"]],
-                    f"{entry['count']:,} galaxies",
+                    _number_of(entry["count"]),
                 )
                 for entry in _flags(results)
                 if entry["bit"] in chosen.by_flag
@@ -315,6 +315,10 @@ def _galleries(results: Results, chosen: _Chosen, at: Mapping[int, int]) -> list
         }
     )
     return sections
+
+
+def _number_of(n: int) -> str:
+    return f"{n:,} galax{'y' if n == 1 else 'ies'}"
 
 
 def _data(results: Results, pictures: Composites, rows: list[int]) -> dict[str, Any]:

@@ -68,7 +68,7 @@
   const columns = [
     {name: "id", told: "identifier", value: row => D.id[row], width: 22},
     {name: "label", told: "label", value: row => known(row) ? words(label(row)) : "", width: 26},
-    {name: "p", told: "probability", value: row => p(chosen(), row), digits: 3, width: 12},
+    {name: "p", told: "probability", value: row => p(chosen(), row), digits: 3, width: 14},
     {name: "entropy", told: "entropy", value: row => number(D.entropy[row]), digits: 2, width: 10, wide: true},
     ...(D.ood ? [{name: "ood", told: "unlikeness", value: row => number(D.ood[row]), digits: 2, width: 12, wide: true}] : []),
     {name: "flag", told: "flags", value: row => D.flag[row], width: 14, draw: row => flags(row).map(flag => words(flag.name)).join(", ")},
@@ -111,7 +111,9 @@
       });
     }
     for (const column of columns) column.th.setAttribute("aria-sort", column !== sorted.column ? "none" : sorted.down ? "descending" : "ascending");
-    columns.find(column => column.name === "p").th.firstChild.textContent = "p " + words(D.names[at]);
+    const header = columns.find(column => column.name === "p").th.firstChild;
+    header.textContent = "p " + words(D.names[at]);
+    header.title = "probability of " + words(D.names[at]);
     $("count").textContent = `${order.length.toLocaleString("en")} of ${N.toLocaleString("en")} rows`;
     $("rows").setAttribute("aria-rowcount", order.length + 1);
     scroller.scrollTop = 0;
@@ -121,7 +123,7 @@
 
   let drawn = "";
   const space = height => {
-    const cell = make("td", {colspan: columns.length});
+    const cell = make("td");
     cell.style.height = height + "px";
     return make("tr", {class: "space", "aria-hidden": "true"}, cell);
   };
