@@ -103,11 +103,12 @@ def test_waits_double_with_jitter(server):
 
 @pytest.mark.parametrize("kind", ["retry-after-seconds", "retry-after-date"])
 def test_retry_after_holds_all_requests_back(server, kind):
-    server.inject(kind, value=2)
+    # The date is cut to whole seconds, and a busy machine loses some of them.
+    server.inject(kind, value=4 if kind == "retry-after-date" else 2)
     ask(server.url + PATH, n=4, workers=2)
     first, *others = sorted(server.seen.arrivals)
     late = [moment for moment in others if moment - first > 0.5]
-    # The date has whole seconds. One request was on its way when the answer came.
+    # One request was on its way when the answer came.
     assert len(late) >= 3
     assert min(late) - first >= (0.95 if kind == "retry-after-date" else 1.95)
 
