@@ -74,7 +74,10 @@ def cut(planes: Tensor, x: Array, y: Array, width_px: Array, n_out: int) -> Tens
         patches = _patches(planes, x0, y0, size, factor)
         down = _weights((top - y0) / factor, width_px[rows] / factor, size, n_out, planes.device)
         across = _weights((left - x0) / factor, width_px[rows] / factor, size, n_out, planes.device)
-        stamps[rows] = down[:, None] @ (patches @ across.transpose(1, 2)[:, None])
+        # Two batched products: bands side by side first, then below one another.
+        beside = patches.permute(0, 2, 1, 3).reshape(len(rows), size, -1)
+        below = (down @ beside).view(len(rows), -1, size) @ across.transpose(1, 2)
+        stamps[rows] = below.view(len(rows), n_out, -1, n_out).transpose(1, 2)
     return stamps
 
 
