@@ -235,9 +235,9 @@ def compare(
     """
     from galmorph.comparison import compare as run
 
-    options = {"recipe": recipe, "epochs": epochs, "input_size": input_size, "device": device, "dtype": dtype}
     told = partial(stderr.print, markup=False)
-    result = run(data, schema, backbones.split(","), pretrained.split(","), seeds, out, on_run=told, **options)
+    trained = partial(run, recipe=recipe, epochs=epochs, input_size=input_size, device=device, dtype=dtype)
+    result = trained(data, schema, backbones.split(","), pretrained.split(","), seeds, out, on_run=told)
     stderr.print((out / "table.md").read_text(), markup=False)
     _print_json(result, as_json)
 

@@ -114,8 +114,9 @@ def _joined(network: nn.Module) -> nn.Module:
             continue
         convolution, activation = (traced.get_submodule(str(n.target)) for n in (node, users[0]))
         # A subclass may compute something else, and padding may be a word.
-        plain = type(convolution) is nn.Conv2d and convolution.padding_mode == "zeros"
-        if plain and not isinstance(convolution.padding, str) and type(activation) in _ACTIVATIONS:
+        if type(convolution) is not nn.Conv2d or convolution.padding_mode != "zeros":
+            continue
+        if not isinstance(convolution.padding, str) and type(activation) in _ACTIVATIONS:
             traced.set_submodule(str(node.target), _JointConvolution(convolution, activation))
             users[0].replace_all_uses_with(node)
             traced.graph.erase_node(users[0])

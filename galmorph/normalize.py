@@ -187,5 +187,5 @@ def frame(
     box = (left - x0, top - y0, left - x0 + width_pixels, top - y0 + width_pixels)
     framed = np.empty((len(pieces), n_out, n_out), np.float32)
     for plane, piece in zip(framed, pieces, strict=True):
-        plane[:] = Image.fromarray(piece).resize((n_out, n_out), Image.Resampling.BILINEAR, box)
+        plane[:] = np.asarray(Image.fromarray(piece).resize((n_out, n_out), Image.Resampling.BILINEAR, box))
     return framed

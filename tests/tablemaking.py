@@ -1,6 +1,7 @@
-"""What the tests of table formats share: columns to append, their values, and outside programs that judge the result."""
+"""What the tests of table formats share: columns to append, their values, outside programs that judge the result."""
 
 import csv
+import itertools
 import re
 import shutil
 import subprocess
@@ -34,7 +35,7 @@ def append(path, destination, columns=COLUMNS, n_blocks=2, **options):
     catalog = open_catalog(path)
     edges = np.linspace(0, catalog.n_rows, n_blocks + 1).astype(int) // 2 * 2
     edges[-1] = catalog.n_rows
-    blocks = (values(stop, start) for start, stop in zip(edges, edges[1:], strict=False))
+    blocks = (values(stop, start) for start, stop in itertools.pairwise(edges))
     catalog.append(destination, columns, blocks, **{"cards": CARDS, **options})
     return open_catalog(destination)
 

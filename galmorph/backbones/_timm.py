@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from galmorph.backbones import Backbone
 from galmorph.errors import GalmorphError
@@ -37,7 +37,7 @@ def load(name: str) -> Backbone:
     except Exception as error:  # timm and the hub raise RuntimeError, OSError and errors of their own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise GalmorphError(f"timm has no network {name!r} ({reason}): see timm.list_models().") from error
-    settings = network.pretrained_cfg
+    settings: dict[str, Any] = dict(network.pretrained_cfg)  # type: ignore[arg-type]
     if not isinstance(head := settings.get("classifier"), str):
         raise GalmorphError(f"{PREFIX}{name} has no single linear head, so it cannot take the schema's outputs.")
     return Backbone(
