@@ -45,7 +45,7 @@ def compare(
     Parameters
     ----------
     data : sequence of str
-        One labelled sample; several are joined.
+        One labelled sample.
     schema : str
     backbones, pretrained : sequence of str
         Names; ``imagenet``, ``none`` or weights files.
@@ -69,6 +69,8 @@ def compare(
     GalmorphError
         If the data or a name cannot be used.
     """
+    if len(data) != 1:
+        raise GalmorphError(f"A comparison scores one sample: give one --data, not {len(data)}.")
     if seeds < 1:
         raise GalmorphError(f"--seeds {seeds}: at least 1.")
     loaded: LabelSchema = registry.load("schemas", schema)
@@ -85,7 +87,7 @@ def compare(
                     on_run(folder.name)
                 runs.append(_metrics(config, folder))
             part = "test" if config.split.test else "val"
-            cell |= _summary([_only(run[part]) for run in runs], names)
+            cell |= _summary([next(iter(run[part].values())) for run in runs], names)
             histories[f"{cell['backbone']}, {Path(start).stem}"] = _history(folder)
         except WeightsUnavailable as error:
             cell["error"] = str(error)
@@ -106,12 +108,6 @@ def _metrics(config: TrainConfig, folder: Path) -> dict[str, Any]:
             raise GalmorphError(f"The run in {folder} had other options: choose another --out, or remove it.")
         return json.loads((folder / "metrics.json").read_text())
     return train(config, folder, resume=(folder / "config.json").exists())
-
-
-def _only(scores: Mapping[str, Mapping[str, float]]) -> Mapping[str, float]:
-    if len(scores) > 1:
-        raise GalmorphError(f"A comparison scores one sample, not {', '.join(scores)}: give one --data.")
-    return next(iter(scores.values()))
 
 
 def _history(folder: Path) -> list[dict[str, float]]:

@@ -59,6 +59,12 @@ def test_runs_that_are_done_are_not_made_again(tmp_path):
         compared(tmp_path, seeds=1, pretrained=("none",), epochs=2)
 
 
+def test_one_sample_is_compared(tmp_path):
+    with pytest.raises(GalmorphError, match="give one --data, not 2"):
+        compare(["a.h5", "b.h5"], "galaxy10_sdss", ["mobilenet_v1"], ["none"], 1, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_interval_over_seeds_is_students():
     cell = _summary([{"n": 9, "f1": value} for value in (0.5, 0.6, 0.7)], ("f1",))
     assert cell["f1"] == pytest.approx(0.6)
