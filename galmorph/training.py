@@ -46,6 +46,9 @@ from galmorph.recipes import TrainConfig
 
 log = logging.getLogger(__name__)
 
+# What good models of vote fractions reach (rmse), by which squared errors are weighed against a prior.
+TYPICAL_ERROR = 0.1
+
 
 def train(
     config: TrainConfig,
@@ -189,7 +192,7 @@ def train(
     if config.refit:
         calibration = load(config.pretrained).card.calibration
     else:
-        calibration = _fit_temperature(schema, val_logits, dataset.fractions[rows["val"]])
+        calibration = _fit_temperature(schema, val_logits, dataset.fractions[rows["val"]], config.loss)
     trained = np.flatnonzero(parts != "test")
     model = Model(
         dataclasses.replace(card, calibration=calibration),
@@ -336,23 +339,33 @@ def _stale(history: list[dict[str, float]]) -> int:
     return len(values) - 1 - int(np.argmin(values)) if values else 0
 
 
-def _fit_temperature(schema: LabelSchema, logits: Tensor, fractions: Tensor) -> dict[str, Any]:
-    """Fit one temperature a question by its cross-entropy on the validation part; a question without votes keeps 1."""
+def _fit_temperature(schema: LabelSchema, logits: Tensor, fractions: Tensor, loss: str) -> dict[str, Any]:
+    """Fit one temperature a question on the validation part by the loss of the training, a proper score either way.
+
+    A question without votes keeps 1.
+    """
     log_t = torch.zeros(len(schema.questions), requires_grad=True)
     optimizer = torch.optim.LBFGS([log_t], max_iter=100, line_search_fn="strong_wolfe")
-    weights = fractions.nan_to_num()
+    known, votes = ~fractions.isnan(), fractions.nan_to_num()
+
+    def misfit() -> Tensor:
+        """Minus the log likelihood: of the votes, or of fractions with errors of TYPICAL_ERROR."""
+        temperature = log_t.exp().unbind()
+        if loss == "cross_entropy":
+            return -(votes * question_shares(schema, logits, temperature).clamp(min=1e-9).log()).sum()
+        return (((probabilities(schema, logits, temperature) - votes) * known) / TYPICAL_ERROR).square().sum() / 2
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        shares = question_shares(schema, logits, log_t.exp().unbind())
         # The weak prior keeps a question that few galaxies tell of near 1.
-        loss = -(weights * shares.clamp(min=1e-9).log()).sum() + log_t.square().sum()
-        loss.backward()
-        return loss
+        total = misfit() + log_t.square().sum()
+        total.backward()
+        return total
 
     optimizer.step(closure)
     temperature = [round(t, 4) for t in log_t.detach().exp().tolist()]
-    return {"method": "temperature of each question", "fitted_on": "val", "n": len(logits), "temperature": temperature}
+    method = f"temperature of each question by {loss}"
+    return {"method": method, "fitted_on": "val", "n": len(logits), "temperature": temperature}
 
 
 def _score(
