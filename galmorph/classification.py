@@ -459,7 +459,7 @@ def provenance(predictor: Predictor) -> list[tuple[str, Any, str]]:
         ("GMMODEL", card.name, "model of morphology"),
         ("GMSHA256", predictor.model.sha256, "SHA-256 of the weights"),
         ("GMSCHEMA", card.schema, "label schema"),
-        ("GMCALIB", card.calibration.get("method", "none"), "calibration of the probabilities"),
+        ("GMCALIB", card.calibration.get("method", "none"), "calibration"),
         ("GMDTYPE", str(predictor.dtype).removeprefix("torch."), "number format of the network"),
         ("GMTTA", predictor.tta, "orientations averaged"),
         ("GMDATE", when.strftime("%Y-%m-%dT%H:%M:%S"), "when classified (UTC)"),

@@ -127,7 +127,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def plain_image(path: str | Path, max_side_px: float, max_bytes: int = MAX_FILE_BYTES) -> StoredImage | None:
+def plain_image(path: str | Path, max_side_px: float, max_bytes: int | None = None) -> StoredImage | None:
     """Read a file of the plain form, pixels included; None for any other file, missing and damaged ones too."""
     try:
         with Path(path).open("rb", buffering=0) as file:
@@ -141,7 +141,7 @@ def plain_image(path: str | Path, max_side_px: float, max_bytes: int = MAX_FILE_
                 return None
             n_bytes = 4 * math.prod(shape)
             size = file.seek(0, io.SEEK_END)
-            if not 1 <= min(shape) <= max(shape) <= max_side_px or size > max_bytes:
+            if not 1 <= min(shape) <= max(shape) <= max_side_px or size > (max_bytes or MAX_FILE_BYTES):
                 return None
             if size != start + -(-n_bytes // BLOCK) * BLOCK:
                 return None
@@ -191,14 +191,14 @@ def _value(match: re.Match[str]) -> Any:
 
 
 @contextmanager
-def open_images(path: str | Path, max_bytes: int = MAX_FILE_BYTES) -> Iterator[FileImages]:
+def open_images(path: str | Path, max_bytes: int | None = None) -> Iterator[FileImages]:
     """Open any FITS file and list its images; their pixels can be loaded inside the ``with`` block.
 
     Parameters
     ----------
     path : path
-    max_bytes : int
-        Of the file, decompressed, and of the pixels of one image.
+    max_bytes : int, optional
+        Of the file, decompressed, and of the pixels of one image; default: `MAX_FILE_BYTES`.
 
     Raises
     ------
@@ -207,6 +207,7 @@ def open_images(path: str | Path, max_bytes: int = MAX_FILE_BYTES) -> Iterator[F
     """
     from astropy.io import fits
 
+    max_bytes = max_bytes or MAX_FILE_BYTES
     with quiet(), ExitStack() as stack:
         with _damage_told(path):
             # Opened here, for astropy leaves a damaged file open.
