@@ -16,7 +16,7 @@ from galmorph import figures, registry
 from galmorph.cutout import write_pieces
 from galmorph.errors import GalmorphError, SampleError
 from galmorph.labels import LabelSchema
-from galmorph.page import Report, check_out, data_uri, inline_svg, jpeg, render, save_figures
+from galmorph.page import Report, data_uri, inline_svg, jpeg, render, save_figures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,7 +76,6 @@ def assess(path: Path, out: Path, data: Sequence[str] = (), *, figures_folder: P
     GalmorphError
         If the folder is neither, or the report cannot be written.
     """
-    check_out(out)
     is_run = (path / "config.json").is_file() and (path / "history.csv").is_file()
     folders = [f.parent for f in sorted([*path.glob("scores.json"), *(path.glob("*/scores.json") if is_run else ())])]
     if not is_run and not folders:
@@ -127,8 +126,7 @@ def assess(path: Path, out: Path, data: Sequence[str] = (), *, figures_folder: P
 
 def _run(path: Path, config: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Figure], list[Any]]:
     """Return the sections of a training run, its figures, and the tiles of the summary."""
-    with (path / "history.csv").open(newline="") as file:
-        history = [{name: float(value) for name, value in line.items()} for line in csv.DictReader(file)]
+    history = figures.read_history(path)
     curves = figures.learning_curves(history)
     minutes = sum(line["seconds"] for line in history) / 60
     best = min(line["val_rmse"] for line in history)

@@ -31,7 +31,7 @@ import galmorph
 from galmorph import registry
 from galmorph.card import Input
 from galmorph.catalog import Column
-from galmorph.cutout import MAX_SIDE_PX, Cutout, Flag, read_cutout
+from galmorph.cutout import MAX_SIDE_PX, Cutout, Flag, bits_told, read_cutout
 from galmorph.errors import CutoutError, GalmorphError, Interrupted, OutputError
 from galmorph.field import FieldSource, open_survey
 from galmorph.inference import Predictor
@@ -218,17 +218,13 @@ def output_columns(schema: LabelSchema, prefix: str = "") -> list[Column]:
         *columns,
         Column(f"{prefix}morph_label", "str", ucd="src.morph.type", description=name, width=schema.name_width),
         Column(f"{prefix}morph_entropy", "float32", unit="", ucd="stat", description=f"entropy {entropy}, nats"),
-        Column(f"{prefix}morph_flag", "int16", ucd="meta.code.qual", description=_flags_told()),
+        Column(f"{prefix}morph_flag", "int16", ucd="meta.code.qual", description=bits_told(Flag)),
     ]
 
 
 def _told(schema: LabelSchema, label: str) -> str:
     code = schema.codes[schema.labels.index(label)]
     return f"probability of {label} ({schema.name} {code})"
-
-
-def _flags_told() -> str:
-    return "bits: " + ", ".join(f"{flag.value} {(flag.name or '').lower()}" for flag in Flag)
 
 
 def _record_dtype(schema: LabelSchema) -> np.dtype[np.void]:

@@ -88,7 +88,7 @@ def compare(
                 runs.append(_metrics(config, folder))
             part = "test" if config.split.test else "val"
             cell |= _summary([next(iter(run[part].values())) for run in runs], names)
-            histories[f"{cell['backbone']}, {Path(start).stem}"] = _history(folder)
+            histories[f"{cell['backbone']}, {Path(start).stem}"] = figures.read_history(folder)
         except WeightsUnavailable as error:
             cell["error"] = str(error)
         cells.append(cell)
@@ -108,11 +108,6 @@ def _metrics(config: TrainConfig, folder: Path) -> dict[str, Any]:
             raise GalmorphError(f"The run in {folder} had other options: choose another --out, or remove it.")
         return json.loads((folder / "metrics.json").read_text())
     return train(config, folder, resume=(folder / "config.json").exists())
-
-
-def _history(folder: Path) -> list[dict[str, float]]:
-    with (folder / "history.csv").open() as stream:
-        return [{name: float(value) for name, value in line.items()} for line in csv.DictReader(stream)]
 
 
 def _summary(runs: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[str, Any]:

@@ -35,9 +35,9 @@ from numpy.typing import NDArray
 from galmorph.errors import CannotContinue, CutoutError, OutputError
 from galmorph.fitsbytes import card, image
 from galmorph.headers import (
-    BAND_LETTERS,
     SUFFIX,
     band,
+    band_files,
     band_template,
     cube_bands,
     flux_pixscale,
@@ -81,6 +81,11 @@ class Flag(IntFlag):
     BLENDED = 128
     RADIUS_MEASURED = 256
     LARGER_THAN_CUTOUT = 512
+
+
+def bits_told(flags: type[IntFlag]) -> str:
+    """Return what the bits of a column are, for its description."""
+    return "bits: " + ", ".join(f"{flag.value} {(flag.name or '').lower()}" for flag in flags)
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,12 +241,8 @@ def border(plane: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _read_band_files(template: str, hdu: int | str | None, max_side_px: int) -> Cutout:
     """Read one file a band. The file's name says which: copied headers often name another."""
-    paths = {letter: template.replace("{band}", letter) for letter in BAND_LETTERS}
-    parts = {
-        path: read_cutout(path, hdu=hdu, max_side_px=max_side_px) for path in paths.values() if Path(path).is_file()
-    }
-    if not parts:
-        raise CutoutError(f"{template}: there is no such file for any of the bands {', '.join(BAND_LETTERS)}.")
+    paths = band_files(template)
+    parts = {path: read_cutout(path, hdu=hdu, max_side_px=max_side_px) for path in paths.values()}
     (first_path, first), *others = parts.items()
     for path, part in parts.items():
         if len(part.bands) > 1:
@@ -256,7 +257,7 @@ def _read_band_files(template: str, hdu: int | str | None, max_side_px: int) -> 
     return replace(
         first,
         target_id=split_band(Path(template).name)[0],
-        bands=tuple(letter for letter, path in paths.items() if path in parts),
+        bands=tuple(paths),
         flux=np.concatenate([part.flux for part in parts.values()]),
         mask=np.logical_or.reduce(masks) if masks else None,
         radius_arcsec=radii[0] if radii else math.nan,

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from galmorph.card import Input, ModelCard
 from galmorph.catalog import Catalog, Column, open_catalog, write_catalog
-from galmorph.cutout import Flag
+from galmorph.cutout import Flag, bits_told
 from galmorph.detection import Detection, DetectionFlag, detect
 from galmorph.errors import CatalogError, GalmorphError, OutputError
 from galmorph.headers import split_band
 from galmorph.imagefile import quiet
 from galmorph.pictures import celestial_wcs
-from galmorph.planes import Planes, band_files, image_templates, read_grid, read_planes
+from galmorph.planes import Planes, image_files, image_templates, read_grid, read_planes
 from galmorph.source import KINDS, Cards, Result, Source, file_state, kind_of, open_source, output_beside
 from galmorph.stamps import Flagger, blended, cut
 
@@ -90,7 +90,7 @@ class FieldSource:
 
     def __init__(self, paths: Sequence[str], catalog: Catalog | None, hdu: int | None) -> None:
         self._paths = list(paths)
-        self._files = [file for path in self._paths for file in band_files(path).values()]
+        self._files = [file for path in self._paths for file in image_files(path).values()]
         self._catalog = catalog
         self._hdu = hdu
         self._opened: OrderedDict[int, _Opened] = OrderedDict()
@@ -263,18 +263,16 @@ class FieldSource:
                 raise CatalogError(
                     f"{path} has no WCS, so the positions of {catalog.path} cannot be found in it. Leave out --catalog."
                 )
-            grids.append((wcs, shape))
+            grids.append((wcs, shape, math.sqrt(_pixel_area(wcs))))
         for block in catalog.blocks(_READ_ROWS):
             part = targets[block.row[0] : block.row[-1] + 1]
-            for image, (wcs, shape) in enumerate(grids):
+            for image, (wcs, shape, scale) in enumerate(grids):
                 x, y = _pixels(wcs, shape, block.ra, block.dec)
                 edge = _edge_distance(x, y, shape)
                 better = np.nan_to_num(edge, nan=-1.0) > part["edge"]
-                for name, values in (("image", image), ("x", x), ("y", y), ("edge", edge)):
-                    part[name][better] = values[better] if isinstance(values, np.ndarray) else values
-                    if name == "image":
-                        scale = math.sqrt(_pixel_area(wcs))
-                part["r90"][better] = block.radius_arcsec[better] / scale
+                part["image"][better] = image
+                for name, values in (("x", x), ("y", y), ("edge", edge), ("r90", block.radius_arcsec / scale)):
+                    part[name][better] = values[better]
         return targets
 
     def _why(self, row: int) -> str:
@@ -333,8 +331,7 @@ class FieldSource:
             number("position_angle", t["pa"], "deg", "pos.posAng", f"of the major axis, {north}, 0 to 180"),
             number("position_angle_err", t["pa_err"], "deg", "stat.error;pos.posAng", "uncertainty of position_angle"),
         ]
-        bits = "bits: " + ", ".join(f"{flag.value} {(flag.name or '').lower()}" for flag in DetectionFlag)
-        columns.append((Column("detection_flag", "int16", "", "meta.code.qual", bits), t["flag"]))
+        columns.append((Column("detection_flag", "int16", "", "meta.code.qual", bits_told(DetectionFlag)), t["flag"]))
         return columns
 
     @property

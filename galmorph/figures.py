@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,12 @@ def _figure(width: float, height: float, **options: Any) -> tuple[Figure, Any]:
 
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(**options)
+
+
+def read_history(folder: Path) -> list[dict[str, float]]:
+    """Read ``history.csv`` of a training run: a line an epoch."""
+    with (folder / "history.csv").open(newline="") as stream:
+        return [{name: float(value) for name, value in line.items()} for line in csv.DictReader(stream)]
 
 
 def learning_curves(history: Sequence[Mapping[str, float]]) -> Figure:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from galmorph.errors import CutoutError
 from galmorph.imagefile import StoredImage
@@ -122,6 +122,21 @@ def band_template(name: str) -> str:
     stem, letter = split_band(name)
     start = len(stem) + 1
     return f"{name[:start]}{{band}}{name[start + len(letter) :]}" if letter else name
+
+
+def band_files(template: str) -> dict[str, str]:
+    """Return the files that a path with ``{band}`` stands for, by band: all that exist.
+
+    Raises
+    ------
+    CutoutError
+        If there are none.
+    """
+    files = {letter: template.replace("{band}", letter) for letter in BAND_LETTERS}
+    found = {letter: file for letter, file in files.items() if Path(file).is_file()}
+    if not found:
+        raise CutoutError(f"{template}: there is no such file for any of the bands {', '.join(BAND_LETTERS)}.")
+    return found
 
 
 def cube_bands(image: StoredImage) -> tuple[str, ...]:

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from galmorph.cutout import bad_pixels
 from galmorph.errors import CutoutError
 from galmorph.headers import (
-    BAND_LETTERS,
     NATIVE_PIXSCALE,
     band,
+    band_files,
     band_template,
     cube_bands,
     flux_pixscale,
@@ -122,7 +122,7 @@ def image_templates(paths: Iterable[str]) -> list[str]:
     return [template if len(set(files)) > 1 else files[0] for template, files in sets.items()]
 
 
-def band_files(path: str) -> dict[str, str]:
+def image_files(path: str) -> dict[str, str]:
     """Return the files of a survey image by band; by ``''`` where it is one file.
 
     Raises
@@ -134,11 +134,7 @@ def band_files(path: str) -> dict[str, str]:
         if not Path(path).is_file():
             raise CutoutError(f"There is no file {path}.")
         return {"": path}
-    files = {letter: path.replace("{band}", letter) for letter in BAND_LETTERS}
-    files = {letter: file for letter, file in files.items() if Path(file).is_file()}
-    if not files:
-        raise CutoutError(f"{path}: there is no such file for any of the bands {', '.join(BAND_LETTERS)}.")
-    return files
+    return band_files(path)
 
 
 def read_planes(path: str, hdu: int | str | None = None) -> Planes:
@@ -157,7 +153,7 @@ def read_planes(path: str, hdu: int | str | None = None) -> Planes:
         If it cannot be read, its unit or its bands are not known, or the bands cannot be brought to one grid.
     """
     parts: list[_Part] = []
-    for letter, file in band_files(path).items():
+    for letter, file in image_files(path).items():
         parts += _read(file, letter, hdu)
     bands = tuple(name for part in parts for name in part.bands)
     if "" in bands or len(set(bands)) < len(bands):
@@ -298,7 +294,7 @@ def read_grid(path: str, hdu: int | str | None = None) -> tuple[str, tuple[int, 
     CutoutError
         As `read_planes`.
     """
-    files = band_files(path)
+    files = image_files(path)
     with open_images(files.get(REFERENCE_BAND) or next(iter(files.values())), MAX_FIELD_BYTES) as found:
         pictures = choose_pictures(path, found, hdu, one_grid=False)
         first = next((i for i in pictures if i.n_planes == 1 and band(i) == REFERENCE_BAND), pictures[0])

@@ -85,10 +85,15 @@ def report(
     pictures = composites(results, chosen.rows, folder, model=model, on_progress=on_progress)
     rows = _rows_shown(len(results), chosen.rows)
     notes = _notes(results, pictures, len(rows))
-    html = render("catalog.html", ("theme.js", "catalog.js"), _context(results, chosen, pictures, rows, notes))
+    drawn = _drawn(results)
+    html = render("catalog.html", ("theme.js", "catalog.js"), _context(results, chosen, pictures, rows, notes, drawn))
     write_pieces(out, [html.encode()])
-    drawn = _write_figures(results, drawn_to) if drawn_to is not None else ()
-    return Report(str(out), len(results), len(pictures.jpeg), drawn, notes)
+    files = _write_figures(results, drawn, drawn_to) if drawn_to is not None else ()
+    return Report(str(out), len(results), len(pictures.jpeg), files, notes)
+
+
+# How many galaxies have each label; figures of distributions and of the sky, by their titles.
+_Drawn = tuple[dict[str, int], dict[str, Any], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -167,8 +172,8 @@ def _groups(results: Results) -> list[str]:
     return [answers[i] if known else "" for i, known in zip(best, results.classified, strict=True)]
 
 
-def _drawn(results: Results) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Return the figures: of the labels, of distributions, of the sky."""
+def _drawn(results: Results) -> _Drawn:
+    """Return how many galaxies have each label, and the figures of distributions and of the sky."""
     good = results.classified
     counts = dict(Counter(str(label) for label in results.label[good]).most_common(_LABELS_SHOWN))
     spread = {"entropy of the probabilities (nats)": results.entropy}
@@ -184,9 +189,9 @@ def _drawn(results: Results) -> tuple[dict[str, Any], dict[str, Any], dict[str, 
     return counts, distributions, sky
 
 
-def _write_figures(results: Results, folder: Path) -> tuple[str, ...]:
+def _write_figures(results: Results, drawn: _Drawn, folder: Path) -> tuple[str, ...]:
     """Write the figures as PNG and PDF."""
-    counts, distributions, sky = _drawn(results)
+    counts, distributions, sky = drawn
     found = {"labels": figures.label_counts(counts)}
     found["probabilities"] = figures.histograms(figures.panels(results.schema, results.p))
     found |= dict(zip(("entropy", "unlikeness"), distributions.values(), strict=False))
@@ -195,12 +200,12 @@ def _write_figures(results: Results, folder: Path) -> tuple[str, ...]:
 
 
 def _context(
-    results: Results, chosen: _Chosen, pictures: Composites, rows: list[int], notes: tuple[str, ...]
+    results: Results, chosen: _Chosen, pictures: Composites, rows: list[int], notes: tuple[str, ...], drawn: _Drawn
 ) -> dict[str, Any]:
     """Return what the template shows."""
     schema, good = results.schema, results.classified
     counts = Counter(str(label) for label in results.label[good]).most_common()
-    _, distributions, sky = _drawn(results)
+    _, distributions, sky = drawn
     panels = [
         *((name, figures.histograms({name: values})) for name, values in figures.panels(schema, results.p).items()),
         *distributions.items(),

@@ -126,14 +126,11 @@ def read_results(path: Path, *, prefix: str | None = None, size_column: str | No
     stated = next((value for key, value, _ in catalog.provenance if key == "GMSCHEMA"), None)
     schema = _schema(path, set(names), prefix, stated)
 
-    def read(suffix: str) -> NDArray[Any] | None:
-        name = names.get(f"{prefix}{suffix}".lower())
-        return None if name is None else catalog.read([name])[name]
-
     columns = [names[f"{prefix}p_{label}".lower()] for label in schema.labels]
-    values = catalog.read(columns)
+    others = [names.get(f"{prefix}morph_{name}".lower(), "") for name in ("label", "entropy", "flag", "ood")]
+    values = catalog.read([*columns, *filter(None, others)])
     p = np.stack([_floats(values[name]) for name in columns], axis=1).astype(np.float32)
-    label, entropy, flag, ood = (read(f"morph_{name}") for name in ("label", "entropy", "flag", "ood"))
+    label, entropy, flag, ood = (values.get(name) for name in others)
     blocks = list(catalog.blocks(_BLOCK_ROWS))
     return Results(
         catalog=catalog,

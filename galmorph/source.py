@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from galmorph.catalog import Catalog, Column, open_catalog, write_catalog
 from galmorph.cutout import FIELD_SIDE_PX, cutout_files
 from galmorph.errors import CatalogError, CutoutError, OutputError
-from galmorph.headers import BAND_LETTERS
+from galmorph.headers import band_files
 from galmorph.imagefile import quiet
 
 KINDS = ("catalog", "cutout", "field")
@@ -273,9 +273,12 @@ def kind_of(path: Path) -> str:
         One of `KINDS`.
     """
     if "{band}" in str(path):
-        path = next((f for b in BAND_LETTERS if (f := Path(str(path).replace("{band}", b))).is_file()), path)
+        try:
+            path = Path(next(iter(band_files(str(path)).values())))
+        except CutoutError:  # the reader of cutouts says what is missing
+            return "cutout"
     if not path.is_file():
-        return "cutout" if "{band}" in str(path) else "catalog"
+        return "catalog"
     with path.open("rb") as stream:
         if not stream.read(9).startswith((b"SIMPLE  =", *_COMPRESSED)):
             return "catalog"

@@ -111,7 +111,9 @@ def train(
         teachers = [load(teacher) for teacher in config.teachers]
         targets = soft_targets(
             *(dataset, schema, teachers, config.teacher_share, config.split, taught),
-            lambda size: datasets.load(config.data, schema, size, config.radii),
+            lambda size: (
+                dataset if size == config.input_size else datasets.load(config.data, schema, size, config.radii)
+            ),
             *(config.device, config.dtype),
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from galmorph.backbones import Backbone
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 PREFIX = "timm:"
 
 
+@cache
 def load(name: str) -> Backbone:
     """Return one of timm's networks as a backbone, with the preprocessing and the head that timm records for it.
 

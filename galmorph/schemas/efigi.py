@@ -16,28 +16,24 @@ CLASSES = (
     "irregular",
     "dwarf_elliptical",
 )
+# By EFIGI's names.
 ATTRIBUTES = (
-    "bulge_to_total",
-    "arm_strength",
-    "arm_curvature",
-    "bar_length",
-    "inner_ring",
-    "outer_ring",
-    "pseudo_ring",
-    "perturbation",
-    "visible_dust",
-    "dust_dispersion",
-    "flocculence",
-    "hot_spots",
-    "inclination",
-    "contamination",
-    "multiplicity",
+    "Bulge_to_Total",
+    "Arm_Strength",
+    "Arm_Curvature",
+    "Bar_Length",
+    "Inner_Ring",
+    "Outer_Ring",
+    "Pseudo_Ring",
+    "Perturbation",
+    "Visible_Dust",
+    "Dust_Dispersion",
+    "Flocculence",
+    "Hot_Spots",
+    "Inclination",
+    "Contamination",
+    "Multiplicity",
 )
-
-
-def _column(attribute: str) -> str:
-    return "Bulge_to_Total" if attribute == "bulge_to_total" else attribute.title()
-
 
 SCHEMA = LabelSchema(
     name="efigi",
@@ -45,12 +41,12 @@ SCHEMA = LabelSchema(
     reference="Baillard et al. 2011, A&A 532, A74",
     questions=(
         Question("type", CLASSES, words=CLASSES),
-        *(Question(attribute, ("strong", "weak")) for attribute in ATTRIBUTES),
+        *(Question(attribute.lower(), ("strong", "weak")) for attribute in ATTRIBUTES),
     ),
     codes=(
         *(str(number) for number in range(len(CLASSES))),
-        *(f"{_column(attribute)}.{answer}" for attribute in ATTRIBUTES for answer in ("strong", "weak")),
+        *(f"{attribute}.{answer}" for attribute in ATTRIBUTES for answer in ("strong", "weak")),
     ),
-    conditional={_column(attribute): f"{attribute}_strong" for attribute in ATTRIBUTES},
+    conditional={attribute: f"{attribute.lower()}_strong" for attribute in ATTRIBUTES},
     class_column="label",
 )
