@@ -7,25 +7,29 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 import galmorph
 from galmorph.errors import GalmorphError
+from galmorph.terminal import (
+    print_json,
+    progress,
+    show_epoch,
+    show_fetched,
+    show_metrics,
+    show_plan,
+    show_summary,
+    stderr,
+    stdout,
+)
 
-# Wide enough for the tables where there is no terminal to measure.
-_WIDTH = None if sys.stdout.isatty() else 120
-stdout, stderr = Console(width=_WIDTH), Console(stderr=True, width=None if sys.stderr.isatty() else 120)
 app = typer.Typer(
     name="galmorph",
     help="A table of positions or a survey image goes in; the same table with morphology probabilities comes out.",
@@ -36,7 +40,6 @@ app = typer.Typer(
 models_app = typer.Typer(help="The models that ship with galmorph, and any model file.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 
-_COSTS = ("requests", "bytes", "seconds")
 DEFAULT_MODEL = "galaxyzoo2-mobilenet_v2"
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
@@ -92,7 +95,7 @@ def fetch(
     from galmorph.catalog import open_catalog
 
     if status:
-        _show_fetched(retrieval.status(out), as_json)
+        show_fetched(retrieval.status(out), as_json)
         return
     columns = {"ra_column": ra_column, "dec_column": dec_column, "id_column": id_column, "size_column": size_column}
     table = open_catalog(catalog, hdu=hdu, frame=frame, **columns)
@@ -101,12 +104,12 @@ def fetch(
     options |= {"pixscale": pixscale, "size_factor": factor, "base_url": base_url, "rate": rate, "limit": limit}
     options["extras"] = tuple(extras.split(",")) if extras else ()
     if dry_run:
-        _show_plan(retrieval.plan(table, **options), as_json)
+        show_plan(retrieval.plan(table, **options), as_json)
         return
     options |= {"workers": workers, "retries": retries, "timeout_s": timeout, "retry_failed": retry_failed, "way": way}
-    with _progress("fetching") as on_progress:
+    with progress("fetching") as on_progress:
         summary = retrieval.fetch(table, out=out, **options, on_progress=on_progress)
-    _show_fetched(summary, as_json)
+    show_fetched(summary, as_json)
     raise typer.Exit(1 if strict and summary.failed else 0)
 
 
@@ -150,10 +153,10 @@ def classify(
     options |= {"images": images or (), "hdu": hdu, "size_column": size_column}
     options |= {"prefix": prefix, "replace": replace, "tta": tta, "batch_size": batch_size, "device": device}
     options |= {"dtype": dtype, "workers": workers, "resume": resume, "overwrite": overwrite}
-    with _progress("classifying") as on_progress:
+    with progress("classifying") as on_progress:
         summary = run(survey, **options, on_progress=on_progress)
-    _show_summary(summary, profile)
-    _print_json(summary, as_json, leave_out=("flags", "labels", "profile"))
+    show_summary(summary, profile)
+    print_json(summary, as_json, leave_out=("flags", "labels", "profile"))
     raise typer.Exit(1 if strict and summary.failed else 0)
 
 
@@ -208,10 +211,10 @@ def train(
     options |= {"teachers": tuple(teacher) if teacher else None, "refit": refit}
     config = configure(recipe, data, schema, backbone, **options, device=device, dtype=dtype)
     texts = read_about(about) if about else None
-    metrics = run(config, out, name=name, about=texts, resume=resume, test=test, on_epoch=_show_epoch)
-    _show_metrics(metrics)
+    metrics = run(config, out, name=name, about=texts, resume=resume, test=test, on_epoch=show_epoch)
+    show_metrics(metrics)
     stderr.print(f"The model is {out / 'model.safetensors'}; its curves and figures lie beside it.")
-    _print_json(metrics, as_json)
+    print_json(metrics, as_json)
 
 
 @app.command()
@@ -239,7 +242,7 @@ def compare(
     trained = partial(run, recipe=recipe, epochs=epochs, input_size=input_size, device=device, dtype=dtype)
     result = trained(data, schema, backbones.split(","), pretrained.split(","), seeds, out, on_run=told)
     stderr.print((out / "table.md").read_text(), markup=False)
-    _print_json(result, as_json)
+    print_json(result, as_json)
 
 
 @app.command()
@@ -272,8 +275,8 @@ def evaluate(
         "out": out,
     }
     scores = run(load(model), data, **options)
-    _show_metrics({scores["part"]: {", ".join(scores["data"]): scores}})
-    _print_json(scores, as_json)
+    show_metrics({scores["part"]: {", ".join(scores["data"]): scores}})
+    print_json(scores, as_json)
 
 
 @models_app.command("list")
@@ -288,7 +291,7 @@ def models_list(as_json: Json = False) -> None:
         table.add_row(entry["name"], entry["schema"], entry["backbone"], f"{entry['bytes'] / 1e6:.1f} MB", told)
     if not as_json:
         stdout.print(table)
-    _print_json({"models": entries}, as_json)
+    print_json({"models": entries}, as_json)
 
 
 @models_app.command("show")
@@ -308,7 +311,7 @@ def models_show(model: Annotated[str, typer.Argument(help="A model's name or fil
         for label in labels:
             table.add_row(*label.values())
         stdout.print(table)
-    _print_json({**json.loads(found.to_json()), "labels": labels}, as_json)
+    print_json({**json.loads(found.to_json()), "labels": labels}, as_json)
 
 
 @app.command()
@@ -334,12 +337,12 @@ def report(
     from galmorph.report import report as run
 
     options: dict[str, Any] = {"cutouts": cutouts, "figures_folder": figures, "data": data or (), "model": model}
-    with _progress("pictures") as on_progress:
+    with progress("pictures") as on_progress:
         written = run(result, out, **options, prefix=prefix, size_column=size_column, on_progress=on_progress)
     for note in written.notes:
         stderr.print(f"Note: {note}", markup=False, soft_wrap=True)
     stderr.print(f"Report: {written.out} ({written.pictures} pictures); open it in a browser.", markup=False)
-    _print_json(written, as_json)
+    print_json(written, as_json)
 
 
 @app.command()
@@ -354,7 +357,7 @@ def doctor(as_json: Json = False) -> None:
     if not as_json:
         stdout.print(*shown(findings), sep="\n", soft_wrap=True)
     failed = any(finding.state == "wrong" for finding in findings)
-    _print_json({"ok": not failed, "findings": [dataclasses.asdict(finding) for finding in findings]}, as_json)
+    print_json({"ok": not failed, "findings": [dataclasses.asdict(finding) for finding in findings]}, as_json)
     raise typer.Exit(1 if failed else 0)
 
 
@@ -366,7 +369,7 @@ def demo(
     """Do the main job on made-up survey data, offline, in under a minute."""
     from galmorph.demo import demo as run
 
-    with _progress("classifying") as on_progress:
+    with progress("classifying") as on_progress:
         result = run(out, on_progress=on_progress)
     table = Table(*result.header, title="Made-up galaxies and what the model says of them", box=SIMPLE_HEAD)
     for row in result.rows:
@@ -374,82 +377,7 @@ def demo(
     stdout.print(table)
     stderr.print(f"Catalog: {result.summary.out}\nPicture: {result.picture}\nReport:  {result.report}", markup=False)
     stderr.print(f"Open {result.report.resolve().as_uri()} in a browser.", markup=False, soft_wrap=True)
-    _print_json(result.summary, as_json, leave_out=("flags", "labels", "profile"))
-
-
-def _show_fetched(summary: Any, as_json: bool) -> None:
-    states = ", ".join(f"{name} {count}" for name, count in summary.as_dict().items() if name not in _COSTS)
-    stderr.print(f"{states}; {summary.requests} requests, {summary.bytes / 1e6:.1f} MB, {summary.seconds:.1f} s")
-    _print_json(summary.as_dict(), as_json)
-
-
-def _show_plan(plan: Any, as_json: bool) -> None:
-    for way in plan.ways:
-        stderr.print(f"{way.way}: {way.requests} requests, {way.bytes / 1e6:.1f} MB")
-    stderr.print(f"Chosen: {plan.chosen}")
-    _print_json(plan.as_dict(), as_json)
-
-
-def _show_summary(summary: Any, profile: bool) -> None:
-    stderr.print(
-        f"{summary.classified} of {summary.targets} galaxies classified by {summary.model} in {summary.seconds:.1f} s "
-        f"({summary.rate:.0f} a second); {summary.flagged} flagged, {summary.failed} without a probability."
-    )
-    if summary.flags:
-        stderr.print("Flags: " + ", ".join(f"{name} {count}" for name, count in summary.flags.items()))
-    if profile:
-        stderr.print("Seconds: " + ", ".join(f"{name} {value:.2f}" for name, value in summary.profile.items()))
-    stderr.print(f"Output: {summary.out}")
-
-
-def _show_epoch(line: Mapping[str, float]) -> None:
-    stderr.print(
-        f"epoch {line['epoch']:.0f}: loss {line['train_loss']:.5f}, validation {line['val_loss']:.5f}, "
-        f"rmse {line['val_rmse']:.4f}, {line['seconds']:.0f} s"
-    )
-
-
-def _show_metrics(metrics: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
-    table = Table("part", "data", "score", "value", "95 % interval")
-    for part, samples in metrics.items():
-        for sample, scores in samples.items():
-            for name, value in scores.items():
-                if isinstance(value, int | float) and not name.endswith(("_low", "_high")):
-                    low, high = scores.get(f"{name}_low"), scores.get(f"{name}_high")
-                    interval = f"{low:.4f} .. {high:.4f}" if low is not None else ""
-                    table.add_row(
-                        part, sample, name, f"{value:.4f}" if isinstance(value, float) else str(value), interval
-                    )
-    stderr.print(table)
-
-
-def _print_json(result: Any, wanted: bool, leave_out: tuple[str, ...] = ()) -> None:
-    if wanted:
-        values = (
-            dataclasses.asdict(result) if dataclasses.is_dataclass(result) and not isinstance(result, type) else result
-        )
-        print(json.dumps({name: value for name, value in values.items() if name not in leave_out}, default=str))
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show progress: a bar on a terminal, a plain line for every tenth elsewhere."""
-    if stderr.is_terminal:
-        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=stderr, transient=True) as bar:
-            task = bar.add_task(what, total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
-        return
-    last = -1
-
-    def tell(done: int, total: int) -> None:
-        nonlocal last
-        tenth = 10 * done // max(total, 1)
-        if tenth > last and not stderr.quiet:
-            last = tenth
-            print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
-
-    yield tell
+    print_json(result.summary, as_json, leave_out=("flags", "labels", "profile"))
 
 
 def _show_version(wanted: bool) -> None:

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "galmorph"
 # A module may import those of earlier lines only; a folder counts as one.
 LAYERS = [
     {"errors"},
-    {"registry", "labels", "normalize", "lock", "client", "order", "imagefile", "fitsbytes"},
+    {"registry", "labels", "normalize", "lock", "client", "order", "imagefile", "fitsbytes", "terminal"},
     {"journal", "tables", "headers", "footprint", "manifest", "checks", "mosaic"},
     {"positions", "pictures"},
     {"columns", "cutout"},

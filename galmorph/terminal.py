@@ -1,0 +1,101 @@
+"""What the commands print: summaries and tables, progress, JSON. Messages go to stderr, results to stdout."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+# Wide enough for the tables where there is no terminal to measure.
+_WIDTH = None if sys.stdout.isatty() else 120
+stdout, stderr = Console(width=_WIDTH), Console(stderr=True, width=None if sys.stderr.isatty() else 120)
+
+_COSTS = ("requests", "bytes", "seconds")
+
+
+def show_fetched(summary: Any, as_json: bool) -> None:
+    """Tell how many targets have cutouts, and what it took."""
+    states = ", ".join(f"{name} {count}" for name, count in summary.as_dict().items() if name not in _COSTS)
+    stderr.print(f"{states}; {summary.requests} requests, {summary.bytes / 1e6:.1f} MB, {summary.seconds:.1f} s")
+    print_json(summary.as_dict(), as_json)
+
+
+def show_plan(plan: Any, as_json: bool) -> None:
+    """Tell what each way of fetching would take."""
+    for way in plan.ways:
+        stderr.print(f"{way.way}: {way.requests} requests, {way.bytes / 1e6:.1f} MB")
+    stderr.print(f"Chosen: {plan.chosen}")
+    print_json(plan.as_dict(), as_json)
+
+
+def show_summary(summary: Any, profile: bool) -> None:
+    """Tell what a classification did."""
+    stderr.print(
+        f"{summary.classified} of {summary.targets} galaxies classified by {summary.model} in {summary.seconds:.1f} s "
+        f"({summary.rate:.0f} a second); {summary.flagged} flagged, {summary.failed} without a probability."
+    )
+    if summary.flags:
+        stderr.print("Flags: " + ", ".join(f"{name} {count}" for name, count in summary.flags.items()))
+    if profile:
+        stderr.print("Seconds: " + ", ".join(f"{name} {value:.2f}" for name, value in summary.profile.items()))
+    stderr.print(f"Output: {summary.out}")
+
+
+def show_epoch(line: Mapping[str, float]) -> None:
+    """Tell of an epoch of training."""
+    stderr.print(
+        f"epoch {line['epoch']:.0f}: loss {line['train_loss']:.5f}, validation {line['val_loss']:.5f}, "
+        f"rmse {line['val_rmse']:.4f}, {line['seconds']:.0f} s"
+    )
+
+
+def show_metrics(metrics: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+    """Show the scores of parts and samples with their intervals."""
+    table = Table("part", "data", "score", "value", "95 % interval")
+    for part, samples in metrics.items():
+        for sample, scores in samples.items():
+            for name, value in scores.items():
+                if isinstance(value, int | float) and not name.endswith(("_low", "_high")):
+                    low, high = scores.get(f"{name}_low"), scores.get(f"{name}_high")
+                    interval = f"{low:.4f} .. {high:.4f}" if low is not None else ""
+                    table.add_row(
+                        part, sample, name, f"{value:.4f}" if isinstance(value, float) else str(value), interval
+                    )
+    stderr.print(table)
+
+
+def print_json(result: Any, wanted: bool, leave_out: tuple[str, ...] = ()) -> None:
+    """Print a mapping or a dataclass as one line of JSON on stdout, where it is wanted."""
+    if wanted:
+        values = (
+            dataclasses.asdict(result) if dataclasses.is_dataclass(result) and not isinstance(result, type) else result
+        )
+        print(json.dumps({name: value for name, value in values.items() if name not in leave_out}, default=str))
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show progress: a bar on a terminal, a plain line for every tenth elsewhere."""
+    if stderr.is_terminal:
+        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=stderr, transient=True) as bar:
+            task = bar.add_task(what, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+        return
+    last = -1
+
+    def tell(done: int, total: int) -> None:
+        nonlocal last
+        tenth = 10 * done // max(total, 1)
+        if tenth > last and not stderr.quiet:
+            last = tenth
+            print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
+
+    yield tell
