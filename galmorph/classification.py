@@ -435,7 +435,7 @@ def _write(
     names = [column.name for column in columns]
 
     def values(records: NDArray[np.void]) -> dict[str, NDArray[Any]]:
-        p = np.ascontiguousarray(records["p"])
+        p = np.asfortranarray(records["p"])
         part = p if schema.is_classes else p[:, schema.slices[0]]
         entropy = -np.where(part > 0, part * np.log(np.where(part > 0, part, 1)), 0 * part).sum(axis=1)
         arrays = [*p.T, np.array(schema.short_names(p), dtype=object), entropy.astype(np.float32), records["flag"]]
