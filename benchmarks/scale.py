@@ -64,7 +64,13 @@ def catalog(path: Path, n_rows: int) -> Path:
             row = np.arange(first, min(first + BLOCK, n_rows))
             paths = np.array([f"{i % CUTOUTS}.fits" for i in row.tolist()], dtype=object)
             radius = np.full(len(row), 2.5, np.float32)
-            yield {"objid": row, "ra": row * 3.6e-5 % 360, "dec": row % 60 - 30.0, "petroR90_r": radius, "cutout": paths}
+            yield {
+                "objid": row,
+                "ra": row * 3.6e-5 % 360,
+                "dec": row % 60 - 30.0,
+                "petroR90_r": radius,
+                "cutout": paths,
+            }
 
     write_catalog(path, columns, blocks(), n_rows)
     return path
@@ -79,7 +85,9 @@ def model() -> object:
     from galmorph.normalize import Framing
 
     torch.manual_seed(0)
-    card = ModelCard("one layer", "mobilenet_v2", "galaxyzoo2", survey_inputs(32, Framing(radii=5.12), (0.5,) * 3, (0.5,) * 3))
+    card = ModelCard(
+        "one layer", "mobilenet_v2", "galaxyzoo2", survey_inputs(32, Framing(radii=5.12), (0.5,) * 3, (0.5,) * 3)
+    )
     layers = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(48, 37))
     return Model(card, layers.eval(), sha256="0" * 64)
 

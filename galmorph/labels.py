@@ -160,7 +160,7 @@ class LabelSchema:
         """
         answered = np.zeros((len(self.labels), len(fractions)), dtype=bool)
         followed = {label for parents in self.parents for label in parents}
-        best = []
+        best: list[NDArray[np.int64]] = []
         # A name as a number: a digit for each question with words, 0 where it is not on the path.
         code = np.zeros(len(fractions), dtype=np.int64)
         for question, part, parents in zip(self.questions, self.slices, self.parents, strict=True):
@@ -172,7 +172,9 @@ class LabelSchema:
                 code = code * (len(question.answers) + 1) + np.where(asked, answer + 1, 0)
             best.append(part.start + answer)
         _, rows, which = np.unique(code, return_index=True, return_inverse=True)
-        names = np.array([self._name([int(answer[row]) for answer in best]) for row in rows], dtype=object)[which.reshape(-1)]
+        names = np.array([self._name([int(answer[row]) for answer in best]) for row in rows], dtype=object)[
+            which.reshape(-1)
+        ]
         names[np.isnan(fractions).any(axis=1)] = ""
         return names
 
@@ -265,7 +267,7 @@ class LabelSchema:
 
 
 def _largest(values: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Return which column holds a row's largest value, the first of equals; column by column, which is the quick way."""
+    """Return which column holds a row's largest value, the first of equals; quick, as it goes by columns."""
     which, top = np.zeros(len(values), dtype=np.int64), values[:, 0]
     for i in range(1, values.shape[1]):
         larger = values[:, i] > top
