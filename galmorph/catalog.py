@@ -239,16 +239,19 @@ class Catalog:
         """
         path = Path(destination)
         self.check_destination(path)
+        dropped, provenance = self.changes(columns, cards, replace=replace)
+        with Output(path) as output:
+            self._table.append(output, columns, pieces(columns, blocks, self.n_rows), dropped, provenance)
+
+    def changes(
+        self, columns: Sequence[Column], cards: Sequence[Card], *, replace: bool
+    ) -> tuple[frozenset[int], Provenance]:
+        """Return the positions of the columns that new ones replace, and the provenance after them; see `append`."""
         dropped = self._to_replace(columns, replace)
         replaced = _lower(self._table.fields[position].name for position in dropped)
         old = self._table.provenance
-        provenance = old.updated(
-            [column.name for column in columns],
-            check_cards(cards),
-            {name for name in old.columns if name.lower() in replaced},
-        )
-        with Output(path) as output:
-            self._table.append(output, columns, pieces(columns, blocks, self.n_rows), dropped, provenance)
+        gone = {name for name in old.columns if name.lower() in replaced}
+        return dropped, old.updated([column.name for column in columns], check_cards(cards), gone)
 
     def check_destination(self, destination: Path) -> None:
         """Raise CatalogError if a file of this name would be of another format than the catalog."""
@@ -329,23 +332,27 @@ def open_catalog(
     form = _recognise(path)
     if hdu is not None and form.name != "fits":
         raise CatalogError(f"--hdu is for FITS files; {path} is {form.name}")
-    table = form.open(path, hdu)
+    columns = {"ra_column": ra_column, "dec_column": dec_column, "id_column": id_column, "size_column": size_column}
+    return catalog_of(form.open(path, hdu), path, form.name, frame, **columns, cutout_column=cutout_column)
+
+
+def catalog_of(table: Table, path: Path, form: str, frame: str = "icrs", **columns: str | None) -> Catalog:
+    """Return an opened table as a catalog; `columns` are those of `open_catalog`.
+
+    Raises
+    ------
+    CatalogError
+        If its columns cannot be told.
+    """
+    names = ("ra_column", "dec_column", "id_column", "size_column", "cutout_column")
     sky = Frame(frame)
     try:
-        roles = find_roles(
-            table.fields,
-            sky,
-            ra_column=ra_column,
-            dec_column=dec_column,
-            id_column=id_column,
-            size_column=size_column,
-            cutout_column=cutout_column,
-        )
+        roles = find_roles(table.fields, sky, **{name: columns.get(name) for name in names})
         pair = [table.fields[p] for p in (roles.ra, roles.dec) if p is not None]
         positions = Positions(pair[0], pair[1], sky) if pair else None
     except CatalogError as error:
         raise CatalogError(f"{path}: {error}") from error
-    return Catalog(path, form.name, table, roles, positions)
+    return Catalog(path, form, table, roles, positions)
 
 
 def write_catalog(

@@ -12,8 +12,6 @@ import itertools
 import logging
 import math
 import os
-import threading
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -31,16 +29,23 @@ import galmorph
 from galmorph import registry
 from galmorph.card import Input
 from galmorph.catalog import Column
+from galmorph.clock import Clock, peak_memory_mb
 from galmorph.cutout import MAX_SIDE_PX, Cutout, Flag, bits_told, read_cutout
 from galmorph.errors import CutoutError, GalmorphError, Interrupted, OutputError
 from galmorph.field import FieldSource, open_survey
 from galmorph.inference import Predictor
 from galmorph.journal import Journal
 from galmorph.labels import LabelSchema
+from galmorph.memory import MemorySource
 from galmorph.model import Model, load
 from galmorph.normalize import frame
 from galmorph.quality import is_blended, measure_r90, quality
+from galmorph.signals import stop_requested
 from galmorph.source import CutoutRows, Row, Source
+from galmorph.tables._files import remove_leftovers
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +108,7 @@ class Prepared:
 
 
 def classify(
-    survey: str | Path | None = None,
+    survey: str | Path | Table | None = None,
     *,
     model: str | Path = "galaxyzoo2-mobilenet_v2",
     out: str | Path | None = None,
@@ -123,14 +128,14 @@ def classify(
     resume: bool = False,
     overwrite: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
-) -> Summary:
-    """Classify galaxies and write the table with probabilities and flags.
+) -> Summary | Any:
+    """Classify galaxies and write the table with probabilities and flags; or give it back, where a Table was given.
 
     Parameters
     ----------
-    survey : path, optional
+    survey : path or astropy Table, optional
         A catalog (FITS, CSV, ECSV, VOTable, Parquet) with a ``cutout`` column or with ``cutouts``, one FITS cutout, a
-        folder of cutouts, or a survey image.
+        folder of cutouts, or a survey image. A Table in memory is such a catalog, and no file is written.
     model : str or path
         A shipped model's name or a weights file.
     out : path, optional
@@ -138,8 +143,8 @@ def classify(
     kind : str, optional
         ``catalog``, ``cutout`` or ``field`` forces what the input is taken for.
     cutouts : path, optional
-        Folder that the cutout paths are relative to, and may not leave; default: the catalog's folder. Without a
-        ``cutout`` column the files are ``<id>.fits`` there.
+        Folder that the cutout paths are relative to, and may not leave; default: the catalog's folder, for a Table the
+        current one. Without a ``cutout`` column the files are ``<id>.fits`` there.
     catalog : path, optional
         Targets in the survey images; without it galaxies are detected.
     images : sequence of path
@@ -162,17 +167,24 @@ def classify(
     on_progress : callable, optional
         Called with the rows done and the number of rows, after each batch.
 
+    Returns
+    -------
+    Summary or astropy Table
+        Of a Table: a copy with the columns, their units, descriptions and UCDs (``meta["ucd"]``), and the provenance in
+        ``meta``.
+
     Raises
     ------
     GalmorphError
         Nothing was written where ``exit_code`` is 2; the run can be resumed where it is 3 or 130.
     """
-    started = time.perf_counter()
+    clock = Clock()
     if batch_size is not None and batch_size < 1:
         raise GalmorphError(f"--batch-size {batch_size}: at least 1.")
     source = open_survey(survey, images, kind=kind, cutouts=cutouts, catalog=catalog, hdu=hdu, size_column=size_column)
     destination = _destination(source, out, overwrite=overwrite, resume=resume)
-    predictor = Predictor(load(model), device, dtype, tta)
+    with clock("model"):
+        predictor = Predictor(load(model), device, dtype, tta)
     batch_size = batch_size or BATCH_SIZES.get(predictor.device.type, BATCH_SIZES["cpu"])
     columns = output_columns(predictor.model.schema, prefix)
     source.check(columns, replace=replace)
@@ -187,21 +199,21 @@ def classify(
         "tta": tta,
         "batch_size": batch_size,
     }
-    clock = Clock()
     with clock("read"):  # survey images are read and their galaxies found here
         log.debug("%d targets", source.n_rows)
     with Journal.open(destination, record, fingerprint, resume=resume, step=batch_size) as journal:
         try:
             _run(source, predictor, journal, batch_size, workers or os.cpu_count() or 1, clock, on_progress)
+            with clock("write"):
+                remove_leftovers(destination)
+                _write(source, destination, columns, journal, predictor, replace)
         except KeyboardInterrupt:
             raise Interrupted(
                 f"Stopped after {len(journal)} of {source.n_rows} targets; go on with the same command and --resume."
             ) from None
-        with clock("write"):
-            _write(source, destination, columns, journal, predictor, replace)
-        summary = _summarize(journal, predictor.model, destination, time.perf_counter() - started, clock)
+        summary = _summarize(journal, predictor.model, destination, clock)
         journal.remove()
-    return summary
+    return source.result if isinstance(source, MemorySource) else summary
 
 
 def output_columns(schema: LabelSchema, prefix: str = "") -> list[Column]:
@@ -313,22 +325,6 @@ def _seeing(survey: str) -> float:
     return registry.load("surveys", survey).seeing.get("r", math.nan)
 
 
-class Clock:
-    """Seconds by what they were spent on, summed over the threads."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        """Add the seconds spent inside a ``with`` block."""
-        started = time.perf_counter()
-        yield
-        with self._lock:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
-
-
 @contextmanager
 def _single_threaded_operations() -> Iterator[None]:
     """Let each torch operation run on one thread: the workers share the cores batch by batch, without waiting."""
@@ -351,23 +347,31 @@ def _run(
 ) -> None:
     """Classify the rows that the journal does not hold yet: whole batches on each worker, into the journal in order."""
 
-    def classify_batch(rows: Sequence[Any]) -> tuple[NDArray[np.void], list[str]]:
+    def classify_batch(rows: Sequence[Any]) -> tuple[NDArray[np.void], list[str]] | None:
+        if stop.is_set():  # neither will the batches behind it be begun
+            return None
         with clock("read"):
             targets = _prepared(source, rows, predictor)
         with clock("network"):
             return _predict(targets, predictor, batch_size, journal.record), [t.reason for t in targets if t.reason]
 
     told = 0
-    with _single_threaded_operations(), ThreadPoolExecutor(workers, thread_name_prefix="galmorph") as pool:
-        waiting: deque[Future[tuple[NDArray[np.void], list[str]]]] = deque()
+    with (
+        _single_threaded_operations(),
+        ThreadPoolExecutor(workers, thread_name_prefix="galmorph") as pool,
+        stop_requested() as stop,
+    ):
+        waiting: deque[Future[tuple[NDArray[np.void], list[str]] | None]] = deque()
         blocks = source.blocks(batch_size, len(journal))
         try:
             while True:
-                for rows in itertools.islice(blocks, workers + BATCHES_AHEAD - len(waiting)):
-                    waiting.append(pool.submit(classify_batch, rows))
-                if not waiting:
-                    return
-                records, reasons = waiting.popleft().result()
+                if not stop.is_set():
+                    for rows in itertools.islice(blocks, workers + BATCHES_AHEAD - len(waiting)):
+                        waiting.append(pool.submit(classify_batch, rows))
+                done = waiting.popleft().result() if waiting else None
+                if done is None:
+                    break
+                records, reasons = done
                 journal.append(records)
                 for reason in reasons[: TOLD_FAILURES - told]:
                     log.warning("%s", reason)
@@ -377,6 +381,8 @@ def _run(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+    if stop.is_set():
+        raise KeyboardInterrupt
 
 
 def _prepared(source: Source, rows: Sequence[Any], predictor: Predictor) -> list[Prepared]:
@@ -435,7 +441,7 @@ def _write(
     names = [column.name for column in columns]
 
     def values(records: NDArray[np.void]) -> dict[str, NDArray[Any]]:
-        p = np.ascontiguousarray(records["p"])
+        p = np.asfortranarray(records["p"])
         part = p if schema.is_classes else p[:, schema.slices[0]]
         entropy = -np.where(part > 0, part * np.log(np.where(part > 0, part, 1)), 0 * part).sum(axis=1)
         arrays = [*p.T, np.array(schema.short_names(p), dtype=object), entropy.astype(np.float32), records["flag"]]
@@ -462,7 +468,7 @@ def provenance(predictor: Predictor) -> list[tuple[str, Any, str]]:
     ]
 
 
-def _summarize(journal: Journal, model: Model, destination: Path, seconds: float, clock: Clock) -> Summary:
+def _summarize(journal: Journal, model: Model, destination: Path, clock: Clock) -> Summary:
     classified = flagged = failed = 0
     flags: Counter[str] = Counter()
     labels: Counter[str] = Counter()
@@ -474,6 +480,7 @@ def _summarize(journal: Journal, model: Model, destination: Path, seconds: float
         for flag in Flag:
             flags[(flag.name or "").lower()] += int((records["flag"] & flag.value != 0).sum())
         labels.update(name for name in model.schema.short_names(records["p"][known]))
+    seconds = clock.elapsed
     return Summary(
         targets=classified + failed,
         classified=classified,
@@ -486,5 +493,6 @@ def _summarize(journal: Journal, model: Model, destination: Path, seconds: float
         out=str(destination),
         flags={name: count for name, count in flags.items() if count},
         labels=dict(labels.most_common()),
-        profile={name: round(value, 3) for name, value in clock.seconds.items()},
+        profile={name: round(value, 3) for name, value in clock.seconds.items()}
+        | {"total": round(seconds, 3), "peak_mb": round(peak_memory_mb(), 1)},
     )

@@ -22,12 +22,14 @@ from galmorph.terminal import (
     print_json,
     progress,
     show_epoch,
+    show_error,
     show_fetched,
     show_metrics,
     show_plan,
     show_summary,
     stderr,
     stdout,
+    write_events,
 )
 
 app = typer.Typer(
@@ -392,10 +394,17 @@ def _common(
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_show_version)
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
+    log_json: Annotated[
+        bool, typer.Option("--log-json", envvar="GALMORPH_LOG_JSON", help="Messages and progress as JSON lines.")
+    ] = False,
 ) -> None:
     stderr.quiet = quiet
     level = logging.ERROR if quiet else logging.INFO
-    handler = RichHandler(console=stderr, show_time=False, show_path=False) if stderr.is_terminal else None
+    handler: logging.Handler | None = None
+    if log_json:
+        handler = write_events()
+    elif stderr.is_terminal:
+        handler = RichHandler(console=stderr, show_time=False, show_path=False)
     logging.basicConfig(
         level=logging.WARNING, format="%(levelname)s: %(message)s", handlers=[handler] if handler else None
     )
@@ -412,14 +421,7 @@ def main() -> None:
     try:
         app()
     except GalmorphError as error:
-        stderr.quiet = False
-        stderr.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
+        show_error(error, error.exit_code)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

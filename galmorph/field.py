@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,12 +23,14 @@ from galmorph.detection import Detection, DetectionFlag, detect
 from galmorph.errors import CatalogError, GalmorphError, OutputError
 from galmorph.headers import split_band
 from galmorph.imagefile import quiet
+from galmorph.memory import memory_source
 from galmorph.pictures import celestial_wcs
 from galmorph.planes import Planes, image_files, image_templates, read_grid, read_planes
 from galmorph.source import KINDS, Cards, Result, Source, file_state, kind_of, open_source, output_beside
 from galmorph.stamps import Flagger, blended, cut
 
 if TYPE_CHECKING:
+    from astropy.table import Table
     from torch import Tensor
 
 log = logging.getLogger(__name__)
@@ -443,7 +446,7 @@ def _primary(targets: Array) -> NDArray[np.bool_]:
 
 
 def open_survey(
-    survey: str | Path | None,
+    survey: str | Path | Table | None,
     images: Sequence[str | Path] = (),
     *,
     kind: str | None = None,
@@ -456,7 +459,7 @@ def open_survey(
 
     Parameters
     ----------
-    survey : path or None
+    survey : path, astropy Table or None
     images : sequence of path
         Survey images, in the place of `survey`; ``{band}`` stands for one file a band.
     kind, cutouts, catalog, hdu, size_column
@@ -469,6 +472,10 @@ def open_survey(
     """
     if kind is not None and kind not in KINDS:
         raise GalmorphError(f"--as {kind}: one of {', '.join(KINDS)}.")
+    if not isinstance(survey, str | os.PathLike | None):
+        if kind not in (None, "catalog") or images or catalog is not None or hdu is not None:
+            raise GalmorphError("A table in memory is a catalog: leave out `kind`, `hdu`, `images` and `catalog`.")
+        return memory_source(survey, cutouts, size_column)
     if (survey is None) == (not images):
         raise GalmorphError("Name one of these: a catalog, a cutout, a folder, a survey image; or --images.")
     is_field = bool(images) or kind == "field"

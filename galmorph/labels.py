@@ -158,9 +158,23 @@ class LabelSchema:
         fractions : ndarray, shape (n, n_labels)
             Probabilities in cumulative form; a row of NaN gives ``""``.
         """
-        best = np.stack([part.start + np.nan_to_num(fractions[:, part]).argmax(axis=1) for part in self.slices], axis=1)
-        paths, rows = np.unique(best, axis=0, return_inverse=True)
-        names = np.array([self._name(path.tolist()) for path in paths], dtype=object)[rows.reshape(-1)]
+        answered = np.zeros((len(self.labels), len(fractions)), dtype=bool)
+        followed = {label for parents in self.parents for label in parents}
+        best: list[NDArray[np.int64]] = []
+        # A name as a number: a digit for each question with words, 0 where it is not on the path.
+        code = np.zeros(len(fractions), dtype=np.int64)
+        for question, part, parents in zip(self.questions, self.slices, self.parents, strict=True):
+            answer = _largest(fractions[:, part])
+            asked = answered[list(parents)].any(axis=0) if best else np.ones(len(fractions), dtype=bool)
+            for label in followed.intersection(range(part.start, part.stop)):
+                answered[label] = asked & (answer == label - part.start)
+            if self.is_classes or question.words:
+                code = code * (len(question.answers) + 1) + np.where(asked, answer + 1, 0)
+            best.append(part.start + answer)
+        _, rows, which = np.unique(code, return_index=True, return_inverse=True)
+        names = np.array([self._name([int(answer[row]) for answer in best]) for row in rows], dtype=object)[
+            which.reshape(-1)
+        ]
         names[np.isnan(fractions).any(axis=1)] = ""
         return names
 
@@ -250,3 +264,13 @@ class LabelSchema:
         sums = np.stack([fractions[:, part].sum(axis=1) for part in self.slices], axis=1)
         error = np.abs(sums - reached)
         return float(np.nanmax(error)) if np.isfinite(error).any() else 0.0
+
+
+def _largest(values: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Return which column holds a row's largest value, the first of equals; quick, as it goes by columns."""
+    which, top = np.zeros(len(values), dtype=np.int64), values[:, 0]
+    for i in range(1, values.shape[1]):
+        larger = values[:, i] > top
+        which[larger] = i
+        top = np.where(larger, values[:, i], top)
+    return which

@@ -243,15 +243,27 @@ def open_source(
     if kind == "cutout":
         return CutoutSource(path, [(path.name.split(".fit")[0], path)], hdu)
     catalog = open_catalog(path, hdu=hdu, size_column=size_column)
+    folder = cutout_folder(catalog, cutouts, path.parent)
+    return CatalogSource(catalog, folder, by_id=catalog.cutout_column is None)
+
+
+def cutout_folder(catalog: Catalog, cutouts: str | Path | None, beside: Path) -> Path:
+    """Return the folder of a catalog's cutouts: the one given, or that `beside` it.
+
+    Raises
+    ------
+    CatalogError
+        If the catalog names no cutouts and no folder is given, or it is none.
+    """
     if catalog.cutout_column is None and cutouts is None:
         raise CatalogError(
-            f"{path} has no column 'cutout' and --cutouts names no folder: get cutouts with "
-            f"galmorph fetch --catalog {path.name}, or give --cutouts DIR with files named <id>.fits."
+            f"{catalog.path} has no column 'cutout' and --cutouts names no folder: get cutouts with "
+            f"galmorph fetch --catalog {catalog.path.name}, or give --cutouts DIR with files named <id>.fits."
         )
-    folder = Path(cutouts) if cutouts is not None else path.parent
+    folder = Path(cutouts) if cutouts is not None else beside
     if not folder.is_dir():
         raise CatalogError(f"--cutouts {folder} is not a folder.")
-    return CatalogSource(catalog, folder, by_id=catalog.cutout_column is None)
+    return folder
 
 
 def _width(texts: Iterable[str]) -> int:

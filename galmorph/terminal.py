@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
+import logging
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -17,14 +22,70 @@ from rich.table import Table
 _WIDTH = None if sys.stdout.isatty() else 120
 stdout, stderr = Console(width=_WIDTH), Console(stderr=True, width=None if sys.stderr.isatty() else 120)
 
+# Seconds between two events of progress at least.
+_EVENT_S = 1.0
+
 _COSTS = ("requests", "bytes", "seconds")
+
+
+class Events(io.TextIOBase):
+    """A stream for stderr whose every line is a JSON object: ``time``, ``event``, ``level``, and what belongs to it."""
+
+    def write(self, text: str) -> int:
+        """Write lines of text as messages."""
+        for line in filter(None, map(str.strip, text.splitlines())):
+            self.emit("message", message=line)
+        return len(text)
+
+    def emit(self, event: str, level: str = "info", **values: Any) -> None:
+        """Write one event; of a quiet run only errors."""
+        if stderr.quiet and level not in ("error", "critical"):
+            return
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        line = {"time": now, "event": event, "level": level, **values}
+        print(json.dumps(line, default=str), file=sys.stderr, flush=True)
+
+
+class EventHandler(logging.Handler):
+    """Log records as events."""
+
+    def __init__(self, events: Events) -> None:
+        super().__init__()
+        self._events = events
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        self._events.emit("log", record.levelname.lower(), logger=record.name, message=record.getMessage())
+
+
+def write_events() -> logging.Handler:
+    """Make JSON lines of all that goes to stderr, and return the handler that does it for the log."""
+    events = Events()
+    stderr.file = events  # type: ignore[assignment]
+    stderr.width = 1_000_000  # a message is a line
+    return EventHandler(events)
+
+
+def show_error(error: Exception, exit_code: int) -> None:
+    """Tell what went wrong."""
+    if isinstance(stderr.file, Events):
+        stderr.file.emit("error", "error", message=str(error), exit_code=exit_code)
+        return
+    stderr.quiet = False
+    stderr.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
 
 
 def show_fetched(summary: Any, as_json: bool) -> None:
     """Tell how many targets have cutouts, and what it took."""
     states = ", ".join(f"{name} {count}" for name, count in summary.as_dict().items() if name not in _COSTS)
     stderr.print(f"{states}; {summary.requests} requests, {summary.bytes / 1e6:.1f} MB, {summary.seconds:.1f} s")
+    _tell_done(summary.as_dict())
     print_json(summary.as_dict(), as_json)
+
+
+def _tell_done(values: Mapping[str, Any]) -> None:
+    if isinstance(stderr.file, Events):
+        stderr.file.emit("done", **values)
 
 
 def show_plan(plan: Any, as_json: bool) -> None:
@@ -44,8 +105,13 @@ def show_summary(summary: Any, profile: bool) -> None:
     if summary.flags:
         stderr.print("Flags: " + ", ".join(f"{name} {count}" for name, count in summary.flags.items()))
     if profile:
-        stderr.print("Seconds: " + ", ".join(f"{name} {value:.2f}" for name, value in summary.profile.items()))
+        spent = {name: value for name, value in summary.profile.items() if name not in ("total", "peak_mb")}
+        parts = ", ".join(f"{name} {value:.2f}" for name, value in spent.items())
+        stderr.print(f"Seconds: {parts}, over all threads; {summary.profile['total']:.2f} by the clock.")
+        each = 1000 * sum(spent.get(name, 0.0) for name in ("read", "network")) / max(summary.targets, 1)
+        stderr.print(f"A galaxy: {each:.2f} ms of a thread. Memory: {summary.profile['peak_mb']:.0f} MB at most.")
     stderr.print(f"Output: {summary.out}")
+    _tell_done(dataclasses.asdict(summary))
 
 
 def show_epoch(line: Mapping[str, float]) -> None:
@@ -82,7 +148,18 @@ def print_json(result: Any, wanted: bool, leave_out: tuple[str, ...] = ()) -> No
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show progress: a bar on a terminal, a plain line for every tenth elsewhere."""
+    """Show progress: a bar on a terminal, a plain line for every tenth elsewhere, or events."""
+    if isinstance(events := stderr.file, Events):
+        told = -_EVENT_S
+
+        def event(done: int, total: int) -> None:
+            nonlocal told
+            if done == total or time.monotonic() - told >= _EVENT_S:
+                told = time.monotonic()
+                events.emit("progress", what=what, done=done, total=total)
+
+        yield event
+        return
     if stderr.is_terminal:
         columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         with Progress(*columns, console=stderr, transient=True) as bar:

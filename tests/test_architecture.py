@@ -12,14 +12,14 @@ PACKAGE = Path(__file__).parents[1] / "galmorph"
 # A module may import those of earlier lines only; a folder counts as one.
 LAYERS = [
     {"errors"},
-    {"registry", "labels", "normalize", "lock", "client", "order", "imagefile", "fitsbytes", "terminal"},
+    {"registry", "labels", "normalize", "lock", "client", "order", "imagefile", "fitsbytes", "terminal", "clock", "signals"},
     {"journal", "tables", "headers", "footprint", "manifest", "checks", "mosaic"},
     {"positions", "pictures"},
     {"columns", "cutout"},
     {"catalog", "radius", "planes"},
     {"quality", "detection", "surveys", "backbones", "schemas", "samples"},
     {"card", "source", "framing", "storage", "stamps"},
-    {"run"},
+    {"run", "memory"},
     {"dataset", "model", "retrieval", "field"},
     {"inference", "checkpoint", "figures"},
     {"evaluation", "distillation", "recipes", "page", "results"},

@@ -418,7 +418,9 @@ def test_progress_and_profile(survey, model, tmp_path):
         survey / "targets.csv", model=model, out=tmp_path / "o.csv", on_progress=lambda *a: seen.append(a), **FAST
     )
     assert seen == [(4, 10), (8, 10), (10, 10)]
-    assert set(summary.profile) == {"read", "network", "write"}
+    assert set(summary.profile) == {"model", "read", "network", "write", "total", "peak_mb"}
+    assert summary.profile["total"] > summary.profile["write"] > 0
+    assert summary.profile["peak_mb"] > 100
     assert summary.rate == pytest.approx(10 / summary.seconds, rel=0.02)
 
 

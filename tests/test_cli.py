@@ -50,7 +50,8 @@ def test_results_on_stdout_messages_on_stderr(survey):
     assert len(done.stdout.splitlines()) == 1
     assert "none.fits: there is no such file" in done.stderr
     assert "2 of 3 galaxies classified by m" in done.stderr
-    assert "Seconds: read" in done.stderr
+    assert re.search(r"Seconds: model \d.*read \d.*network \d.*write \d.*by the clock", done.stderr)
+    assert re.search(r"Memory: \d+ MB at most", done.stderr)
     assert "\x1b" not in done.stderr, "no colours or bars where there is no terminal"
 
 
@@ -69,6 +70,24 @@ def test_wrong_usage_exits_with_2_and_one_line(survey):
     assert run("classify", "t.csv", "--modell", "x", cwd=survey).returncode == 2
 
 
+def test_everything_is_an_event_where_it_is_asked_for(survey):
+    done = run("--log-json", "classify", "t.csv", "--model", "m.safetensors", "--json", cwd=survey)
+    assert json.loads(done.stdout)["targets"] == 3, "stdout is as ever"
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", event["time"]) for event in events)
+    assert {event["event"] for event in events} == {"log", "progress", "message", "done"}
+    log = next(event for event in events if event["event"] == "log")
+    assert (log["level"], log["logger"]) == ("warning", "galmorph.classification")
+    assert "none.fits" in log["message"]
+    assert [e["done"] for e in events if e["event"] == "progress"] == [3]
+    assert events[-1]["flags"] == {"unreadable": 1}
+    again = run("classify", "t.csv", "--model", "m.safetensors", cwd=survey, env={"GALMORPH_LOG_JSON": "1"})
+    assert again.returncode == 2
+    error = json.loads(again.stderr)
+    assert (error["event"], error["level"], error["exit_code"]) == ("error", "error", 2)
+    assert "--overwrite" in error["message"]
+
+
 def test_sigterm_exits_with_130_and_can_be_resumed(survey):
     code = (
         "import galmorph.classification as c, os, signal, time\n"
@@ -81,7 +100,7 @@ def test_sigterm_exits_with_130_and_can_be_resumed(survey):
         "                break\n"
         "            time.sleep(0.01)\n"
         "        os.kill(os.getpid(), signal.SIGTERM)\n"
-        "        time.sleep(1)\n"
+        "        time.sleep(0.5)\n"
         "    return predict(*a)\n"
         "c._predict = slow\n"
         "from galmorph.cli import main; main()\n"
@@ -102,6 +121,8 @@ def test_sigterm_exits_with_130_and_can_be_resumed(survey):
     command = [sys.executable, "-c", code, *arguments]
     stopped = subprocess.run(command, cwd=survey, capture_output=True, text=True, env=env, check=False)
     assert stopped.returncode == 130, stopped.stderr
+    assert "SIGTERM: stopping after the batches that have begun" in stopped.stderr
+    assert "Stopped after 2 of 3 targets" in stopped.stderr, "the batch that had begun was finished"
     assert "--resume" in stopped.stderr
     assert not (survey / "t_morph.csv").exists()
     done = run(*arguments, "--resume", cwd=survey)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import errno
+import glob
 import gzip
 import io
 import os
@@ -136,7 +137,7 @@ class Output:
             self._file = self._part(self.path)
 
     def _part(self, path: Path) -> BinaryIO:
-        part = path.with_name(f".{uuid.uuid4().hex}.part")
+        part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
         file = part.open("x+b")
         self._parts.append((part, path))
         return file
@@ -209,6 +210,13 @@ class Output:
         finally:
             plain.close()
             plain_part.unlink(missing_ok=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed runs have left half written of an output; only for the run that holds the output's lock."""
+    path = Path(os.path.realpath(path))
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        part.unlink(missing_ok=True)
 
 
 def _sync(file: BinaryIO) -> None:

@@ -35,8 +35,11 @@ def _checked(column: Column, block: Mapping[str, Array]) -> Array:
         raise CatalogError(f"a block has no values for the column {column.name!r}")
     given = block[column.name]
     if column.dtype == "str":
-        return text_array("" if value is None else str(value) for value in given)
-    if np.ma.getmaskarray(given).any() and column.dtype.startswith("int"):
+        cells = np.asanyarray(given, dtype=object).tolist()
+        if not set(map(type, cells)) <= {str}:
+            cells = ["" if value is None else str(value) for value in cells]
+        return text_array(cells)
+    if column.dtype.startswith("int") and np.ma.is_masked(given):
         raise CatalogError(f"column {column.name!r} is of integers, which have no null, but a value is masked")
     values = np.ma.filled(given, np.nan) if np.ma.isMaskedArray(given) else np.asarray(given)
     if not np.can_cast(values.dtype, column.dtype, "same_kind") or values.ndim != 1:

@@ -1,0 +1,42 @@
+"""Signals: SIGINT and SIGTERM let a run finish what it has begun."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def stop_requested() -> Iterator[threading.Event]:
+    """Give an event that SIGINT or SIGTERM sets; a second signal does what it would have done without this.
+
+    A signal that has its default action (SIGTERM in a program that does not handle it) or is ignored is left alone, as
+    are all of them in a thread that is not the main one, which gets no signals.
+    """
+    event = threading.Event()
+    earlier = {}
+    if threading.current_thread() is threading.main_thread():
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        earlier = {number: handler for number, handler in handlers.items() if callable(handler)}
+
+    def request(number: int, frame: FrameType | None) -> None:
+        event.set()
+        restore()
+        log.warning("%s: stopping after the batches that have begun.", signal.Signals(number).name)
+
+    def restore() -> None:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+    for number in earlier:
+        signal.signal(number, request)
+    try:
+        yield event
+    finally:
+        restore()
