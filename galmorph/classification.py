@@ -49,7 +49,7 @@ BATCH_SIZES = {"cpu": 16, "cuda": 256}
 # Batches that wait for a worker, so that none is ever idle.
 BATCHES_AHEAD = 1
 # Pictures that are mapped to colours together on the CPU: as many as stay in a core's own cache.
-PICTURES_AT_ONCE = 4
+PICTURES_AT_ONCE = 2
 # With one of these there is no probability: a composite without one of its bands has colours no model was shown.
 UNUSABLE = Flag.MISSING_BAND | Flag.UNREADABLE
 # Reasons of failure that are told one by one; the rest is counted.
@@ -417,7 +417,11 @@ def _predict(
             rows = same[start : start + at_once]
             flux = torch.stack([torch.as_tensor(framed[i]) for i in rows]).to(predictor.device)
             normalization = entry.normalization
-            inputs[rows] = normalization.network_input(normalization.rgb(flux)).to(predictor.dtype)
+            pictures = normalization.network_input(normalization.rgb(flux)).to(predictor.dtype)
+            if rows[-1] - rows[0] == len(rows) - 1:  # several times faster than by a list
+                inputs[rows[0] : rows[-1] + 1] = pictures
+            else:
+                inputs[rows] = pictures
     result["p"][usable] = predictor(inputs).cpu().numpy()[usable]
     return result
 

@@ -188,12 +188,13 @@ class FieldSource:
         if normalization.framing.radii:
             flag |= np.where(measured, Flag.RADIUS_MEASURED, 0).astype(np.int16)
         flag |= np.where(blended(opened.detection.objects, x, y, r90), Flag.BLENDED, 0).astype(np.int16)
-        flux = cut(opened.tensor(device), x, y, width, normalization.input_size)
-        flux = flux[:, [planes.bands.index(band) for band in normalization.bands]]
-        constant = (flux.amax(dim=(2, 3)) == flux.amin(dim=(2, 3))).any(dim=1).cpu().numpy()
-        flag |= np.where(constant, Flag.MISSING_BAND, 0).astype(np.int16)
-        if math.isfinite(planes.flux_pixscale):  # surface brightness per the pixel that the composite's scales are for
-            flux *= (normalization.flux_pixscale / planes.flux_pixscale) ** 2
+        bands = [planes.bands.index(band) for band in normalization.bands]
+        flux = cut(opened.tensor(device), x, y, width, normalization.input_size, bands)
+        flag |= np.where(_lacks_band(flux), Flag.MISSING_BAND, 0).astype(np.int16)
+        # Surface brightness per the pixel that the composite's scales are for.
+        if math.isfinite(planes.flux_pixscale) and planes.flux_pixscale != normalization.flux_pixscale:
+            for stamp in flux:
+                stamp *= (normalization.flux_pixscale / planes.flux_pixscale) ** 2
         lacking = f"{planes.name}: a band of {''.join(normalization.bands)} has no data there."
         return [
             (Flag(int(bits)), None, None, lacking) if bits & Flag.MISSING_BAND else (Flag(int(bits)), stamp, entry, "")
@@ -347,6 +348,17 @@ def _name(path: str) -> str:
 
 # A galaxy of Galaxy Zoo 2 with R90 = 6 arcsec, the median there, in a frame of 5.12 R90.
 _USUAL_WIDTH_ARCSEC = 30.0
+
+
+def _lacks_band(stamps: Sequence[Tensor]) -> Array:
+    """Tell the stamps (band, y, x) of which a band holds one value."""
+    import torch
+
+    few = torch.stack([stamp[:, ::16, ::16] for stamp in stamps])  # settle it for nearly every stamp
+    lacking = (few.amax(dim=(2, 3)) == few.amin(dim=(2, 3))).any(dim=1).cpu().numpy()
+    for i in np.flatnonzero(lacking):
+        lacking[i] = bool((stamps[i].amax(dim=(1, 2)) == stamps[i].amin(dim=(1, 2))).any())
+    return lacking
 
 
 def _entry(planes: Planes, card: ModelCard) -> tuple[Input | None, float]:

@@ -23,7 +23,7 @@ from galmorph.errors import CatalogError, CutoutError, GalmorphError, Interrupte
 from galmorph.field import open_survey
 from galmorph.normalize import frame
 from galmorph.planes import Planes, image_templates, read_planes
-from galmorph.stamps import cut
+from galmorph.stamps import cut as cut_each
 
 FAST = {"device": "cpu", "dtype": "float32", "batch_size": 16, "workers": 2, "kind": "field"}
 
@@ -64,6 +64,11 @@ def classified(folder, model):
 def truth(field, table):
     """Right ascension and declination of galaxies in the field."""
     return WCS(field.header).all_pix2world(table["x"], table["y"], 0)
+
+
+def cut(*arguments):
+    """All stamps as one tensor."""
+    return torch.stack(cut_each(*arguments))
 
 
 # Detection
