@@ -39,6 +39,7 @@ from galmorph.journal import Journal
 from galmorph.labels import LabelSchema
 from galmorph.model import Model, load
 from galmorph.normalize import frame
+from galmorph.planes import ZeroPoint
 from galmorph.quality import is_blended, measure_r90, quality
 from galmorph.source import CutoutRows, Row, Source
 
@@ -113,6 +114,7 @@ def classify(
     images: Sequence[str | Path] = (),
     hdu: int | None = None,
     size_column: str | None = None,
+    zero_point: ZeroPoint = None,
     prefix: str = "",
     replace: bool = False,
     tta: int = 1,
@@ -148,6 +150,8 @@ def classify(
         HDU of the catalog's table, or of the cutout's or survey image.
     size_column : str, optional
         The catalog's column of radii (R90), arcsec unless it has a unit.
+    zero_point : float, str or mapping, optional
+        AB magnitude of a pixel value of 1 in survey images, for all bands or by band (``g=25.1,r=24.9``).
     prefix : str
         Of the new columns' names.
     replace : bool
@@ -170,7 +174,8 @@ def classify(
     started = time.perf_counter()
     if batch_size is not None and batch_size < 1:
         raise GalmorphError(f"--batch-size {batch_size}: at least 1.")
-    source = open_survey(survey, images, kind=kind, cutouts=cutouts, catalog=catalog, hdu=hdu, size_column=size_column)
+    named: dict[str, Any] = {"kind": kind, "cutouts": cutouts, "catalog": catalog, "size_column": size_column}
+    source = open_survey(survey, images, hdu=hdu, zero_point=zero_point, **named)
     destination = _destination(source, out, overwrite=overwrite, resume=resume)
     predictor = Predictor(load(model), device, dtype, tta)
     batch_size = batch_size or BATCH_SIZES.get(predictor.device.type, BATCH_SIZES["cpu"])

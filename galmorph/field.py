@@ -23,9 +23,9 @@ from galmorph.errors import CatalogError, GalmorphError, OutputError
 from galmorph.headers import split_band
 from galmorph.imagefile import quiet
 from galmorph.pictures import celestial_wcs
-from galmorph.planes import Planes, image_files, image_templates, read_grid, read_planes
+from galmorph.planes import Planes, ZeroPoint, image_files, image_templates, read_grid, read_planes, zero_points
 from galmorph.source import KINDS, Cards, Result, Source, file_state, kind_of, open_source, output_beside
-from galmorph.stamps import Flagger, blended, cut
+from galmorph.stamps import Flagger, blended, constant_bands, cut
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,6 +81,8 @@ class FieldSource:
         Targets; without it the galaxies that are found in the images.
     hdu : int, optional
         Of the images, where a file holds several.
+    zero_point : ZeroPoint
+        As of `galmorph.planes.zero_points`.
 
     Raises
     ------
@@ -88,7 +90,8 @@ class FieldSource:
         If an image is missing, or the catalog has no positions.
     """
 
-    def __init__(self, paths: Sequence[str], catalog: Catalog | None, hdu: int | None) -> None:
+    def __init__(self, paths: Sequence[str], catalog: Catalog | None, hdu: int | None, zero_point: ZeroPoint) -> None:
+        self._zero_points = zero_points(zero_point)
         self._paths = list(paths)
         self._files = [file for path in self._paths for file in image_files(path).values()]
         self._catalog = catalog
@@ -119,6 +122,7 @@ class FieldSource:
     def fingerprint(self) -> dict[str, Any]:
         """Return path, size and time of the images and of the catalog."""
         values: dict[str, Any] = {"images": [file_state(Path(file)) for file in self._files], "hdu": self._hdu}
+        values["zero_points"] = self._zero_points
         if self._catalog is not None:
             values |= {"catalog": file_state(self._catalog.path), "size": self._catalog.size_column}
         return values
@@ -190,7 +194,7 @@ class FieldSource:
         flag |= np.where(blended(opened.detection.objects, x, y, r90), Flag.BLENDED, 0).astype(np.int16)
         bands = [planes.bands.index(band) for band in normalization.bands]
         flux = cut(opened.tensor(device), x, y, width, normalization.input_size, bands)
-        flag |= np.where(_lacks_band(flux), Flag.MISSING_BAND, 0).astype(np.int16)
+        flag |= np.where(constant_bands(flux), Flag.MISSING_BAND, 0).astype(np.int16)
         # Surface brightness per the pixel that the composite's scales are for.
         if math.isfinite(planes.flux_pixscale) and planes.flux_pixscale != normalization.flux_pixscale:
             for stamp in flux:
@@ -205,6 +209,9 @@ class FieldSource:
         self, destination: Path, columns: Sequence[Column], results: Iterable[Result], cards: Cards, *, replace: bool
     ) -> None:
         """Copy the catalog with the columns appended, or write a table of the galaxies found."""
+        if self._zero_points:
+            told = ",".join(f"{name}={value:g}" if name else f"{value:g}" for name, value in self._zero_points.items())
+            cards = [*cards, ("GMZEROPT", told, "AB magnitude of a pixel value of 1")]
         if self._catalog is not None:
             values = (new for _, new in results)
             self._catalog.append(destination, columns, values, cards=cards, replace=replace)
@@ -225,7 +232,7 @@ class FieldSource:
     def _open(self, image: int) -> _Opened:
         with self._lock:
             if image not in self._opened:
-                planes = read_planes(self._paths[image], self._hdu)
+                planes = read_planes(self._paths[image], self._hdu, self._zero_points or None)
                 self._opened[image] = _Opened(planes, detect(planes))
             self._opened.move_to_end(image)
             while sum(o.n_bytes for o in self._opened.values()) > MAX_OPEN_BYTES and len(self._opened) > 1:
@@ -350,17 +357,6 @@ def _name(path: str) -> str:
 _USUAL_WIDTH_ARCSEC = 30.0
 
 
-def _lacks_band(stamps: Sequence[Tensor]) -> Array:
-    """Tell the stamps (band, y, x) of which a band holds one value."""
-    import torch
-
-    few = torch.stack([stamp[:, ::16, ::16] for stamp in stamps])  # settle it for nearly every stamp
-    lacking = (few.amax(dim=(2, 3)) == few.amin(dim=(2, 3))).any(dim=1).cpu().numpy()
-    for i in np.flatnonzero(lacking):
-        lacking[i] = bool((stamps[i].amax(dim=(1, 2)) == stamps[i].amin(dim=(1, 2))).any())
-    return lacking
-
-
 def _entry(planes: Planes, card: ModelCard) -> tuple[Input | None, float]:
     """Return the card's input for an image, and arcsec per pixel: where that is unknown, what the input is for."""
     if math.isfinite(planes.pixscale):
@@ -463,6 +459,7 @@ def open_survey(
     catalog: str | Path | None = None,
     hdu: int | None = None,
     size_column: str | None = None,
+    zero_point: ZeroPoint = None,
 ) -> Source:
     """Open what the user named: survey images, or what `galmorph.source.open_source` opens.
 
@@ -471,7 +468,7 @@ def open_survey(
     survey : path or None
     images : sequence of path
         Survey images, in the place of `survey`; ``{band}`` stands for one file a band.
-    kind, cutouts, catalog, hdu, size_column
+    kind, cutouts, catalog, hdu, size_column, zero_point
         As for `galmorph.classify`.
 
     Raises
@@ -492,10 +489,12 @@ def open_survey(
                 f"--catalog goes with survey images. A catalog of cutouts is given alone: galmorph classify {catalog}; "
                 "a small survey image needs --as field."
             )
+        if zero_point is not None:
+            raise GalmorphError("--zero-point is for survey images: give cutouts a card MAGZERO, or --as field.")
         return open_source(Path(str(survey)), kind=kind, cutouts=cutouts, hdu=hdu, size_column=size_column)
     if kind not in (None, "field") or cutouts is not None:
         raise GalmorphError("Survey images have no cutouts: leave out --cutouts and --as.")
     if catalog is None and size_column is not None:
         raise GalmorphError("--size-column is for a catalog: give one with --catalog.")
     table = open_catalog(catalog, size_column=size_column) if catalog is not None else None
-    return FieldSource(image_templates([str(path) for path in images] or [str(survey)]), table, hdu)
+    return FieldSource(image_templates([str(path) for path in images] or [str(survey)]), table, hdu, zero_point)

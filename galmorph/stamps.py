@@ -1,7 +1,7 @@
 """Stamps: galaxies cut out of a survey image and resampled to a network's input, many at a time, and their flags.
 
-The same as `galmorph.normalize.frame` does to a cutout, for many galaxies in a few operations on the device that holds
-the planes: frames that are stretched are sampled, and of those that shrink the triangle filter is two matrices a galaxy.
+The same as `galmorph.normalize.frame` does to a cutout, for many galaxies in few operations on the device that holds
+the planes: frames that are stretched are sampled; of those that shrink the triangle filter is two matrices a galaxy.
 """
 
 from __future__ import annotations
@@ -145,6 +145,17 @@ def _weights(centres: Tensor, size: int) -> Tensor:
     pixel = torch.arange(size, device=centres.device) + 0.5
     weights = (1 - (pixel - centres[:, :, None]).abs_() / step.clamp(min=1)).clamp_(min=0)
     return weights / weights.sum(dim=2, keepdim=True)
+
+
+def constant_bands(stamps: Sequence[Tensor]) -> Array:
+    """Tell the stamps (band, y, x) of which a band holds one value."""
+    import torch
+
+    few = torch.stack([stamp[:, ::16, ::16] for stamp in stamps])  # settle it for nearly every stamp
+    lacking = (few.amax(dim=(2, 3)) == few.amin(dim=(2, 3))).any(dim=1).cpu().numpy()
+    for i in np.flatnonzero(lacking).tolist():
+        lacking[i] = bool((stamps[i].amax(dim=(1, 2)) == stamps[i].amin(dim=(1, 2))).any())
+    return lacking
 
 
 class Flagger:
