@@ -39,6 +39,7 @@ from galmorph.labels import LabelSchema
 from galmorph.memory import MemorySource
 from galmorph.model import Model, load
 from galmorph.normalize import frame
+from galmorph.planes import ZeroPoint
 from galmorph.quality import is_blended, measure_r90, quality
 from galmorph.signals import stop_requested
 from galmorph.source import CutoutRows, Row, Source
@@ -54,7 +55,7 @@ BATCH_SIZES = {"cpu": 16, "cuda": 256}
 # Batches that wait for a worker, so that none is ever idle.
 BATCHES_AHEAD = 1
 # Pictures that are mapped to colours together on the CPU: as many as stay in a core's own cache.
-PICTURES_AT_ONCE = 4
+PICTURES_AT_ONCE = 2
 # With one of these there is no probability: a composite without one of its bands has colours no model was shown.
 UNUSABLE = Flag.MISSING_BAND | Flag.UNREADABLE
 # Reasons of failure that are told one by one; the rest is counted.
@@ -118,6 +119,7 @@ def classify(
     images: Sequence[str | Path] = (),
     hdu: int | None = None,
     size_column: str | None = None,
+    zero_point: ZeroPoint = None,
     prefix: str = "",
     replace: bool = False,
     tta: int = 1,
@@ -153,6 +155,8 @@ def classify(
         HDU of the catalog's table, or of the cutout's or survey image.
     size_column : str, optional
         The catalog's column of radii (R90), arcsec unless it has a unit.
+    zero_point : float, str or mapping, optional
+        AB magnitude of a pixel value of 1 in survey images, for all bands or by band (``g=25.1,r=24.9``).
     prefix : str
         Of the new columns' names.
     replace : bool
@@ -181,7 +185,8 @@ def classify(
     clock = Clock()
     if batch_size is not None and batch_size < 1:
         raise GalmorphError(f"--batch-size {batch_size}: at least 1.")
-    source = open_survey(survey, images, kind=kind, cutouts=cutouts, catalog=catalog, hdu=hdu, size_column=size_column)
+    named: dict[str, Any] = {"kind": kind, "cutouts": cutouts, "catalog": catalog, "size_column": size_column}
+    source = open_survey(survey, images, hdu=hdu, zero_point=zero_point, **named)
     destination = _destination(source, out, overwrite=overwrite, resume=resume)
     with clock("model"):
         predictor = Predictor(load(model), device, dtype, tta)
@@ -423,7 +428,11 @@ def _predict(
             rows = same[start : start + at_once]
             flux = torch.stack([torch.as_tensor(framed[i]) for i in rows]).to(predictor.device)
             normalization = entry.normalization
-            inputs[rows] = normalization.network_input(normalization.rgb(flux)).to(predictor.dtype)
+            pictures = normalization.network_input(normalization.rgb(flux)).to(predictor.dtype)
+            if rows[-1] - rows[0] == len(rows) - 1:  # several times faster than by a list
+                inputs[rows[0] : rows[-1] + 1] = pictures
+            else:
+                inputs[rows] = pictures
     result["p"][usable] = predictor(inputs).cpu().numpy()[usable]
     return result
 

@@ -130,6 +130,9 @@ def classify(
     kind: Annotated[str | None, typer.Option("--as", help="Take the input for a catalog, cutout or field.")] = None,
     hdu: Annotated[int | None, typer.Option(help="HDU of the table or image.")] = None,
     size_column: Annotated[str | None, typer.Option(help="Column of radii (R90, arcsec unless it has a unit).")] = None,
+    zero_point: Annotated[
+        str | None, typer.Option(help="Survey images: AB magnitude of a pixel value of 1; 30, or g=25.1,r=24.9.")
+    ] = None,
     prefix: Annotated[str, typer.Option(help="Prefix of the new columns.")] = "",
     replace: Annotated[bool, typer.Option("--replace", help="Replace galmorph's columns of an earlier run.")] = False,
     tta: Tta = 1,
@@ -152,7 +155,7 @@ def classify(
     from galmorph.classification import classify as run
 
     options: dict[str, Any] = {"model": model, "out": out, "cutouts": cutouts, "catalog": catalog, "kind": kind}
-    options |= {"images": images or (), "hdu": hdu, "size_column": size_column}
+    options |= {"images": images or (), "hdu": hdu, "size_column": size_column, "zero_point": zero_point}
     options |= {"prefix": prefix, "replace": replace, "tta": tta, "batch_size": batch_size, "device": device}
     options |= {"dtype": dtype, "workers": workers, "resume": resume, "overwrite": overwrite}
     with progress("classifying") as on_progress:

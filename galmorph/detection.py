@@ -8,6 +8,7 @@ band without signal costs little.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import Any
@@ -59,6 +60,7 @@ SATURATED_STAR = 4.0
 # R90 is measured on squares of so many pixels to each side at least; nearer to the edge the growth curve has to do.
 MIN_HALF_PX = 12
 _PIXEL_STACK = 3_000_000
+STRIP_ROWS = 32
 
 
 class DetectionFlag(IntFlag):
@@ -166,6 +168,7 @@ def _sum_of_bands(planes: Planes) -> tuple[Array, Array, float, Array, Array, ND
     noise, sky = np.full(len(planes.bands), np.nan), np.zeros(len(planes.bands))
     total = np.zeros(planes.shape, np.float32)
     n_bands = np.zeros(planes.shape, np.uint8)
+    scratch: NDArray[np.float32] | None = None
     measured: NDArray[np.float32] | None = None
     for i, (name, plane) in enumerate(zip(planes.bands, planes.flux, strict=True)):
         gap = plane == 0
@@ -173,21 +176,36 @@ def _sum_of_bands(planes: Planes) -> tuple[Array, Array, float, Array, Array, ND
         if background is None:
             continue
         noise[i], sky[i] = background.globalrms, background.globalback
-        less = plane - background.back(dtype=np.float32)
+        # Fresh memory costs more than the arithmetic: one array serves all bands but the one that is kept.
+        if name == REFERENCE_BAND or scratch is None:
+            less = plane.copy()
+        else:
+            less = scratch
+            np.copyto(less, plane)
+        background.subfrom(less)
         less[gap] = 0
         if name == REFERENCE_BAND:
             measured = less
-        total += less / np.float32(noise[i])
-        n_bands += ~gap
+        else:
+            scratch = less
+        for rows in _strips(len(total)):
+            total[rows] += less[rows] / np.float32(noise[i])
+            n_bands[rows] += ~gap[rows]
     empty = n_bands == 0
-    total /= np.sqrt(np.maximum(n_bands, 1), dtype=np.float32)
+    for rows in _strips(len(total)):
+        total[rows] /= np.sqrt(np.maximum(n_bands[rows], 1), dtype=np.float32)
     background = _background(total, empty)
     if background is not None:  # depth may differ from place to place, and resampling correlates pixels
         rms = background.rms(dtype=np.float32)
-        total /= np.maximum(rms, np.float32(0.1))
+        total /= np.maximum(rms, np.float32(0.1), out=rms)
     if measured is not None:
         return total, measured, float(noise[planes.bands.index(REFERENCE_BAND)]), noise, sky, empty
     return total, total, 1.0, noise, sky, empty
+
+
+def _strips(n_rows: int) -> Iterator[slice]:
+    """Yield rows that stay in the processor's cache."""
+    return (slice(first, first + STRIP_ROWS) for first in range(0, n_rows, STRIP_ROWS))
 
 
 def _background(plane: NDArray[np.float32], gap: NDArray[np.bool_]) -> Any:
@@ -283,7 +301,8 @@ def _growth(
 
     reach = np.clip(reach, 4.0, max(plane.shape) / 2)
     radii = reach[:, None] * GROWTH_RATIO ** np.arange(1.0 - GROWTH_RADII, 1.0)
-    flux, _, _ = sep.sum_circle(plane, x[:, None], y[:, None], radii, segmap=segmentation, seg_id=numbers[:, None])
+    places = (x[:, None], y[:, None], radii)
+    flux, _, _ = sep.sum_circle(plane, *places, segmap=segmentation, seg_id=numbers[:, None], subpix=3)
     return radii, np.atleast_2d(flux)
 
 

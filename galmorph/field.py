@@ -25,9 +25,9 @@ from galmorph.headers import split_band
 from galmorph.imagefile import quiet
 from galmorph.memory import memory_source
 from galmorph.pictures import celestial_wcs
-from galmorph.planes import Planes, image_files, image_templates, read_grid, read_planes
+from galmorph.planes import Planes, ZeroPoint, image_files, image_templates, read_grid, read_planes, zero_points
 from galmorph.source import KINDS, Cards, Result, Source, file_state, kind_of, open_source, output_beside
-from galmorph.stamps import Flagger, blended, cut
+from galmorph.stamps import Flagger, blended, constant_bands, cut
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -84,6 +84,8 @@ class FieldSource:
         Targets; without it the galaxies that are found in the images.
     hdu : int, optional
         Of the images, where a file holds several.
+    zero_point : ZeroPoint
+        As of `galmorph.planes.zero_points`.
 
     Raises
     ------
@@ -91,7 +93,8 @@ class FieldSource:
         If an image is missing, or the catalog has no positions.
     """
 
-    def __init__(self, paths: Sequence[str], catalog: Catalog | None, hdu: int | None) -> None:
+    def __init__(self, paths: Sequence[str], catalog: Catalog | None, hdu: int | None, zero_point: ZeroPoint) -> None:
+        self._zero_points = zero_points(zero_point)
         self._paths = list(paths)
         self._files = [file for path in self._paths for file in image_files(path).values()]
         self._catalog = catalog
@@ -122,6 +125,7 @@ class FieldSource:
     def fingerprint(self) -> dict[str, Any]:
         """Return path, size and time of the images and of the catalog."""
         values: dict[str, Any] = {"images": [file_state(Path(file)) for file in self._files], "hdu": self._hdu}
+        values["zero_points"] = self._zero_points
         if self._catalog is not None:
             values |= {"catalog": file_state(self._catalog.path), "size": self._catalog.size_column}
         return values
@@ -191,12 +195,13 @@ class FieldSource:
         if normalization.framing.radii:
             flag |= np.where(measured, Flag.RADIUS_MEASURED, 0).astype(np.int16)
         flag |= np.where(blended(opened.detection.objects, x, y, r90), Flag.BLENDED, 0).astype(np.int16)
-        flux = cut(opened.tensor(device), x, y, width, normalization.input_size)
-        flux = flux[:, [planes.bands.index(band) for band in normalization.bands]]
-        constant = (flux.amax(dim=(2, 3)) == flux.amin(dim=(2, 3))).any(dim=1).cpu().numpy()
-        flag |= np.where(constant, Flag.MISSING_BAND, 0).astype(np.int16)
-        if math.isfinite(planes.flux_pixscale):  # surface brightness per the pixel that the composite's scales are for
-            flux *= (normalization.flux_pixscale / planes.flux_pixscale) ** 2
+        bands = [planes.bands.index(band) for band in normalization.bands]
+        flux = cut(opened.tensor(device), x, y, width, normalization.input_size, bands)
+        flag |= np.where(constant_bands(flux), Flag.MISSING_BAND, 0).astype(np.int16)
+        # Surface brightness per the pixel that the composite's scales are for.
+        if math.isfinite(planes.flux_pixscale) and planes.flux_pixscale != normalization.flux_pixscale:
+            for stamp in flux:
+                stamp *= (normalization.flux_pixscale / planes.flux_pixscale) ** 2
         lacking = f"{planes.name}: a band of {''.join(normalization.bands)} has no data there."
         return [
             (Flag(int(bits)), None, None, lacking) if bits & Flag.MISSING_BAND else (Flag(int(bits)), stamp, entry, "")
@@ -207,6 +212,9 @@ class FieldSource:
         self, destination: Path, columns: Sequence[Column], results: Iterable[Result], cards: Cards, *, replace: bool
     ) -> None:
         """Copy the catalog with the columns appended, or write a table of the galaxies found."""
+        if self._zero_points:
+            told = ",".join(f"{name}={value:g}" if name else f"{value:g}" for name, value in self._zero_points.items())
+            cards = [*cards, ("GMZEROPT", told, "AB magnitude of a pixel value of 1")]
         if self._catalog is not None:
             values = (new for _, new in results)
             self._catalog.append(destination, columns, values, cards=cards, replace=replace)
@@ -227,7 +235,7 @@ class FieldSource:
     def _open(self, image: int) -> _Opened:
         with self._lock:
             if image not in self._opened:
-                planes = read_planes(self._paths[image], self._hdu)
+                planes = read_planes(self._paths[image], self._hdu, self._zero_points or None)
                 self._opened[image] = _Opened(planes, detect(planes))
             self._opened.move_to_end(image)
             while sum(o.n_bytes for o in self._opened.values()) > MAX_OPEN_BYTES and len(self._opened) > 1:
@@ -454,6 +462,7 @@ def open_survey(
     catalog: str | Path | None = None,
     hdu: int | None = None,
     size_column: str | None = None,
+    zero_point: ZeroPoint = None,
 ) -> Source:
     """Open what the user named: survey images, or what `galmorph.source.open_source` opens.
 
@@ -462,7 +471,7 @@ def open_survey(
     survey : path, astropy Table or None
     images : sequence of path
         Survey images, in the place of `survey`; ``{band}`` stands for one file a band.
-    kind, cutouts, catalog, hdu, size_column
+    kind, cutouts, catalog, hdu, size_column, zero_point
         As for `galmorph.classify`.
 
     Raises
@@ -487,10 +496,12 @@ def open_survey(
                 f"--catalog goes with survey images. A catalog of cutouts is given alone: galmorph classify {catalog}; "
                 "a small survey image needs --as field."
             )
+        if zero_point is not None:
+            raise GalmorphError("--zero-point is for survey images: give cutouts a card MAGZERO, or --as field.")
         return open_source(Path(str(survey)), kind=kind, cutouts=cutouts, hdu=hdu, size_column=size_column)
     if kind not in (None, "field") or cutouts is not None:
         raise GalmorphError("Survey images have no cutouts: leave out --cutouts and --as.")
     if catalog is None and size_column is not None:
         raise GalmorphError("--size-column is for a catalog: give one with --catalog.")
     table = open_catalog(catalog, size_column=size_column) if catalog is not None else None
-    return FieldSource(image_templates([str(path) for path in images] or [str(survey)]), table, hdu)
+    return FieldSource(image_templates([str(path) for path in images] or [str(survey)]), table, hdu, zero_point)

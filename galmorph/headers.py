@@ -185,7 +185,7 @@ def nanomaggies(image: StoredImage) -> tuple[float, bool]:
     what = f"has pixels in {cards['BUNIT']!r}" if unit else "does not say the unit of its pixels (BUNIT)"
     raise CutoutError(
         f"{image.path}: {what}, and no card from which nanomaggies follow. Add MAGZERO, the AB magnitude of a pixel "
-        "value of 1, or BUNIT='nanomaggy' if it is in that unit."
+        "value of 1, or BUNIT='nanomaggy' if it is in that unit; for a survey image --zero-point says the same."
     )
 
 

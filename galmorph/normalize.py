@@ -129,21 +129,34 @@ def _lupton(normalization: Normalization, flux: Tensor) -> Tensor:
 
 
 def _galaxyzoo_decals(normalization: Normalization, flux: Tensor) -> Tensor:
-    """Arcsinh of each band, then colours pulled to grey where they contrast little (noise): Galaxy Zoo DECaLS."""
+    """Arcsinh of each band, then colours pulled to grey where they contrast little (noise): Galaxy Zoo DECaLS.
+
+    A band is ``(arcsinh(flux / scale) - low) / (high - low)``; where the mean of the bands is negative, what comes out
+    is black. The time is that of the memory, so intermediate results are few.
+    """
+    import torch
+
     low, high = math.asinh(ZOO_LOW), math.asinh(ZOO_HIGH)
-    rgb = _arcsinh(flux / flux.new_tensor(normalization.scales).view(3, 1, 1)).sub_(low).div_(high - low)
-    grey = rgb.mean(dim=1, keepdim=True)
-    grey = grey.where(grey != 0, grey.new_tensor(1.0))
-    contrast = ((rgb / grey).amax(dim=1, keepdim=True) / ZOO_CONTRAST).clamp_(max=1)
-    colour = ((1 - contrast) * (math.pi / 2)).sin_()
+    slope, zero = 1 / (high - low), -low / (high - low)
+    values = _arcsinh(flux / flux.new_tensor(normalization.scales).view(3, 1, 1))
+    one, two, three = values.unbind(1)
+    grey = (one + two).add_(three).mul_(slope / 3).add_(zero).clamp_(min=1e-30)  # nothing is divided by 0
+    most = torch.maximum(one, two)
+    ratio = torch.maximum(most, three, out=most).sub_(low).div_(grey)
+    colour = ratio.mul_(slope / ZOO_CONTRAST * math.pi / 2).clamp_(0, math.pi / 2).cos_()
     fade = 1 - colour
-    return (rgb * (colour + grey * fade * fade)).add_(grey * fade).clamp_(0, 1)
+    light = grey.mul_(fade)
+    share = colour.addcmul_(light, fade)
+    light.add_(share, alpha=zero)
+    return torch.addcmul(light[:, None], values, share.mul_(slope)[:, None], out=values).clamp_(0, 1)
 
 
 def _arcsinh(values: Tensor) -> Tensor:
     """Arcsinh to within 3e-7, ten times faster on a CPU than torch's, which is not vectorised there."""
+    import torch
+
     size = values.abs().clamp_(max=1e18)  # whose square is finite; no flux comes near
-    return (size * size).add_(1).sqrt_().add_(size).log_().copysign_(values)
+    return torch.addcmul(size.new_ones(()), size, size).sqrt_().add_(size).log_().copysign_(values)
 
 
 MAPPINGS = {"lupton": _lupton, "galaxyzoo_decals": _galaxyzoo_decals}

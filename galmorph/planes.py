@@ -5,14 +5,15 @@ Bands, survey, flux and pixels are found as for cutouts (`galmorph.cutout`), wit
 - bands whose grids differ by half a pixel or more are resampled to the grid of r (or of the first band) by their WCS;
 - a pixel is bad where ``MASKBITS`` says so (an extension, or the Legacy Surveys' ``...-maskbits...`` beside
   ``...-image-{band}...``), or where it reaches the card ``SATURATE``;
-- without a WCS and without ``PIXSCALE`` the pixel scale is that of the survey, else it is unknown.
+- without a WCS and without ``PIXSCALE`` the pixel scale is that of the survey, else it is unknown;
+- zero points that the user gives hold, whatever the headers say.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.cutout import bad_pixels
-from galmorph.errors import CutoutError
+from galmorph.errors import CutoutError, GalmorphError
 from galmorph.headers import (
     NATIVE_PIXSCALE,
     band,
@@ -44,6 +45,10 @@ log = logging.getLogger(__name__)
 
 # The grid that other bands are brought to: r is the deepest band of the surveys, and radii are measured in it.
 REFERENCE_BAND = "r"
+# As the user gives it: one for all bands, as a number or text, or by band.
+ZeroPoint = float | str | Mapping[str, float] | None
+# Magnitudes beyond are of no image: 0 are maggies, 25 to 35 counts.
+MAX_ZERO_POINT = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +142,39 @@ def image_files(path: str) -> dict[str, str]:
     return band_files(path)
 
 
-def read_planes(path: str, hdu: int | str | None = None) -> Planes:
+def zero_points(given: ZeroPoint) -> dict[str, float]:
+    """Return AB magnitudes of a pixel value of 1 by band; by ``''`` for all bands.
+
+    Parameters
+    ----------
+    given : float, str, mapping or None
+        One number, or text: a number, or ``g=25.1,r=24.9``. 0 is that of maggies, 22.5 of nanomaggies.
+
+    Raises
+    ------
+    GalmorphError
+        If it is neither.
+    """
+    if given is None:
+        return {}
+    if isinstance(given, Mapping):
+        pairs = [(str(name), value) for name, value in given.items()]
+    else:
+        parts = [part.rpartition("=") for part in str(given).split(",")]
+        pairs = [(name.strip(), value) for name, _, value in parts]
+    try:
+        points = {name: float(value) for name, value in pairs}
+    except (TypeError, ValueError):
+        points = {}
+    if not points or len(points) < len(pairs) or not all(abs(value) < MAX_ZERO_POINT for value in points.values()):
+        raise GalmorphError(
+            f"--zero-point {given}: one AB magnitude for all bands (30), or one a band (g=25.1,r=24.9), each of them "
+            f"between -{MAX_ZERO_POINT} and {MAX_ZERO_POINT}."
+        )
+    return points
+
+
+def read_planes(path: str, hdu: int | str | None = None, zero_point: ZeroPoint = None) -> Planes:
     """Read a survey image: a cube, one extension a band, or one file a band.
 
     Parameters
@@ -146,21 +183,26 @@ def read_planes(path: str, hdu: int | str | None = None) -> Planes:
         The file; ``{band}`` in it stands for one file a band, and all that exist are read.
     hdu : int or str, optional
         Number or EXTNAME of the HDU to use.
+    zero_point : float, str or mapping, optional
+        As of `zero_points`, for pixels whose unit the headers do not tell, or tell wrongly. The median is taken off.
 
     Raises
     ------
     CutoutError
         If it cannot be read, its unit or its bands are not known, or the bands cannot be brought to one grid.
     """
+    points = zero_points(zero_point)
     parts: list[_Part] = []
     for letter, file in image_files(path).items():
-        parts += _read(file, letter, hdu)
+        parts += _read(file, letter, hdu, points)
     bands = tuple(name for part in parts for name in part.bands)
     if "" in bands or len(set(bands)) < len(bands):
         raise CutoutError(
             f"{path}: its planes are the bands {', '.join(map(repr, bands))}, which does not tell them apart. Name "
             "the files by band and give --images 'name-{band}.fits', or add cards BAND."
         )
+    if strange := set(points) - {"", *bands}:
+        raise CutoutError(f"{path}: has the bands {', '.join(bands)}, and --zero-point names {', '.join(strange)}.")
     first = next((part for part in parts if REFERENCE_BAND in part.bands), parts[0])
     if len({part.survey for part in parts}) > 1:
         raise CutoutError(f"{path}: its bands are of several surveys.")
@@ -189,37 +231,42 @@ def read_planes(path: str, hdu: int | str | None = None) -> Planes:
     )
 
 
-def _read(path: str, letter: str, hdu: int | str | None) -> list[_Part]:
+def _read(path: str, letter: str, hdu: int | str | None, points: Mapping[str, float]) -> list[_Part]:
     """Read the images of one file; the file's name says the band where it was named by one."""
     image = plain_image(path, math.inf, MAX_FIELD_BYTES) if hdu is None else None
     if image is not None:
         pictures = choose_pictures(path, FileImages([image], {}))
-        return [_part(picture, letter, None) for picture in pictures]
+        return [_part(picture, letter, None, points) for picture in pictures]
     with open_images(path, MAX_FIELD_BYTES) as found:
         pictures = choose_pictures(path, found, hdu, one_grid=False)
         mask = next((i for i in found.images if kind(i) == "maskbits" and i.shape == pictures[0].shape[-2:]), None)
         bits = bad_pixels(mask.load()) if mask is not None else None
-        return [_part(picture, letter, bits if picture is pictures[0] else None) for picture in pictures]
+        return [_part(picture, letter, bits if picture is pictures[0] else None, points) for picture in pictures]
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def _part(image: StoredImage, letter: str, bad: NDArray[np.bool_] | None) -> _Part:
+def _part(image: StoredImage, letter: str, bad: NDArray[np.bool_] | None, points: Mapping[str, float]) -> _Part:
     names = cube_bands(image) if image.n_planes > 1 else (letter or band(image),)
-    factor, counts = nanomaggies(image)
+    units = [_unit(image, points.get(name, points.get(""))) for name in names]
     flux = image.load().reshape(-1, *image.shape[-2:])
     saturation = number(image, "SATURATE")
     if saturation > 0:
         full = np.asarray((flux >= saturation).any(axis=0))
         bad = full if bad is None else bad | full
-    if factor != 1:
-        flux *= np.float32(factor)
-    if counts:  # which hold the sky too
-        for plane in flux:
+    for plane, (factor, counts) in zip(flux, units, strict=True):
+        if factor != 1:
+            plane *= np.float32(factor)
+        if counts:  # which hold the sky too
             plane -= np.nanmedian(plane)
     name = survey(image)
     scale = _scale(image)
     native = flux_pixscale(image) if math.isfinite(scale) else math.nan
     return _Part(image.path, names, flux, name, native, scale, image.header_text, bad)
+
+
+def _unit(image: StoredImage, zero_point: float | None) -> tuple[float, bool]:
+    """Return the factor from pixel values to nanomaggies, and whether they may hold the sky too."""
+    return nanomaggies(image) if zero_point is None else (10 ** (0.4 * (22.5 - zero_point)), True)
 
 
 def _scale(image: StoredImage) -> float:

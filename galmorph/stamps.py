@@ -1,7 +1,7 @@
 """Stamps: galaxies cut out of a survey image and resampled to a network's input, many at a time, and their flags.
 
-The same as `galmorph.normalize.frame` does to a cutout, with the triangle filter written as two matrices a galaxy, so
-that a batch is a few matrix products on the device that holds the planes.
+The same as `galmorph.normalize.frame` does to a cutout, for many galaxies in few operations on the device that holds
+the planes: frames that are stretched are sampled; of those that shrink the triangle filter is two matrices a galaxy.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ SIDE_STEP_PX = 16
 MAX_SIDE_PX = 1024
 
 
-def cut(planes: Tensor, x: Array, y: Array, width_px: Array, n_out: int) -> Tensor:
+def cut(
+    planes: Tensor, x: Array, y: Array, width_px: Array, n_out: int, bands: Sequence[int] | None = None
+) -> list[Tensor]:
     """Cut squares out of planes and resample them.
 
     Bilinear where they are stretched, a triangle of the output pixel's size where they shrink (no aliasing). Beyond the
@@ -54,30 +56,32 @@ def cut(planes: Tensor, x: Array, y: Array, width_px: Array, n_out: int) -> Tens
         Full widths.
     n_out : int
         Side of the result.
+    bands : sequence of int, optional
+        The planes wanted, in their order; default: all.
 
     Returns
     -------
-    Tensor, float32, shape (n, band, n_out, n_out)
+    list of Tensor, float32, shape (band, n_out, n_out)
         On the device of the planes. Surface brightness is kept.
     """
-    import torch
-
-    stamps = torch.empty(len(x), len(planes), n_out, n_out, device=planes.device)
+    chosen = list(range(len(planes)) if bands is None else bands)
+    stamps: list[Tensor] = [planes] * len(x)
     thinning = 2 ** np.maximum(0, np.ceil(np.log2(width_px / MAX_SIDE_PX))).astype(int)
     reach = np.maximum(1.0, width_px / n_out)
     side = np.ceil((width_px + 2 * reach) / thinning + 2)
     side = (np.ceil(side / SIDE_STEP_PX) * SIDE_STEP_PX).astype(int)
-    for size, factor in sorted(set(zip(side.tolist(), thinning.tolist(), strict=True))):
-        rows = np.flatnonzero((side == size) & (thinning == factor))
+    stretched = width_px <= n_out * thinning
+    for size, factor, stretch in sorted(set(zip(side.tolist(), thinning.tolist(), stretched.tolist(), strict=True))):
+        rows = np.flatnonzero((side == size) & (thinning == factor) & (stretched == stretch))
         left, top = (centre[rows] + 0.5 - width_px[rows] / 2 for centre in (x, y))
         x0, y0 = (np.floor(edge - reach[rows]).astype(int) for edge in (left, top))
-        patches = _patches(planes, x0, y0, size, factor)
-        down = _weights((top - y0) / factor, width_px[rows] / factor, size, n_out, planes.device)
-        across = _weights((left - x0) / factor, width_px[rows] / factor, size, n_out, planes.device)
-        # Two batched products: bands side by side first, then below one another.
-        beside = patches.permute(0, 2, 1, 3).reshape(len(rows), size, -1)
-        below = (down @ beside).view(len(rows), -1, size) @ across.transpose(1, 2)
-        stamps[rows] = below.view(len(rows), n_out, -1, n_out).transpose(1, 2)
+        patches = _patches(planes, x0, y0, size, factor)[:, chosen]
+        down, across = (
+            _centres(start / factor, width_px[rows] / factor, n_out, planes.device) for start in (top - y0, left - x0)
+        )
+        resampled = _sampled(patches, down, across) if stretch else _averaged(patches, down, across)
+        for row, stamp in zip(rows.tolist(), resampled, strict=True):
+            stamps[row] = stamp
     return stamps
 
 
@@ -102,17 +106,56 @@ def _patches(planes: Tensor, x0: Array, y0: Array, size: int, factor: int) -> Te
     return patches
 
 
-def _weights(start: Array, width: Array, size: int, n_out: int, device: Any) -> Tensor:
-    """Return the weights of `size` pixels in each of `n_out` output pixels, (n, n_out, size)."""
+def _centres(start: Array, width: Array, n_out: int, device: Any) -> Tensor:
+    """Return where the centres of the output pixels lie in patches, (n, n_out): pixels, 0 at the first one's edge."""
     import torch
 
-    # Positions in float64: float32 of a large field would move a stamp by a thousandth of a pixel.
-    scale = torch.from_numpy(width / n_out).to(device, torch.float32)[:, None, None]
-    first = torch.from_numpy(start).to(device, torch.float32)[:, None, None]
-    centre = first + (torch.arange(n_out, device=device)[:, None] + 0.5) * scale
-    pixel = torch.arange(size, device=device) + 0.5
-    weights = (1 - (pixel - centre).abs_() / scale.clamp(min=1)).clamp_(min=0)
+    # Counted from the patch: float32 of a large field would move a stamp by a thousandth of a pixel.
+    first = torch.from_numpy(start).to(device, torch.float32)[:, None]
+    step = torch.from_numpy(width / n_out).to(device, torch.float32)[:, None]
+    return first + (torch.arange(n_out, device=device) + 0.5) * step
+
+
+def _sampled(patches: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """Resample patches (n, band, size, size) at the centres of the output pixels, bilinear."""
+    import torch
+
+    n, n_out = down.shape
+    grid = torch.empty(n, 2, n_out, n_out, device=patches.device)
+    scale = 2 / patches.shape[-1]
+    grid[:, 0] = (across * scale - 1)[:, None, :]
+    grid[:, 1] = (down * scale - 1)[:, :, None]
+    return torch.nn.functional.grid_sample(patches, grid.permute(0, 2, 3, 1), align_corners=False)
+
+
+def _averaged(patches: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """Resample patches (n, band, size, size) by a triangle as wide as an output pixel to each side."""
+    n, n_bands, size, _ = patches.shape
+    # Two batched products: bands side by side first, then below one another.
+    beside = patches.permute(0, 2, 1, 3).reshape(n, size, n_bands * size)
+    below = (_weights(down, size) @ beside).view(n, -1, size) @ _weights(across, size).transpose(1, 2)
+    return below.view(n, -1, n_bands, below.shape[-1]).transpose(1, 2)
+
+
+def _weights(centres: Tensor, size: int) -> Tensor:
+    """Return the weights of `size` pixels in each output pixel, (n, n_out, size)."""
+    import torch
+
+    step = (centres[:, 1] - centres[:, 0])[:, None, None]
+    pixel = torch.arange(size, device=centres.device) + 0.5
+    weights = (1 - (pixel - centres[:, :, None]).abs_() / step.clamp(min=1)).clamp_(min=0)
     return weights / weights.sum(dim=2, keepdim=True)
+
+
+def constant_bands(stamps: Sequence[Tensor]) -> Array:
+    """Tell the stamps (band, y, x) of which a band holds one value."""
+    import torch
+
+    few = torch.stack([stamp[:, ::16, ::16] for stamp in stamps])  # settle it for nearly every stamp
+    lacking = (few.amax(dim=(2, 3)) == few.amin(dim=(2, 3))).any(dim=1).cpu().numpy()
+    for i in np.flatnonzero(lacking).tolist():
+        lacking[i] = bool((stamps[i].amax(dim=(1, 2)) == stamps[i].amin(dim=(1, 2))).any())
+    return lacking
 
 
 class Flagger:

@@ -149,3 +149,67 @@ def matched(truth, found, radius=5.0):
         np.column_stack([truth["x"], truth["y"]])
     )
     return np.where(distance < radius, number, -1)
+
+
+# Real images by name: files, bands, and the full width of the stars in px.
+REAL = {
+    "kids": (["mosaic-kids-viking/g.fits", "mosaic-kids-viking/r.fits", "mosaic-kids-viking/Z.fits"], "grz", 2.5),
+    "sdss": ([f"sdss-gri-reprojected/reprojected_sdss_{band}.fits.bz2" for band in "gri"], "gri", 1.6),
+}
+
+
+def real_planes(folder, name, part=slice(None)):
+    """A square part of a real image as it is, whatever its units, and the full width of its stars (px)."""
+    from galmorph.planes import Planes
+
+    files, bands, fwhm_px = REAL[name]
+    images = []
+    for file in files:
+        with fits.open(folder / file) as hdus:
+            images.append(np.ascontiguousarray(hdus[-1].data[part, part], dtype=np.float32))
+    return Planes(name, "", tuple(bands), np.stack(images)), fwhm_px
+
+
+def refound(planes, fwhm_px, n):
+    """Add up to n galaxies to an image and detect again; return them and the galaxies that are found then."""
+    import dataclasses
+
+    from galmorph.detection import detect
+
+    before = detect(planes)
+    # The same places and sizes in all bands, each at its own brightness.
+    flux = planes.flux.copy()
+    for i, plane in enumerate(planes.flux):
+        flux[i], placed = injected(plane, np.random.default_rng(1), before, before.noise[i], fwhm_px, n)
+    after = detect(dataclasses.replace(planes, flux=flux)).objects
+    return placed, after[after["galaxy"]]
+
+
+def injected(plane, rng, detection, noise, fwhm_px, n=60, snr=40.0):
+    """Add galaxies 2 R90 or more away from everything detected; return the plane and their places."""
+    objects, (height, width) = detection.objects, plane.shape
+    record = [(name, "f8") for name in ("x", "y", "flux", "r50", "ratio", "theta")]
+    taken, placed = np.stack([objects["x"], objects["y"]], axis=1), []
+    r90 = np.nan_to_num(objects["r90"], nan=5.0)
+    light = np.zeros_like(plane)
+    for _ in range(20000):
+        if len(placed) == n:
+            break
+        x, y = rng.uniform(40, width - 40), rng.uniform(40, height - 40)
+        galaxy = np.zeros(1, record)[0]
+        galaxy["x"], galaxy["y"], galaxy["r50"] = x, y, rng.uniform(1.0, 1.6) * fwhm_px
+        if (np.hypot(taken[:, 0] - x, taken[:, 1] - y) < 2 * np.maximum(r90, 2.4 * galaxy["r50"])).any():
+            continue
+        if any(math.hypot(x - p["x"], y - p["y"]) < 60 for p in placed):
+            continue
+        galaxy["ratio"], galaxy["theta"] = rng.uniform(0.4, 1), rng.uniform(-1.5, 1.5)
+        blurred = math.hypot(galaxy["r50"], fwhm_px / 2)
+        galaxy["flux"] = 2 * snr * noise * math.sqrt(math.pi) * blurred
+        stamp = profile(galaxy, 1.0, 1.0)
+        half = len(stamp) // 2
+        if min(x, y, width - x, height - y) < half + 2:
+            continue
+        top, left = round(y) - half, round(x) - half
+        light[top : top + len(stamp), left : left + len(stamp)] += stamp
+        placed.append(galaxy)
+    return plane + seen(light, fwhm_px).astype(plane.dtype), np.array(placed)

@@ -11,7 +11,7 @@ from astropy.io import fits
 from astropy.nddata import Cutout2D
 from astropy.table import Table
 from astropy.wcs import WCS
-from fields import PIXSCALE, made_field, matched, profile, seen, write_bands, write_cube
+from fields import PIXSCALE, made_field, matched, real_planes, refound, write_bands, write_cube
 from made import model_file
 from typer.testing import CliRunner
 
@@ -23,7 +23,7 @@ from galmorph.errors import CatalogError, CutoutError, GalmorphError, Interrupte
 from galmorph.field import open_survey
 from galmorph.normalize import frame
 from galmorph.planes import Planes, image_templates, read_planes
-from galmorph.stamps import cut
+from galmorph.stamps import cut as cut_each
 
 FAST = {"device": "cpu", "dtype": "float32", "batch_size": 16, "workers": 2, "kind": "field"}
 
@@ -64,6 +64,11 @@ def classified(folder, model):
 def truth(field, table):
     """Right ascension and declination of galaxies in the field."""
     return WCS(field.header).all_pix2world(table["x"], table["y"], 0)
+
+
+def cut(*arguments):
+    """All stamps as one tensor."""
+    return torch.stack(cut_each(*arguments))
 
 
 # Detection
@@ -276,6 +281,33 @@ def test_an_image_without_wcs_is_classified_all_the_same(field, classified, mode
     np.testing.assert_allclose(table[column], with_wcs[column], atol=1e-5)
 
 
+@pytest.mark.parametrize("given", ["g=25,r=25,z=0", {"g": 25.0, "r": 25.0, "z": 0.0}], ids=["text", "mapping"])
+def test_zero_points_make_an_image_without_units_usable(field, classified, model, tmp_path, given):
+    _, with_units, _ = classified
+    for plane, band, zero_point in zip(field.flux, "grz", (25.0, 25.0, 0.0), strict=True):
+        counts = (plane + np.float32(0.5)) * np.float32(10 ** (0.4 * (zero_point - 22.5)))
+        fits.writeto(tmp_path / f"f_{band}.fits", counts.astype(np.float32))
+    classify(images=[tmp_path / "f_{band}.fits"], model=model, zero_point=given, **FAST)
+    table, header = Table.read(tmp_path / "f_morph.fits"), fits.getheader(tmp_path / "f_morph.fits", 1)
+    assert header["GMZEROPT"] == "g=25,r=25,z=0"
+    assert "ra" not in table.colnames
+    number = matched(with_units[with_units["snr"] > 20], table, 0.5)
+    assert (number >= 0).mean() > 0.95
+    here, there = table[number[number >= 0]], with_units[with_units["snr"] > 20][number >= 0]
+    for band in "grz":  # but for the sky, of which nothing is known
+        assert np.median(here[f"flux_{band}"] / there[f"flux_{band}"]) == pytest.approx(1, abs=0.02)
+
+
+def test_one_zero_point_holds_for_all_bands_of_a_cube_and_whatever_its_header_says(field, tmp_path):
+    write_cube(tmp_path / "f.fits", field)
+    planes = read_planes(str(tmp_path / "f.fits"), zero_point="20")
+    expected = 10.0 * (field.flux - np.median(field.flux, axis=(1, 2), keepdims=True))
+    np.testing.assert_allclose(planes.flux, expected, atol=1e-3)
+    mixed = read_planes(str(tmp_path / "f.fits"), zero_point="r=20")
+    np.testing.assert_allclose(mixed.flux[0], field.flux[0])
+    np.testing.assert_allclose(mixed.flux[1], expected[1], atol=1e-3)
+
+
 def test_an_offset_and_turned_band_is_brought_to_the_grid(field, classified, model, tmp_path):
     from reproject import reproject_interp
 
@@ -474,6 +506,13 @@ def case(name, folder, tmp_path):
         return {"survey": tmp_path / "t.csv", "catalog": tmp_path / "t.csv"}, GalmorphError, "goes with survey images"
     if name == "output is an image":
         return {"survey": cube, "kind": "field", "out": cube, "overwrite": True}, OutputError, "one of the images"
+    if name == "zero point":
+        return {"survey": cube, "kind": "field", "zero_point": "thirty"}, GalmorphError, "g=25.1,r=24.9"
+    if name == "zero point of another band":
+        return {"survey": cube, "kind": "field", "zero_point": "i=30"}, CutoutError, "has the bands g, r, z"
+    if name == "zero point of cutouts":
+        (tmp_path / "t.csv").write_text("ra,dec,cutout\n1,2,a.fits\n")
+        return {"survey": tmp_path / "t.csv", "zero_point": "30"}, GalmorphError, "is for survey images"
     if name == "unit":
         fits.writeto(tmp_path / "u_g.fits", np.zeros((60, 60), np.float32))
         fits.writeto(tmp_path / "u_r.fits", np.zeros((60, 60), np.float32))
@@ -486,6 +525,7 @@ def case(name, folder, tmp_path):
     [
         *("missing image", "nothing", "both", "catalog without positions", "catalog without WCS"),
         *("catalog of cutouts", "output is an image", "unit"),
+        *("zero point", "zero point of another band", "zero point of cutouts"),
     ],
 )
 def test_wrong_usage_is_a_clear_error_and_writes_nothing(folder, tmp_path, model, name):
@@ -499,10 +539,11 @@ def test_wrong_usage_is_a_clear_error_and_writes_nothing(folder, tmp_path, model
 
 def test_command_line(folder, model, catalog, tmp_path):
     arguments = ["classify", "--images", folder / "legacysurvey-1m2-image-{band}.fits.fz", "--catalog", catalog]
-    arguments += ["--model", model, "--out", tmp_path / "o.fits", "--json", "--strict"]
+    arguments += ["--model", model, "--out", tmp_path / "o.fits", "--zero-point", "g=22.5", "--json", "--strict"]
     result = CliRunner().invoke(cli.app, list(map(str, arguments)))
     assert result.exit_code == 1, "two rows have no probability"
     assert json.loads(result.stdout.splitlines()[-1])["failed"] == 2
+    assert fits.getheader(tmp_path / "o.fits", 1)["GMZEROPT"] == "g=22.5"
 
 
 def test_a_large_image_is_a_field(model, tmp_path):
@@ -514,57 +555,28 @@ def test_a_large_image_is_a_field(model, tmp_path):
 # Real images
 
 
-def injected(plane, rng, detection, noise, fwhm_px, n=60, snr=40.0):
-    """Add galaxies away from everything detected; return the plane and their places."""
-    objects, (height, width) = detection.objects, plane.shape
-    record = [(name, "f8") for name in ("x", "y", "flux", "r50", "ratio", "theta")]
-    taken, placed = np.stack([objects["x"], objects["y"]], axis=1), []
-    r90 = np.nan_to_num(objects["r90"], nan=5.0)
-    light = np.zeros_like(plane)
-    for _ in range(20000):
-        if len(placed) == n:
-            break
-        x, y = rng.uniform(40, width - 40), rng.uniform(40, height - 40)
-        galaxy = np.zeros(1, record)[0]
-        galaxy["x"], galaxy["y"], galaxy["r50"] = x, y, rng.uniform(1.0, 1.6) * fwhm_px
-        if (np.hypot(taken[:, 0] - x, taken[:, 1] - y) < 2 * np.maximum(r90, 2.4 * galaxy["r50"])).any():
-            continue
-        if any(math.hypot(x - p["x"], y - p["y"]) < 60 for p in placed):
-            continue
-        galaxy["ratio"], galaxy["theta"] = rng.uniform(0.4, 1), rng.uniform(-1.5, 1.5)
-        blurred = math.hypot(galaxy["r50"], fwhm_px / 2)
-        galaxy["flux"] = 2 * snr * noise * math.sqrt(math.pi) * blurred
-        stamp = profile(galaxy, 1.0, 1.0)
-        half = len(stamp) // 2
-        if min(x, y, width - x, height - y) < half + 2:
-            continue
-        top, left = round(y) - half, round(x) - half
-        light[top : top + len(stamp), left : left + len(stamp)] += stamp
-        placed.append(galaxy)
-    return plane + seen(light, fwhm_px).astype(plane.dtype), np.array(placed)
-
-
 @pytest.mark.real_data
 @pytest.mark.parametrize("name", ["kids", "sdss"])
 def test_galaxies_injected_into_real_images_are_found(shared, name):
-    if name == "kids":
-        files = [shared / "fits" / "mosaic-kids-viking" / f"{band}.fits" for band in ("g", "r", "Z")]
-        part = (slice(600, 1500), slice(600, 1500))
-        bands, fwhm_px = ("g", "r", "z"), 2.5
-    else:
-        files = [shared / "fits" / "sdss-gri-reprojected" / f"reprojected_sdss_{band}.fits.bz2" for band in "gri"]
-        part, bands, fwhm_px = (slice(None), slice(None)), ("g", "r", "i"), 1.6
-    images = []
-    for file in files:
-        with fits.open(file) as hdus:
-            images.append(np.ascontiguousarray(hdus[-1].data[part], dtype=np.float32))
-    planes = Planes("real", "", bands, np.stack(images))
-    before = detect(planes)
-    # The same places and sizes in all bands, each at its own brightness.
-    flux = planes.flux.copy()
-    for i in range(3):
-        flux[i], placed = injected(planes.flux[i], np.random.default_rng(1), before, before.noise[i], fwhm_px)
+    planes, fwhm_px = real_planes(shared / "fits", name, slice(600, 1500) if name == "kids" else slice(None))
+    placed, galaxies = refound(planes, fwhm_px, 60)
     assert len(placed) >= 25
-    after = detect(dataclasses.replace(planes, flux=flux))
-    galaxies = after.objects[after.objects["galaxy"]]
     assert (matched(placed, galaxies, 3.0) >= 0).mean() >= 0.95
+
+
+@pytest.mark.real_data
+def test_a_real_mosaic_without_wcs_and_unit_is_classified_with_zero_points(shared, model, tmp_path):
+    for band, name in (("g", "g"), ("r", "r"), ("z", "Z")):
+        with fits.open(shared / "fits" / "mosaic-kids-viking" / f"{name}.fits") as hdus:
+            fits.writeto(tmp_path / f"m_{band}.fits", hdus[1].data[900:1400, 900:1400])
+    images = [tmp_path / "m_{band}.fits"]
+    with pytest.raises(CutoutError, match="--zero-point"):
+        classify(images=images, model=model, **FAST)
+    summary = classify(images=images, model=model, zero_point={"g": 0, "r": 0, "z": 30}, **FAST)
+    table = Table.read(tmp_path / "m_morph.fits")
+    assert summary.classified == len(table) > 20
+    assert {"x", "y"} < set(table.colnames)
+    assert not {"ra", "dec"} & set(table.colnames)
+    magnitudes = {band: 23.9 - 2.5 * math.log10(np.median(table[f"flux_{band}"])) for band in "grz"}
+    # As bright and as red as the faint galaxies of the survey are, so the zero points are the right ones.
+    assert 18 < magnitudes["z"] < magnitudes["r"] < magnitudes["g"] < 25
