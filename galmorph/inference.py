@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import operator
+from collections import Counter
 from collections.abc import Iterator
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -15,6 +17,9 @@ from galmorph import registry
 from galmorph.dataset import Dataset, orientations, plain_view
 from galmorph.errors import GalmorphError
 from galmorph.model import Model
+
+if TYPE_CHECKING:
+    from torch.fx import GraphModule
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -67,11 +72,18 @@ _ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
 }
 
 
-def prepare(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+# What leaves the numbers of a trained network as they are.
+_IDLE = (nn.Identity, nn.Dropout)
+# The operations of torch that torch.compile uses for it on CPUs.
+_JOINT = ("_convolution_pointwise", "_convolution_pointwise_", "_reorder_convolution_weight")
+
+
+def prepare(network: nn.Module, device: torch.device, dtype: torch.dtype, input_size: int = 224) -> nn.Module:
     """Return a copy of a network for inference: batch normalisation folded into the convolutions, channels last.
 
-    On the CPU the activation that follows a convolution is computed with it, which leaves the numbers as they are and
-    nearly halves the time of a MobileNet V2, as its speed is that of the memory.
+    On the CPU what follows a convolution (an addition, an activation) is computed with it, which leaves the numbers as
+    they are and nearly halves the time of MobileNet V2 and ResNet50, as their speed is that of the memory. The weights
+    are laid out as the processor takes them for pictures of the size given; others are computed rightly too.
     """
     from torch.fx.experimental.optimization import fuse
     from torch.fx.proxy import TraceError
@@ -82,46 +94,100 @@ def prepare(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.
     except (TraceError, TypeError):  # its path depends on the input: it runs as it is
         return network.to(device, dtype).to(memory_format=torch.channels_last)
     network = network.to(device, dtype).to(memory_format=torch.channels_last)
-    return _joined(network) if device.type == "cpu" and _has_joint_convolution() else network
+    if device.type != "cpu" or not _has_joint_convolution():
+        return network
+    example = torch.zeros(1, 3, input_size, input_size, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    return _joined(cast("GraphModule", network), example)
 
 
 def _has_joint_convolution() -> bool:
-    """Whether this build of torch has the operation that torch.compile uses on CPUs."""
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    return torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in _JOINT)
 
 
 class _JointConvolution(nn.Module):
-    """A convolution and the activation behind it, in one operation."""
+    """A convolution and what follows it, in one operation: the addition of a tensor, an activation, both or neither."""
 
-    def __init__(self, convolution: nn.Conv2d, activation: nn.Module) -> None:
+    def __init__(self, convolution: nn.Conv2d, shape: torch.Size) -> None:
         super().__init__()
-        self.weight, self.bias = convolution.weight, convolution.bias
-        shape = (convolution.padding, convolution.stride, convolution.dilation)
-        self.options = [*map(list, shape), convolution.groups, *_ACTIVATIONS[type(activation)], ""]
+        places = (convolution.padding, convolution.stride, convolution.dilation)
+        self.options = [*map(list, places), convolution.groups]
+        weight, bias = convolution.weight.detach(), convolution.bias
+        self.weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.options, list(shape))
+        self.bias = None if bias is None else bias.detach()
+        self.activation: tuple[str, list[float]] | None = None
 
-    def forward(self, images: Tensor) -> Tensor:
-        return torch.ops.mkldnn._convolution_pointwise(images, self.weight, self.bias, *self.options)
+    def forward(self, images: Tensor, added: Tensor | None = None) -> Tensor:
+        if added is None:
+            told = (*(self.activation or ("none", [])), "")
+            return torch.ops.mkldnn._convolution_pointwise(images, self.weight, self.bias, *self.options, *told)
+        # The sum takes the memory of what is added.
+        join = torch.ops.mkldnn._convolution_pointwise_.binary
+        told = ("add", 1.0, *(self.activation or (None, [])), None)
+        return join(added, images, self.weight, self.bias, *self.options, *told)
 
 
-def _joined(network: nn.Module) -> nn.Module:
-    """Join each convolution of a traced network with its activation."""
-    from torch.fx import GraphModule
+def _joined(traced: GraphModule, example: Tensor) -> GraphModule:
+    """Join each convolution of a traced network with the addition and the activation behind it."""
+    from torch.fx.passes.shape_prop import ShapeProp
 
-    traced = cast(GraphModule, network)
-    for node in list(traced.graph.nodes):
-        users = list(node.users)
-        if len(users) != 1 or {node.op, users[0].op} != {"call_module"}:
-            continue
-        convolution, activation = (traced.get_submodule(str(n.target)) for n in (node, users[0]))
+    with torch.inference_mode():
+        ShapeProp(traced).propagate(example)
+    calls = Counter(node.target for node in traced.graph.nodes)
+    for node in list(traced.graph.nodes):  # in the order in which they are computed
+        module = _module(traced, node)
+        if isinstance(module, _IDLE):
+            _leave_out(node, node.args[0])
         # A subclass may compute something else, and padding may be a word.
-        if type(convolution) is not nn.Conv2d or convolution.padding_mode != "zeros":
-            continue
-        if not isinstance(convolution.padding, str) and type(activation) in _ACTIVATIONS:
-            traced.set_submodule(str(node.target), _JointConvolution(convolution, activation))
-            users[0].replace_all_uses_with(node)
-            traced.graph.erase_node(users[0])
+        elif type(module) is nn.Conv2d and module.padding_mode == "zeros" and calls[node.target] == 1:
+            if not isinstance(module.padding, str):
+                traced.set_submodule(str(node.target), _JointConvolution(module, _shape(node.args[0])))
+        elif type(module) in _ACTIVATIONS:
+            _join_activation(traced, node)
+        elif node.op == "call_function" and node.target in (operator.add, torch.add):
+            _join_addition(traced, node)
     traced.recompile()
     return traced
+
+
+def _module(traced: GraphModule, node: Any) -> nn.Module | None:
+    return traced.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def _shape(node: Any) -> torch.Size:
+    return node.meta["tensor_meta"].shape
+
+
+def _leave_out(node: Any, instead: Any) -> None:
+    node.replace_all_uses_with(instead)
+    node.graph.erase_node(node)
+
+
+def _join_activation(traced: GraphModule, node: Any) -> None:
+    kind, before = type(traced.get_submodule(node.target)), node.args[0]
+    convolution = _module(traced, before)
+    if not isinstance(convolution, _JointConvolution) or convolution.activation or len(before.users) > 1:
+        return
+    if len(before.args) == 1 or kind is nn.ReLU:  # behind an addition there is no other
+        convolution.activation = _ACTIVATIONS[kind]
+        _leave_out(node, before)
+
+
+def _join_addition(traced: GraphModule, node: Any) -> None:
+    """Let the later of two convolutions add its result to that of the earlier, where nothing else needs that one."""
+    place = {each: i for i, each in enumerate(traced.graph.nodes)}
+    if node.kwargs or len(set(node.args) & place.keys()) < 2:
+        return
+    earlier, later = sorted(node.args, key=place.__getitem__)
+    convolution = _module(traced, later)
+    readers = [user for user in earlier.users if user is not node]
+    if not isinstance(convolution, _JointConvolution) or convolution.activation:
+        return
+    # A view of the earlier result would change with it: only convolutions may have read it, and all of them before.
+    joint = all(isinstance(_module(traced, each), _JointConvolution) for each in (earlier, *readers))
+    free = joint and all(place[user] < place[later] for user in readers)
+    if free and len(later.users) == len(later.args) == 1 and _shape(earlier) == _shape(later):
+        later.args = (*later.args, earlier)
+        _leave_out(node, later)
 
 
 class Predictor:
@@ -148,7 +214,7 @@ class Predictor:
         self.device = pick_device(device)
         self.dtype = pick_dtype(dtype, self.device)
         self.tta = tta
-        self.network = prepare(model.network, self.device, self.dtype)
+        self.network = prepare(model.network, self.device, self.dtype, model.card.input_size)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Inference: a network made ready for a device computes what it computed in training, in fewer steps."""
 
+import operator
+
 import pytest
 import torch
 from torch import nn
@@ -19,7 +21,7 @@ def network(name, n_outputs=4):
     return made.eval()
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small"])
+@pytest.mark.parametrize("name", ["mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "resnet50"])
 def test_prepared_network_computes_the_same(name):
     plain = network(name)
     images = torch.randn(3, 3, 64, 64)
@@ -63,3 +65,77 @@ def test_network_whose_path_depends_on_its_input_runs_as_it_is():
     images = torch.ones(1, 3, 8, 8)
     plain = Fork().eval()
     torch.testing.assert_close(prepare(plain, CPU, torch.float32)(images), plain(images))
+
+
+class Calls(nn.Module):
+    """Convolutions put together in a way that a test names."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.way = way
+        self.first, self.second, self.third = (nn.Conv2d(3, 3, 1) for _ in range(3))
+        self.relu, self.bounded, self.idle = nn.ReLU(), nn.ReLU6(), nn.Identity()
+
+    def forward(self, images):
+        return self.way(self, images)
+
+
+def reads_what_it_adds_to(net, x):
+    before = net.first(x)
+    return net.second(before) + before
+
+
+def read_again_later(net, x):
+    before = net.first(x)
+    total = net.second(x) + before
+    return total + net.third(before)
+
+
+def view_of_the_earlier(net, x):
+    before = net.first(x)
+    view = before.flatten(1)
+    return (net.second(x) + before).flatten(1) - view
+
+
+def of_other_shape(net, x):
+    before = net.first(x)
+    return before + net.second(x.mean((2, 3), keepdim=True))
+
+
+WAYS = {
+    "sum": lambda net, x: net.first(x) + net.second(x),
+    "sum, relu": lambda net, x: net.relu(net.idle(net.first(x) + net.second(x))),
+    "sum, relu6": lambda net, x: net.bounded(net.first(x) + net.second(x)),
+    "weighted sum": lambda net, x: torch.add(net.first(x), net.second(x), alpha=2),
+    "twice the same": lambda net, x: net.relu(net.first(net.first(x))) + net.first(x),
+    "doubled": lambda net, x: (lambda y: y + y)(net.first(x)),
+    "with a number": lambda net, x: net.first(x) + 1,
+    "with the input": lambda net, x: net.first(x) + x,
+    "chain": lambda net, x: net.relu(net.third(net.relu(net.first(x) + net.second(x))) + net.second(x)),
+    "reads what it adds to": reads_what_it_adds_to,
+    "read again later": read_again_later,
+    "view of the earlier": view_of_the_earlier,
+    "of other shape": of_other_shape,
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_joined_additions_compute_the_same(way):
+    torch.manual_seed(0)
+    plain, images = Calls(way).eval(), torch.randn(2, 3, 8, 8)
+    kept = images.clone()
+    with torch.inference_mode():
+        got = prepare(plain, CPU, torch.float32, 8)(images)
+        torch.testing.assert_close(got, plain(images))
+        assert images.equal(kept)
+
+
+@pytest.mark.skipif(not _has_joint_convolution(), reason="this build of torch has no joint convolution")
+@pytest.mark.parametrize("name", ["resnet50", "mobilenet_v2", "timm:resnet50"])
+def test_additions_are_computed_with_their_convolutions(name):
+    if name.startswith("timm:"):
+        pytest.importorskip("timm")
+    prepared = prepare(registry.load("backbones", name).build(4), CPU, torch.float32, 64)
+    left = [n for n in prepared.graph.nodes if n.op in ("call_module", "call_function")]
+    kinds = {type(prepared.get_submodule(n.target)) if n.op == "call_module" else n.target for n in left}
+    assert not kinds & {nn.ReLU, nn.ReLU6, nn.BatchNorm2d, nn.Identity, nn.Conv2d, operator.add, torch.add}
