@@ -158,7 +158,7 @@ def zero_points(given: ZeroPoint) -> dict[str, float]:
     if given is None:
         return {}
     if isinstance(given, Mapping):
-        pairs = [(str(name), value) for name, value in given.items()]
+        pairs: list[tuple[str, Any]] = [(str(name), value) for name, value in given.items()]
     else:
         parts = [part.rpartition("=") for part in str(given).split(",")]
         pairs = [(name.strip(), value) for name, _, value in parts]

@@ -23,6 +23,7 @@ from galmorph.errors import CatalogError, CutoutError, GalmorphError, Interrupte
 from galmorph.field import open_survey
 from galmorph.normalize import frame
 from galmorph.planes import Planes, image_templates, read_planes
+from galmorph.results import read_results
 from galmorph.stamps import cut as cut_each
 
 FAST = {"device": "cpu", "dtype": "float32", "batch_size": 16, "workers": 2, "kind": "field"}
@@ -224,6 +225,12 @@ def test_found_galaxies_are_classified(field, classified):
         assert header[f"TUCD{i}"]
         assert header[f"TCOMM{i}"]
     assert {"kron_radius", "petroR50_r", "axis_ratio_err", "position_angle_err", "flux_err_z"} <= set(names)
+
+
+def test_a_report_says_why_there_are_no_pictures(folder, classified):
+    reasons = {reason for reason, _ in read_results(folder / "found.fits").cutouts(None)}
+    assert len(reasons) == 1
+    assert "cut from a survey image and not kept" in reasons.pop()
 
 
 def test_position_angles_are_from_north(field, classified):
