@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from galmorph.astrometry import edge_distance, pixels, side_arcsec, sky
 from galmorph.card import Input, ModelCard
 from galmorph.catalog import Catalog, Column, open_catalog, write_catalog
 from galmorph.cutout import Flag, bits_told
 from galmorph.detection import Detection, DetectionFlag, detect
 from galmorph.errors import CatalogError, GalmorphError, OutputError
 from galmorph.headers import split_band
-from galmorph.imagefile import quiet
 from galmorph.memory import memory_source
 from galmorph.pictures import celestial_wcs
 from galmorph.planes import Planes, ZeroPoint, image_files, image_templates, read_grid, read_planes, zero_points
@@ -274,12 +274,12 @@ class FieldSource:
                 raise CatalogError(
                     f"{path} has no WCS, so the positions of {catalog.path} cannot be found in it. Leave out --catalog."
                 )
-            grids.append((wcs, shape, math.sqrt(_pixel_area(wcs))))
+            grids.append((wcs, shape, side_arcsec(wcs)))
         for block in catalog.blocks(_READ_ROWS):
             part = targets[block.row[0] : block.row[-1] + 1]
             for image, (wcs, shape, scale) in enumerate(grids):
-                x, y = _pixels(wcs, shape, block.ra, block.dec)
-                edge = _edge_distance(x, y, shape)
+                x, y = pixels(wcs, shape, block.ra, block.dec)
+                edge = edge_distance(x, y, shape)
                 better = np.nan_to_num(edge, nan=-1.0) > part["edge"]
                 part["image"][better] = image
                 for name, values in (("x", x), ("y", y), ("edge", edge), ("r90", block.radius_arcsec / scale)):
@@ -378,7 +378,7 @@ def _located(objects: Array, planes: Planes, image: int) -> Array:
     for name in objects.dtype.names or ():
         targets[name] = objects[name]
     targets["image"], targets["number"] = image, np.arange(1, len(objects) + 1)
-    targets["edge"] = _edge_distance(objects["x"], objects["y"], planes.shape)
+    targets["edge"] = edge_distance(objects["x"], objects["y"], planes.shape)
     scale = planes.pixscale if math.isfinite(planes.pixscale) else 1.0
     targets["r90_all"] = objects["r90"]
     for name in ("kron", "r50", "r50_err", "r90_all", "r90_err"):
@@ -389,49 +389,12 @@ def _located(objects: Array, planes: Planes, image: int) -> Array:
     angle = objects["theta"]
     targets["ra"] = targets["dec"] = math.nan
     if planes.wcs is not None and len(objects):
-        targets["ra"], targets["dec"] = _sky(planes.wcs, objects["x"], objects["y"])
-        ra, dec = _sky(planes.wcs, objects["x"] + np.cos(angle), objects["y"] + np.sin(angle))
+        targets["ra"], targets["dec"] = sky(planes.wcs, objects["x"], objects["y"])
+        ra, dec = sky(planes.wcs, objects["x"] + np.cos(angle), objects["y"] + np.sin(angle))
         east = ((ra - targets["ra"] + 180) % 360 - 180) * np.cos(np.radians(targets["dec"]))
         angle = np.arctan2(east, dec - targets["dec"])
     targets["pa"], targets["pa_err"] = np.degrees(angle) % 180, np.degrees(objects["theta_err"])
     return targets
-
-
-def _sky(wcs: Any, x: Array, y: Array) -> tuple[Array, Array]:
-    with quiet():
-        sky = wcs.pixel_to_world(x, y).icrs
-    return sky.ra.deg, sky.dec.deg
-
-
-def _pixels(wcs: Any, shape: tuple[int, int], ra: Array, dec: Array) -> tuple[Array, Array]:
-    """Return the pixels of positions (ICRS degrees), NaN far from the image."""
-    from astropy.coordinates import SkyCoord
-
-    height, width = shape
-    x, y = np.full(len(ra), np.nan), np.full(len(ra), np.nan)
-    with quiet():
-        centre, corner = (wcs.pixel_to_world(*place).icrs for place in (((width - 1) / 2, (height - 1) / 2), (0, 0)))
-        near = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
-        sky = SkyCoord(ra[near], dec[near], unit="deg")
-        # Beyond, a projection may put the other side of the sky into the image.
-        inside = sky.separation(centre) < 1.2 * centre.separation(corner)
-        near = near[inside]
-        if len(near):
-            x[near], y[near] = wcs.world_to_pixel(sky[inside])
-    return x, y
-
-
-def _pixel_area(wcs: Any) -> float:
-    """Return square arcsec per pixel at the reference point."""
-    from astropy.wcs.utils import proj_plane_pixel_area
-
-    return float(proj_plane_pixel_area(wcs)) * 3600**2
-
-
-def _edge_distance(x: Array, y: Array, shape: tuple[int, int]) -> Array:
-    """Return how far inside the edge of an image positions are, px; negative outside."""
-    height, width = shape
-    return np.minimum(np.minimum(x, width - 1 - x), np.minimum(y, height - 1 - y))
 
 
 def _primary(targets: Array) -> NDArray[np.bool_]:

@@ -14,7 +14,7 @@ LAYERS = [
     {"errors"},
     {"registry", "labels", "normalize", "lock", "client", "order", "imagefile", "fitsbytes", "terminal", "clock", "signals"},
     {"journal", "tables", "headers", "footprint", "manifest", "checks", "mosaic"},
-    {"positions", "pictures"},
+    {"positions", "pictures", "astrometry"},
     {"columns", "cutout"},
     {"catalog", "radius", "planes"},
     {"quality", "detection", "surveys", "backbones", "schemas", "samples"},
