@@ -19,9 +19,7 @@ _INTRODUCTION = """\
 <!-- Written by docs/make_cli.py from the texts of --help: change those, and run it again. -->
 
 What `galmorph COMMAND --help` says of every command. Messages and progress go to stderr, results to stdout; `--json`
-prints one JSON object as the last line of stdout. `galmorph --quiet COMMAND` says nothing but errors,
-`galmorph --version` tells the version, and `galmorph --install-completion` lets the shell complete commands and
-options.
+prints one JSON object as the last line of stdout.
 
 | exit code | meaning |
 |---|---|
@@ -35,8 +33,9 @@ options.
 
 def page() -> str:
     """Return the page as Markdown."""
-    parts = [_INTRODUCTION]
-    for path, command in commands(get_command(cli.app), "galmorph"):
+    root = get_command(cli.app)
+    parts = [_INTRODUCTION, "## galmorph\n", "Options before the name of a command:\n", "\n".join(_table(root)) + "\n"]
+    for path, command in commands(root, "galmorph"):
         parts.append(f"## {path}\n")
         help_text = inspect.cleandoc(command.help or "")
         told, *examples = help_text.split("Example: ")
