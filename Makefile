@@ -1,11 +1,12 @@
 # make demo: install into .venv and do the main job offline. make test: install and run the test suite.
+# make docs: build docs/_build/html, with warnings as errors.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # As many processes as cores, a thread each.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test check clean
+.PHONY: demo test check docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/galmorph demo --out demo
@@ -14,10 +15,14 @@ test: $(VENV)/.installed-dev
 	$(PYTEST)
 
 check: $(VENV)/.installed-dev
-	$(BIN)/ruff check galmorph tests benchmarks
-	$(BIN)/ruff format --check galmorph tests benchmarks
+	$(BIN)/ruff check galmorph tests benchmarks docs
+	$(BIN)/ruff format --check galmorph tests benchmarks docs
 	$(BIN)/mypy
 	$(PYTEST)
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/python docs/make_cli.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going --quiet -b html docs docs/_build/html
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "galmorph needs Python 3.11 or newer: make PYTHON=python3.12 ..."'
@@ -29,5 +34,9 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) demo dist
+	rm -rf $(VENV) demo dist docs/_build

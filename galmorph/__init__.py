@@ -12,8 +12,10 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "classify": "classification",
+    "compare": "comparison",
     "demo": "demo",
     "evaluate": "evaluation",
+    "fetch": "retrieval",
     "train": "training",
 }
 __all__ = ["__version__", *_PUBLIC]
