@@ -53,9 +53,9 @@ class _NoNetwork:
     def __getattr__(self, name: str) -> object:
         return getattr(self._predictor, name)
 
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+    def judge(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         n_labels = len(self._predictor.model.schema.labels)
-        return torch.full((len(images), n_labels), 1 / n_labels)
+        return torch.full((len(images), n_labels), 1 / n_labels), torch.full((len(images),), torch.nan)
 
 
 def without_network(path: Path, predictor: classification.Predictor) -> classification.Summary:

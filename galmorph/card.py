@@ -74,7 +74,9 @@ class ModelCard:
     metrics : dict
         Scores by part and sample, with the intervals and the command's settings.
     calibration : dict
-        ``temperature``: one number a question, fitted on the validation part; empty: none.
+        What was fitted after training, on the validation part; empty: nothing. ``temperature``: one number a question.
+        ``conformal``: ``level`` and ``thresholds``, one for each number of orientations averaged, of the sets of
+        classes. ``unlikeness``: ``quantile`` and ``threshold`` of the distance to the training part.
     versions : dict
         Versions of galmorph, torch and torchvision that trained it.
     format : int
@@ -106,6 +108,16 @@ class ModelCard:
     def input_size(self) -> int:
         """Side of the network's input in pixels."""
         return self.inputs[0].normalization.input_size
+
+    def set_threshold(self, tta: int = 1) -> float | None:
+        """Return the probability from which on a class is in the conformal set, None where the model has no sets."""
+        thresholds = self.calibration.get("conformal", {}).get("thresholds")
+        return thresholds[tta - 1] if thresholds else None
+
+    @property
+    def unlikeness_threshold(self) -> float | None:
+        """The distance to the training part above which a galaxy is flagged, None where the model has none."""
+        return self.calibration.get("unlikeness", {}).get("threshold")
 
     def input_for(self, survey: str, bands: tuple[str, ...], pixscale: float) -> Input | None:
         """Return the first input that matches a cutout, or None."""

@@ -26,18 +26,18 @@ import torch
 from numpy.typing import NDArray
 
 import galmorph
-from galmorph import registry
+from galmorph import conformal, registry
 from galmorph.card import Input
 from galmorph.catalog import Column
 from galmorph.clock import Clock, peak_memory_mb
-from galmorph.cutout import MAX_SIDE_PX, Cutout, Flag, bits_told, read_cutout
+from galmorph.cutout import MAX_SIDE_PX, Cutout, Flag, read_cutout
 from galmorph.errors import CutoutError, GalmorphError, Interrupted, OutputError
 from galmorph.field import FieldSource, open_survey
 from galmorph.inference import Predictor
 from galmorph.journal import Journal
-from galmorph.labels import LabelSchema
 from galmorph.memory import MemorySource
 from galmorph.model import Model, load
+from galmorph.morphology import output_columns, record_dtype
 from galmorph.normalize import frame
 from galmorph.planes import ZeroPoint
 from galmorph.quality import is_blended, measure_r90, quality
@@ -191,9 +191,9 @@ def classify(
     with clock("model"):
         predictor = Predictor(load(model), device, dtype, tta)
     batch_size = batch_size or BATCH_SIZES.get(predictor.device.type, BATCH_SIZES["cpu"])
-    columns = output_columns(predictor.model.schema, prefix)
+    columns = output_columns(predictor.model.schema, prefix, predictor.model.card)
     source.check(columns, replace=replace)
-    record = _record_dtype(predictor.model.schema)
+    record = record_dtype(predictor.model.schema)
     fingerprint = {
         "source": source.fingerprint(),
         "model": predictor.model.sha256,
@@ -219,33 +219,6 @@ def classify(
         summary = _summarize(journal, predictor.model, destination, clock)
         journal.remove()
     return source.result if isinstance(source, MemorySource) else summary
-
-
-def output_columns(schema: LabelSchema, prefix: str = "") -> list[Column]:
-    """Return the columns that classification appends, with UCDs and descriptions."""
-    columns = [
-        Column(f"{prefix}p_{label}", "float32", ucd="stat.probability;src.morph.type", description=_told(schema, label))
-        for label in schema.labels
-    ]
-    if schema.is_classes:
-        name, entropy = "most probable class", "over all classes"
-    else:
-        name, entropy = "most probable answers, followed from the first question", "of the first question"
-    return [
-        *columns,
-        Column(f"{prefix}morph_label", "str", ucd="src.morph.type", description=name, width=schema.name_width),
-        Column(f"{prefix}morph_entropy", "float32", unit="", ucd="stat", description=f"entropy {entropy}, nats"),
-        Column(f"{prefix}morph_flag", "int16", ucd="meta.code.qual", description=bits_told(Flag)),
-    ]
-
-
-def _told(schema: LabelSchema, label: str) -> str:
-    code = schema.codes[schema.labels.index(label)]
-    return f"probability of {label} ({schema.name} {code})"
-
-
-def _record_dtype(schema: LabelSchema) -> np.dtype[np.void]:
-    return np.dtype([("p", "<f4", (len(schema.labels),)), ("flag", "<i2"), ("ra", "<f8"), ("dec", "<f8")])
 
 
 def _destination(source: Source, out: str | Path | None, *, overwrite: bool, resume: bool) -> Path:
@@ -410,7 +383,7 @@ def _predict(
 ) -> NDArray[np.void]:
     """Return the journal's records of a batch; a target without flux has NaN for probabilities."""
     result = np.zeros(len(targets), record)
-    result["p"] = np.nan
+    result["p"] = result["ood"] = np.nan
     for name in ("flag", "ra", "dec"):
         result[name] = [getattr(target, name) for target in targets]
     framed = {i: target.flux for i, target in enumerate(targets) if target.flux is not None}
@@ -433,7 +406,10 @@ def _predict(
                 inputs[rows[0] : rows[-1] + 1] = pictures
             else:
                 inputs[rows] = pictures
-    result["p"][usable] = predictor(inputs).cpu().numpy()[usable]
+    for name, values in zip(("p", "ood"), predictor.judge(inputs), strict=True):
+        result[name][usable] = values.cpu().numpy()[usable]
+    if (threshold := predictor.model.card.unlikeness_threshold) is not None:
+        result["flag"][result["ood"] > threshold] |= Flag.UNLIKE_TRAINING.value
     return result
 
 
@@ -446,14 +422,20 @@ def _write(
     replace: bool,
 ) -> None:
     """Copy the user's table with the journal's columns appended, or write a table of the cutouts."""
-    schema = predictor.model.schema
+    schema, card = predictor.model.schema, predictor.model.card
     names = [column.name for column in columns]
+    set_threshold = card.set_threshold(predictor.tta)
 
     def values(records: NDArray[np.void]) -> dict[str, NDArray[Any]]:
         p = np.asfortranarray(records["p"])
         part = p if schema.is_classes else p[:, schema.slices[0]]
         entropy = -np.where(part > 0, part * np.log(np.where(part > 0, part, 1)), 0 * part).sum(axis=1)
-        arrays = [*p.T, np.array(schema.short_names(p), dtype=object), entropy.astype(np.float32), records["flag"]]
+        arrays = [*p.T, np.array(schema.short_names(p), dtype=object), entropy.astype(np.float32)]
+        if set_threshold is not None:
+            arrays.append(conformal.names(schema, p, set_threshold))
+        if card.unlikeness_threshold is not None:
+            arrays.append(records["ood"])
+        arrays.append(records["flag"])
         return dict(zip(names, arrays, strict=True))
 
     results = ((records, values(records)) for records in journal.blocks())

@@ -319,6 +319,25 @@ def models_show(model: Annotated[str, typer.Argument(help="A model's name or fil
     print_json({**json.loads(found.to_json()), "labels": labels}, as_json)
 
 
+@models_app.command("calibrate")
+def models_calibrate(
+    model: Annotated[str, typer.Argument(help="A model's name, file or training folder.")],
+    data: Data,
+    out: Annotated[Path, typer.Option(help="The new weights file, .safetensors; its card is written beside it.")],
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Give a trained model sets of classes and a score of unlikeness, as training does at its end.
+
+    Example: galmorph models calibrate runs/mine --data efigi --out mine.safetensors
+    """
+    from galmorph.calibration import recalibrate
+
+    calibration = recalibrate(model, data, out, device).card.calibration
+    stderr.print(f"Written: {out}", markup=False)
+    print_json(calibration, as_json)
+
+
 @app.command()
 def report(
     result: Annotated[Path, typer.Argument(help="A classified catalog, or a folder of train or evaluate.")],

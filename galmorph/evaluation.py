@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from galmorph import conformal
 from galmorph.dataset import Dataset, Split, galaxy_hashes, load
 from galmorph.errors import SampleError
 from galmorph.inference import Predictor
@@ -18,6 +19,7 @@ from galmorph.model import TRAINED_CONTENTS, TRAINED_GALAXIES, Model, write_atom
 
 N_BOOTSTRAP = 1000
 N_BINS = 15  # equal bins of the expected calibration error
+N_DRAWS = 1000  # of labels from the predictions, for the error that chance alone gives
 # Question 1 counts as answered where its largest vote fraction reaches this: a majority.
 MAJORITY = 0.5
 
@@ -73,7 +75,7 @@ def evaluate(
     predicted = predictor.dataset(dataset, rows, batch_size)
     truth = dataset.fractions[rows].numpy()
     result: dict[str, Any] = {
-        **scores(model.schema, truth, predicted),
+        **scores(model.schema, truth, predicted, set_threshold=model.card.set_threshold(tta)),
         "part": part,
         "n_overlap": overlap(model, dataset, rows),
         "model": model.card.name,
@@ -112,8 +114,12 @@ def _write(
     figures.evaluation_figures(out, schema, truth, predicted)
 
 
-def scores(schema: LabelSchema, truth: Array, predicted: Array, seed: int = 0) -> dict[str, float | int]:
+def scores(
+    schema: LabelSchema, truth: Array, predicted: Array, seed: int = 0, *, set_threshold: float | None = None
+) -> dict[str, float | int]:
     """Score predictions: class scores for classes, errors of the vote fractions for a tree.
+
+    Where the first question has one true answer, both hold ``coverage`` and ``set_size`` of the conformal sets.
 
     Parameters
     ----------
@@ -122,6 +128,8 @@ def scores(schema: LabelSchema, truth: Array, predicted: Array, seed: int = 0) -
         ``truth`` is NaN where unknown.
     seed : int
         Of the bootstrap over galaxies.
+    set_threshold : float, optional
+        Of the conformal sets (:meth:`galmorph.card.ModelCard.set_threshold`).
 
     Raises
     ------
@@ -130,7 +138,10 @@ def scores(schema: LabelSchema, truth: Array, predicted: Array, seed: int = 0) -
     """
     if not len(truth) or np.isnan(truth).all():
         raise SampleError("There are no labelled galaxies in this part of the data.")
-    return (class_scores if schema.is_classes else fraction_scores)(schema, truth, predicted, seed)
+    result = (class_scores if schema.is_classes else fraction_scores)(schema, truth, predicted, seed)
+    if set_threshold is not None:
+        result |= conformal.set_scores(schema, truth, predicted, set_threshold)
+    return result
 
 
 def fraction_scores(schema: LabelSchema, truth: Array, predicted: Array, seed: int = 0) -> dict[str, float | int]:
@@ -138,7 +149,8 @@ def fraction_scores(schema: LabelSchema, truth: Array, predicted: Array, seed: i
 
     ``rmse`` pools all known fractions of all galaxies, as the Galaxy Zoo Challenge does; ``rmse_low`` and ``rmse_high``
     bound it at 95 % under resampling of galaxies. ``accuracy`` is that of the first question's most probable answer
-    where its largest fraction is at least 0.5.
+    where its largest fraction is at least 0.5; ``ece`` and ``ece_95`` are those of its probabilities, where the
+    question asks for a class.
     """
     known = ~np.isnan(truth)
     squares = np.where(known, predicted - np.nan_to_num(truth), 0.0) ** 2
@@ -156,6 +168,10 @@ def fraction_scores(schema: LabelSchema, truth: Array, predicted: Array, seed: i
     result["n_columns"] = int(known.any(axis=0).sum())
     if answered.any():
         result["accuracy"] = float(right.mean())
+    if answered.any() and schema.has_classes:
+        confidence = predicted[answered, first].max(axis=1)
+        result["ece"] = calibration_error(confidence, right)
+        result["ece_95"] = chance_calibration_error(confidence, seed)
     return result
 
 
@@ -186,6 +202,7 @@ def class_scores(schema: LabelSchema, truth: Array, predicted: Array, seed: int 
         "nll": float(-np.log(np.clip(chosen, 1e-12, None)).mean()),
         "brier": float(((predicted - truth) ** 2).sum(axis=1).mean()),
         "ece": calibration_error(predicted.max(axis=1), best == true),
+        "ece_95": chance_calibration_error(predicted.max(axis=1), seed),
     }
 
 
@@ -219,6 +236,26 @@ def calibration_error(confidence: Array, right: NDArray[np.bool_]) -> float:
     bins = np.minimum((confidence * N_BINS).astype(int), N_BINS - 1)
     gaps = [abs(right[bins == b].mean() - confidence[bins == b].mean()) * (bins == b).mean() for b in np.unique(bins)]
     return float(sum(gaps))
+
+
+def chance_calibration_error(confidence: Array, seed: int = 0) -> float:
+    """Return the calibration error that perfectly calibrated predictions stay below in 95 of 100 samples of this size.
+
+    It is the 95th percentile of :func:`calibration_error` where the labels are drawn from the predictions themselves:
+    an error below it is no evidence against the probabilities.
+
+    Parameters
+    ----------
+    confidence : ndarray, shape (n,)
+        Probability of the predicted class.
+    seed : int
+    """
+    generator = np.random.default_rng(seed)
+    bins = np.minimum((confidence * N_BINS).astype(int), N_BINS - 1)
+    claimed = np.bincount(bins, confidence, N_BINS)
+    right = (generator.random(len(confidence)) < confidence for _ in range(N_DRAWS))
+    errors = [np.abs(np.bincount(bins, draw, N_BINS) - claimed).sum() / len(confidence) for draw in right]
+    return float(np.quantile(errors, 0.95))
 
 
 def share_errors(schema: LabelSchema, truth: Array, predicted: Array) -> dict[str, dict[str, float]]:

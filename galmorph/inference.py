@@ -190,6 +190,21 @@ def _join_addition(traced: GraphModule, node: Any) -> None:
         _leave_out(node, later)
 
 
+def split(network: nn.Module, head: str) -> nn.Sequential:
+    """Take a network apart: all up to the features that enter its head, and the head.
+
+    Parameters
+    ----------
+    network : nn.Module
+    head : str
+        Prefix of the last layer's parameters.
+    """
+    name = head.rstrip(".")
+    last = network.get_submodule(name)
+    network.set_submodule(name, nn.Identity())
+    return nn.Sequential(network, last)
+
+
 class Predictor:
     """A model on a device: pictures in, probabilities out.
 
@@ -214,22 +229,61 @@ class Predictor:
         self.device = pick_device(device)
         self.dtype = pick_dtype(dtype, self.device)
         self.tta = tta
-        self.network = prepare(model.network, self.device, self.dtype, model.card.input_size)
+        self.network = split(
+            prepare(model.network, self.device, self.dtype, model.card.input_size),
+            registry.load("backbones", model.card.backbone).head,
+        )
+        self.unlikeness = None if model.unlikeness is None else model.unlikeness.to(self.device)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
         """Return probabilities, float32 (n, n_labels), of network inputs (n, 3, y, x)."""
-        images = images.to(self.device, self.dtype, memory_format=torch.channels_last)
-        views = [self.model.probabilities(self.network(view)) for view in orientations(images, self.tta)]
-        return torch.stack(views).mean(dim=0)
+        return torch.stack([self._probabilities(features) for features in self._features(images)]).mean(dim=0)
+
+    @torch.inference_mode()
+    def judge(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return probabilities, and the unlikeness to the training part, float32 (n,), of network inputs (n, 3, y, x).
+
+        The unlikeness is that of the inputs as they are, for which its threshold holds, however many orientations are
+        averaged; NaN where the model has none.
+        """
+        distance = torch.full((len(images),), torch.nan, device=self.device)
+        views: list[Tensor] = []
+        for features in self._features(images):
+            if not views and self.unlikeness is not None:
+                distance = self.unlikeness(features)
+            views.append(self._probabilities(features))
+        return torch.stack(views).mean(dim=0), distance
 
     def dataset(self, dataset: Dataset, rows: NDArray[np.int64], batch_size: int = 64) -> NDArray[np.float32]:
         """Return probabilities, float32 (n, n_labels), of some rows of a labelled dataset."""
-        return np.concatenate([p.cpu().numpy() for p in self._batches(dataset, rows, batch_size)])
+        return np.concatenate([self(inputs).cpu().numpy() for inputs in self._batches(dataset, rows, batch_size)])
+
+    @torch.inference_mode()
+    def features(self, dataset: Dataset, rows: NDArray[np.int64], batch_size: int = 64) -> Tensor:
+        """Return what enters the network's last layer, float32 (n, n_features), of some rows, as the pictures lie."""
+        batches = self._batches(dataset, rows, batch_size)
+        return torch.cat([next(self._features(inputs)).float().cpu() for inputs in batches])
+
+    @torch.inference_mode()
+    def views(self, dataset: Dataset, rows: NDArray[np.int64], batch_size: int = 64) -> NDArray[np.float32]:
+        """Return the probabilities of each orientation apart, float32 (tta, n, n_labels), of some rows."""
+        batches = self._batches(dataset, rows, batch_size)
+        parts = [torch.stack([self._probabilities(f) for f in self._features(inputs)]) for inputs in batches]
+        return torch.cat(parts, dim=1).cpu().numpy()
+
+    def _features(self, images: Tensor) -> Iterator[Tensor]:
+        images = images.to(self.device, self.dtype, memory_format=torch.channels_last)
+        for view in orientations(images, self.tta):
+            yield self.network[0](view)
+
+    def _probabilities(self, features: Tensor) -> Tensor:
+        return self.model.probabilities(self.network[1](features))
 
     def _batches(self, dataset: Dataset, rows: NDArray[np.int64], batch_size: int) -> Iterator[Tensor]:
         normalization = self.model.card.inputs[0].normalization
         for start in range(0, len(rows), batch_size):
             images, _ = dataset.batch(rows[start : start + batch_size])
-            rgb = plain_view(images.to(self.device), dataset.view, normalization.input_size)
-            yield self(normalization.network_input(rgb))
+            yield normalization.network_input(
+                plain_view(images.to(self.device), dataset.view, normalization.input_size)
+            )

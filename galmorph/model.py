@@ -15,8 +15,10 @@ from galmorph.backbones import Backbone
 from galmorph.card import ModelCard
 from galmorph.errors import ModelError, OutputError, WeightsUnavailable
 from galmorph.labels import LabelSchema
+from galmorph.unlikeness import Unlikeness
 
-# Names of the extra tensors in a model's file, beside the network's parameters.
+# Names of the extra tensors in a model's file, beside the network's parameters; all begin with the same word.
+_EXTRA = "galmorph."
 TRAINED_GALAXIES, TRAINED_CONTENTS = "galmorph.trained_galaxies", "galmorph.trained_contents"
 
 
@@ -32,10 +34,17 @@ class Model(nn.Module):
         Hashes of the galaxies and pictures that took part in training (``TRAINED_GALAXIES``, ``TRAINED_CONTENTS``).
     sha256 : str
         Hash of the weights file, empty for a model that has none.
+    unlikeness : Unlikeness, optional
+        The features of the training part; its threshold is in the card's calibration.
     """
 
     def __init__(
-        self, card: ModelCard, network: nn.Module, trained: Mapping[str, Tensor] | None = None, sha256: str = ""
+        self,
+        card: ModelCard,
+        network: nn.Module,
+        trained: Mapping[str, Tensor] | None = None,
+        sha256: str = "",
+        unlikeness: Unlikeness | None = None,
     ) -> None:
         super().__init__()
         self.card = card
@@ -43,6 +52,7 @@ class Model(nn.Module):
         self.network = network
         self.trained = dict(trained or {})
         self.sha256 = sha256
+        self.unlikeness = unlikeness
         self.temperature = card.calibration.get("temperature")
 
     def forward(self, images: Tensor) -> Tensor:
@@ -190,7 +200,7 @@ def _file_state(path: Path) -> dict[str, Tensor]:
 
     try:
         if path.suffix == cards.SUFFIX:
-            return {k: v for k, v in load_file(path).items() if not k.startswith("galmorph.")}
+            return {k: v for k, v in load_file(path).items() if not k.startswith(_EXTRA)}
         state = torch.load(path, map_location="cpu", weights_only=True)
         return state.get("state_dict", state)
     except FileNotFoundError as error:
@@ -218,17 +228,19 @@ def load(name: str | Path) -> Model:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is damaged: {error}.") from error
-    trained = {key: state.pop(key) for key in (TRAINED_GALAXIES, TRAINED_CONTENTS) if key in state}
+    extra = {key: state.pop(key) for key in list(state) if key.startswith(_EXTRA)}
+    trained = {key: extra[key] for key in (TRAINED_GALAXIES, TRAINED_CONTENTS) if key in extra}
     entry: Backbone = registry.load("backbones", card.backbone)
     network = entry.build(len(card.label_schema.labels))
     try:
         network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
-    except RuntimeError as error:
+        unlikeness = Unlikeness.from_tensors(extra)
+    except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(
             f"{path}: its weights do not fit its card ({card.backbone}, {card.schema}): {reason}"
         ) from error
-    return Model(card, network.eval(), trained, cards.file_sha256(path))
+    return Model(card, network.eval(), trained, cards.file_sha256(path), unlikeness)
 
 
 def save(model: Model, path: Path, *, half: bool = True) -> None:
@@ -253,7 +265,8 @@ def save(model: Model, path: Path, *, half: bool = True) -> None:
         name: (value.half() if half and value.is_floating_point() else value).detach().cpu().contiguous()
         for name, value in model.network.state_dict().items()
     }
-    data = serialize({**state, **model.trained}, metadata={cards.KEY: model.card.to_json()})
+    extra = {**model.trained, **(model.unlikeness.tensors() if model.unlikeness else {})}
+    data = serialize({**state, **extra}, metadata={cards.KEY: model.card.to_json()})
     write_atomically(path, data)
 
 

@@ -22,6 +22,7 @@ import galmorph
 from galmorph import dataset as datasets
 from galmorph import evaluation, figures, registry
 from galmorph.backbones import Backbone
+from galmorph.calibration import calibrate
 from galmorph.card import SUFFIX, ModelCard, file_sha256, find, read_card, survey_inputs
 from galmorph.checkpoint import Checkpoint
 from galmorph.dataset import Dataset, galaxy_hashes, plain_view
@@ -204,6 +205,7 @@ def train(
             TRAINED_CONTENTS: torch.from_numpy(np.unique(dataset.contents[trained])),
         },
     )
+    model = calibrate(model, dataset, rows["train"], rows["val"], config.device)
     scored = [part for part, wanted in (("val", not config.refit), ("test", test)) if wanted]
     metrics = _score(model, dataset, rows, config.device, scored)
     figures.save(figures.learning_curves(history), out / "learning_curves.png")
@@ -382,7 +384,10 @@ def _score(
                 chosen = rows[part][dataset.source[rows[part]] == sample]
                 truth = dataset.fractions[chosen].numpy()
                 if np.isfinite(truth).any():
-                    scores = evaluation.scores(model.schema, truth, predictor.dataset(dataset, chosen))
+                    predicted = predictor.dataset(dataset, chosen)
+                    scores = evaluation.scores(
+                        model.schema, truth, predicted, set_threshold=model.card.set_threshold(tta)
+                    )
                     result.setdefault(part + suffix, {})[sample] = scores
     return result
 

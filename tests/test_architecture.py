@@ -12,17 +12,19 @@ PACKAGE = Path(__file__).parents[1] / "galmorph"
 # A module may import those of earlier lines only; a folder counts as one.
 LAYERS = [
     {"errors"},
-    {"registry", "labels", "normalize", "lock", "client", "order", "imagefile", "fitsbytes", "terminal", "clock", "signals"},
-    {"journal", "tables", "headers", "footprint", "manifest", "checks", "mosaic"},
+    {"registry", "labels", "normalize", "unlikeness", "lock", "client", "order", "imagefile", "fitsbytes"}
+    | {"terminal", "clock", "signals"},
+    {"conformal", "journal", "tables", "headers", "footprint", "manifest", "checks", "mosaic"},
     {"positions", "pictures", "astrometry"},
     {"columns", "cutout"},
     {"catalog", "radius", "planes"},
     {"quality", "detection", "surveys", "backbones", "schemas", "samples"},
     {"card", "source", "framing", "storage", "stamps"},
-    {"run", "memory"},
+    {"run", "memory", "morphology"},
     {"dataset", "model", "retrieval", "field"},
     {"inference", "checkpoint", "figures"},
     {"evaluation", "distillation", "recipes", "page", "results"},
+    {"calibration"},
     {"training", "classification", "assessment"},
     {"comparison", "composites"},
     {"report"},

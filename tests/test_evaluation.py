@@ -50,6 +50,19 @@ def test_calibration_error():
     assert evaluation.calibration_error(np.array([1.0, 1.0]), np.array([True, True])) == 0
 
 
+def test_classes_beside_attributes_have_a_calibration_error_too():
+    efigi = registry.load("schemas", "efigi")
+    truth = np.full((300, len(efigi.labels)), np.nan)
+    truth[:, :7] = np.eye(7)[np.arange(300) % 7]
+    predicted = np.full_like(truth, 0.5)
+    predicted[:, :7] = np.where(truth[:, :7] == 1, 0.7, 0.05)
+    scores = evaluation.scores(efigi, truth, predicted, set_threshold=0.05)
+    assert scores["ece"] == pytest.approx(0.3)
+    assert scores["ece"] > scores["ece_95"]
+    assert (scores["coverage"], scores["set_size"]) == (1.0, 7.0)
+    assert "ece" not in evaluation.scores(GZ2, np.full((2, 37), 0.2), np.full((2, 37), 0.2))
+
+
 def test_rmse_is_over_known_columns_only():
     truth = np.full((2, 37), np.nan)
     truth[0, :3], truth[1, :3] = (0.7, 0.3, 0.0), (0.2, 0.4, 0.4)

@@ -62,6 +62,10 @@ def test_training_learns_and_writes_what_it_promises(tmp_path):
     model = load(out)
     assert model.card.metrics == json.loads((out / "metrics.json").read_text())
     assert model.card.calibration["temperature"][0] > 0
+    assert metrics["val"]["g"]["coverage"] >= 0.9
+    assert metrics["test_tta8"]["g"]["set_size"] >= 1
+    assert model.unlikeness is not None
+    assert model.card.unlikeness_threshold > 0
     assert str(tmp_path) not in model.card.to_json(), "a card holds no paths of a machine"
     n_trained = sum(row["part"] != "test" for row in split)
     assert len(model.trained[TRAINED_GALAXIES]) == n_trained
@@ -152,7 +156,9 @@ def test_refit_learns_the_validation_part_too_and_keeps_the_calibration(tmp_path
         metrics[name] = train(dataclasses.replace(config, pretrained=start, refit=refit), tmp_path / name)
     assert set(metrics["refit"]) == {"test", "test_tta8"}
     first, refit, again = (load(tmp_path / name) for name in ("first", "refit", "again"))
-    assert refit.card.calibration == first.card.calibration != again.card.calibration
+    fitted, refitted, again_fitted = (dict(model.card.calibration) for model in (first, refit, again))
+    assert refitted.pop("unlikeness") != fitted.pop("unlikeness"), "that of its own features"
+    assert refitted == fitted != again_fitted
     assert refit.card.split == first.card.split
     histories = [(tmp_path / name / "history.csv").read_text() for name in ("refit", "again")]
     assert histories[0].splitlines()[1].split(",")[1] != histories[1].splitlines()[1].split(",")[1]

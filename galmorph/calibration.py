@@ -1,0 +1,112 @@
+"""Calibration: what the validation part tells of a trained model: how large its sets must be, and how far is unlike."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galmorph import conformal, unlikeness
+from galmorph import dataset as datasets
+from galmorph.dataset import Dataset
+from galmorph.errors import SampleError
+from galmorph.evaluation import part_rows
+from galmorph.inference import Predictor
+from galmorph.model import Model, load, save, write_atomically
+
+log = logging.getLogger(__name__)
+
+# So many galaxies of the training part describe its features well; more would only take longer.
+MAX_GALAXIES = 4000
+
+
+def calibrate(
+    model: Model, dataset: Dataset, train: NDArray[np.int64], val: NDArray[np.int64], device: str = "auto"
+) -> Model:
+    """Return a model with conformal sets and a score of unlikeness; its temperatures stay as they are.
+
+    Parameters
+    ----------
+    model : Model
+        Where it was trained on the validation part too (``--refit``), the sets are kept as they are: probabilities of
+        galaxies that it knows would promise too much.
+    dataset : Dataset
+    train, val : ndarray of int64
+        Rows of the two parts.
+    device : str
+    """
+    calibration = {k: v for k, v in model.card.calibration.items() if k != "unlikeness"}
+    if not model.card.training.get("refit"):
+        known = val[model.schema.classes(dataset.fractions[val].numpy()) >= 0]
+        if model.schema.has_classes and len(known):
+            calibration["conformal"] = _conformal(model, dataset, known, device)
+    predictor = Predictor(model, device, "float32")
+    features = predictor.features(dataset, train[:: max(1, -(-len(train) // MAX_GALAXIES))])
+    described = None
+    if features.shape[1] <= unlikeness.MAX_FEATURES:
+        described = unlikeness.fit(features)
+        distances = described(predictor.features(dataset, val))
+        calibration["unlikeness"] = {
+            "method": "Mahalanobis distance of the last layer's input",
+            "components": len(described.basis),
+            "n_train": len(features),
+            "n_val": len(val),
+            "quantile": unlikeness.QUANTILE,
+            "threshold": unlikeness.fit_threshold(distances),
+        }
+    else:
+        log.info("%d features are too many for a score of unlikeness in the model's file.", features.shape[1])
+    card = dataclasses.replace(model.card, calibration=calibration)
+    return Model(card, model.network, model.trained, unlikeness=described)
+
+
+def _conformal(model: Model, dataset: Dataset, rows: NDArray[np.int64], device: str) -> dict[str, Any]:
+    """Return the thresholds of the sets, one for each number of orientations averaged."""
+    views = Predictor(model, device, "float32", tta=8).views(dataset, rows)[:, :, model.schema.slices[0]]
+    classes = model.schema.classes(dataset.fractions[rows].numpy())
+    averaged = np.cumsum(views, axis=0) / np.arange(1, 9)[:, None, None]
+    return {
+        "method": "least ambiguous sets",
+        "level": conformal.LEVEL,
+        "n": len(rows),
+        "thresholds": [conformal.fit_threshold(p[np.arange(len(rows)), classes]) for p in averaged],
+    }
+
+
+def recalibrate(name: str | Path, data: Sequence[str | Path], out: Path, device: str = "auto") -> Model:
+    """Give a trained model conformal sets and a score of unlikeness, and write it anew with its card beside it.
+
+    Parameters
+    ----------
+    name : str or Path
+    data : sequence of str or Path
+        What it was trained on.
+    out : Path
+        The new weights file, ``.safetensors``; the card is written to the same name with ``.json``.
+    device : str
+
+    Raises
+    ------
+    SampleError
+        If the data are not those of the training, by hash, or a part of the split is empty.
+    """
+    model = load(name)
+    normalization = model.card.inputs[0].normalization
+    dataset = datasets.load(data, model.schema, normalization.input_size, normalization.framing.radii)
+    trained = {entry["sha256"]: entry["name"] for entry in model.card.trained_on}
+    if set(dataset.sha256.values()) != set(trained):
+        told = ", ".join(trained.values()) or "data that its card does not name"
+        raise SampleError(f"The model {model.card.name} was trained on {told}: give these, unchanged, with --data.")
+    rows = {part: part_rows(model, dataset, part)[1] for part in ("train", "val")}
+    for part, chosen in rows.items():
+        if not len(chosen):
+            raise SampleError(f"The {part} part of the split is empty: {len(dataset)} galaxies are too few.")
+    calibrated = calibrate(model, dataset, rows["train"], rows["val"], device)
+    save(calibrated, out)
+    write_atomically(out.with_suffix(".json"), (calibrated.card.to_json(indent=1) + "\n").encode())
+    return calibrated
