@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
+import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,41 +22,105 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from galmorph import registry
-from galmorph.errors import SampleError
+from galmorph.errors import CutoutError, OutputError, SampleError
 from galmorph.labels import LabelSchema
 from galmorph.normalize import Framing
 from galmorph.samples import Layout, Sample, content_hash
+
+log = logging.getLogger(__name__)
 
 PARTS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
 class Split:
-    """Which part a galaxy belongs to: a pure function of its key and the seed.
+    """Which part a galaxy belongs to: a pure function of its key and the seed, and of its class where that is wanted.
+
+    A galaxy's draw is a number in 0..1 from the SHA-256 of ``seed:galaxy``; the lowest draws are the test part, the
+    next the validation part. Where classes are rare, draws leave some out of a part by chance; :meth:`fitted` sets
+    edges between the parts for each class so that every part has its share of it.
 
     Attributes
     ----------
     seed : int
     val, test : float
         Shares of the galaxies.
+    by_class : bool
+        Whether each class has its own edges.
+    edges : tuple of (float, float)
+        For each class the draws below which a galaxy is in the test part and in one of the two held-out parts; empty
+        until fitted.
     """
 
     seed: int = 0
     val: float = 0.08
     test: float = 0.12
+    by_class: bool = False
+    edges: tuple[tuple[float, float], ...] = ()
 
-    def parts(self, galaxies: Sequence[str]) -> NDArray[np.str_]:
-        """Return ``train``, ``val`` or ``test`` for each galaxy's key."""
-        draws = np.array([self._draw(galaxy) for galaxy in galaxies])
-        return np.where(draws < self.test, "test", np.where(draws < self.test + self.val, "val", "train"))
+    def parts(self, galaxies: Sequence[str], classes: NDArray[np.int64] | None = None) -> NDArray[np.str_]:
+        """Return ``train``, ``val`` or ``test`` for each galaxy's key.
+
+        Parameters
+        ----------
+        galaxies : sequence of str, length n
+        classes : ndarray of int64, shape (n,), optional
+            Each galaxy's class, negative where unknown; needed where the split has edges by class.
+        """
+        draws = self._draws(galaxies)
+        edges = np.full((len(draws), 2), (self.test, self.test + self.val))
+        if self.edges and classes is not None:
+            common = _common_classes(galaxies, classes)
+            edges[common >= 0] = np.array(self.edges)[common[common >= 0]]
+        return np.where(draws < edges[:, 0], "test", np.where(draws < edges[:, 1], "val", "train"))
+
+    def fitted(self, galaxies: Sequence[str], classes: NDArray[np.int64], n_classes: int) -> Split:
+        """Return the split with edges by class for these galaxies; itself where none are wanted.
+
+        Of each class, to the nearest galaxy, the wanted shares; of three galaxies or more at least one in each part
+        that is wanted at all, of two one to train on and one to test, a single one to train on.
+        """
+        if not self.by_class:
+            return self
+        first = np.unique(np.array(galaxies, dtype=str), return_index=True)[1]
+        draws, common = self._draws(galaxies)[first], _common_classes(galaxies, classes)[first]
+        edges = tuple(self._edges(np.sort(draws[common == c])) for c in range(n_classes))
+        return dataclasses.replace(self, edges=edges)
+
+    def _edges(self, draws: NDArray[np.float64]) -> tuple[float, float]:
+        """Return a class's edges: halfway between its last draw of a part and the next one."""
+        n = len(draws)
+        if not n:
+            return self.test, self.test + self.val
+        n_test = min(max(round(self.test * n), int(self.test > 0)), n - 1)
+        n_val = min(max(round(self.val * n), int(self.val > 0)), n - 1 - n_test)
+        between = np.concatenate([[0.0], (draws[1:] + draws[:-1]) / 2])
+        return float(between[n_test]), float(between[n_test + n_val])
 
     def card(self) -> dict[str, Any]:
         """Return what a model's card says of the split."""
-        return {"method": "sha256(seed:galaxy)", **dataclasses.asdict(self)}
+        card = {"method": "sha256(seed:galaxy)", "seed": self.seed, "val": self.val, "test": self.test}
+        return card | {"edges": [list(pair) for pair in self.edges]} if self.by_class else card
 
-    def _draw(self, galaxy: str) -> float:
-        digest = hashlib.sha256(f"{self.seed}:{galaxy}".encode()).digest()
-        return int.from_bytes(digest[:8], "big") / 2**64
+    @classmethod
+    def from_card(cls, card: Mapping[str, Any]) -> Split:
+        """Return the split that a model's card tells of."""
+        edges = tuple((low, high) for low, high in card.get("edges", ()))
+        return cls(card["seed"], card["val"], card["test"], by_class=bool(edges), edges=edges)
+
+    def _draws(self, galaxies: Sequence[str]) -> NDArray[np.float64]:
+        digests = (hashlib.sha256(f"{self.seed}:{galaxy}".encode()).digest() for galaxy in galaxies)
+        return np.array([int.from_bytes(digest[:8], "big") / 2**64 for digest in digests], dtype=float)
+
+
+def _common_classes(galaxies: Sequence[str], classes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the lowest class known of each galaxy: pictures of it with contradictory classes stay together."""
+    _, inverse = np.unique(np.array(galaxies, dtype=str), return_inverse=True)
+    lowest = np.full(inverse.max(initial=-1) + 1, np.iinfo(np.int64).max)
+    known = classes >= 0
+    np.minimum.at(lowest, inverse[known], classes[known])
+    common = lowest[inverse]
+    return np.where(common == np.iinfo(np.int64).max, -1, common)
 
 
 @dataclass(frozen=True)
@@ -75,6 +142,10 @@ class Dataset:
         The framed width as a share of ``side``.
     framing : Framing
         The framed width on the sky.
+    votes : Tensor, float32, shape (n,)
+        How many people answered the first question; NaN where unknown.
+    skipped : dict
+        How many rows of each sample were left out, by name, where some were.
     """
 
     images: NDArray[np.uint8]
@@ -85,6 +156,8 @@ class Dataset:
     sha256: dict[str, str]
     view: float
     framing: Framing
+    votes: Tensor
+    skipped: dict[str, int]
 
     def __len__(self) -> int:
         return len(self.fractions)
@@ -170,6 +243,8 @@ def load(paths: Sequence[str | Path], schema: LabelSchema, input_size: int, radi
     side = input_size + 2 * round(input_size * (1 / view - 1) / 2)
     view = input_size / side
     images = [decode(sample, side) for sample in samples]
+    samples = [_without_unreadable(sample, side) for sample in samples]
+    votes = [np.full(len(s), np.nan, np.float32) if s.votes is None else s.votes for s in samples]
     return Dataset(
         images=images[0] if len(images) == 1 else np.concatenate(images),
         fractions=torch.from_numpy(np.concatenate([sample.fractions for sample in samples])),
@@ -179,6 +254,8 @@ def load(paths: Sequence[str | Path], schema: LabelSchema, input_size: int, radi
         sha256={sample.name: sample.sha256 for sample in samples},
         view=view,
         framing=framing,
+        votes=torch.from_numpy(np.concatenate(votes)),
+        skipped={sample.name: len(sample.skipped) for sample in samples if sample.skipped},
     )
 
 
@@ -190,32 +267,94 @@ def cache_folder() -> Path:
 def decode(sample: Sample, side: int) -> NDArray[np.uint8]:
     """Return a sample's pictures, uint8 (n, 3, side, side), memory-mapped; decoded once and kept in the cache.
 
+    Pictures of a lenient sample that cannot be decoded are not among them; their rows and the reasons are kept beside.
+
     Raises
     ------
     SampleError
-        If a picture cannot be decoded.
+        If a picture cannot be decoded, or none of a lenient sample's.
+    OutputError
+        If the cache cannot be written.
     """
-    path = cache_folder() / f"{sample.name}-{sample.sha256[:16]}-{side}.npy"
+    path = _cached(sample, side)
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}.part")
-        images = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=(len(sample), 3, side, side))
-        with ThreadPoolExecutor() as pool:
-            for index, image in enumerate(pool.map(lambda i: _resized(sample, i, side), range(len(sample)))):
-                images[index] = image
-        images.flush()
-        part.replace(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            unreadable = _decode(sample, side, part)
+            _reasons(path).write_text(json.dumps(unreadable))
+            part.replace(path)
+        except OSError as error:
+            raise OutputError(
+                f"The cache {path.parent} cannot be written: {error.strerror or error}. Choose another with "
+                "GALMORPH_CACHE."
+            ) from error
+        finally:
+            with suppress(OSError):
+                part.unlink()
     return np.load(path, mmap_mode="r")
 
 
-def _resized(sample: Sample, index: int, side: int) -> NDArray[np.uint8]:
+def _cached(sample: Sample, side: int) -> Path:
+    return cache_folder() / f"{sample.name}-{sample.sha256[:16]}-{side}.npy"
+
+
+def _reasons(path: Path) -> Path:
+    return path.with_suffix(".unreadable.json")
+
+
+def _decode(sample: Sample, side: int, part: Path) -> dict[int, str]:
+    """Write the decoded pictures; return the rows of those that cannot be decoded, with the reasons."""
+    unreadable: dict[int, str] = {}
+    form = {"descr": "|u1", "fortran_order": False}
+    with part.open("wb") as stream, ThreadPoolExecutor() as pool:
+        np.lib.format.write_array_header_1_0(stream, {**form, "shape": (len(sample), 3, side, side)})
+        for index, image in enumerate(pool.map(lambda i: _resized(sample, i, side), range(len(sample)))):
+            if isinstance(image, str):
+                unreadable[index] = image
+            else:
+                stream.write(image.tobytes())
+            if isinstance(image, str) and not sample.lenient:
+                raise SampleError(image)
+        if len(unreadable) == len(sample):
+            raise SampleError(f"No picture of {sample.name} can be used; first: {unreadable[0]}")
+        # The header leaves room for any number of rows, so its length stays.
+        stream.seek(0)
+        np.lib.format.write_array_header_1_0(stream, {**form, "shape": (len(sample) - len(unreadable), 3, side, side)})
+        stream.flush()
+        os.fsync(stream.fileno())
+    return unreadable
+
+
+def _resized(sample: Sample, index: int, side: int) -> NDArray[np.uint8] | str:
+    """Return a picture (3, side, side), or why it cannot be decoded."""
     from PIL import Image
 
     try:
         picture = Image.fromarray(sample.image(index))
-    except (OSError, ValueError) as error:
-        raise SampleError(f"{sample.name}: picture {sample.galaxies[index]} cannot be decoded: {error}.") from error
-    return np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+        return np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    except (OSError, ValueError, CutoutError) as error:
+        return f"{sample.name}: picture {sample.galaxies[index]} cannot be decoded: {error}."
+
+
+def _without_unreadable(sample: Sample, side: int) -> Sample:
+    """Return a lenient sample without the rows that were left out when it was decoded, which are told."""
+    if not sample.lenient:
+        return sample
+    unreadable = json.loads(_reasons(_cached(sample, side)).read_text())
+    skipped = (*sample.skipped, *unreadable.values())
+    if skipped:
+        n_rows = len(sample) + len(sample.skipped)
+        log.warning("%s: %d of %d rows are left out; first: %s", sample.name, len(skipped), n_rows, skipped[0])
+    good = np.setdiff1d(np.arange(len(sample)), [int(row) for row in unreadable])
+    return dataclasses.replace(
+        sample,
+        galaxies=sample.galaxies[good],
+        fractions=sample.fractions[good],
+        contents=sample.contents[good],
+        votes=None if sample.votes is None else sample.votes[good],
+        skipped=skipped,
+    )
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,9 @@ from galmorph.errors import SampleError
 from galmorph.labels import LabelSchema
 from galmorph.normalize import Framing
 
+# Columns of the number of people who answered the first question, as Galaxy Zoo 2 and Galaxy Zoo DECaLS name it.
+TOTAL_VOTES = ("total_votes", "smooth-or-featured_total-votes")
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -36,6 +39,12 @@ class Sample:
         Hash of labels and pictures.
     framing : Framing
         How wide a piece of sky each picture is.
+    votes : ndarray, float32, shape (n,), optional
+        How many people answered the first question; NaN where unknown.
+    lenient : bool
+        Whether pictures that cannot be read are left out, rather than an error.
+    skipped : tuple of str
+        Why rows were left out already, each.
     """
 
     name: str
@@ -45,6 +54,9 @@ class Sample:
     contents: NDArray[np.int64]
     sha256: str
     framing: Framing
+    votes: NDArray[np.float32] | None = None
+    lenient: bool = False
+    skipped: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.galaxies)
@@ -102,6 +114,34 @@ def known_galaxies(folder: Path, column: str) -> dict[str, str]:
 def galaxy_keys(name: str, identifiers: Iterable[str], known: dict[str, str]) -> NDArray[np.object_]:
     """Return the key of each galaxy: ``<sample>:<identifier>``, or the key under which it is known elsewhere."""
     return np.array([known.get(i, f"{name}:{i}") for i in identifiers], dtype=object)
+
+
+def sky_groups(ra: NDArray[np.floating], dec: NDArray[np.floating], radius_arcsec: float) -> NDArray[np.int64]:
+    """Return for each position the first one of its group: positions that neighbours closer than a radius join.
+
+    Parameters
+    ----------
+    ra, dec : ndarray, shape (n,)
+        ICRS degrees; a position that is not finite is a group of its own.
+    radius_arcsec : float
+
+    Returns
+    -------
+    ndarray of int64, shape (n,)
+        Row numbers.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
+
+    rows = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
+    lon, lat = np.radians(np.asarray(ra, float)[rows]), np.radians(np.asarray(dec, float)[rows])
+    vectors = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
+    chord = 2 * np.sin(np.radians(radius_arcsec / 3600) / 2)
+    pairs = rows[cKDTree(vectors).query_pairs(chord, output_type="ndarray")] if len(rows) else np.empty((0, 2), int)
+    links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(ra), len(ra)))
+    _, first, group = np.unique(connected_components(links)[1], return_index=True, return_inverse=True)
+    return first[group]
 
 
 def picture_folder(
