@@ -40,6 +40,7 @@ from galmorph.memory import MemorySource
 from galmorph.model import Model, load
 from galmorph.normalize import frame
 from galmorph.planes import ZeroPoint
+from galmorph.provenance import Record
 from galmorph.quality import is_blended, measure_r90, quality
 from galmorph.signals import stop_requested
 from galmorph.source import CutoutRows, Row, Source
@@ -211,7 +212,10 @@ def classify(
             _run(source, predictor, journal, batch_size, workers or os.cpu_count() or 1, clock, on_progress)
             with clock("write"):
                 remove_leftovers(destination)
+                told = {**fingerprint, "prefix": prefix}
+                origin = Record(told, predictor.model.card, journal.started, destination.parent)
                 _write(source, destination, columns, journal, predictor, replace)
+                origin.write(destination)
         except KeyboardInterrupt:
             raise Interrupted(
                 f"Stopped after {len(journal)} of {source.n_rows} targets; go on with the same command and --resume."

@@ -19,7 +19,7 @@ LAYERS = [
     {"catalog", "radius", "planes"},
     {"quality", "detection", "surveys", "backbones", "schemas", "samples"},
     {"card", "source", "framing", "storage", "stamps"},
-    {"run", "memory"},
+    {"run", "memory", "provenance"},
     {"dataset", "model", "retrieval", "field"},
     {"inference", "checkpoint", "figures"},
     {"evaluation", "distillation", "recipes", "page", "results"},
