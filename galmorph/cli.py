@@ -325,6 +325,7 @@ def report(
     out: Annotated[Path, typer.Option(help="The HTML file.")] = Path("report.html"),
     cutouts: Annotated[Path | None, typer.Option(help="Folder of the cutouts; default where the catalog says.")] = None,
     figures: Annotated[Path | None, typer.Option(help="Write the figures as PNG and PDF into this folder.")] = None,
+    regions: Annotated[Path | None, typer.Option(help="Write the galaxies as a region file for DS9.")] = None,
     data: Annotated[
         list[str] | None, typer.Option(help="Labelled data, for the pictures of an evaluation's worst errors.")
     ] = None,
@@ -342,6 +343,7 @@ def report(
     from galmorph.report import report as run
 
     options: dict[str, Any] = {"cutouts": cutouts, "figures_folder": figures, "data": data or (), "model": model}
+    options["regions"] = regions
     with progress("pictures") as on_progress:
         written = run(result, out, **options, prefix=prefix, size_column=size_column, on_progress=on_progress)
     for note in written.notes:

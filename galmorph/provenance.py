@@ -1,8 +1,8 @@
 """Provenance: what made a classified output, as PROV-JSON beside it.
 
-A record follows the W3C's PROV (https://www.w3.org/submissions/prov-json/) with the attributes of the IVOA Provenance Data
-Model 1.0 (https://www.ivoa.net/documents/ProvenanceDM/): entities (inputs, model, output, each file with its SHA-256), one
-activity (the run) and one agent (galmorph, with the versions of what it computed with).
+A record follows the W3C's PROV (https://www.w3.org/submissions/prov-json/) with the attributes of the IVOA Provenance
+Data Model 1.0 (https://www.ivoa.net/documents/ProvenanceDM/): entities (inputs, model, output, each file with its
+SHA-256), one activity (the run) and one agent (galmorph, with the versions of what it computed with).
 """
 
 from __future__ import annotations

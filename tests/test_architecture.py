@@ -24,7 +24,7 @@ LAYERS = [
     {"inference", "checkpoint", "figures"},
     {"evaluation", "distillation", "recipes", "page", "results"},
     {"training", "classification", "assessment"},
-    {"comparison", "composites"},
+    {"comparison", "composites", "regions"},
     {"report"},
     {"demo", "doctor"},
     {"cli"},

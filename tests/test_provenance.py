@@ -1,4 +1,4 @@
-"""The record beside an output tells, as PROV-JSON, what made it: files by hash, options, versions; and no more than that."""
+"""The record beside an output tells, as PROV-JSON, what made it: files by hash, options, versions; and no more."""
 
 import hashlib
 import json
