@@ -186,6 +186,8 @@ def classify(
     clock = Clock()
     if batch_size is not None and batch_size < 1:
         raise GalmorphError(f"--batch-size {batch_size}: at least 1.")
+    if workers is not None and workers < 1:
+        raise GalmorphError(f"--workers {workers}: at least 1.")
     named: dict[str, Any] = {"kind": kind, "cutouts": cutouts, "catalog": catalog, "size_column": size_column}
     source = open_survey(survey, images, hdu=hdu, zero_point=zero_point, **named)
     destination = _destination(source, out, overwrite=overwrite, resume=resume)

@@ -19,6 +19,7 @@ from rich.table import Table
 import galmorph
 from galmorph.errors import GalmorphError
 from galmorph.terminal import (
+    GroupedCommand,
     print_json,
     progress,
     show_epoch,
@@ -286,7 +287,10 @@ def evaluate(
 
 @models_app.command("list")
 def models_list(as_json: Json = False) -> None:
-    """List the models that ship with galmorph."""
+    """List the models that ship with galmorph.
+
+    Example: galmorph models list
+    """
     from galmorph import card
 
     entries = [card.describe(path) for path in card.shipped().values()]
@@ -301,7 +305,10 @@ def models_list(as_json: Json = False) -> None:
 
 @models_app.command("show")
 def models_show(model: Annotated[str, typer.Argument(help="A model's name or file.")], as_json: Json = False) -> None:
-    """Show a model's card and its labels."""
+    """Show a model's card and its labels.
+
+    Example: galmorph models show galaxyzoo2-mobilenet_v2
+    """
     from galmorph import card
 
     found = card.read_card(card.find(model))
@@ -373,7 +380,10 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for the made-up survey and the result.")] = Path("demo"),
     as_json: Json = False,
 ) -> None:
-    """Do the main job on made-up survey data, offline, in under a minute."""
+    """Do the main job on made-up survey data, offline, in under a minute.
+
+    Example: galmorph demo --out demo
+    """
     from galmorph.demo import demo as run
 
     with progress("classifying") as on_progress:
@@ -414,6 +424,10 @@ def _common(
         level=logging.WARNING, format="%(levelname)s: %(message)s", handlers=[handler] if handler else None
     )
     logging.getLogger("galmorph").setLevel(level)
+
+
+for _command in app.registered_commands:
+    _command.cls = GroupedCommand
 
 
 def _interrupt(*_: Any) -> NoReturn:

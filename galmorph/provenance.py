@@ -59,8 +59,8 @@ class Record:
         model = {"prov:label": card.name, "galmorph:sha256": fingerprint["model"], "galmorph:schema": card.schema}
         self._used.append(("model", model | {"galmorph:backbone": card.backbone}))
 
-    def write(self, output: Path) -> Path:
-        """Write the record of an output that is complete, as ``<output>.prov.json``, whole or not at all.
+    def write(self, output: Path) -> None:
+        """Write the record of a complete output as ``<output>.prov.json``, whole or not at all; of no file, no record.
 
         With ``SOURCE_DATE_EPOCH`` set, the same run leaves the same bytes.
 
@@ -69,6 +69,8 @@ class Record:
         OutputError, CannotContinue
             If it cannot be written.
         """
+        if not output.exists():  # a table that stays in memory
+            return
         path = output.with_name(output.name + SUFFIX)
         epoch = os.environ.get("SOURCE_DATE_EPOCH")
         started = _time(float(epoch) if epoch else self._started)
@@ -78,7 +80,6 @@ class Record:
         run = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
         document = {"prefix": _PREFIXES | {"run": f"urn:sha256:{run}:"}, **body}
         write_pieces(path, [json.dumps(document, indent=1).encode() + b"\n"])
-        return path
 
     def _body(self, output: Attributes, started: str, ended: str) -> dict[str, dict[str, Attributes]]:
         names = [f"run:{role}" for role, _ in self._used]
