@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 # As many processes as cores, a thread each.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test check clean
+# make packaging: build the wheel, and try it in a bare environment of each Python that there is; make lowest: with the
+# lowest versions declared.
+.PHONY: demo test check packaging lowest clean
 
 demo: $(VENV)/.installed
 	$(BIN)/galmorph demo --out demo
@@ -18,6 +20,12 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check galmorph tests benchmarks
 	$(BIN)/mypy
 	$(PYTEST)
+
+packaging: $(VENV)/.installed-dev
+	$(BIN)/python tests/bare_install.py
+
+lowest: $(VENV)/.installed-dev
+	$(BIN)/python tests/bare_install.py --lowest --python 3.11
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "galmorph needs Python 3.11 or newer: make PYTHON=python3.12 ..."'

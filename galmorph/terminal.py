@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -125,16 +126,18 @@ def show_epoch(line: Mapping[str, float]) -> None:
 
 def show_metrics(metrics: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
     """Show the scores of parts and samples with their intervals."""
-    table = Table("part", "data", "score", "value", "95 % interval")
+    table = Table("part", "data", "score", "value", "95 % interval", box=SIMPLE_HEAD)
+    table.columns[3].justify = "right"
     for part, samples in metrics.items():
         for sample, scores in samples.items():
+            told = (part, sample)
             for name, value in scores.items():
                 if isinstance(value, int | float) and not name.endswith(("_low", "_high")):
                     low, high = scores.get(f"{name}_low"), scores.get(f"{name}_high")
                     interval = f"{low:.4f} .. {high:.4f}" if low is not None else ""
-                    table.add_row(
-                        part, sample, name, f"{value:.4f}" if isinstance(value, float) else str(value), interval
-                    )
+                    table.add_row(*told, name, f"{value:.4f}" if isinstance(value, float) else str(value), interval)
+                    told = ("", "")
+            table.add_section()
     stderr.print(table)
 
 
@@ -239,3 +242,5 @@ class GroupedCommand(TyperCommand):
         for parameter in self.params:
             if parameter.name in panels and hasattr(parameter, "rich_help_panel"):
                 parameter.rich_help_panel = panels[parameter.name]
+        order = list(PANELS.get(name or "", {}))
+        self.params.sort(key=lambda p: order.index(panels[p.name]) if p.name in panels else -1)
