@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -40,7 +39,7 @@ from galmorph.memory import MemorySource
 from galmorph.model import Model, load
 from galmorph.normalize import frame
 from galmorph.planes import ZeroPoint
-from galmorph.provenance import Record
+from galmorph.provenance import Record, provenance
 from galmorph.quality import is_blended, measure_r90, quality
 from galmorph.signals import stop_requested
 from galmorph.source import CutoutRows, Row, Source
@@ -464,23 +463,6 @@ def _write(
 
     results = ((records, values(records)) for records in journal.blocks())
     source.write(destination, columns, results, provenance(predictor), replace=replace)
-
-
-def provenance(predictor: Predictor) -> list[tuple[str, Any, str]]:
-    """Return the header cards that say what made the columns."""
-    card = predictor.model.card
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    when = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
-    return [
-        ("GMVERS", galmorph.__version__, "galmorph version"),
-        ("GMMODEL", card.name, "model of morphology"),
-        ("GMSHA256", predictor.model.sha256, "SHA-256 of the weights"),
-        ("GMSCHEMA", card.schema, "label schema"),
-        ("GMCALIB", card.calibration.get("method", "none"), "calibration"),
-        ("GMDTYPE", str(predictor.dtype).removeprefix("torch."), "number format of the network"),
-        ("GMTTA", predictor.tta, "orientations averaged"),
-        ("GMDATE", when.strftime("%Y-%m-%dT%H:%M:%S"), "when classified (UTC)"),
-    ]
 
 
 def _summarize(journal: Journal, model: Model, destination: Path, clock: Clock) -> Summary:

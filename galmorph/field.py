@@ -486,9 +486,7 @@ def open_survey(
             raise GalmorphError("A table in memory is a catalog: leave out `kind`, `hdu`, `images` and `catalog`.")
         return memory_source(survey, cutouts, size_column)
     if (survey is None) == (not images):
-        raise GalmorphError(
-            "Name one of these: a catalog, a cutout, a folder, a survey image; or --images. galmorph demo makes some."
-        )
+        raise GalmorphError("Name one of these: a catalog, a cutout, a folder, a survey image; or --images.")
     is_field = bool(images) or kind == "field"
     if survey is not None and kind is None and not Path(survey).is_dir():
         is_field = kind_of(Path(survey)) == "field"

@@ -1,4 +1,4 @@
-"""Provenance: what made a classified output, as PROV-JSON beside it.
+"""Provenance: what made a classified output, as header cards in it and as PROV-JSON beside it.
 
 A record follows the W3C's PROV (https://www.w3.org/submissions/prov-json/) with the attributes of the IVOA Provenance
 Data Model 1.0 (https://www.ivoa.net/documents/ProvenanceDM/): entities (inputs, model, output, each file with its
@@ -31,6 +31,28 @@ _PREFIXES = {
 _LIBRARIES = ("torch", "numpy", "astropy")
 
 Attributes = dict[str, Any]
+
+
+def provenance(predictor: Any) -> list[tuple[str, Any, str]]:
+    """Return the header cards that say what made the columns.
+
+    Parameters
+    ----------
+    predictor : galmorph.inference.Predictor
+    """
+    card = predictor.model.card
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    when = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    return [
+        ("GMVERS", galmorph.__version__, "galmorph version"),
+        ("GMMODEL", card.name, "model of morphology"),
+        ("GMSHA256", predictor.model.sha256, "SHA-256 of the weights"),
+        ("GMSCHEMA", card.schema, "label schema"),
+        ("GMCALIB", card.calibration.get("method", "none"), "calibration"),
+        ("GMDTYPE", str(predictor.dtype).removeprefix("torch."), "number format of the network"),
+        ("GMTTA", predictor.tta, "orientations averaged"),
+        ("GMDATE", when.strftime("%Y-%m-%dT%H:%M:%S"), "when classified (UTC)"),
+    ]
 
 
 class Record:
