@@ -6,7 +6,9 @@ BIN := $(VENV)/bin
 # As many processes as cores, a thread each.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test check docs clean
+# make packaging: build the wheel, and try it in a bare environment of each Python that there is; make lowest: with the
+# lowest versions declared.
+.PHONY: demo test check docs packaging lowest clean
 
 demo: $(VENV)/.installed
 	$(BIN)/galmorph demo --out demo
@@ -23,6 +25,12 @@ check: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-docs
 	$(BIN)/python docs/make_cli.py
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going --quiet -b html docs docs/_build/html
+
+packaging: $(VENV)/.installed-dev
+	$(BIN)/python tests/bare_install.py
+
+lowest: $(VENV)/.installed-dev
+	$(BIN)/python tests/bare_install.py --lowest --python 3.11
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "galmorph needs Python 3.11 or newer: make PYTHON=python3.12 ..."'

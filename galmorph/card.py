@@ -240,7 +240,7 @@ def read_card(path: Path) -> ModelCard:
             prefix = stream.read(8)
             length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
             if not 2 <= length <= min(_MAX_HEADER_BYTES, path.stat().st_size):
-                raise ModelError(f"{path} is not a safetensors file, or it is cut short.")
+                raise ModelError(f"{path} is not a safetensors file, or it is cut short: get it again.")
             header = json.loads(stream.read(length))
         text = header.get("__metadata__", {}).get(KEY)
     except FileNotFoundError as error:

@@ -275,7 +275,7 @@ class Catalog:
         ours = _lower(self.galmorph_columns)
         foreign = [self.column_names[i] for i in clashing if self.column_names[i].lower() not in ours]
         if clashing and not replace:
-            names = ", ".join(self.column_names[i] for i in clashing)
+            names = _some(self.column_names[i] for i in clashing)
             raise CatalogError(
                 f"{self.path} already has the columns {names}: give the new ones a --prefix, or use --replace for "
                 "those that galmorph wrote"
@@ -328,7 +328,7 @@ def open_catalog(
     if path.is_dir():
         raise CatalogError(f"{path} is a folder, not a catalog")
     if not path.exists():
-        raise CatalogError(f"{path} does not exist")
+        raise CatalogError(registry.missing_file(path))
     form = _recognise(path)
     if hdu is not None and form.name != "fits":
         raise CatalogError(f"--hdu is for FITS files; {path} is {form.name}")
@@ -426,12 +426,20 @@ def _recognise(path: Path) -> Format:
     named_as = _format_of(path)
     csv: Format = registry.load("tables", "csv")
     if named_as not in (None, csv):
-        raise CatalogError(f"{path} is named like {named_as.name}, but its content is not")
+        raise CatalogError(
+            f"{path} is named like {named_as.name}, but its content is not: copy or fetch it again, or rename it"
+        )
     return csv
 
 
 def _lower(names: Iterable[str]) -> set[str]:
     return {name.lower() for name in names}
+
+
+def _some(names: Iterable[str], n: int = 4) -> str:
+    """Return the first names and how many more there are."""
+    names = list(names)
+    return ", ".join(names[:n]) + (f" and {len(names) - n} more" if len(names) > n else "")
 
 
 def _new_names(columns: Sequence[Column]) -> set[str]:

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -40,6 +39,7 @@ from galmorph.model import Model, load
 from galmorph.morphology import output_columns, record_dtype
 from galmorph.normalize import frame
 from galmorph.planes import ZeroPoint
+from galmorph.provenance import Record, provenance
 from galmorph.quality import is_blended, measure_r90, quality
 from galmorph.signals import stop_requested
 from galmorph.source import CutoutRows, Row, Source
@@ -185,6 +185,8 @@ def classify(
     clock = Clock()
     if batch_size is not None and batch_size < 1:
         raise GalmorphError(f"--batch-size {batch_size}: at least 1.")
+    if workers is not None and workers < 1:
+        raise GalmorphError(f"--workers {workers}: at least 1.")
     named: dict[str, Any] = {"kind": kind, "cutouts": cutouts, "catalog": catalog, "size_column": size_column}
     source = open_survey(survey, images, hdu=hdu, zero_point=zero_point, **named)
     destination = _destination(source, out, overwrite=overwrite, resume=resume)
@@ -211,7 +213,10 @@ def classify(
             _run(source, predictor, journal, batch_size, workers or os.cpu_count() or 1, clock, on_progress)
             with clock("write"):
                 remove_leftovers(destination)
+                told = {**fingerprint, "prefix": prefix}
+                origin = Record(told, predictor.model.card, journal.started, destination.parent)
                 _write(source, destination, columns, journal, predictor, replace)
+                origin.write(destination)
         except KeyboardInterrupt:
             raise Interrupted(
                 f"Stopped after {len(journal)} of {source.n_rows} targets; go on with the same command and --resume."
@@ -440,23 +445,6 @@ def _write(
 
     results = ((records, values(records)) for records in journal.blocks())
     source.write(destination, columns, results, provenance(predictor), replace=replace)
-
-
-def provenance(predictor: Predictor) -> list[tuple[str, Any, str]]:
-    """Return the header cards that say what made the columns."""
-    card = predictor.model.card
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    when = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
-    return [
-        ("GMVERS", galmorph.__version__, "galmorph version"),
-        ("GMMODEL", card.name, "model of morphology"),
-        ("GMSHA256", predictor.model.sha256, "SHA-256 of the weights"),
-        ("GMSCHEMA", card.schema, "label schema"),
-        ("GMCALIB", card.calibration.get("method", "none"), "calibration"),
-        ("GMDTYPE", str(predictor.dtype).removeprefix("torch."), "number format of the network"),
-        ("GMTTA", predictor.tta, "orientations averaged"),
-        ("GMDATE", when.strftime("%Y-%m-%dT%H:%M:%S"), "when classified (UTC)"),
-    ]
 
 
 def _summarize(journal: Journal, model: Model, destination: Path, clock: Clock) -> Summary:

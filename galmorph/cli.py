@@ -19,6 +19,7 @@ from rich.table import Table
 import galmorph
 from galmorph.errors import GalmorphError
 from galmorph.terminal import (
+    GroupedCommand,
     print_json,
     progress,
     show_epoch,
@@ -288,7 +289,10 @@ def evaluate(
 
 @models_app.command("list")
 def models_list(as_json: Json = False) -> None:
-    """List the models that ship with galmorph."""
+    """List the models that ship with galmorph.
+
+    Example: galmorph models list
+    """
     from galmorph import card
 
     entries = [card.describe(path) for path in card.shipped().values()]
@@ -303,7 +307,10 @@ def models_list(as_json: Json = False) -> None:
 
 @models_app.command("show")
 def models_show(model: Annotated[str, typer.Argument(help="A model's name or file.")], as_json: Json = False) -> None:
-    """Show a model's card and its labels."""
+    """Show a model's card and its labels.
+
+    Example: galmorph models show galaxyzoo2-mobilenet_v2
+    """
     from galmorph import card
 
     found = card.read_card(card.find(model))
@@ -346,6 +353,7 @@ def report(
     out: Annotated[Path, typer.Option(help="The HTML file.")] = Path("report.html"),
     cutouts: Annotated[Path | None, typer.Option(help="Folder of the cutouts; default where the catalog says.")] = None,
     figures: Annotated[Path | None, typer.Option(help="Write the figures as PNG and PDF into this folder.")] = None,
+    regions: Annotated[Path | None, typer.Option(help="Write the galaxies as a region file for DS9.")] = None,
     data: Annotated[
         list[str] | None, typer.Option(help="Labelled data, for the pictures of an evaluation's worst errors.")
     ] = None,
@@ -363,6 +371,7 @@ def report(
     from galmorph.report import report as run
 
     options: dict[str, Any] = {"cutouts": cutouts, "figures_folder": figures, "data": data or (), "model": model}
+    options["regions"] = regions
     with progress("pictures") as on_progress:
         written = run(result, out, **options, prefix=prefix, size_column=size_column, on_progress=on_progress)
     for note in written.notes:
@@ -392,7 +401,10 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for the made-up survey and the result.")] = Path("demo"),
     as_json: Json = False,
 ) -> None:
-    """Do the main job on made-up survey data, offline, in under a minute."""
+    """Do the main job on made-up survey data, offline, in under a minute.
+
+    Example: galmorph demo --out demo
+    """
     from galmorph.demo import demo as run
 
     with progress("classifying") as on_progress:
@@ -433,6 +445,10 @@ def _common(
         level=logging.WARNING, format="%(levelname)s: %(message)s", handlers=[handler] if handler else None
     )
     logging.getLogger("galmorph").setLevel(level)
+
+
+for _command in app.registered_commands:
+    _command.cls = GroupedCommand
 
 
 def _interrupt(*_: Any) -> NoReturn:

@@ -184,7 +184,7 @@ def read_sample(path: str | Path, schema: LabelSchema) -> Sample:
     """
     path, questions = _with_questions(path)
     if not path.exists():
-        raise SampleError(f"There is no data at {path}.")
+        raise SampleError(registry.missing_file(path))
     layouts: list[Layout] = [registry.load("samples", name) for name in registry.names("samples")]
     layout = next((layout for layout in layouts if layout.matches(path)), None)
     if layout is None:

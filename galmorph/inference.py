@@ -38,7 +38,9 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise GalmorphError(f"The device {name!r} cannot be used: {str(error).splitlines()[0]}.") from error
+        raise GalmorphError(
+            f"The device {name!r} cannot be used: auto, cpu, cuda, ...; galmorph doctor tells what there is."
+        ) from error
     return device
 
 

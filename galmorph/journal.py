@@ -77,6 +77,11 @@ class Journal:
     def __len__(self) -> int:
         return self._n_records
 
+    @property
+    def started(self) -> float:
+        """When the run began, also of one that goes on: seconds since 1970."""
+        return (self._folder / "state.json").stat().st_mtime
+
     def append(self, records: NDArray[np.void]) -> None:
         """Append a batch.
 

@@ -58,6 +58,15 @@ def load(folder: str, name: str) -> Any:
     return getattr(importlib.import_module(f"galmorph.{folder}.{name}"), constant)
 
 
+def missing_file(path: Path) -> str:
+    """Return the message for a file that does not exist, with the closest name in its folder."""
+    folder = path.parent
+    if not folder.is_dir():
+        return f"There is no file {path}: the folder {folder} does not exist."
+    close = difflib.get_close_matches(path.name, [entry.name for entry in folder.iterdir()], n=1)
+    return f"There is no file {path}." + (f" Did you mean {folder / close[0]}?" if close else "")
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """Return the message for a name that does not exist: the list of names, and the closest one."""
     known = sorted(known)

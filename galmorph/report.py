@@ -18,6 +18,7 @@ from galmorph.composites import Composites, composites
 from galmorph.cutout import write_pieces
 from galmorph.errors import CatalogError
 from galmorph.page import Report, check_out, inline_svg, render, save_figures
+from galmorph.regions import write_regions
 from galmorph.results import FLAGS, Results, read_results
 
 # Rows of the table in the page; of a larger catalog a random sample, and all that have a picture.
@@ -41,6 +42,7 @@ def report(
     size_column: str | None = None,
     data: Sequence[str] = (),
     figures_folder: str | Path | None = None,
+    regions: str | Path | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Write the report of a classified catalog, or of a folder that training or evaluation wrote.
@@ -64,6 +66,8 @@ def report(
         Labelled data of an evaluation, for the pictures of its worst errors; default: those of the training run.
     figures_folder : path, optional
         Where to write the figures as PNG and PDF too.
+    regions : path, optional
+        Where to write a catalog's galaxies as a region file for DS9.
     on_progress : callable, optional
         Called with the pictures made and their number.
 
@@ -76,11 +80,14 @@ def report(
     check_out(out)
     drawn_to = Path(figures_folder) if figures_folder is not None else None
     if path.is_dir():
+        if regions is not None:
+            raise CatalogError(f"--regions is for a classified catalog; {path} is a folder of training or evaluation.")
         return assess(path, out, data, figures_folder=drawn_to)
     folder = Path(cutouts) if cutouts is not None else None
     if folder is not None and not folder.is_dir():
         raise CatalogError(f"--cutouts {folder} is not a folder.")
     results = read_results(path, prefix=prefix, size_column=size_column)
+    noted = write_regions(results, _groups(results), Path(regions)) if regions is not None else ()
     chosen = _choose(results)
     pictures = composites(results, chosen.rows, folder, model=model, on_progress=on_progress)
     rows = _rows_shown(len(results), chosen.rows)
@@ -89,7 +96,7 @@ def report(
     html = render("catalog.html", ("theme.js", "catalog.js"), _context(results, chosen, pictures, rows, notes, drawn))
     write_pieces(out, [html.encode()])
     files = _write_figures(results, drawn, drawn_to) if drawn_to is not None else ()
-    return Report(str(out), len(results), len(pictures.jpeg), files, notes)
+    return Report(str(out), len(results), len(pictures.jpeg), files, (*noted, *notes))
 
 
 # How many galaxies have each label; figures of distributions and of the sky, by their titles.

@@ -163,6 +163,8 @@ def _prefix(path: Path, names: list[str], prefix: str | None) -> str:
     if prefix is None and len(found) == 1:
         return found[0]
     if prefix is None or prefix.lower() not in {p.lower() for p in found}:
+        if found == [""]:
+            raise CatalogError(f"{path} holds results without a prefix: leave out --prefix")
         known = ", ".join(repr(p) for p in found)
         raise CatalogError(f"{path} holds results with the prefixes {known}: choose one with --prefix")
     return prefix

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from galmorph import registry
 from galmorph.catalog import Catalog, Column, open_catalog, write_catalog
 from galmorph.cutout import FIELD_SIDE_PX, cutout_files
 from galmorph.errors import CatalogError, CutoutError, OutputError
@@ -235,10 +236,12 @@ def open_source(
             )
         files = [(name, Path(file)) for name, file in cutout_files(path)]
         if not files:
-            raise CutoutError(f"There are no FITS cutouts in the folder {path}.")
+            raise CutoutError(
+                f"There are no FITS cutouts in {path}: galmorph fetch --catalog TABLE --out {path} gets them."
+            )
         return CutoutSource(path, files, hdu)
     if "{band}" not in path.name and not path.exists():
-        raise CatalogError(f"There is no file {path}.")
+        raise CatalogError(registry.missing_file(path))
     kind = kind or kind_of(path)
     if kind == "cutout":
         return CutoutSource(path, [(path.name.split(".fit")[0], path)], hdu)

@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from typer.core import TyperCommand
 
 # Wide enough for the tables where there is no terminal to measure.
 _WIDTH = None if sys.stdout.isatty() else 120
@@ -100,7 +102,7 @@ def show_summary(summary: Any, profile: bool) -> None:
     """Tell what a classification did."""
     stderr.print(
         f"{summary.classified} of {summary.targets} galaxies classified by {summary.model} in {summary.seconds:.1f} s "
-        f"({summary.rate:.0f} a second); {summary.flagged} flagged, {summary.failed} without a probability."
+        f"({_rate(summary.rate)}); {summary.flagged} flagged, {summary.failed} without a probability."
     )
     if summary.flags:
         stderr.print("Flags: " + ", ".join(f"{name} {count}" for name, count in summary.flags.items()))
@@ -124,16 +126,18 @@ def show_epoch(line: Mapping[str, float]) -> None:
 
 def show_metrics(metrics: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
     """Show the scores of parts and samples with their intervals."""
-    table = Table("part", "data", "score", "value", "95 % interval")
+    table = Table("part", "data", "score", "value", "95 % interval", box=SIMPLE_HEAD)
+    table.columns[3].justify = "right"
     for part, samples in metrics.items():
         for sample, scores in samples.items():
+            told = (part, sample)
             for name, value in scores.items():
                 if isinstance(value, int | float) and not name.endswith(("_low", "_high")):
                     low, high = scores.get(f"{name}_low"), scores.get(f"{name}_high")
                     interval = f"{low:.4f} .. {high:.4f}" if low is not None else ""
-                    table.add_row(
-                        part, sample, name, f"{value:.4f}" if isinstance(value, float) else str(value), interval
-                    )
+                    table.add_row(*told, name, f"{value:.4f}" if isinstance(value, float) else str(value), interval)
+                    told = ("", "")
+            table.add_section()
     stderr.print(table)
 
 
@@ -160,11 +164,13 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
         yield event
         return
+    pace = _Pace()
     if stderr.is_terminal:
-        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=stderr, transient=True) as bar:
-            task = bar.add_task(what, total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+        times = (TimeElapsedColumn(), TimeRemainingColumn(elapsed_when_finished=True))
+        with Progress(*columns, *times, console=stderr, transient=True) as bar:
+            task = bar.add_task(what, total=None, rate="")
+            yield lambda done, total: bar.update(task, completed=done, total=total, rate=_rate(pace(done)))
         return
     last = -1
 
@@ -173,6 +179,68 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
         tenth = 10 * done // max(total, 1)
         if tenth > last and not stderr.quiet:
             last = tenth
-            print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
+            speed = pace(done)
+            left = f", {_rate(speed)}, {_span((total - done) / speed)} left" if speed and done < total else ""
+            print(f"{what}: {done} of {total}{left}", file=sys.stderr, flush=True)
 
     yield tell
+
+
+class _Pace:
+    """How many are done a second, since the first that was told: a run that goes on begins with some."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, int] | None = None
+
+    def __call__(self, done: int) -> float:
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now, done
+        since, before = self._first
+        return (done - before) / (now - since) if now > since else 0.0
+
+
+def _rate(per_second: float) -> str:
+    if not per_second:
+        return ""
+    return f"{per_second:.0f} a second" if per_second >= 10 else f"{per_second:.2g} a second"
+
+
+def _span(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+
+
+# How ``--help`` groups the options of a command, by the names of their parameters; the rest stand under "Options".
+PANELS: Mapping[str, Mapping[str, str]] = {
+    "fetch": {
+        "Columns of the catalog": "ra_column dec_column id_column size_column frame hdu",
+        "What to fetch": "survey layer hips bands extras size pixscale size_factor limit",
+        "The service": "workers rate retries timeout base_url way",
+        "The run": "retry_failed status dry_run strict as_json",
+    },
+    "classify": {
+        "Input": "cutouts catalog images kind hdu size_column",
+        "Output": "out prefix replace overwrite resume strict as_json profile",
+        "Model and computing": "model tta batch_size device dtype workers",
+    },
+    "train": {
+        "Data and model": "data schema backbone pretrained teacher name about",
+        "How it is trained": "recipe fine_tune epochs batch_size lr patience loss input_size refit seed",
+        "The run": "out device dtype test resume as_json",
+    },
+}
+
+
+class GroupedCommand(TyperCommand):
+    """A command whose ``--help`` shows its options in groups."""
+
+    def __init__(self, name: str | None, **options: Any) -> None:
+        super().__init__(name, **options)
+        panels = {name: panel for panel, names in PANELS.get(name or "", {}).items() for name in names.split()}
+        for parameter in self.params:
+            if parameter.name in panels and hasattr(parameter, "rich_help_panel"):
+                parameter.rich_help_panel = panels[parameter.name]
+        order = list(PANELS.get(name or "", {}))
+        self.params.sort(key=lambda p: order.index(panels[p.name]) if p.name in panels else -1)

@@ -107,7 +107,6 @@ def train(
             raise SampleError(f"The {part} part of the split is empty: {len(dataset)} galaxies are too few.")
     if (error := schema.largest_tree_error(dataset.fractions.numpy())) > 0.01:
         log.warning("Some vote fractions miss their parents' sum by up to %.2f (debiased votes may).", error)
-    _write_split(out, dataset, parts)
     taught = np.union1d(rows["train"], rows["val"]) if config.refit else rows["train"]
     targets = dataset.fractions
     if config.teachers:
@@ -123,6 +122,9 @@ def train(
     torch.manual_seed(config.seed)
     backbone: Backbone = registry.load("backbones", config.backbone)
     network = build(config.backbone, len(schema.labels), config.pretrained)
+    # Only now: where something is missing nothing is written, and the folder stays free for the next try.
+    write_atomically(out / "config.json", config.to_json().encode())
+    _write_split(out, dataset, parts)
     card = dataclasses.replace(_card(config, name, schema, backbone, dataset, parts, split), **(about or {}))
     normalization = card.inputs[0].normalization
     if not config.fine_tune:
@@ -236,7 +238,6 @@ def _open_run(config: TrainConfig, out: Path, resume: bool) -> list[dict[str, fl
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"The folder {out} cannot be made: {error.strerror}.") from error
-    write_atomically(saved, config.to_json().encode())
     return []
 
 

@@ -62,8 +62,8 @@ def stilts_meta(path):
     }
 
 
-def stilts(path, command):
+def stilts(path, command, form="(auto)"):
     """The rows of a table as STILTS reads them, after a command, as text."""
-    arguments = [program("stilts"), "tpipe", f"in={path}", f"cmd={command}", "omode=out", "ofmt=csv"]
+    arguments = [program("stilts"), "tpipe", f"in={path}", f"ifmt={form}", f"cmd={command}", "omode=out", "ofmt=csv"]
     run = subprocess.run(arguments, capture_output=True, text=True, check=True)
     return list(csv.DictReader(run.stdout.splitlines()))

@@ -272,7 +272,7 @@ def test_what_is_no_catalog(tmp_path, name, content, reason):
 
 
 def test_what_is_not_there(tmp_path):
-    with pytest.raises(CatalogError, match="does not exist"):
+    with pytest.raises(CatalogError, match="There is no file"):
         open_catalog(tmp_path / "no.csv")
     with pytest.raises(CatalogError, match="is a folder"):
         open_catalog(tmp_path)

@@ -144,13 +144,16 @@ def _text_cells(prefix: str, columns: Sequence[Column], piece: Piece) -> Iterato
     return (begin.encode() + f"{end}{begin}".join(row).encode() + end.encode() for row in zip(*texts, strict=True))
 
 
+_DESCRIPTION = "Galaxies with the probabilities of their morphology by galmorph; the PARAMs tell of the model."
+
+
 def _write(
     output: Output, columns: Sequence[Column], pieces: Iterator[Piece], n_rows: int, provenance: Provenance
 ) -> None:
     head = (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
         '<VOTABLE version="1.4" xmlns="http://www.ivoa.net/xml/VOTable/v1.3">\n<RESOURCE>\n'
-        f'<TABLE nrows="{n_rows}">\n'
+        f'<TABLE nrows="{n_rows}">\n<DESCRIPTION>{_DESCRIPTION}</DESCRIPTION>\n'
     )
     output.write((head + fields_xml("", columns) + params_xml("", provenance, ()) + "<DATA><TABLEDATA>\n").encode())
     for piece in pieces:
