@@ -57,7 +57,7 @@ def main() -> None:
         folder = Path(name)
         catalog = made_survey(folder, options.targets)
         ratios = []
-        shape = {"threads_per_worker": 1, "memory_limit": None, "dashboard_address": None}
+        shape = {"threads_per_worker": 1, "memory_limit": None, "dashboard_address": "127.0.0.1:0"}
         with LocalCluster(1, **shape) as one, LocalCluster(2, **shape) as two, Client(one) as a, Client(two) as b:
             out = folder / "out"
             for client in (a, b):  # torch and the model are loaded by every worker before the clock runs

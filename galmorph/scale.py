@@ -269,7 +269,7 @@ def _result(future: Future) -> Any:
     except KilledWorker as error:
         raise CannotContinue(f"Workers died, perhaps for want of memory or time: {error}. {_AGAIN}") from error
     except (CancelledError, OSError) as error:
-        raise CannotContinue(f"The Dask cluster is gone: {error}. {_AGAIN}") from error
+        raise CannotContinue(f"A worker or the Dask cluster failed: {error}. {_AGAIN}") from error
 
 
 @contextmanager
@@ -286,8 +286,10 @@ def _cluster(
         n = max(1, min(workers, n_files))
         # A GPU's memory is not for many processes.
         shape = (1, n) if pick_device(device).type == "cuda" else (n, 1)
-        options = dict(zip(("n_workers", "threads_per_worker"), shape, strict=True))
-        local = LocalCluster(**options, memory_limit=None, dashboard_address=None, silence_logs=logging.ERROR)
+        options: dict[str, Any] = dict(zip(("n_workers", "threads_per_worker"), shape, strict=True))
+        # Without an address the scheduler takes port 8787, and warns if it is not free, even if there is no dashboard.
+        options |= {"dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}
+        local = LocalCluster(**options, memory_limit=None, silence_logs=logging.ERROR)
         with local, Client(local) as client:
             yield client, workers // n
         return

@@ -46,8 +46,11 @@ def survey(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client():
-    options = {"n_workers": 1, "threads_per_worker": 2, "processes": False, "dashboard_address": None}
-    with LocalCluster(protocol="tcp", **options) as cluster, Client(cluster) as client:
+    options = {"n_workers": 1, "threads_per_worker": 2, "processes": False, "dashboard_address": "127.0.0.1:0"}
+    with (
+        LocalCluster(protocol="tcp", scheduler_kwargs={"dashboard": False}, **options) as cluster,
+        Client(cluster) as client,
+    ):
         yield client
 
 
