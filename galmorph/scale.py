@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Options of classify that have no meaning for a HATS catalog.
-_OTHERS = ("kind", "catalog", "images", "hdu")
+_OTHERS = ("kind", "catalog", "images", "hdu", "zero_point")
 # Partitions that could not be read and are told one by one.
 _TOLD_FAILURES = 5
 _CONNECT_S = 30
@@ -109,7 +109,9 @@ def classify_hats(
         raise GalmorphError("HATS catalogs need an extra: python -m pip install 'galmorph-survey[scale]'.")
     for name in _OTHERS:
         if options.pop(name, None):
-            raise GalmorphError(f"--{name.replace('kind', 'as')} means nothing for a HATS catalog: leave it out.")
+            raise GalmorphError(
+                f"--{name.replace('kind', 'as').replace('_', '-')} means nothing for a HATS catalog: leave it out."
+            )
     catalog = open_hats(Path(survey).resolve())
     destination = _destination(catalog.root, out, overwrite=overwrite, resume=resume)
     options["cutouts"] = str(Path(cutouts or catalog.root).resolve())
@@ -366,4 +368,6 @@ def _sum(notes: Sequence[Mapping[str, Any]], model: str, sha256: str, destinatio
     rate = round(counts["targets"] / seconds, 2)
     told = {"model": model, "sha256": sha256, "out": str(destination)}
     totals = {name: added(name) for name in ("flags", "labels", "profile")}
+    peak_mb = max((note["profile"]["peak_mb"] for note in notes), default=0.0)
+    totals["profile"] |= {"total": round(seconds, 3), "peak_mb": peak_mb}
     return Summary(**{**counts, "seconds": round(seconds, 3), "rate": rate, **told, **totals})
