@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "classify": "classification",
+    "classify_hats": "scale",
     "compare": "comparison",
     "demo": "demo",
     "evaluate": "evaluation",

@@ -111,7 +111,7 @@ class Prepared:
 def classify(
     survey: str | Path | Table | None = None,
     *,
-    model: str | Path = "galaxyzoo2-mobilenet_v2",
+    model: str | Path | Predictor = "galaxyzoo2-mobilenet_v2",
     out: str | Path | None = None,
     kind: str | None = None,
     cutouts: str | Path | None = None,
@@ -138,8 +138,8 @@ def classify(
     survey : path or astropy Table, optional
         A catalog (FITS, CSV, ECSV, VOTable, Parquet) with a ``cutout`` column or with ``cutouts``, one FITS cutout, a
         folder of cutouts, or a survey image. A Table in memory is such a catalog, and no file is written.
-    model : str or path
-        A shipped model's name or a weights file.
+    model : str, path or Predictor
+        A shipped model's name or a weights file; a predictor has its own ``device``, ``dtype`` and ``tta``.
     out : path, optional
         Default: ``<stem>_morph.<suffix>`` beside the input, a FITS catalog for cutouts.
     kind : str, optional
@@ -191,7 +191,7 @@ def classify(
     source = open_survey(survey, images, hdu=hdu, zero_point=zero_point, **named)
     destination = _destination(source, out, overwrite=overwrite, resume=resume)
     with clock("model"):
-        predictor = Predictor(load(model), device, dtype, tta)
+        predictor = model if isinstance(model, Predictor) else Predictor(load(model), device, dtype, tta)
     batch_size = batch_size or BATCH_SIZES.get(predictor.device.type, BATCH_SIZES["cpu"])
     columns = output_columns(predictor.model.schema, prefix, predictor.model.card)
     source.check(columns, replace=replace)
@@ -203,7 +203,7 @@ def classify(
         "torch": torch.__version__,
         "device": str(predictor.device),
         "dtype": str(predictor.dtype),
-        "tta": tta,
+        "tta": predictor.tta,
         "batch_size": batch_size,
     }
     with clock("read"):  # survey images are read and their galaxies found here

@@ -7,6 +7,7 @@ import json
 import logging
 import signal
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -141,6 +142,9 @@ def classify(
     device: Device = "auto",
     dtype: Dtype = "auto",
     workers: Annotated[int | None, typer.Option(help="Threads, each with its own batches; default one a core.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Dask scheduler (address or file) for a HATS catalog; default this machine.")
+    ] = None,
     profile: Annotated[bool, typer.Option("--profile", help="Tell where the time went.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
@@ -153,8 +157,7 @@ def classify(
 
     Example: galmorph classify --images 'legacysurvey-0001p000-image-{band}.fits.fz' --catalog tractor-0001p000.fits
     """
-    from galmorph.classification import classify as run
-
+    run = _classifier(survey, scheduler)
     options: dict[str, Any] = {"model": model, "out": out, "cutouts": cutouts, "catalog": catalog, "kind": kind}
     options |= {"images": images or (), "hdu": hdu, "size_column": size_column, "zero_point": zero_point}
     options |= {"prefix": prefix, "replace": replace, "tta": tta, "batch_size": batch_size, "device": device}
@@ -164,6 +167,21 @@ def classify(
     show_summary(summary, profile)
     print_json(summary, as_json, leave_out=("flags", "labels", "profile"))
     raise typer.Exit(1 if strict and summary.failed else 0)
+
+
+def _classifier(survey: Path | None, scheduler: str | None) -> Callable[..., Any]:
+    """Return the function that classifies: a HATS catalog goes to a Dask cluster."""
+    from galmorph.hats import is_hats
+
+    if survey is not None and is_hats(survey):
+        from galmorph.scale import classify_hats
+
+        return partial(classify_hats, scheduler=scheduler)
+    if scheduler is not None:
+        raise GalmorphError("--scheduler is for HATS catalogs; other input is classified on this machine.")
+    from galmorph.classification import classify
+
+    return classify
 
 
 @app.command()

@@ -14,6 +14,7 @@ from galmorph import registry
 from galmorph.catalog import Catalog, Column, open_catalog, write_catalog
 from galmorph.cutout import FIELD_SIDE_PX, cutout_files
 from galmorph.errors import CatalogError, CutoutError, OutputError
+from galmorph.hats import is_hats
 from galmorph.headers import band_files
 from galmorph.imagefile import quiet
 
@@ -230,9 +231,9 @@ def open_source(
         If it is missing, is none of these, or has no cutouts.
     """
     if path.is_dir():
-        if (path / "hats.properties").exists() or (path / "partition_info.csv").exists():
+        if is_hats(path):
             raise CatalogError(
-                f"{path} is a HATS catalog, which this version does not classify: export a Parquet file of it."
+                f"{path} is a HATS catalog: classify it with galmorph.classify_hats, or galmorph classify {path}."
             )
         files = [(name, Path(file)) for name, file in cutout_files(path)]
         if not files:
