@@ -445,8 +445,8 @@ def open_survey(
     if kind is not None and kind not in KINDS:
         raise GalmorphError(f"--as {kind}: one of {', '.join(KINDS)}.")
     if not isinstance(survey, str | os.PathLike | None):
-        if kind not in (None, "catalog") or images or catalog is not None or hdu is not None:
-            raise GalmorphError("A table in memory is a catalog: leave out `kind`, `hdu`, `images` and `catalog`.")
+        if images or kind not in (None, "catalog") or any(x is not None for x in (catalog, hdu, zero_point)):
+            raise GalmorphError("A table in memory is a catalog: leave out what belongs to files and images.")
         return memory_source(survey, cutouts, size_column)
     if (survey is None) == (not images):
         raise GalmorphError("Name one of these: a catalog, a cutout, a folder, a survey image; or --images.")

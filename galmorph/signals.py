@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-
-log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -28,7 +25,6 @@ def stop_requested() -> Iterator[threading.Event]:
     def request(number: int, frame: FrameType | None) -> None:
         event.set()
         restore()
-        log.warning("%s: stopping after the batches that have begun.", signal.Signals(number).name)
 
     def restore() -> None:
         for number, handler in earlier.items():

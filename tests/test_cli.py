@@ -121,7 +121,6 @@ def test_sigterm_exits_with_130_and_can_be_resumed(survey):
     command = [sys.executable, "-c", code, *arguments]
     stopped = subprocess.run(command, cwd=survey, capture_output=True, text=True, env=env, check=False)
     assert stopped.returncode == 130, stopped.stderr
-    assert "SIGTERM: stopping after the batches that have begun" in stopped.stderr
     assert "Stopped after 2 of 3 targets" in stopped.stderr, "the batch that had begun was finished"
     assert "--resume" in stopped.stderr
     assert not (survey / "t_morph.csv").exists()

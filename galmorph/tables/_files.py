@@ -215,8 +215,9 @@ class Output:
 def remove_leftovers(path: Path) -> None:
     """Remove what killed runs have left half written of an output; only for the run that holds the output's lock."""
     path = Path(os.path.realpath(path))
-    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        part.unlink(missing_ok=True)
+    for name in (path.name, f"{path.name}.json"):
+        for part in path.parent.glob(f".{glob.escape(name)}.{'?' * 8}.part"):
+            part.unlink(missing_ok=True)
 
 
 def _sync(file: BinaryIO) -> None:
