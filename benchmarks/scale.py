@@ -188,11 +188,12 @@ def append(n_rows: int) -> dict[str, float]:
     from galmorph import classification
     from galmorph.inference import Predictor
     from galmorph.journal import Journal
+    from galmorph.morphology import output_columns, record_dtype
     from galmorph.source import open_source
 
     predictor = Predictor(model(), "cpu", "float32")
     schema = predictor.model.schema
-    columns, record = classification.output_columns(schema), classification._record_dtype(schema)
+    columns, record = output_columns(schema), record_dtype(schema)
     generator = np.random.default_rng(0)
     with tempfile.TemporaryDirectory(dir=".") as name:
         table, out = Path(name, "table.fits"), Path(name, "out.fits")

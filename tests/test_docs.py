@@ -197,18 +197,14 @@ def test_citation_is_of_this_version():
     assert citation["license"] == "BSD-3-Clause"
     assert all({"name", "family-names"} & set(author) for author in citation["authors"])
     assert all({"type", "title", "authors"} <= set(reference) for reference in citation["references"])
+
+
 def test_every_event_of_the_log_is_in_the_docs():
     text = (ROOT / "docs" / "scale.md").read_text()
     events = re.findall(r'emit\("(\w+)"', (ROOT / "galmorph" / "terminal.py").read_text())
     assert set(events) == {"message", "log", "error", "done", "progress"}
     for event in events:
         assert f"| `{event}` |" in text
-
-
-@pytest.mark.parametrize("path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name)
-def test_links_and_pictures_exist(path):
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
-        assert (path.parent / target).exists(), target
 
 
 def test_makefile_has_the_two_commands_of_the_readme():
