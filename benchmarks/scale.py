@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,8 +89,10 @@ def model() -> object:
     card = ModelCard(
         "one layer", "mobilenet_v2", "galaxyzoo2", survey_inputs(32, Framing(radii=5.12), (0.5,) * 3, (0.5,) * 3)
     )
-    layers = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(48, 37))
-    return Model(card, layers.eval(), sha256="0" * 64)
+    head = torch.nn.Sequential(torch.nn.Dropout(0.0), torch.nn.Linear(48, 37))  # named as the backbone's own
+    layers = {"pool": torch.nn.AdaptiveAvgPool2d(4), "flat": torch.nn.Flatten(), "classifier": head}
+    network = torch.nn.Sequential(OrderedDict(layers))
+    return Model(card, network.eval(), sha256="0" * 64)
 
 
 def classified(table: str, first: str, prepared: str) -> dict[str, float]:
@@ -188,11 +191,12 @@ def append(n_rows: int) -> dict[str, float]:
     from galmorph import classification
     from galmorph.inference import Predictor
     from galmorph.journal import Journal
+    from galmorph.morphology import output_columns, record_dtype
     from galmorph.source import open_source
 
     predictor = Predictor(model(), "cpu", "float32")
     schema = predictor.model.schema
-    columns, record = classification.output_columns(schema), classification._record_dtype(schema)
+    columns, record = output_columns(schema), record_dtype(schema)
     generator = np.random.default_rng(0)
     with tempfile.TemporaryDirectory(dir=".") as name:
         table, out = Path(name, "table.fits"), Path(name, "out.fits")
