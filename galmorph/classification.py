@@ -32,7 +32,7 @@ from galmorph.clock import Clock, peak_memory_mb
 from galmorph.cutout import MAX_SIDE_PX, Cutout, Flag, read_cutout
 from galmorph.errors import CutoutError, GalmorphError, Interrupted, OutputError
 from galmorph.field import FieldSource, open_survey
-from galmorph.inference import Predictor
+from galmorph.inference import Predictor, to_device
 from galmorph.journal import Journal
 from galmorph.memory import MemorySource
 from galmorph.model import Model, load
@@ -404,7 +404,7 @@ def _predict(
         same = [i for i in usable if targets[i].entry == entry]
         for start in range(0, len(same), at_once):
             rows = same[start : start + at_once]
-            flux = torch.stack([torch.as_tensor(framed[i]) for i in rows]).to(predictor.device)
+            flux = to_device(torch.stack([torch.as_tensor(framed[i]) for i in rows]), predictor.device)
             normalization = entry.normalization
             pictures = normalization.network_input(normalization.rgb(flux)).to(predictor.dtype)
             if rows[-1] - rows[0] == len(rows) - 1:  # several times faster than by a list

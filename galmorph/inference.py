@@ -66,6 +66,16 @@ def _cpu_has_bfloat16() -> bool:
     return any(getattr(torch.cpu, f"_is_{unit}_supported", bool)() for unit in ("avx512_bf16", "amx_tile"))
 
 
+def to_device(batch: Tensor, device: torch.device) -> Tensor:
+    """Return a batch on a device; to a GPU it goes from page-locked memory, and the thread does not wait for it.
+
+    A batch that lies on a GPU already is not copied to the host.
+    """
+    if device.type != "cuda" or batch.device.type != "cpu":
+        return batch.to(device)
+    return batch.pin_memory().to(device, non_blocking=True)  # torch keeps the locked memory until the copy is done
+
+
 # What oneDNN computes together with a convolution, by its name there and with its constants.
 _ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
     nn.ReLU: ("relu", []),

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from galmorph import registry
-from galmorph.inference import _has_joint_convolution, prepare
+from galmorph.inference import _has_joint_convolution, prepare, to_device
 
 CPU = torch.device("cpu")
 
@@ -73,7 +73,7 @@ class Calls(nn.Module):
     def __init__(self, way):
         super().__init__()
         self.way = way
-        self.first, self.second, self.third = (nn.Conv2d(3, 3, 1) for _ in range(3))
+        self.first, self.second, self.third = (nn.Conv2d(3, 3, 3, padding=1) for _ in range(3))
         self.relu, self.bounded, self.idle = nn.ReLU(), nn.ReLU6(), nn.Identity()
 
     def forward(self, images):
@@ -93,8 +93,8 @@ def read_again_later(net, x):
 
 def view_of_the_earlier(net, x):
     before = net.first(x)
-    view = before.flatten(1)
-    return (net.second(x) + before).flatten(1) - view
+    view = before[:, 1:]
+    return (net.second(x) + before)[:, 1:] - view
 
 
 def of_other_shape(net, x):
@@ -139,3 +139,26 @@ def test_additions_are_computed_with_their_convolutions(name):
     left = [n for n in prepared.graph.nodes if n.op in ("call_module", "call_function")]
     kinds = {type(prepared.get_submodule(n.target)) if n.op == "call_module" else n.target for n in left}
     assert not kinds & {nn.ReLU, nn.ReLU6, nn.BatchNorm2d, nn.Identity, nn.Conv2d, operator.add, torch.add}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_batches_arrive_on_the_gpu_whole():
+    gpu = torch.device("cuda")
+    batches = [torch.full((64, 3, 64, 64), float(i)) for i in range(8)]
+    there = [to_device(batch, gpu) for batch in batches]
+    again = [to_device(batch, gpu) for batch in there]
+    assert all(batch.equal(other.cpu()) for batch, other in zip(batches, again, strict=True))
+    assert all(other.data_ptr() == one.data_ptr() for one, other in zip(there, again, strict=True))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet50"])
+def test_prepared_network_computes_the_same_on_the_gpu(name):
+    plain, images = network(name), torch.randn(3, 3, 64, 64)
+    gpu = torch.device("cuda")
+    with torch.inference_mode():
+        expected = plain(images).softmax(dim=1)
+        got = prepare(plain, gpu, torch.float32)(to_device(images, gpu).contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(got.softmax(dim=1).cpu(), expected, rtol=0, atol=0.02)
