@@ -196,7 +196,7 @@ def append(n_rows: int) -> dict[str, float]:
 
     predictor = Predictor(model(), "cpu", "float32")
     schema = predictor.model.schema
-    columns, record = output_columns(schema), record_dtype(schema)
+    columns, record = output_columns(schema, card=predictor.model.card), record_dtype(schema)
     generator = np.random.default_rng(0)
     with tempfile.TemporaryDirectory(dir=".") as name:
         table, out = Path(name, "table.fits"), Path(name, "out.fits")
