@@ -169,13 +169,15 @@ def classify(
 def train(
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
-    schema: Annotated[str, typer.Option(help="galaxyzoo2, galaxy10_sdss, galaxy10_decals.")] = "galaxyzoo2",
+    schema: Annotated[str, typer.Option(help="galaxyzoo2, galaxy10_sdss, efigi, rings, ...")] = "galaxyzoo2",
     backbone: Annotated[str, typer.Option(help="mobilenet, resnet50, vgg16, mobilenet_v1, ...")] = "mobilenet",
     pretrained: Annotated[str, typer.Option(help="imagenet, none or a weights file.")] = "imagenet",
     fine_tune: Annotated[
         bool | None, typer.Option("--fine-tune/--freeze", help="Refine all weights (the default), or only the head.")
     ] = None,
-    recipe: Annotated[str, typer.Option(help="default, paper-a or paper-b; single options override it.")] = "default",
+    recipe: Annotated[
+        str, typer.Option(help="default, galaxy10, efigi, paper-a or paper-b; single options override it.")
+    ] = "default",
     epochs: Annotated[int | None, typer.Option()] = None,
     batch_size: Annotated[int | None, typer.Option()] = None,
     lr: Annotated[

@@ -85,5 +85,5 @@ def _check(teacher: Model, schema: LabelSchema, split: Split) -> None:
     if card.split != split.card():
         raise ModelError(
             f"The teacher {card.name} has another split ({card.split}), so it may know what is held out here: "
-            "train both with the same --seed."
+            "train both with the same --seed, and those of classes on the same --data."
         )

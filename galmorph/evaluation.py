@@ -268,10 +268,10 @@ def part_rows(model: Model, dataset: Dataset, part: str | None) -> tuple[str, ND
         part = "test" if set(dataset.sha256.values()) <= trained else "all"
     if part == "all":
         return part, np.arange(len(dataset))
-    split = model.card.split
-    if not split:
+    if not model.card.split:
         raise SampleError("The model's card names no split: only --part all can be scored.")
-    parts = Split(split["seed"], split["val"], split["test"]).parts(list(dataset.galaxies))
+    classes = model.schema.classes(dataset.fractions.numpy())
+    parts = Split.from_card(model.card.split).parts(list(dataset.galaxies), classes)
     return part, np.flatnonzero(parts == part)
 
 

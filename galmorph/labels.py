@@ -199,6 +199,16 @@ class LabelSchema:
                     words.append(question.words[answer - part.start])
         return "_".join(word for word in words if word)
 
+    @property
+    def has_classes(self) -> bool:
+        """Whether the first question has one true answer: plain classes, or classes with attributes beside them."""
+        return self.is_classes or bool(self.class_column)
+
+    def classes(self, fractions: NDArray[np.floating]) -> NDArray[np.int64]:
+        """Return the most probable answer of the first question, shape (n,); -1 where nothing is known of it."""
+        first = fractions[:, self.slices[0]]
+        return np.where(np.isnan(first).all(axis=1), -1, np.nan_to_num(first, nan=-1.0).argmax(axis=1))
+
     def from_columns(self, columns: Mapping[str, NDArray[np.floating]]) -> NDArray[np.float32]:
         """Collect known fractions, in cumulative form, from the columns of a table of labels.
 

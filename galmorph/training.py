@@ -24,7 +24,7 @@ from galmorph import evaluation, figures, registry
 from galmorph.backbones import Backbone
 from galmorph.card import SUFFIX, ModelCard, file_sha256, find, read_card, survey_inputs
 from galmorph.checkpoint import Checkpoint
-from galmorph.dataset import Dataset, galaxy_hashes, plain_view
+from galmorph.dataset import Dataset, Split, galaxy_hashes, plain_view
 from galmorph.distillation import soft_targets
 from galmorph.errors import OutputError, SampleError
 from galmorph.inference import Predictor, pick_device, pick_dtype
@@ -97,7 +97,9 @@ def train(
     history = _open_run(config, out, resume)
 
     dataset = datasets.load(config.data, schema, config.input_size, config.radii)
-    parts = config.split.parts(list(dataset.galaxies))
+    galaxies, classes = list(dataset.galaxies), schema.classes(dataset.fractions.numpy())
+    split = config.split.fitted(galaxies, classes, len(schema.questions[0].answers))
+    parts = split.parts(galaxies, classes)
     rows = {part: np.flatnonzero(parts == part) for part in datasets.PARTS}
     for part in ("train", "val"):
         if not len(rows[part]):
@@ -110,7 +112,7 @@ def train(
     if config.teachers:
         teachers = [load(teacher) for teacher in config.teachers]
         targets = soft_targets(
-            *(dataset, schema, teachers, config.teacher_share, config.split, taught),
+            *(dataset, schema, teachers, config.teacher_share, split, taught),
             lambda size: (
                 dataset if size == config.input_size else datasets.load(config.data, schema, size, config.radii)
             ),
@@ -120,7 +122,7 @@ def train(
     torch.manual_seed(config.seed)
     backbone: Backbone = registry.load("backbones", config.backbone)
     network = build(config.backbone, len(schema.labels), config.pretrained)
-    card = dataclasses.replace(_card(config, name, schema, backbone, dataset, parts), **(about or {}))
+    card = dataclasses.replace(_card(config, name, schema, backbone, dataset, parts, split), **(about or {}))
     normalization = card.inputs[0].normalization
     if not config.fine_tune:
         for parameter_name, parameter in network.named_parameters():
@@ -243,6 +245,7 @@ def _card(
     backbone: Backbone,
     dataset: Dataset,
     parts: NDArray[np.str_],
+    split: Split,
 ) -> ModelCard:
     import torchvision
 
@@ -269,7 +272,7 @@ def _card(
             }
             for sample, sha256 in dataset.sha256.items()
         ),
-        split=config.split.card(),
+        split=split.card(),
         training=options,
         versions={
             "galmorph": galmorph.__version__,

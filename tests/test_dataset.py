@@ -1,6 +1,7 @@
 """Samples, splits, the cache of decoded pictures, augmentation."""
 
 import dataclasses
+import json
 from collections import Counter
 
 import numpy as np
@@ -13,6 +14,7 @@ from galmorph import dataset, registry
 from galmorph.dataset import Augmentation, Split, orientations, plain_view, read_sample
 from galmorph.errors import SampleError
 from galmorph.normalize import Framing
+from galmorph.samples import sky_groups
 
 GZ2 = registry.load("schemas", "galaxyzoo2")
 CLASSES = registry.load("schemas", "galaxy10_sdss")
@@ -45,13 +47,13 @@ def test_galaxy10_layout(tmp_path):
     assert sample.framing == Framing(size_arcsec=64 * 0.396)
 
 
-def test_galaxy10_rows_at_one_position_are_one_galaxy(tmp_path):
+def test_galaxy10_rows_whose_pictures_overlap_share_a_key(tmp_path):
     import h5py
 
-    with h5py.File(galaxy10_file(tmp_path / "g.h5", n=3), "a") as file:
-        file["ra"], file["dec"] = [10.0, 20.0, 10.0], [-1.0, 2.0, -1.0]
+    with h5py.File(galaxy10_file(tmp_path / "g.h5", n=4), "a") as file:
+        file["ra"], file["dec"] = [10.0, 20.0, 10.0, 10.0], [-1.0, 2.0, -1.0, -1.0 + 90 / 3600]
     galaxies = read_sample(tmp_path / "g.h5", CLASSES).galaxies
-    assert galaxies[0] == galaxies[2] != galaxies[1]
+    assert galaxies[0] == galaxies[2] == galaxies[3] != galaxies[1]
 
 
 def test_folder_with_labels(tmp_path):
@@ -190,6 +192,58 @@ def test_split_is_a_pure_function_of_galaxy_and_seed():
     assert not np.array_equal(parts, Split(seed=4).parts(galaxies))
     shares = {part: count / 5000 for part, count in Counter(parts).items()}
     assert shares == pytest.approx({"train": 0.8, "val": 0.08, "test": 0.12}, abs=0.02)
+
+
+def test_split_of_votes_is_what_it_always_was():
+    parts = Split(seed=0).parts([f"galaxyzoo_kaggle:{i}" for i in range(100_008, 100_040)])
+    assert "".join(part[1] for part in parts) == "rrrrrrerrrrraaeearrrrrrrrrrrrarr"
+
+
+def by_class(counts, seed=0, **shares):
+    """Classes of made-up galaxies, their keys, and the split fitted to them."""
+    classes = np.repeat(np.arange(len(counts)), counts)
+    galaxies = [f"g:{i}" for i in range(len(classes))]
+    return classes, galaxies, Split(seed, by_class=True, **shares).fitted(galaxies, classes, len(counts))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_part_has_its_share_of_every_class(seed):
+    classes, galaxies, split = by_class((1000, 27, 3, 2, 1, 0), seed)
+    counts = Counter(zip(classes.tolist(), split.parts(galaxies, classes).tolist(), strict=True))
+    shares = {c: tuple(counts[c, part] for part in ("train", "val", "test")) for c in range(6)}
+    expected = {0: (800, 80, 120), 1: (22, 2, 3), 2: (1, 1, 1), 3: (1, 0, 1), 4: (1, 0, 0), 5: (0, 0, 0)}
+    assert shares == expected
+
+
+def test_edges_make_a_split_by_class_a_pure_function_again():
+    classes, galaxies, split = by_class((60, 40))
+    whole = split.parts(galaxies, classes)
+    again = Split.from_card(json.loads(json.dumps(split.card())))
+    some = np.arange(0, 100, 7)
+    assert np.array_equal(again.parts([galaxies[i] for i in some], classes[some]), whole[some])
+    assert again.card() == split.card()
+    other = by_class((60, 40), seed=1)
+    assert not np.array_equal(other[2].parts(galaxies, classes), whole)
+
+
+def test_pictures_of_a_galaxy_stay_together_whatever_their_class():
+    classes = np.array([0, 1, -1] * 40)
+    galaxies = [f"g:{i // 3}" for i in range(120)]
+    split = Split(by_class=True, val=0.3, test=0.3).fitted(galaxies, classes, 2)
+    assert all(len(set(parts)) == 1 for parts in split.parts(galaxies, classes).reshape(-1, 3))
+    assert set(split.parts(galaxies, np.full(120, -1))) == {"train", "val", "test"}, "unknown classes: the plain edges"
+
+
+def test_a_part_that_is_not_wanted_stays_empty():
+    classes, galaxies, split = by_class((30, 2), val=0.2, test=0.0)
+    assert Counter(split.parts(galaxies, classes)) == {"train": 25, "val": 7}
+
+
+def test_positions_closer_than_a_radius_are_one_group():
+    ra = np.array([0.0, 359.99, 10.0, 0.02, np.nan, 10.0])
+    dec = np.array([0.0, 0.0, 80.0, 0.0, 5.0, 80.02])
+    assert list(sky_groups(ra, dec, 60.0)) == [0, 0, 2, 3, 4, 5]
+    assert list(sky_groups(ra, dec, 73.0)) == [0, 0, 2, 0, 4, 2], "by way of a third"
 
 
 def pictures(n=3, side=64):

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from made import galaxy10_file, kaggle_folder
 
 from galmorph.dataset import Augmentation, Split
 from galmorph.errors import GalmorphError, OutputError, SampleError
+from galmorph.evaluation import evaluate
 from galmorph.model import TRAINED_CONTENTS, TRAINED_GALAXIES, load
 from galmorph.recipes import TrainConfig, configure
 from galmorph.training import train
@@ -192,6 +194,21 @@ def test_options_are_checked(options, message):
         return
     with pytest.raises(GalmorphError, match=message):
         configure(*names, **values)
+
+
+@pytest.mark.parametrize(("schema", "by_class"), [("galaxy10_sdss", True), ("efigi", True), ("galaxyzoo2", False)])
+def test_samples_with_classes_are_split_by_class(schema, by_class):
+    assert configure("default", [Path("x")], schema, "mobilenet").split.by_class == by_class
+
+
+def test_split_by_class_is_in_the_card_and_scored_again(tmp_path):
+    config = classes_config(tmp_path, n=60, epochs=1, split=Split(val=0.2, test=0.2, by_class=True))
+    metrics = train(config, tmp_path / "run")
+    split = list(csv.DictReader((tmp_path / "run" / "split.csv").read_text().splitlines()))
+    assert Counter(row["part"] for row in split) == {"train": 36, "val": 12, "test": 12}
+    again = evaluate(load(tmp_path / "run"), config.data, device="cpu", dtype="float32")
+    assert (again["part"], again["n"], again["n_overlap"]) == ("test", 12, 0)
+    assert again["nll"] == pytest.approx(metrics["test"]["g"]["nll"], rel=1e-2)
 
 
 def test_learning_rate_of_the_head_follows(tmp_path):

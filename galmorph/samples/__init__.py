@@ -104,6 +104,34 @@ def galaxy_keys(name: str, identifiers: Iterable[str], known: dict[str, str]) ->
     return np.array([known.get(i, f"{name}:{i}") for i in identifiers], dtype=object)
 
 
+def sky_groups(ra: NDArray[np.floating], dec: NDArray[np.floating], radius_arcsec: float) -> NDArray[np.int64]:
+    """Return for each position the first one of its group: positions that neighbours closer than a radius join.
+
+    Parameters
+    ----------
+    ra, dec : ndarray, shape (n,)
+        ICRS degrees; a position that is not finite is a group of its own.
+    radius_arcsec : float
+
+    Returns
+    -------
+    ndarray of int64, shape (n,)
+        Row numbers.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
+
+    rows = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
+    lon, lat = np.radians(np.asarray(ra, float)[rows]), np.radians(np.asarray(dec, float)[rows])
+    vectors = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
+    chord = 2 * np.sin(np.radians(radius_arcsec / 3600) / 2)
+    pairs = rows[cKDTree(vectors).query_pairs(chord, output_type="ndarray")] if len(rows) else np.empty((0, 2), int)
+    links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(ra), len(ra)))
+    _, first, group = np.unique(connected_components(links)[1], return_index=True, return_inverse=True)
+    return first[group]
+
+
 def picture_folder(
     path: Path,
     labels: Path,

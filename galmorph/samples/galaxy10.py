@@ -1,6 +1,8 @@
 """The HDF5 files of Galaxy10: ``images`` (n, y, x, 3) uint8 and ``ans`` (n,), and for DECaLS ``ra``, ``dec``.
 
-The pictures have a fixed angular size, so they are not framed by the galaxy's radius.
+The pictures have a fixed angular size, so they are not framed by the galaxy's radius. Where positions are known, rows
+whose pictures may show the same sky share a key, so that a split does not part them: 59 pairs of Galaxy10 DECaLS are
+one galaxy with two labels, and more lie within a picture's width of each other.
 """
 
 from __future__ import annotations
@@ -14,10 +16,12 @@ import numpy as np
 from galmorph.errors import SampleError
 from galmorph.labels import LabelSchema
 from galmorph.normalize import Framing
-from galmorph.samples import Layout, Sample, content_hash, galaxy_keys, known_galaxies
+from galmorph.samples import Layout, Sample, content_hash, galaxy_keys, known_galaxies, sky_groups
 
 # Arcsec; the file of DECaLS tells its own.
 SDSS_PIXSCALE = 0.396
+# Two pictures of Galaxy10 DECaLS (256 px of 0.262 arcsec) overlap within the diagonal of one.
+SAME_SKY_ARCSEC = 95.0
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
@@ -52,8 +56,9 @@ def read(path: Path, schema: LabelSchema) -> Sample:
         raise SampleError(f"{path}: 'images' is {images.dtype} {images.shape}, expected uint8 (n, y, x, 3).")
     if positions is None:
         identifiers = [str(row) for row in range(len(classes))]
-    else:  # the same galaxy can stand in several rows: 59 pairs of Galaxy10 DECaLS contradict each other
-        identifiers = [f"{ra:.5f}{dec:+.5f}" for ra, dec in zip(*positions, strict=True)]
+    else:
+        ra, dec = (axis[sky_groups(*positions, SAME_SKY_ARCSEC)] for axis in positions)
+        identifiers = [f"{x:.5f}{y:+.5f}" for x, y in zip(ra, dec, strict=True)]
     return Sample(
         name=path.stem,
         galaxies=galaxy_keys(path.stem, identifiers, known_galaxies(path.parent, "row")),
