@@ -52,8 +52,8 @@ BatchSize = Annotated[int, typer.Option(help="Galaxies in a batch.")]
 Data = Annotated[
     list[str],
     typer.Option(
-        help="Labelled data: a Galaxy10 .h5, a Kaggle folder, a folder with labels.csv; PATH:question,... for some "
-        "questions alone. Several are joined."
+        help="Labelled data: a Galaxy10 .h5, a Kaggle folder, a folder with labels.csv, a catalog with "
+        "a column cutout; PATH:question,... for some questions alone. Several are joined."
     ),
 ]
 

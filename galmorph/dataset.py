@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
+import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +22,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from galmorph import registry
-from galmorph.errors import SampleError
+from galmorph.errors import CutoutError, OutputError, SampleError
 from galmorph.labels import LabelSchema
 from galmorph.normalize import Framing
 from galmorph.samples import Layout, Sample, content_hash
+
+log = logging.getLogger(__name__)
 
 PARTS = ("train", "val", "test")
 
@@ -137,6 +142,10 @@ class Dataset:
         The framed width as a share of ``side``.
     framing : Framing
         The framed width on the sky.
+    votes : Tensor, float32, shape (n,)
+        How many people answered the first question; NaN where unknown.
+    skipped : dict
+        How many rows of each sample were left out, by name, where some were.
     """
 
     images: NDArray[np.uint8]
@@ -147,6 +156,8 @@ class Dataset:
     sha256: dict[str, str]
     view: float
     framing: Framing
+    votes: Tensor
+    skipped: dict[str, int]
 
     def __len__(self) -> int:
         return len(self.fractions)
@@ -232,6 +243,8 @@ def load(paths: Sequence[str | Path], schema: LabelSchema, input_size: int, radi
     side = input_size + 2 * round(input_size * (1 / view - 1) / 2)
     view = input_size / side
     images = [decode(sample, side) for sample in samples]
+    samples = [_without_unreadable(sample, side) for sample in samples]
+    votes = [np.full(len(s), np.nan, np.float32) if s.votes is None else s.votes for s in samples]
     return Dataset(
         images=images[0] if len(images) == 1 else np.concatenate(images),
         fractions=torch.from_numpy(np.concatenate([sample.fractions for sample in samples])),
@@ -241,6 +254,8 @@ def load(paths: Sequence[str | Path], schema: LabelSchema, input_size: int, radi
         sha256={sample.name: sample.sha256 for sample in samples},
         view=view,
         framing=framing,
+        votes=torch.from_numpy(np.concatenate(votes)),
+        skipped={sample.name: len(sample.skipped) for sample in samples if sample.skipped},
     )
 
 
@@ -252,32 +267,94 @@ def cache_folder() -> Path:
 def decode(sample: Sample, side: int) -> NDArray[np.uint8]:
     """Return a sample's pictures, uint8 (n, 3, side, side), memory-mapped; decoded once and kept in the cache.
 
+    Pictures of a lenient sample that cannot be decoded are not among them; their rows and the reasons are kept beside.
+
     Raises
     ------
     SampleError
-        If a picture cannot be decoded.
+        If a picture cannot be decoded, or none of a lenient sample's.
+    OutputError
+        If the cache cannot be written.
     """
-    path = cache_folder() / f"{sample.name}-{sample.sha256[:16]}-{side}.npy"
+    path = _cached(sample, side)
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}.part")
-        images = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=(len(sample), 3, side, side))
-        with ThreadPoolExecutor() as pool:
-            for index, image in enumerate(pool.map(lambda i: _resized(sample, i, side), range(len(sample)))):
-                images[index] = image
-        images.flush()
-        part.replace(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            unreadable = _decode(sample, side, part)
+            _reasons(path).write_text(json.dumps(unreadable))
+            part.replace(path)
+        except OSError as error:
+            raise OutputError(
+                f"The cache {path.parent} cannot be written: {error.strerror or error}. Choose another with "
+                "GALMORPH_CACHE."
+            ) from error
+        finally:
+            with suppress(OSError):
+                part.unlink()
     return np.load(path, mmap_mode="r")
 
 
-def _resized(sample: Sample, index: int, side: int) -> NDArray[np.uint8]:
+def _cached(sample: Sample, side: int) -> Path:
+    return cache_folder() / f"{sample.name}-{sample.sha256[:16]}-{side}.npy"
+
+
+def _reasons(path: Path) -> Path:
+    return path.with_suffix(".unreadable.json")
+
+
+def _decode(sample: Sample, side: int, part: Path) -> dict[int, str]:
+    """Write the decoded pictures; return the rows of those that cannot be decoded, with the reasons."""
+    unreadable: dict[int, str] = {}
+    form = {"descr": "|u1", "fortran_order": False}
+    with part.open("wb") as stream, ThreadPoolExecutor() as pool:
+        np.lib.format.write_array_header_1_0(stream, {**form, "shape": (len(sample), 3, side, side)})
+        for index, image in enumerate(pool.map(lambda i: _resized(sample, i, side), range(len(sample)))):
+            if isinstance(image, str):
+                unreadable[index] = image
+            else:
+                stream.write(image.tobytes())
+            if isinstance(image, str) and not sample.lenient:
+                raise SampleError(image)
+        if len(unreadable) == len(sample):
+            raise SampleError(f"No picture of {sample.name} can be used; first: {unreadable[0]}")
+        # The header leaves room for any number of rows, so its length stays.
+        stream.seek(0)
+        np.lib.format.write_array_header_1_0(stream, {**form, "shape": (len(sample) - len(unreadable), 3, side, side)})
+        stream.flush()
+        os.fsync(stream.fileno())
+    return unreadable
+
+
+def _resized(sample: Sample, index: int, side: int) -> NDArray[np.uint8] | str:
+    """Return a picture (3, side, side), or why it cannot be decoded."""
     from PIL import Image
 
     try:
         picture = Image.fromarray(sample.image(index))
-    except (OSError, ValueError) as error:
-        raise SampleError(f"{sample.name}: picture {sample.galaxies[index]} cannot be decoded: {error}.") from error
-    return np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+        return np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    except (OSError, ValueError, CutoutError) as error:
+        return f"{sample.name}: picture {sample.galaxies[index]} cannot be decoded: {error}."
+
+
+def _without_unreadable(sample: Sample, side: int) -> Sample:
+    """Return a lenient sample without the rows that were left out when it was decoded, which are told."""
+    if not sample.lenient:
+        return sample
+    unreadable = json.loads(_reasons(_cached(sample, side)).read_text())
+    skipped = (*sample.skipped, *unreadable.values())
+    if skipped:
+        n_rows = len(sample) + len(sample.skipped)
+        log.warning("%s: %d of %d rows are left out; first: %s", sample.name, len(skipped), n_rows, skipped[0])
+    good = np.setdiff1d(np.arange(len(sample)), [int(row) for row in unreadable])
+    return dataclasses.replace(
+        sample,
+        galaxies=sample.galaxies[good],
+        fractions=sample.fractions[good],
+        contents=sample.contents[good],
+        votes=None if sample.votes is None else sample.votes[good],
+        skipped=skipped,
+    )
 
 
 @dataclass(frozen=True)

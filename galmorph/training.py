@@ -269,6 +269,7 @@ def _card(
                 "sha256": sha256,
                 "n": int((dataset.source == sample).sum()),
                 "n_train": int(((dataset.source == sample) & (parts == "train")).sum()),
+                **({"n_skipped": dataset.skipped[sample]} if sample in dataset.skipped else {}),
             }
             for sample, sha256 in dataset.sha256.items()
         ),

@@ -116,7 +116,7 @@ def test_framing_of_samples(tmp_path):
         (lambda folder: (folder / "images_training_rev1" / "1001.jpg").unlink(), "1 of 4 pictures .* missing"),
         (
             lambda folder: (folder / "training_solutions_rev1.csv").unlink(),
-            "no known layout. Known: efigi: .*; galaxy10",
+            "no known layout. Known: catalog: .*; efigi: .*; galaxy10",
         ),
         (lambda folder: (folder / "training_solutions_rev1.csv").write_text("GalaxyID,Class1.1\n"), "no galaxies"),
         (lambda folder: (folder / "training_solutions_rev1.csv").write_text("id,Class1.1\n3,0.5\n"), "GalaxyID"),

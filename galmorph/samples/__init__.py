@@ -15,6 +15,9 @@ from galmorph.errors import SampleError
 from galmorph.labels import LabelSchema
 from galmorph.normalize import Framing
 
+# Columns of the number of people who answered the first question, as Galaxy Zoo 2 and Galaxy Zoo DECaLS name it.
+TOTAL_VOTES = ("total_votes", "smooth-or-featured_total-votes")
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -36,6 +39,12 @@ class Sample:
         Hash of labels and pictures.
     framing : Framing
         How wide a piece of sky each picture is.
+    votes : ndarray, float32, shape (n,), optional
+        How many people answered the first question; NaN where unknown.
+    lenient : bool
+        Whether pictures that cannot be read are left out, rather than an error.
+    skipped : tuple of str
+        Why rows were left out already, each.
     """
 
     name: str
@@ -45,6 +54,9 @@ class Sample:
     contents: NDArray[np.int64]
     sha256: str
     framing: Framing
+    votes: NDArray[np.float32] | None = None
+    lenient: bool = False
+    skipped: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.galaxies)

@@ -6,12 +6,15 @@ Pictures in the look of Galaxy Zoo DECaLS are framed like Kaggle's (8.48 radii w
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+
+import numpy as np
 
 from galmorph.errors import SampleError
 from galmorph.labels import LabelSchema
 from galmorph.normalize import Framing
-from galmorph.samples import Layout, Sample, picture_folder
+from galmorph.samples import TOTAL_VOTES, Layout, Sample, picture_folder
 
 LABELS = "labels.csv"
 FRAMING = Framing(radii=8.48)
@@ -38,7 +41,7 @@ def read(path: Path, schema: LabelSchema, framing: Framing = FRAMING) -> Sample:
     if "file" not in table.columns:
         raise SampleError(f"{path / LABELS} has no column 'file' that names the pictures.")
     numbers = table.select_dtypes("number")
-    return picture_folder(
+    sample = picture_folder(
         path,
         path / LABELS,
         "file",
@@ -47,6 +50,8 @@ def read(path: Path, schema: LabelSchema, framing: Framing = FRAMING) -> Sample:
         schema.from_columns({name: numbers[name].to_numpy(float) for name in numbers.columns}),
         framing,
     )
+    total = next((numbers[name].to_numpy(np.float32) for name in TOTAL_VOTES if name in numbers), None)
+    return dataclasses.replace(sample, votes=total)
 
 
 SAMPLE = Layout(
