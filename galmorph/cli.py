@@ -58,6 +58,7 @@ Data = Annotated[
         "a column cutout; PATH:question,... for some questions alone. Several are joined."
     ),
 ]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="Another option, as mixup=0.2; may be repeated.")]
 
 
 @app.command()
@@ -205,7 +206,7 @@ def train(
     patience: Annotated[
         int | None, typer.Option(help="Epochs without a better validation score; 0: never stop.")
     ] = None,
-    loss: Annotated[str | None, typer.Option(help="mse or cross_entropy.")] = None,
+    loss: Annotated[str | None, typer.Option(help="mse, cross_entropy or dirichlet_multinomial.")] = None,
     input_size: Annotated[int | None, typer.Option(help="Side of the network's input in pixels.")] = None,
     teacher: Annotated[
         list[str] | None, typer.Option(help="A trained model to learn from beside the labels; may be repeated.")
@@ -213,6 +214,7 @@ def train(
     refit: Annotated[
         bool, typer.Option("--refit", help="Train on the validation part too, from a trained model; choices are made.")
     ] = False,
+    settings: Settings = None,
     seed: Annotated[int, typer.Option()] = 0,
     name: Annotated[str | None, typer.Option(help="The model's name in its card.")] = None,
     about: Annotated[Path | None, typer.Option(help="JSON with texts of the card: intended_use, limits, ...")] = None,
@@ -235,9 +237,11 @@ def train(
     options: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "patience": patience, "loss": loss}
     options |= {"input_size": input_size, "pretrained": pretrained, "fine_tune": fine_tune, "seed": seed}
     options |= {"teachers": tuple(teacher) if teacher else None, "refit": refit}
-    config = configure(recipe, data, schema, backbone, **options, device=device, dtype=dtype)
+    config = configure(recipe, data, schema, backbone, settings or (), **options, device=device, dtype=dtype)
     texts = read_about(about) if about else None
     metrics = run(config, out, name=name, about=texts, resume=resume, test=test, on_epoch=show_epoch)
+    if not metrics:  # of several processes the first one tells
+        return
     show_metrics(metrics)
     stderr.print(f"The model is {out / 'model.safetensors'}; its curves and figures lie beside it.")
     print_json(metrics, as_json)
@@ -254,6 +258,7 @@ def compare(
     recipe: Annotated[str, typer.Option(help="default, paper-a or paper-b.")] = "paper-b",
     epochs: Annotated[int | None, typer.Option()] = None,
     input_size: Annotated[int | None, typer.Option(help="Side of the network's input in pixels.")] = None,
+    settings: Settings = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     as_json: Json = False,
@@ -266,7 +271,8 @@ def compare(
 
     told = partial(stderr.print, markup=False)
     trained = partial(run, recipe=recipe, epochs=epochs, input_size=input_size, device=device, dtype=dtype)
-    result = trained(data, schema, backbones.split(","), pretrained.split(","), seeds, out, on_run=told)
+    cells = (backbones.split(","), pretrained.split(","), seeds)
+    result = trained(data, schema, *cells, out, on_run=told, settings=settings or ())
     stderr.print((out / "table.md").read_text(), markup=False)
     print_json(result, as_json)
 

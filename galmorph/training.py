@@ -10,6 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from galmorph.checkpoint import Checkpoint
 from galmorph.dataset import Dataset, Split, galaxy_hashes, plain_view
 from galmorph.distillation import soft_targets
 from galmorph.errors import OutputError, SampleError
-from galmorph.inference import Predictor, pick_device, pick_dtype
+from galmorph.inference import Predictor, pick_dtype
 from galmorph.labels import LabelSchema
 from galmorph.model import (
     TRAINED_CONTENTS,
@@ -43,6 +44,15 @@ from galmorph.model import (
     write_atomically,
 )
 from galmorph.normalize import Normalization
+from galmorph.optimisation import (
+    class_weights,
+    galaxy_weights,
+    parameter_groups,
+    pieces,
+    set_learning_parts,
+    set_learning_rate,
+)
+from galmorph.processes import Processes
 from galmorph.recipes import TrainConfig
 
 log = logging.getLogger(__name__)
@@ -83,7 +93,7 @@ def train(
     Returns
     -------
     dict
-        What ``metrics.json`` holds.
+        What ``metrics.json`` holds; empty in all but the first of several processes.
 
     Raises
     ------
@@ -91,13 +101,16 @@ def train(
         If the data cannot be used or a part of the split is empty.
     OutputError
         If ``out`` holds a run already and ``resume`` is not given, or another run is resumed.
+    CannotContinue
+        If the disk is full; the last checkpoint is kept.
     """
     schema: LabelSchema = registry.load("schemas", config.schema)
-    device = pick_device(config.device)
+    processes = Processes.joined()
+    device = processes.device(config.device)
     dtype = pick_dtype(config.dtype, device)
-    history = _open_run(config, out, resume)
+    history = processes.shared(_open_run(config, out, resume) if processes.is_first else [])
 
-    dataset = datasets.load(config.data, schema, config.input_size, config.radii)
+    dataset = processes.first_then_all(lambda: datasets.load(config.data, schema, config.input_size, config.radii))
     galaxies, classes = list(dataset.galaxies), schema.classes(dataset.fractions.numpy())
     split = config.split.fitted(galaxies, classes, len(schema.questions[0].answers))
     parts = split.parts(galaxies, classes)
@@ -108,6 +121,7 @@ def train(
     if (error := schema.largest_tree_error(dataset.fractions.numpy())) > 0.01:
         log.warning("Some vote fractions miss their parents' sum by up to %.2f (debiased votes may).", error)
     taught = np.union1d(rows["train"], rows["val"]) if config.refit else rows["train"]
+    _warn_of_rare_classes(schema, classes[taught])
     targets = dataset.fractions
     if config.teachers:
         teachers = [load(teacher) for teacher in config.teachers]
@@ -123,19 +137,23 @@ def train(
     backbone: Backbone = registry.load("backbones", config.backbone)
     network = build(config.backbone, len(schema.labels), config.pretrained)
     # Only now: where something is missing nothing is written, and the folder stays free for the next try.
-    write_atomically(out / "config.json", config.to_json().encode())
-    _write_split(out, dataset, parts)
+    if processes.is_first:
+        write_atomically(out / "config.json", config.to_json().encode())
+        _write_split(out, dataset, parts)
     card = dataclasses.replace(_card(config, name, schema, backbone, dataset, parts, split), **(about or {}))
     normalization = card.inputs[0].normalization
     if not config.fine_tune:
-        for parameter_name, parameter in network.named_parameters():
-            parameter.requires_grad = parameter_name.startswith(backbone.head)
+        set_learning_parts(network, backbone, config, 0)
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema), use_buffers=True
     )
-    optimizer = torch.optim.AdamW(_parameter_groups(network, backbone, config))
+    optimizer = torch.optim.AdamW(parameter_groups(network, backbone, config))
+    forward = torch.compile(network) if config.compile else network
     loss_of = loss_named(config.loss)
+    if config.loss == "dirichlet_multinomial":
+        loss_of = partial(loss_of, concentration=config.concentration)
+    weights = class_weights(schema, dataset.fractions[taught], config.class_weights).to(device)
     n_steps = math.ceil(len(taught) / config.batch_size)
     state = Checkpoint(out, network, averaged, optimizer)
     if history:
@@ -147,52 +165,64 @@ def train(
             log.info("No better validation score for %d epochs: stopped.", config.patience)
             break
         # All randomness of an epoch follows from seed and epoch: a resumed run draws the same numbers.
-        torch.manual_seed(config.seed * 100_003 + epoch)
-        generator = torch.Generator().manual_seed(config.seed * 100_003 + epoch)
+        seed = config.seed * 100_003 + epoch
+        torch.manual_seed(seed + processes.rank * 10**9)
+        generator = torch.Generator().manual_seed(seed)
         order = taught[torch.randperm(len(taught), generator=generator).numpy()]
-        started, total = time.perf_counter(), 0.0
-        network.train()
-        if not config.fine_tune:
-            network.eval()  # a frozen backbone keeps its batch statistics too
-        for step in range(n_steps):
-            _set_learning_rate(optimizer, config, (epoch + step / n_steps))
-            chosen = order[step * config.batch_size : (step + 1) * config.batch_size]
-            images, _ = dataset.batch(chosen)
-            rgb = config.augmentation(images.to(device), dataset.view, config.input_size, generator)
-            inputs = normalization.network_input(rgb).contiguous(memory_format=torch.channels_last)
-            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                logits = network(inputs)
-            loss = loss_of(schema, logits.float(), targets[chosen].to(device))
-            if not torch.isfinite(loss):
-                raise SampleError(
-                    f"The loss is {loss.item()} in epoch {epoch + 1}: lower --lr. Checkpoint kept in {out}."
-                )
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            averaged.update_parameters(network)
-            total += loss.item()
+        if not processes.is_first:
+            generator.manual_seed(seed + processes.rank * 10**9)
+        started, total, step = time.perf_counter(), 0.0, 0
+        set_learning_parts(network, backbone, config, epoch)
+        for piece in pieces(dataset, targets, order, config, epoch, generator, device, processes):
+            set_learning_rate(optimizer, config, (epoch + step / n_steps))
+            if piece.share:
+                inputs = normalization.network_input(piece.rgb).contiguous(memory_format=torch.channels_last)
+                with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                    logits = forward(inputs)
+                each = galaxy_weights(schema, piece.targets, weights) if config.class_weights else None
+                loss = loss_of(schema, logits.float(), piece.targets, each, piece.votes) * piece.share
+                if not torch.isfinite(loss):
+                    raise SampleError(
+                        f"The loss is {loss.item()} in epoch {epoch + 1}: lower --lr. Checkpoint kept in {out}."
+                    )
+                loss.backward()
+                total += loss.item()
+            if piece.ends_batch:
+                processes.sum_gradients(network.parameters())
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                averaged.update_parameters(network)
+                step += 1
+        processes.average_statistics(network, averaged)
         if config.ema == 0:
             averaged.module.load_state_dict(network.state_dict())
-        val_logits = _logits(averaged.module, dataset, rows["val"], normalization, device, dtype)
-        predicted = probabilities(schema, val_logits).numpy()
-        val_rmse = _rmse(dataset.fractions[rows["val"]], predicted)
-        line = {
-            "epoch": epoch + 1,
-            "train_loss": total / n_steps,
-            "val_loss": loss_of(schema, val_logits, dataset.fractions[rows["val"]]).item(),
-            "val_rmse": val_rmse,
-            "val_accuracy": _accuracy(schema, dataset.fractions[rows["val"]], predicted),
-            "seconds": time.perf_counter() - started,
-        }
-        history.append(line)
-        if val_rmse < best or config.refit:
-            best = val_rmse
-            save(Model(card, averaged.module), out / f"best{SUFFIX}", half=False)
-        state.save(history)
-        _write_history(out, history)
-        if on_epoch:
-            on_epoch(line)
+        train_loss = processes.total(total, device) / n_steps
+        line: dict[str, float] = {}
+        if processes.is_first:
+            val_logits = _logits(averaged.module, dataset, rows["val"], normalization, device, dtype)
+            predicted = probabilities(schema, val_logits).numpy()
+            val_rmse = _rmse(dataset.fractions[rows["val"]], predicted)
+            line = {
+                "epoch": epoch + 1,
+                "train_loss": train_loss,
+                "val_loss": loss_of(schema, val_logits, dataset.fractions[rows["val"]]).item(),
+                "val_rmse": val_rmse,
+                "val_accuracy": _accuracy(schema, dataset.fractions[rows["val"]], predicted),
+                "seconds": time.perf_counter() - started,
+            }
+            if val_rmse < best or config.refit:
+                best = val_rmse
+                save(Model(card, averaged.module), out / f"best{SUFFIX}", half=False)
+            state.save([*history, line])
+            _write_history(out, [*history, line])
+            if config.tensorboard:
+                _write_events(out, line)
+            if on_epoch:
+                on_epoch(line)
+        history.append(processes.shared(line))
+    processes.leave()
+    if not processes.is_first:
+        return {}
 
     network = load(out / f"best{SUFFIX}").network
     val_logits = _logits(network.eval(), dataset, rows["val"], normalization, torch.device("cpu"), torch.float32)
@@ -286,30 +316,6 @@ def _card(
     )
 
 
-def _parameter_groups(network: nn.Module, backbone: Backbone, config: TrainConfig) -> list[dict[str, Any]]:
-    """Head and backbone at their own learning rates; no weight decay on vectors (biases, batch normalisation)."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in network.named_parameters():
-        if parameter.requires_grad:
-            groups.setdefault((name.startswith(backbone.head), parameter.ndim > 1), []).append(parameter)
-    return [
-        {
-            "params": parameters,
-            "peak_lr": config.head_lr if is_head else config.lr,
-            "weight_decay": config.weight_decay if decays else 0.0,
-        }
-        for (is_head, decays), parameters in sorted(groups.items())
-    ]
-
-
-def _set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, epoch: float) -> None:
-    """Linear warm-up, then half a cosine down to nothing at the last epoch, or the same to the end."""
-    rise = min(1.0, (epoch + 0.05) / max(config.warmup_epochs, 0.05))
-    fall = 1.0 if config.schedule == "constant" else 0.5 * (1 + math.cos(math.pi * epoch / config.epochs))
-    for group in optimizer.param_groups:
-        group["lr"] = group["peak_lr"] * rise * fall
-
-
 @torch.no_grad()
 def _logits(
     network: nn.Module,
@@ -349,7 +355,7 @@ def _stale(history: list[dict[str, float]]) -> int:
 
 
 def _fit_temperature(schema: LabelSchema, logits: Tensor, fractions: Tensor, loss: str) -> dict[str, Any]:
-    """Fit one temperature a question on the validation part by the loss of the training, a proper score either way.
+    """Fit one temperature a question on the validation part: by squares, or by the likelihood of the votes.
 
     A question without votes keeps 1.
     """
@@ -360,7 +366,7 @@ def _fit_temperature(schema: LabelSchema, logits: Tensor, fractions: Tensor, los
     def misfit() -> Tensor:
         """Minus the log likelihood: of the votes, or of fractions with errors of TYPICAL_ERROR."""
         temperature = log_t.exp().unbind()
-        if loss == "cross_entropy":
+        if loss != "mse":
             return -(votes * question_shares(schema, logits, temperature).clamp(min=1e-9).log()).sum()
         return (((probabilities(schema, logits, temperature) - votes) * known) / TYPICAL_ERROR).square().sum() / 2
 
@@ -395,6 +401,27 @@ def _score(
                     )
                     result.setdefault(part + suffix, {})[sample] = scores
     return result
+
+
+def _warn_of_rare_classes(schema: LabelSchema, classes: NDArray[np.int64]) -> None:
+    """Tell of classes that the training part has two examples of at most: what is said of them is hardly learnt."""
+    if not schema.has_classes:
+        return
+    counts = np.bincount(classes[classes >= 0], minlength=len(schema.questions[0].answers))
+    rare = [
+        f"{answer} ({count})" for answer, count in zip(schema.questions[0].answers, counts, strict=True) if count < 3
+    ]
+    if rare:
+        log.warning("Classes with fewer than 3 examples to train on, which cannot be told well: %s.", ", ".join(rare))
+
+
+def _write_events(out: Path, line: Mapping[str, float]) -> None:
+    """Add an epoch's line to the folder that TensorBoard shows."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(out / "tensorboard")) as writer:
+        for name, value in line.items():
+            writer.add_scalar(name, value, int(line["epoch"]))
 
 
 def _write_split(out: Path, dataset: Dataset, parts: NDArray[np.str_]) -> None:

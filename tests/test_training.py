@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import errno
 import json
 import os
 import subprocess
@@ -9,13 +10,15 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 from made import galaxy10_file, kaggle_folder
 
 from galmorph.dataset import Augmentation, Split
-from galmorph.errors import GalmorphError, OutputError, SampleError
+from galmorph.errors import CannotContinue, GalmorphError, OutputError, SampleError
 from galmorph.evaluation import evaluate
 from galmorph.model import TRAINED_CONTENTS, TRAINED_GALAXIES, load
 from galmorph.recipes import TrainConfig, configure
@@ -167,6 +170,156 @@ def test_refit_learns_the_validation_part_too_and_keeps_the_calibration(tmp_path
     best = load(tmp_path / "refit" / "best.safetensors").network.state_dict()
     last = refit.network.state_dict()
     assert all(np.array_equal(best[name].half(), last[name].half()) for name in best)
+
+
+MANY = {
+    "backbone": "hidden:16:mobilenet_v3_small",
+    "loss": "dirichlet_multinomial",
+    "mixup": 0.4,
+    "class_weights": 0.5,
+    "unfreeze_epochs": 2.0,
+    "accumulate": 2,
+}
+
+
+class Stop(Exception):
+    pass
+
+
+def stopped_after(n_epochs):
+    """Something to call after each epoch that ends a run as a kill would."""
+
+    def on_epoch(line):
+        if line["epoch"] == n_epochs:
+            raise Stop
+
+    return on_epoch
+
+
+def test_options_of_training_resume_bit_for_bit_too(tmp_path):
+    config = classes_config(tmp_path, n=60, epochs=3, **MANY)
+    train(config, tmp_path / "whole", test=False)
+    for n_epochs in (1, 2):
+        with pytest.raises(Stop):
+            train(config, tmp_path / "killed", resume=n_epochs > 1, test=False, on_epoch=stopped_after(n_epochs))
+    train(config, tmp_path / "killed", resume=True, test=False)
+    whole, killed = (tmp_path / name / "model.safetensors" for name in ("whole", "killed"))
+    assert whole.read_bytes() == killed.read_bytes()
+
+
+def nan_loss(schema, logits, *rest):
+    return logits.sum() * float("nan")
+
+
+def full_disk(number):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("place", "failure", "error", "message"),
+    [
+        ("galmorph.training.loss_named", lambda name: nan_loss, SampleError, "epoch 2: lower --lr. Checkpoint kept"),
+        ("galmorph.model.os.fsync", full_disk, CannotContinue, "The disk is full: .* What was there is kept"),
+    ],
+)
+def test_a_failure_leaves_the_last_good_checkpoint(tmp_path, monkeypatch, place, failure, error, message):
+    config = classes_config(tmp_path, n=60, epochs=3)
+    train(config, tmp_path / "whole", test=False)
+    out = tmp_path / "failing"
+    with pytest.raises(Stop):
+        train(config, out, test=False, on_epoch=stopped_after(1))
+    kept = (out / "checkpoint.json").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(place, failure)
+        with pytest.raises(error, match=message):
+            train(config, out, resume=True, test=False)
+    assert (out / "checkpoint.json").read_bytes() == kept
+    assert not list(out.glob(".*.part"))
+    train(config, out, resume=True, test=False)
+    assert (out / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
+
+
+def test_rare_classes_are_told_and_trained_all_the_same(tmp_path, caplog):
+    config = classes_config(tmp_path, n=64, epochs=1, class_weights=1.0, split=Split(val=0.2, test=0.2, by_class=True))
+    with h5py.File(tmp_path / "g.h5", "a") as file:
+        file["ans"][:2] = 5
+    metrics = train(config, tmp_path / "run")
+    assert "disk_edge_on_boxy_bulge (1), disk_edge_on_no_bulge (0)" in caplog.text
+    assert "smooth_completely_round (0)" in caplog.text
+    assert "disk_face_on_no_spiral" not in caplog.text
+    assert 0 <= metrics["test"]["g"]["accuracy"] <= 1
+
+
+def test_network_is_compiled_where_it_is_asked_for(tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr("torch.compile", lambda network: compiled.append(network) or network)
+    train(classes_config(tmp_path, n=30, epochs=1), tmp_path / "plain", test=False)
+    assert not compiled
+    train(classes_config(tmp_path, n=30, epochs=1, compile=True), tmp_path / "compiled", test=False)
+    assert len(compiled) == 1
+
+
+def test_history_for_tensorboard(tmp_path, monkeypatch):
+    written = []
+
+    class SummaryWriter:
+        def __init__(self, folder):
+            self.folder = Path(folder)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def add_scalar(self, name, value, step):
+            written.append((self.folder.name, name, value, step))
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=SummaryWriter))
+    train(classes_config(tmp_path, n=30, epochs=2, tensorboard=True), tmp_path / "run", test=False)
+    history = _history(tmp_path / "run")
+    losses = [(folder, value, step) for folder, name, value, step in written if name == "val_loss"]
+    assert losses == [("tensorboard", float(line["val_loss"]), int(line["epoch"])) for line in history]
+
+
+SHARED = """
+import sys
+from pathlib import Path
+sys.path[:0] = sys.argv[4:]
+from test_training import FAST
+from galmorph.recipes import TrainConfig
+from galmorph.training import train
+config = TrainConfig((sys.argv[1],), "galaxy10_sdss", **FAST, loss="cross_entropy", epochs=int(sys.argv[3]))
+out = Path(sys.argv[2])
+metrics = train(config, out, test=False, on_epoch=lambda line: print("epoch", line["epoch"]))
+print("metrics" if metrics else "none", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_batches(tmp_path):
+    data = galaxy10_file(tmp_path / "g.h5", n=60)
+    (tmp_path / "script.py").write_text(SHARED)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    outputs = []
+    for name in ("a", "b"):
+        arguments = [str(tmp_path / "script.py"), str(data), str(tmp_path / name), "2", str(Path(__file__).parent)]
+        run = subprocess.run([*torchrun, *arguments], check=True, env=env, capture_output=True, text=True)
+        outputs.append(run.stdout)
+    assert sorted(outputs[0].split()) == sorted(["epoch", "1", "epoch", "2", "metrics", "none"]), (
+        "the first process writes"
+    )
+    a, b = ((tmp_path / name / "model.safetensors").read_bytes() for name in "ab")
+    assert a == b
+    config = TrainConfig((str(data),), "galaxy10_sdss", **FAST, loss="cross_entropy", epochs=2)
+    train(config, tmp_path / "alone", test=False)
+    losses = [float(_history(tmp_path / name)[-1]["train_loss"]) for name in ("a", "alone")]
+    assert losses[0] == pytest.approx(losses[1], rel=0.2), "the same but for the batches of the normalisation"
+
+
+def _history(out):
+    return list(csv.DictReader((out / "history.csv").read_text().splitlines()))
 
 
 def test_empty_part_of_the_split(tmp_path):
