@@ -40,7 +40,8 @@ from galmorph.model import Model, build, save
 from galmorph.normalize import Framing
 
 SIDE_PX, INPUT_SIZE, N_FITTED = 256, 224, 48
-LOGIT_SPREAD = 1.5
+LOGIT_SPREAD = 3.0  # of the first component
+BLOCK_SHARE = 0.2
 
 _TIMED = """
 import json, resource, sys, time
@@ -119,15 +120,23 @@ def made_model(folder: Path, table: Path) -> Model:
 
 @torch.no_grad()
 def fit(network: torch.nn.Module, pictures: torch.Tensor) -> None:
-    """Give the normalisations the statistics of some pictures, and the logits a mean of 0 and a spread over them."""
-    for module in network.modules():
+    """Give the normalisations the statistics of some pictures, and the logits their principal components.
+
+    As in trained networks each block adds little to what goes past it, and the head looks where pictures differ; a
+    network without that turns the rounding of a picture to 8 bits into any probability.
+    """
+    for name, module in network.named_modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None  # the mean of all batches
+            if name.endswith("bn3"):
+                module.weight.fill_(BLOCK_SHARE)
+    head, network.fc = network.fc, torch.nn.Identity()
     network.train()(pictures)
-    logits = network.eval()(pictures)
-    scale = LOGIT_SPREAD / logits.std(dim=0)
-    network.fc.weight *= scale[:, None]
-    network.fc.bias.copy_((network.fc.bias - logits.mean(dim=0)) * scale)
+    features = network.eval()(pictures)
+    network.fc = head
+    _, sizes, components = torch.linalg.svd(features - features.mean(dim=0), full_matrices=False)
+    head.weight.copy_(components[:10] * LOGIT_SPREAD * len(pictures) ** 0.5 / sizes[0])
+    head.bias.copy_(-head.weight @ features.mean(dim=0))
 
 
 def run(python: str, code: str, dtype: str, cores: int, folder: Path) -> dict[str, float]:
