@@ -129,6 +129,7 @@ def classify(
     workers: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    record_provenance: bool = True,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Summary | Any:
     """Classify galaxies and write the table with probabilities and flags; or give it back, where a Table was given.
@@ -168,6 +169,8 @@ def classify(
         take batches through, by default one a core.
     resume, overwrite : bool
         Go on with a run that was stopped; replace an existing output.
+    record_provenance : bool
+        Write ``<output>.prov.json`` beside the output.
     on_progress : callable, optional
         Called with the rows done and the number of rows, after each batch.
 
@@ -214,9 +217,14 @@ def classify(
             with clock("write"):
                 remove_leftovers(destination)
                 told = {**fingerprint, "prefix": prefix}
-                origin = Record(told, predictor.model.card, journal.started, destination.parent)
+                origin = (
+                    Record(told, predictor.model.card, journal.started, destination.parent)
+                    if record_provenance
+                    else None
+                )
                 _write(source, destination, columns, journal, predictor, replace)
-                origin.write(destination)
+                if origin is not None:
+                    origin.write(destination)
         except KeyboardInterrupt:
             raise Interrupted(
                 f"Stopped after {len(journal)} of {source.n_rows} targets; go on with the same command and --resume."

@@ -209,10 +209,12 @@ def split(network: nn.Module, head: str) -> nn.Sequential:
     ----------
     network : nn.Module
     head : str
-        Prefix of the last layer's parameters.
+        Prefix of the last layer's parameters; of several layers the last one is meant.
     """
     name = head.rstrip(".")
     last = network.get_submodule(name)
+    while inner := list(last.named_children()):
+        name, last = f"{name}.{inner[-1][0]}", inner[-1][1]
     network.set_submodule(name, nn.Identity())
     return nn.Sequential(network, last)
 

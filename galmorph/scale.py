@@ -214,7 +214,9 @@ def _classify_file(file: Path, job: Job) -> dict[str, Any]:
     options = {**job.options, "workers": job.threads, "on_progress": check}
     predictor = _predictor(job.network)
     try:
-        summary = classify(job.root / file, model=predictor, out=out, resume=True, overwrite=True, **options)
+        summary = classify(
+            job.root / file, model=predictor, out=out, resume=True, overwrite=True, record_provenance=False, **options
+        )
     except CatalogError:  # a repaired file is begun anew
         shutil.rmtree(out.with_name(f".{out.name}.galmorph"), ignore_errors=True)
         raise

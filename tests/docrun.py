@@ -22,8 +22,8 @@ NOT_RUN = ("git clone", ". .venv", "topcat")
 _FENCE = re.compile(r"^(`{3,})(\{?[\w-]*\}?)\s*\n(.*?)^\1\s*$", re.MULTILINE | re.DOTALL)
 _NUMBER = re.compile(r"-?\d+\.\d+")
 # Shown only where there is no terminal.
-_PROGRESS = re.compile(r"^[a-z]+: \d+ of \d+$\n?", re.MULTILINE)
-_TIMES = re.compile(r"\d+(\.\d+)? s\b|\d+ a second")
+_PROGRESS = re.compile(r"^[a-z]+: \d+ of \d+.*$\n?", re.MULTILINE)
+_TIMES = re.compile(r"\d+(\.\d+)? (s\b|a second)")
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def differences(shown: str, printed: str, tolerance: float = 0.03) -> str:
     Numbers with a decimal point may differ by `tolerance`: processors round differently.
     """
     known, now = (
-        [" ".join(_TIMES.sub("N s", line).split()) for line in text.splitlines() if line.strip()]
+        [" ".join(_TIMES.sub(r"N \2", line).split()) for line in text.splitlines() if line.strip()]
         for text in (shown, printed)
     )
     for old, new in zip(known, now, strict=False):

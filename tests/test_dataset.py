@@ -131,7 +131,7 @@ def test_unusable_samples_get_a_clear_error(tmp_path, spoil, message):
 
 
 def test_missing_data_and_wrong_schema(tmp_path):
-    with pytest.raises(SampleError, match="no data at"):
+    with pytest.raises(SampleError, match="There is no file"):
         read_sample(tmp_path / "none", GZ2)
     with pytest.raises(SampleError, match="do not fit the schema 'galaxyzoo2'"):
         read_sample(galaxy10_file(tmp_path / "g.h5", n=3), GZ2)
