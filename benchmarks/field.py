@@ -31,9 +31,11 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from fields import REAL, Field, made_field, matched, real_planes, refound, write_cube
 
-from galmorph import classification
 from galmorph.card import ModelCard, find, read_card
+from galmorph.classification import PICTURES_AT_ONCE, classify
 from galmorph.field import FieldSource, open_survey
+from galmorph.inference import Predictor
+from galmorph.model import load
 from galmorph.normalize import ZOO_CONTRAST, ZOO_HIGH, ZOO_LOW, Normalization
 from galmorph.stamps import cut
 
@@ -44,29 +46,12 @@ WORKERS = 2
 KEPT = 300
 
 
-class _NoNetwork:
-    """Stands for the network: answers at once."""
-
-    def __init__(self, predictor: object) -> None:
-        self._predictor = predictor
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._predictor, name)
+class _NoNetwork(Predictor):
+    """A predictor whose network costs nothing."""
 
     def judge(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        n_labels = len(self._predictor.model.schema.labels)
+        n_labels = len(self.model.schema.labels)
         return torch.full((len(images), n_labels), 1 / n_labels), torch.full((len(images),), torch.nan)
-
-
-def without_network(path: Path, predictor: classification.Predictor) -> classification.Summary:
-    """Run the command's own path with a network that costs nothing."""
-    made, load = classification.Predictor, classification.load
-    classification.Predictor = lambda *arguments: _NoNetwork(predictor)
-    classification.load = lambda model: predictor.model
-    try:
-        return classification.classify(path, model=MODEL, overwrite=True, device="cpu", workers=WORKERS)
-    finally:
-        classification.Predictor, classification.load = made, load
 
 
 def ours(source: FieldSource, targets: np.ndarray, widths: np.ndarray, card: ModelCard) -> np.ndarray:
@@ -79,8 +64,8 @@ def ours(source: FieldSource, targets: np.ndarray, widths: np.ndarray, card: Mod
     def batch(start: int) -> None:
         part = slice(start, start + BATCH_SIZE)
         flux = cut(planes, targets["x"][part], targets["y"][part], widths[part], normalization.input_size, bands)
-        for first in range(0, len(flux), classification.PICTURES_AT_ONCE):
-            rgb = normalization.rgb(torch.stack(flux[first : first + classification.PICTURES_AT_ONCE]))
+        for first in range(0, len(flux), PICTURES_AT_ONCE):
+            rgb = normalization.rgb(torch.stack(flux[first : first + PICTURES_AT_ONCE]))
             for i, picture in enumerate(rgb, start=start + first):
                 if i < KEPT:
                     result[i] = picture.numpy()
@@ -140,8 +125,8 @@ def main() -> None:
         path = write_cube(Path(folder) / "field.fits", field)
         small = write_cube(Path(folder) / "small.fits", made_field(300, 4, 6, seed=2))
         open_survey(small, kind="field").n_rows  # noqa: B018 imports are not what is measured
-        predictor = classification.Predictor(classification.load(MODEL), "cpu")
-        clock, processor, summary = timed(lambda: without_network(path, predictor))
+        predictor = _NoNetwork(load(MODEL), "cpu")
+        clock, processor, summary = timed(lambda: classify(path, model=predictor, workers=WORKERS))
         spent = ", ".join(f"{name} {seconds:.2f}" for name, seconds in summary.profile.items())
         print(f"{arguments.side} px, {arguments.galaxies} galaxies, {summary.targets} found, {WORKERS} threads")
         print(f"all but the network: {clock:.2f} s by the clock, {processor:.2f} s of processors ({spent})")
