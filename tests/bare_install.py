@@ -99,7 +99,9 @@ def try_lowest(wheel: Path, python: str, venv: Path) -> None:
     print(f"{python}, lowest:", ", ".join(f"{name} {version}" for name, version in versions.items()), flush=True)
     tests = [f"tests/{name}.py" for name in QUICK]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    failed = subprocess.run([venv / "bin/python", "-m", "pytest", "-q", *_WARNINGS, *tests], cwd=ROOT, env=environment).returncode
+    failed = subprocess.run(
+        [venv / "bin/python", "-m", "pytest", "-q", *_WARNINGS, *tests], cwd=ROOT, env=environment
+    ).returncode
     if failed:
         sys.exit("The lowest versions do not pass: raise the minimum of what fails in pyproject.toml.")
 
