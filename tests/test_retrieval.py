@@ -353,6 +353,15 @@ def test_within_an_event_loop(server, tmp_path):
     assert asyncio.run(notebook()).ok == 3
 
 
+@pytest.fixture
+def sigint():
+    """SIGINT as a program meets it; where tests run in several processes it may be ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("sigint")
 def test_an_interrupt_within_an_event_loop(server, tmp_path):
     table, out = write(tmp_path / "t.csv", many(20)), tmp_path / "out"
 
