@@ -433,7 +433,11 @@ def demo(
 
     with progress("classifying") as on_progress:
         result = run(out, on_progress=on_progress)
-    table = Table(*result.header, title="Made-up galaxies and what the model says of them", box=SIMPLE_HEAD)
+    table = Table(
+        *result.header,
+        title="Made-up galaxies and what the model says of them (flag 32: unlike what it was trained on)",
+        box=SIMPLE_HEAD,
+    )
     for row in result.rows:
         table.add_row(*row)
     stdout.print(table)
