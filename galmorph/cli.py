@@ -376,6 +376,7 @@ def report(
     result: Annotated[Path, typer.Argument(help="A classified catalog, or a folder of train or evaluate.")],
     out: Annotated[Path, typer.Option(help="The HTML file.")] = Path("report.html"),
     cutouts: Annotated[Path | None, typer.Option(help="Folder of the cutouts; default where the catalog says.")] = None,
+    images: Annotated[list[str] | None, typer.Option(help="Survey images that were classified, for pictures.")] = None,
     figures: Annotated[Path | None, typer.Option(help="Write the figures as PNG and PDF into this folder.")] = None,
     regions: Annotated[Path | None, typer.Option(help="Write the galaxies as a region file for DS9.")] = None,
     data: Annotated[
@@ -395,7 +396,7 @@ def report(
     from galmorph.report import report as run
 
     options: dict[str, Any] = {"cutouts": cutouts, "figures_folder": figures, "data": data or (), "model": model}
-    options["regions"] = regions
+    options |= {"regions": regions, "images": images or ()}
     with progress("pictures") as on_progress:
         written = run(result, out, **options, prefix=prefix, size_column=size_column, on_progress=on_progress)
     for note in written.notes:

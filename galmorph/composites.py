@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from galmorph import card as cards
-from galmorph.card import ModelCard
+from galmorph.card import Input, ModelCard
 from galmorph.normalize import Framing
 from galmorph.page import jpeg
 from galmorph.results import Results
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 # What all models of this version see, but for the size of the network's input.
 _USUAL_SIZE, _USUAL_FRAMING = 160, Framing(radii=5.12)
+# Stamps that are cut out of survey images at once.
+_STAMPS_AT_ONCE = 16
 
 
 @dataclass
@@ -40,10 +46,11 @@ def composites(
     rows: Iterable[int],
     folder: Path | None = None,
     *,
+    images: Sequence[str | Path] = (),
     model: str | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Composites:
-    """Make the pictures of some rows from their cutouts, as the model saw them.
+    """Make the pictures of some rows from their cutouts or from survey images, as the model saw them.
 
     Parameters
     ----------
@@ -51,19 +58,36 @@ def composites(
     rows : iterable of int
     folder : Path, optional
         Folder of the cutouts.
+    images : sequence of path
+        Survey images in which the galaxies lie, in the place of cutouts; ``{band}`` stands for one file a band.
     model : str, optional
         Name or file of the model; default: the shipped one that the catalog names.
     on_progress : callable, optional
         Called with the pictures done and their number.
     """
     card, exact = _card(results, model)
+    found, wanted = Composites(exact=exact), list(rows)
+    made = _of_images(results, wanted, images, card) if images else _of_cutouts(results, wanted, folder, card)
+    for done, (row, flux, entry, reason) in enumerate(made, start=1):
+        if flux is None or entry is None:
+            found.reasons[row] = reason
+        else:
+            rgb = entry.normalization.rgb(flux[None])[0]
+            found.jpeg[row] = jpeg(rgb.permute(1, 2, 0).flip(0).numpy())
+        if on_progress:
+            on_progress(done, len(wanted))
+    return found
+
+
+# A row, the flux (band, y, x) in its frame and the card's input that it fits, or why there is none.
+_Framed = tuple[int, "Tensor | None", Input | None, str]
+
+
+def _of_cutouts(results: Results, rows: Sequence[int], folder: Path | None, card: ModelCard) -> Iterator[_Framed]:
     cutouts = results.cutouts(folder)
-    wanted = list(rows)
-    found = Composites(
-        reasons={row: reason for row in wanted if isinstance(reason := cutouts[row][0], str)}, exact=exact
-    )
-    if len(found.reasons) == len(wanted):
-        return found
+    if all(isinstance(cutouts[row][0], str) for row in rows):
+        yield from ((row, None, None, str(cutouts[row][0])) for row in rows)
+        return
     import torch
 
     from galmorph.classification import prepare
@@ -71,19 +95,30 @@ def composites(
 
     # What prepares a cutout asks a model for its card alone.
     preparing = Model(card, torch.nn.Identity())
-    for done, row in enumerate(wanted, start=1):
+    for row in rows:
         path, radius_arcsec = cutouts[row]
         if isinstance(path, str):
+            yield row, None, None, path
             continue
         prepared = prepare(path, preparing, radius_arcsec)
-        if prepared.flux is None or prepared.entry is None:
-            found.reasons[row] = prepared.reason
-        else:
-            rgb = prepared.entry.normalization.rgb(torch.from_numpy(prepared.flux)[None])[0]
-            found.jpeg[row] = jpeg(rgb.permute(1, 2, 0).flip(0).numpy())
-        if on_progress:
-            on_progress(done, len(wanted))
-    return found
+        flux = torch.from_numpy(prepared.flux) if prepared.flux is not None else None
+        yield row, flux, prepared.entry, prepared.reason
+
+
+def _of_images(
+    results: Results, rows: Sequence[int], images: Sequence[str | Path], card: ModelCard
+) -> Iterator[_Framed]:
+    import torch
+
+    from galmorph.field import FieldSource
+    from galmorph.planes import image_templates
+
+    zero_point = results.card("GMZEROPT") or None
+    source = FieldSource(image_templates([str(path) for path in images]), results.catalog, None, zero_point)
+    for start in range(0, len(rows), _STAMPS_AT_ONCE):
+        some = rows[start : start + _STAMPS_AT_ONCE]
+        for row, (_, flux, entry, reason) in zip(some, source.stamps(some, card, torch.device("cpu")), strict=True):
+            yield row, flux, entry, reason
 
 
 def _card(results: Results, model: str | None) -> tuple[ModelCard, bool]:

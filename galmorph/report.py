@@ -40,6 +40,7 @@ def report(
     model: str | None = None,
     prefix: str | None = None,
     size_column: str | None = None,
+    images: Sequence[str | Path] = (),
     data: Sequence[str] = (),
     figures_folder: str | Path | None = None,
     regions: str | Path | None = None,
@@ -62,6 +63,8 @@ def report(
         Of galmorph's columns, where the catalog holds several results.
     size_column : str, optional
         The column of radii that the run was given.
+    images : sequence of path
+        Survey images in which the galaxies were found, for their pictures; ``{band}`` stands for one file a band.
     data : sequence of str
         Labelled data of an evaluation, for the pictures of its worst errors; default: those of the training run.
     figures_folder : path, optional
@@ -89,7 +92,7 @@ def report(
     results = read_results(path, prefix=prefix, size_column=size_column)
     noted = write_regions(results, _groups(results), Path(regions)) if regions is not None else ()
     chosen = _choose(results)
-    pictures = composites(results, chosen.rows, folder, model=model, on_progress=on_progress)
+    pictures = composites(results, chosen.rows, folder, images=images, model=model, on_progress=on_progress)
     rows = _rows_shown(len(results), chosen.rows)
     notes = _notes(results, pictures, len(rows))
     drawn = _drawn(results)

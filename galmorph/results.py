@@ -91,12 +91,11 @@ class Results:
         """
         by_id = self.catalog.cutout_column is None
         if by_id and folder is None:
-            why = "the catalog names no cutouts; name their folder with --cutouts DIR"
+            why = (
+                "the catalog names no cutouts; name their folder with --cutouts DIR, or the survey images with --images"
+            )
             if "detection_flag" in self.catalog.column_names:  # galaxies that were found in survey images
-                why = (
-                    "its stamp was cut from a survey image and not kept; for pictures, galmorph fetch this catalog "
-                    "and report on the table of targets that it writes"
-                )
+                why = "its stamp was cut from a survey image and not kept; name the images with --images"
             return [(why, math.nan)] * len(self)
         source = CatalogSource(self.catalog, folder or self._own_folder(), by_id=by_id)
         return [row for block in source.blocks(_BLOCK_ROWS, 0) for row in block]

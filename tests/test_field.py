@@ -1,6 +1,7 @@
 """Survey images: galaxies found, or a catalog's, cut out and classified straight from the image planes."""
 
 import dataclasses
+import io
 import json
 import math
 
@@ -13,14 +14,17 @@ from astropy.table import Table
 from astropy.wcs import WCS
 from fields import PIXSCALE, made_field, matched, real_planes, refound, write_bands, write_cube
 from made import model_file
+from PIL import Image
 from typer.testing import CliRunner
 
 from galmorph import cli
 from galmorph.classification import classify
+from galmorph.composites import composites
 from galmorph.cutout import Flag
 from galmorph.detection import DetectionFlag, detect
 from galmorph.errors import CatalogError, CutoutError, GalmorphError, Interrupted, OutputError
 from galmorph.field import open_survey
+from galmorph.model import load
 from galmorph.normalize import frame
 from galmorph.planes import Planes, image_templates, read_planes
 from galmorph.results import read_results
@@ -231,6 +235,20 @@ def test_a_report_says_why_there_are_no_pictures(folder, classified):
     reasons = {reason for reason, _ in read_results(folder / "found.fits").cutouts(None)}
     assert len(reasons) == 1
     assert "cut from a survey image and not kept" in reasons.pop()
+
+
+def test_a_report_has_pictures_from_the_images(folder, classified, model, tmp_path):
+    results, rows = read_results(folder / "found.fits"), [3, 0]
+    pictures = composites(results, rows, images=[folder / "cube.fits"], model=str(model))
+    source = open_survey(folder / "cube.fits", kind="field")
+    for row, (_, flux, entry, _) in zip(rows, source.stamps(rows, load(model).card, torch.device("cpu")), strict=True):
+        seen = entry.normalization.rgb(flux[None])[0].permute(1, 2, 0).flip(0).numpy()
+        shown = np.asarray(Image.open(io.BytesIO(pictures.jpeg[row]))) / 255
+        assert np.abs(shown - seen).mean() < 0.02
+        assert np.abs(shown - seen[::-1]).mean() > np.abs(shown - seen).mean()
+    command = ["report", folder / "found.fits", "--images", folder / "cube.fits", "--model", model, "--json"]
+    told = CliRunner().invoke(cli.app, [*map(str, command), "--out", str(tmp_path / "r.html")])
+    assert json.loads(told.stdout.splitlines()[-1])["pictures"] > 40
 
 
 def test_position_angles_are_from_north(field, classified):
