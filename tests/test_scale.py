@@ -202,7 +202,8 @@ def test_a_stopped_run_goes_on_with_the_same_bytes(run, tmp_path, monkeypatch):
         run(tmp_path / "in", out=out, resume=True, prefix="x_")
     again = counted(monkeypatch)
     run(tmp_path / "in", out=out, resume=True)
-    assert len(again) == len(partitions(out)) - len(noted) < len(partitions(out))
+    # What a worker was at when the run stopped may be noted after it.
+    assert 0 < len(again) <= len(partitions(out)) - len(noted) < len(partitions(out))
     assert tree(out) == tree(tmp_path / "whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out", "whole"]
 
