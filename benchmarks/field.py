@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from fields import REAL, Field, made_field, matched, real_planes, refound, write_cube
 
 from galmorph.card import ModelCard, find, read_card
-from galmorph.classification import PICTURES_AT_ONCE, classify
+from galmorph.classification import classify
 from galmorph.field import FieldSource, open_survey
 from galmorph.inference import Predictor
 from galmorph.model import load
@@ -64,11 +64,8 @@ def ours(source: FieldSource, targets: np.ndarray, widths: np.ndarray, card: Mod
     def batch(start: int) -> None:
         part = slice(start, start + BATCH_SIZE)
         flux = cut(planes, targets["x"][part], targets["y"][part], widths[part], normalization.input_size, bands)
-        for first in range(0, len(flux), PICTURES_AT_ONCE):
-            rgb = normalization.rgb(torch.stack(flux[first : first + PICTURES_AT_ONCE]))
-            for i, picture in enumerate(rgb, start=start + first):
-                if i < KEPT:
-                    result[i] = picture.numpy()
+        pictures = normalization.rgb(torch.stack(flux))[: max(0, KEPT - start)]
+        result[start : start + len(pictures)] = pictures.numpy()
 
     with ThreadPoolExecutor(WORKERS) as pool:
         list(pool.map(batch, range(0, len(targets), BATCH_SIZE)))

@@ -54,8 +54,6 @@ log = logging.getLogger(__name__)
 BATCH_SIZES = {"cpu": 16, "cuda": 256}
 # Batches that wait for a worker, so that none is ever idle.
 BATCHES_AHEAD = 1
-# Pictures that are mapped to colours together on the CPU: as many as stay in a core's own cache.
-PICTURES_AT_ONCE = 2
 # With one of these there is no probability: a composite without one of its bands has colours no model was shown.
 UNUSABLE = Flag.MISSING_BAND | Flag.UNREADABLE
 # Reasons of failure that are told one by one; the rest is counted.
@@ -407,18 +405,14 @@ def _predict(
     size = predictor.model.card.input_size
     inputs = torch.zeros(batch_size, 3, size, size, dtype=predictor.dtype, device=predictor.device)
     inputs = inputs.contiguous(memory_format=torch.channels_last)
-    at_once = PICTURES_AT_ONCE if predictor.device.type == "cpu" else batch_size
     for entry in {entry for target in targets if (entry := target.entry)}:
-        same = [i for i in usable if targets[i].entry == entry]
-        for start in range(0, len(same), at_once):
-            rows = same[start : start + at_once]
-            flux = to_device(torch.stack([torch.as_tensor(framed[i]) for i in rows]), predictor.device)
-            normalization = entry.normalization
-            pictures = normalization.network_input(normalization.rgb(flux)).to(predictor.dtype)
-            if rows[-1] - rows[0] == len(rows) - 1:  # several times faster than by a list
-                inputs[rows[0] : rows[-1] + 1] = pictures
-            else:
-                inputs[rows] = pictures
+        rows = [i for i in usable if targets[i].entry == entry]
+        flux = to_device(torch.stack([torch.as_tensor(framed[i]) for i in rows]), predictor.device)
+        pictures = entry.normalization.network_input(entry.normalization.rgb(flux)).to(predictor.dtype)
+        if rows[-1] - rows[0] == len(rows) - 1:  # several times faster than by a list
+            inputs[rows[0] : rows[-1] + 1] = pictures
+        else:
+            inputs[rows] = pictures
     for name, values in zip(("p", "ood"), predictor.judge(inputs), strict=True):
         result[name][usable] = values.cpu().numpy()[usable]
     if (threshold := predictor.model.card.unlikeness_threshold) is not None:

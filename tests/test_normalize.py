@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from galmorph import normalize
 from galmorph.errors import ModelError
-from galmorph.normalize import Framing, Normalization, _arcsinh, frame
+from galmorph.normalize import Framing, Normalization, frame
 
 ZERO, ONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 
@@ -63,6 +64,16 @@ def test_legacy_viewer_mapping(pixel):
 
 def test_sky_of_the_viewer_is_32_of_255():
     assert VIEWER.rgb(torch.zeros(1, 3, 1, 1)).flatten().tolist() == pytest.approx([0.1272] * 3, abs=1e-4)
+
+
+@pytest.mark.parametrize("model", [VIEWER, ZOO], ids=["viewer", "zoo"])
+def test_a_device_maps_as_the_processor_does(model):
+    flux = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    flux[0, :, 0, 0] = 0
+    kept = flux.clone()
+    there = normalize.MAPPINGS[model.kind](model, flux, torch)
+    assert torch.allclose(model.rgb(flux), there, atol=1e-6)
+    assert torch.equal(flux, kept)
 
 
 @pytest.mark.parametrize("model", [VIEWER, ZOO], ids=["viewer", "zoo"])
@@ -138,7 +149,10 @@ def test_impossible_preprocessing_is_refused(make):
         make()
 
 
-def test_arcsinh_is_that_of_numpy_for_every_flux() -> None:
+@pytest.mark.parametrize("module", [np, torch])
+@pytest.mark.parametrize("vectorised", [True, False])
+def test_arcsinh_is_right_for_every_flux(module, vectorised, monkeypatch):
+    monkeypatch.setattr(normalize, "_numpy_has_arcsinh", lambda: vectorised)
     values = np.concatenate([-np.logspace(4, -9, 400), [0.0], np.logspace(-9, 17, 400), [np.nan]]).astype(np.float32)
-    got = _arcsinh(torch.from_numpy(values)).numpy()
+    got = np.asarray(normalize._arcsinh(module.asarray(values.copy()), module))
     np.testing.assert_allclose(got, np.arcsinh(values.astype(np.float64)), rtol=3e-7, atol=3e-7)
