@@ -59,6 +59,8 @@ log = logging.getLogger(__name__)
 
 # What good models of vote fractions reach (rmse), by which squared errors are weighed against a prior.
 TYPICAL_ERROR = 0.1
+# The 95 % quantile of chi squared of one degree of freedom.
+LIKELIHOOD_RATIO_95 = 3.841
 
 
 def train(
@@ -357,13 +359,14 @@ def _stale(history: list[dict[str, float]]) -> int:
 def _fit_temperature(schema: LabelSchema, logits: Tensor, fractions: Tensor, loss: str) -> dict[str, Any]:
     """Fit one temperature a question on the validation part: by squares, or by the likelihood of the votes.
 
-    A question without votes keeps 1.
+    A question keeps 1 where the votes do not speak against it (likelihood ratio, 5 %): of few galaxies a temperature is
+    mostly chance, and makes the probabilities of others worse.
     """
     log_t = torch.zeros(len(schema.questions), requires_grad=True)
     optimizer = torch.optim.LBFGS([log_t], max_iter=100, line_search_fn="strong_wolfe")
     known, votes = ~fractions.isnan(), fractions.nan_to_num()
 
-    def misfit() -> Tensor:
+    def misfit(log_t: Tensor) -> Tensor:
         """Minus the log likelihood: of the votes, or of fractions with errors of TYPICAL_ERROR."""
         temperature = log_t.exp().unbind()
         if loss != "mse":
@@ -373,12 +376,16 @@ def _fit_temperature(schema: LabelSchema, logits: Tensor, fractions: Tensor, los
     def closure() -> Tensor:
         optimizer.zero_grad()
         # The weak prior keeps a question that few galaxies tell of near 1.
-        total = misfit() + log_t.square().sum()
+        total = misfit(log_t) + log_t.square().sum()
         total.backward()
         return total
 
     optimizer.step(closure)
-    temperature = [round(t, 4) for t in log_t.detach().exp().tolist()]
+    fitted = log_t.detach()
+    without = fitted * ~torch.eye(len(fitted), dtype=torch.bool)  # one question after the other at 1
+    gain = torch.stack([misfit(each) for each in without]) - misfit(fitted)
+    fitted = fitted.where(2 * gain > LIKELIHOOD_RATIO_95, 0.0)
+    temperature = [round(t, 4) for t in fitted.exp().tolist()]
     method = f"temperature of each question by {loss}"
     return {"method": method, "fitted_on": "val", "n": len(logits), "temperature": temperature}
 

@@ -18,10 +18,10 @@ from galmorph.cli import app
 from galmorph.cutout import Flag, write_cutout
 from galmorph.errors import SampleError
 from galmorph.inference import Predictor
-from galmorph.model import load, save
+from galmorph.model import load, probabilities, save
 from galmorph.training import _fit_temperature
 
-CLASSES = registry.load("schemas", "galaxy10_sdss")
+CLASSES, TREE = (registry.load("schemas", name) for name in ("galaxy10_sdss", "galaxyzoo2"))
 FAST = {"device": "cpu", "dtype": "float32", "batch_size": 4, "workers": 2}
 SPLIT = {"seed": 0, "val": 0.3, "test": 0.2}
 
@@ -175,6 +175,28 @@ def test_temperature_is_the_one_of_an_independent_optimizer():
     nll = lambda t: torch.nn.functional.cross_entropy(logits.double() / t, classes).item()  # noqa: E731
     assert fitted == pytest.approx(minimize_scalar(nll, bounds=(0.5, 10), method="bounded").x, rel=2e-3)
     assert fitted == pytest.approx(2.5, rel=0.1)
+
+
+def test_temperature_is_left_alone_unless_the_galaxies_speak_against_it():
+    right, _ = logits_and_classes()
+    right /= 2.5
+    left = []
+    for seed in range(100):
+        generator = torch.Generator().manual_seed(seed)
+        some = right[torch.randperm(len(right), generator=generator)[:60]]
+        classes = torch.multinomial(some.softmax(dim=1), 1, generator=generator)[:, 0]
+        left.append(_fit_temperature(CLASSES, some, torch.eye(10)[classes], "cross_entropy")["temperature"][0] == 1)
+    assert 0.88 <= np.mean(left) < 1
+
+
+def test_temperature_of_one_question_does_not_hang_on_another():
+    generator = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(400, 37, generator=generator)
+    logits[:, TREE.slices[0]] *= 2.5
+    truth = probabilities(TREE, logits, [2.5] + [1.0] * 10)
+    fitted = _fit_temperature(TREE, logits, truth, "mse")["temperature"]
+    assert fitted[0] == pytest.approx(2.5, rel=0.1)
+    assert fitted[1:] == [1.0] * 10
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
