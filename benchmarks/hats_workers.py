@@ -59,7 +59,12 @@ def main() -> None:
         catalog = made_survey(folder, options.targets)
         ratios, bounds = [], []
         shape = {"threads_per_worker": 1, "memory_limit": None, "dashboard_address": "127.0.0.1:0"}
-        with LocalCluster(1, **shape) as one, LocalCluster(2, **shape) as two, Client(one) as a, Client(two) as b:
+        with (
+            LocalCluster(n_workers=1, **shape) as one,
+            LocalCluster(n_workers=2, **shape) as two,
+            Client(one) as a,
+            Client(two) as b,
+        ):
             out = folder / "out"
 
             def run(client: Client) -> tuple[float, float]:
