@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from made import galaxy10_file, kaggle_folder
+from PIL import Image
 
 from galmorph import dataset, registry
 from galmorph.dataset import Augmentation, Split, orientations, plain_view, read_sample
@@ -44,7 +45,35 @@ def test_same_galaxies_share_a_key(tmp_path):
 def test_galaxy10_layout(tmp_path):
     sample = read_sample(galaxy10_file(tmp_path / "g.h5", n=6), CLASSES)
     assert list(sample.fractions.argmax(axis=1)) == [0, 3, 9, 0, 3, 9]
-    assert sample.framing == Framing(size_arcsec=64 * 0.396)
+    assert sample.framing == Framing(radii=4.14)
+
+
+def test_galaxy10_of_decals_has_a_fixed_width(tmp_path):
+    import h5py
+
+    with h5py.File(galaxy10_file(tmp_path / "g.h5", n=4), "a") as file:
+        file["pxscale"] = [0.262] * 4
+    assert read_sample(tmp_path / "g.h5", CLASSES).framing == Framing(size_arcsec=64 * 0.262)
+
+
+@pytest.mark.real_data
+def test_galaxy10_of_sdss_is_framed_as_its_sample_says(shared):
+    """Against Galaxy Zoo's pictures of the same galaxies, 8.48 radii wide."""
+    folder = shared / "data"
+    sample = read_sample(folder / "galaxy10_sdss" / "Galaxy10_SDSS_subset.h5", CLASSES)
+    same = pd.read_csv(folder / "galaxy10_sdss" / "same_galaxies.csv").head(30)
+    alike = {}
+    for radii in (3.8, sample.framing.radii, 4.5):
+        edge = 212 * (1 - radii / 8.48)
+        box = (edge, edge, 424 - edge, 424 - edge)
+        pairs = []
+        for row, galaxy in zip(same["row"], same["galaxyzoo_kaggle_GalaxyID"], strict=True):
+            with Image.open(folder / "galaxyzoo_kaggle" / "images_training_rev1" / f"{galaxy}.jpg") as picture:
+                whole = np.asarray(picture.resize((69, 69), Image.Resampling.BILINEAR, box), float)
+            pairs.append(np.corrcoef(whole.ravel(), sample.image(row).ravel())[0, 1])
+        alike[radii] = np.median(pairs)
+    assert max(alike, key=alike.get) == sample.framing.radii
+    assert alike[sample.framing.radii] > 0.99
 
 
 def test_galaxy10_rows_whose_pictures_overlap_share_a_key(tmp_path):
