@@ -80,6 +80,9 @@ def test_recipes_are_those_of_the_papers():
     assert a.schedule == "constant"
     b = configure("paper-b", ["x"], "galaxy10_decals", "vgg16", seed=3)
     assert (b.backbone, b.fine_tune, b.loss, b.input_size) == ("flatten:vgg16", False, "cross_entropy", 224)
+    assert configure("paper-b", ["x"], "galaxy10_decals", "vgg16", input_size=96).backbone == "flatten:96:vgg16"
+    with pytest.raises(GalmorphError, match="takes inputs of 96 px"):
+        configure("default", ["x"], "galaxy10_decals", "flatten:96:vgg16", input_size=64)
     assert (b.split.test, b.split.seed) == (0.3, 3)
     assert b.augmentation == PLAIN
     assert configure("paper-b", ["x"], "galaxy10_decals", "vgg16", pretrained="none").fine_tune

@@ -80,3 +80,10 @@ def test_flattened_backbone_keeps_the_names_of_its_layers(name, n_features):
     differing = {k for k in kept.keys() | given.keys() if k not in given or k not in kept}
     assert all(k.startswith(flat.head) for k in differing)
     assert network(torch.zeros(1, 3, 224, 224)).shape == (1, 3)
+
+
+def test_flattened_backbone_for_another_size():
+    network = registry.load("backbones", "flatten:96:mobilenet_v1").build(3).eval()
+    assert network(torch.zeros(1, 3, 96, 96)).shape == (1, 3)
+    with pytest.raises(GalmorphError, match="for 32 px or more"):
+        registry.load("backbones", "flatten:8:mobilenet_v1")

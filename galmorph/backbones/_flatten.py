@@ -1,4 +1,8 @@
-"""Backbones whose feature map is flattened into the one dense layer, unpooled: ``flatten:mobilenet_v1`` (Xu 2023)."""
+"""Backbones whose feature map is flattened into the one dense layer, unpooled: ``flatten:mobilenet_v1`` (Xu 2023).
+
+The dense layer has weights for each place of the feature map, so the input has one size: that of ImageNet, or the one
+in the name, as in ``flatten:96:mobilenet_v1``.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,6 @@ from galmorph.backbones import Backbone
 from galmorph.errors import GalmorphError
 
 PREFIX = "flatten:"
-# The dense layer has weights for each place of the feature map, so the input has one size: that of ImageNet.
 INPUT_SIZE = 224
 _HEADS = ("classifier", "fc")
 _POOLS = ("avgpool", "dropout")
@@ -22,13 +25,13 @@ _POOLS = ("avgpool", "dropout")
 class Flattened(nn.Module):
     """A network's layers up to its feature map, under their own names, then one linear layer."""
 
-    def __init__(self, network: nn.Module, n_outputs: int) -> None:
+    def __init__(self, network: nn.Module, n_outputs: int, input_size: int) -> None:
         super().__init__()
         self.steps = [name for name, _ in network.named_children() if name not in (*_HEADS, *_POOLS)]
         for name in self.steps:
             self.add_module(name, getattr(network, name))
         with torch.no_grad():
-            n_features = self.eval()._features(torch.zeros(1, 3, INPUT_SIZE, INPUT_SIZE)).shape[1]
+            n_features = self.eval()._features(torch.zeros(1, 3, input_size, input_size)).shape[1]
         self.head = next(name for name in _HEADS if hasattr(network, name))
         self.add_module(self.head, nn.Linear(n_features, n_outputs))
 
@@ -38,24 +41,41 @@ class Flattened(nn.Module):
         return images.flatten(1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits (n, n_outputs) of images (n, 3, 224, 224)."""
+        """Return logits (n, n_outputs) of images (n, 3, y, x) of the one size."""
         return getattr(self, self.head)(self._features(images))
 
 
 def load(name: str) -> Backbone:
     """Return a backbone with its feature map flattened.
 
+    Parameters
+    ----------
+    name : str
+        The backbone, after the size of its input and a colon where that is not `INPUT_SIZE`.
+
     Raises
     ------
     GalmorphError
         If there is no backbone of that name, or its layers do not follow one another.
     """
-    entry: Backbone = registry.load("backbones", name)
-    if ":" in entry.name:
-        raise GalmorphError(f"{PREFIX}{name}: only galmorph's own backbones can be flattened.")
+    size, colon, member = name.partition(":")
+    if not size.isdecimal():
+        size, colon, member = str(INPUT_SIZE), "", name
+    entry: Backbone = registry.load("backbones", member)
+    if ":" in entry.name or int(size) < 32:
+        raise GalmorphError(f"{PREFIX}{name}: only galmorph's own backbones can be flattened, for 32 px or more.")
     head = entry.head.partition(".")[0] + "."
-    return dataclasses.replace(entry, name=PREFIX + entry.name, build=partial(_build, entry), head=head)
+    whole = f"{PREFIX}{int(size)}:{entry.name}" if colon else PREFIX + entry.name
+    return dataclasses.replace(entry, name=whole, build=partial(_build, entry, int(size)), head=head)
 
 
-def _build(entry: Backbone, n_outputs: int) -> nn.Module:
-    return Flattened(entry.build(1), n_outputs)
+def input_size(name: str) -> int | None:
+    """Return the size of input that a backbone of this name is bound to, None where it takes any."""
+    if not name.startswith(PREFIX):
+        return None
+    size = name.removeprefix(PREFIX).partition(":")[0]
+    return int(size) if size.isdecimal() else INPUT_SIZE
+
+
+def _build(entry: Backbone, input_size: int, n_outputs: int) -> nn.Module:
+    return Flattened(entry.build(1), n_outputs, input_size)

@@ -1,10 +1,10 @@
 """The HDF5 files of Galaxy10: ``images`` (n, y, x, 3) uint8 and ``ans`` (n,), and for DECaLS ``ra``, ``dec``.
 
-Those of DECaLS have a fixed angular size. Those of SDSS are the middle 207 of the 424 px of Galaxy Zoo's pictures, which
-are framed by the galaxy's radius, in 69 px (seen where the same galaxies are known: they correlate at 0.997, and less
-for any other width). Where positions are known, rows whose pictures may show the same sky share a key, so that a split
-does not part them: 59 pairs of Galaxy10 DECaLS are one galaxy with two labels, and more lie within a picture's width of
-each other.
+Those of DECaLS have a fixed angular size. Those of SDSS are the middle 207 of the 424 px of Galaxy Zoo's pictures,
+which are framed by the galaxy's radius, in 69 px (seen where the same galaxies are known: they correlate at 0.997, and
+less for any other width). Where positions are known, rows whose pictures may show the same sky share a key, so that a
+split does not part them: 59 pairs of Galaxy10 DECaLS are one galaxy with two labels, and more lie within a picture's
+width of each other.
 """
 
 from __future__ import annotations
