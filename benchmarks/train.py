@@ -4,7 +4,7 @@
 backward, optimizer) on two kinds of batches, by turns, and prints the rates, the ratio of the medians (the network
 never waits where it is 1; wanted: at least 0.9), and the processor time of making a batch as a share of a whole step's:
 
-- ``fed``: pictures from the cache, augmented, one batch ahead in a thread, as `galmorph train` does it;
+- ``fed``: pictures from the cache, augmented, as `galmorph train` does it (on a GPU one batch ahead in a thread);
 - ``ready``: random tensors of the same shape, in memory.
 """
 

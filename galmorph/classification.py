@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 import galmorph
 from galmorph import conformal, registry
+from galmorph.ahead import ahead
 from galmorph.card import Input
 from galmorph.catalog import Column
 from galmorph.clock import Clock, peak_memory_mb
@@ -42,7 +43,7 @@ from galmorph.planes import ZeroPoint
 from galmorph.provenance import Record, provenance
 from galmorph.quality import is_blended, measure_r90, quality
 from galmorph.signals import stop_requested
-from galmorph.source import CutoutRows, Result, Row, Source
+from galmorph.source import CutoutRows, Row, Source
 from galmorph.tables._files import remove_leftovers
 
 if TYPE_CHECKING:
@@ -445,17 +446,8 @@ def _write(
         arrays.append(records["flag"])
         return dict(zip(names, arrays, strict=True))
 
-    results = _ahead((records, values(records)) for records in journal.blocks())
+    results = ahead((records, values(records)) for records in journal.blocks())
     source.write(destination, columns, results, provenance(predictor), replace=replace)
-
-
-def _ahead(items: Iterator[Result]) -> Iterator[Result]:
-    """Yield items, the next of which is made in a thread while the last one is used."""
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(lambda: next(items, None))
-        while (item := coming.result()) is not None:
-            coming = pool.submit(lambda: next(items, None))
-            yield item
 
 
 def _summarize(journal: Journal, model: Model, destination: Path, clock: Clock) -> Summary:

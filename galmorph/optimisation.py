@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from galmorph.ahead import ahead
 from galmorph.backbones import Backbone
 from galmorph.dataset import Dataset
 from galmorph.labels import LabelSchema
@@ -124,7 +124,9 @@ def pieces(
     device: torch.device,
     processes: Processes,
 ) -> Iterator[Piece]:
-    """Yield this process's pieces of an epoch's batches; each is made in a thread while the one before is learnt from.
+    """Return this process's pieces of an epoch's batches.
+
+    For a GPU each is made in a thread while the one before is learnt from.
 
     Parameters
     ----------
@@ -164,13 +166,9 @@ def pieces(
             rgb, answers, votes = _mixed(random, config.mixup, rgb, answers, votes)
         return Piece(rgb, answers, votes, share, ends_batch)
 
-    with ThreadPoolExecutor(1) as pool:
-        ahead = pool.submit(made, 0)
-        for number in range(1, len(chosen) + 1):
-            piece = ahead.result()
-            if number < len(chosen):
-                ahead = pool.submit(made, number)
-            yield piece
+    made_pieces = map(made, range(len(chosen)))
+    # On the CPU a thread would only take the cores from the network.
+    return made_pieces if device.type == "cpu" else ahead(made_pieces)
 
 
 def _mixed(random: np.random.Generator, mixup: float, *values: Tensor) -> tuple[Tensor, ...]:

@@ -1,6 +1,7 @@
 """What a step of training is fed with and learns: pieces, MixUp, weights, losses, layers, options as name=value."""
 
 import dataclasses
+import threading
 from math import comb, log
 
 import numpy as np
@@ -10,6 +11,7 @@ from made import kaggle_folder, model_file
 
 from galmorph import dataset as datasets
 from galmorph import registry
+from galmorph.ahead import ahead
 from galmorph.dataset import PLAIN
 from galmorph.errors import GalmorphError
 from galmorph.model import Model, build, cross_entropy, dirichlet_multinomial, load, mse, save
@@ -35,6 +37,44 @@ def fed(zoo, processes=ALONE, **options):
     config = TrainConfig(("x",), "galaxyzoo2", **{"input_size": 32, "batch_size": 4, "augmentation": PLAIN, **options})
     generator = torch.Generator().manual_seed(1)
     return list(pieces(zoo, zoo.fractions, np.arange(11), config, 0, generator, CPU, processes))
+
+
+def test_on_the_cpu_no_thread_takes_the_cores_from_the_network(zoo, monkeypatch):
+    threads = []
+    original = datasets.Dataset.batch
+
+    def batch(self, rows):
+        threads.append(threading.get_ident())
+        return original(self, rows)
+
+    monkeypatch.setattr(datasets.Dataset, "batch", batch)
+    assert len(fed(zoo)) == len(threads) == 3
+    assert set(threads) == {threading.get_ident()}
+
+
+def test_ahead_makes_the_next_item_while_the_last_is_used():
+    begun, used = [], []
+    second = threading.Event()
+
+    def items():
+        for i in range(3):
+            begun.append((i, threading.get_ident()))
+            if i == 1:
+                second.set()
+            yield i
+
+    for item in ahead(items()):
+        assert second.wait(5)  # begun although the first is not done with
+        used.append(item)
+    assert used == [0, 1, 2]
+    assert threading.get_ident() not in {thread for _, thread in begun}
+
+    def broken():
+        yield 1
+        raise ValueError("gone")
+
+    with pytest.raises(ValueError, match="gone"):
+        list(ahead(broken()))
 
 
 def test_pieces_are_the_batches_in_order(zoo):
