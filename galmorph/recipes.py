@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from galmorph import registry
+from galmorph.backbones._flatten import bound_to
 from galmorph.dataset import PLAIN, Augmentation, Split
 from galmorph.errors import GalmorphError
 from galmorph.labels import LabelSchema
@@ -249,7 +250,7 @@ def configure(
     if chosen.get("pretrained") == "none":
         chosen["fine_tune"] = True  # fresh weights have learnt nothing that freezing would keep
     size = chosen.get("input_size", TrainConfig.input_size)
-    backbone = _bound_to(size, chosen.pop("backbone", "") + registry.load("backbones", backbone).name)
+    backbone = bound_to(size, chosen.pop("backbone", "") + registry.load("backbones", backbone).name)
     loss_named(chosen.get("loss", "mse"))
     chosen.setdefault("loss", "cross_entropy" if loaded.is_classes else "mse")
     for name in ("epochs", "batch_size", "lr", "head_lr", "accumulate", "concentration"):
@@ -265,16 +266,3 @@ def configure(
     if chosen.get("refit") and (chosen.get("pretrained", "imagenet") in ("imagenet", "none") or chosen.get("patience")):
         raise GalmorphError("--refit goes on from a trained model (--pretrained FILE), for all epochs (no --patience).")
     return TrainConfig(tuple(map(str, data)), loaded.name, registry.load("backbones", backbone).name, **chosen)
-
-
-def _bound_to(input_size: int, backbone: str) -> str:
-    """Return the name of a backbone for inputs of a size: one that takes only one size has it in its name."""
-    from galmorph.backbones import _flatten
-
-    bound = _flatten.input_size(backbone)
-    if bound is None or bound == input_size:
-        return backbone
-    member = backbone.removeprefix(_flatten.PREFIX)
-    if member.partition(":")[0].isdecimal():
-        raise GalmorphError(f"{backbone} takes inputs of {bound} px: leave that out, or --input-size {bound}.")
-    return f"{_flatten.PREFIX}{input_size}:{member}"

@@ -91,19 +91,20 @@ def _patches(planes: Tensor, bands: Sequence[int], x0: Array, y0: Array, size: i
     """Return whole pixels, (n, band, size, size), of which each is the mean of `factor` squared; 0 beyond the edge."""
     import torch
 
+    if factor > 1:  # one after another: many frames as wide as that would not fit into the memory
+        places = (slice(i, i + 1) for i in range(len(x0)))
+        whole = (_patches(planes, bands, x0[place], y0[place], size * factor, 1) for place in places)
+        return torch.cat([torch.nn.functional.avg_pool2d(patch, factor) for patch in whole])
     height, width = planes.shape[1:]
-    span = size * factor
-    patches = torch.zeros(len(x0), len(planes), span, span, device=planes.device)
+    patches = torch.zeros(len(x0), len(planes), size, size, device=planes.device)
     # On the CPU through NumPy, where a view costs a tenth of torch's.
     source, copies = (planes.numpy(), patches.numpy()) if planes.device.type == "cpu" else (planes, patches)
     for copy, left, top in zip(copies, x0.tolist(), y0.tolist(), strict=True):
-        rows, columns = slice(max(0, top), min(height, top + span)), slice(max(0, left), min(width, left + span))
+        rows, columns = slice(max(0, top), min(height, top + size)), slice(max(0, left), min(width, left + size))
         if rows.start < rows.stop and columns.start < columns.stop:
-            copy[:, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = source[
-                :, rows, columns
-            ]
-    chosen = patches if list(bands) == list(range(len(planes))) else patches[:, list(bands)]
-    return torch.nn.functional.avg_pool2d(chosen, factor) if factor > 1 else chosen
+            inside = copy[:, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+            inside[:] = source[:, rows, columns]
+    return patches if list(bands) == list(range(len(planes))) else patches[:, list(bands)]
 
 
 def _centres(start: Array, width: Array, n_out: int, device: Any) -> Tensor:
@@ -117,14 +118,14 @@ def _centres(start: Array, width: Array, n_out: int, device: Any) -> Tensor:
 
 
 def _sampled(patches: Tensor, down: Tensor, across: Tensor) -> Tensor:
-    """Resample patches (n, band, y, x) at the centres of the output pixels, bilinear; 0 beyond their edges."""
+    """Resample patches (n, band, size, size) at the centres of the output pixels, bilinear."""
     import torch
 
     n, n_out = down.shape
     grid = torch.empty(n, 2, n_out, n_out, device=patches.device)
-    height, width = patches.shape[2:]
-    grid[:, 0] = (across * (2 / width) - 1)[:, None, :]
-    grid[:, 1] = (down * (2 / height) - 1)[:, :, None]
+    scale = 2 / patches.shape[-1]
+    grid[:, 0] = (across * scale - 1)[:, None, :]
+    grid[:, 1] = (down * scale - 1)[:, :, None]
     return torch.nn.functional.grid_sample(patches, grid.permute(0, 2, 3, 1), align_corners=False)
 
 

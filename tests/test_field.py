@@ -17,7 +17,7 @@ from made import model_file
 from PIL import Image
 from typer.testing import CliRunner
 
-from galmorph import cli
+from galmorph import cli, stamps
 from galmorph.classification import classify
 from galmorph.composites import composites
 from galmorph.cutout import Flag
@@ -199,6 +199,20 @@ def test_stamp_of_a_centred_cutout_is_its_frame(found):
     piece = np.ascontiguousarray(planes.flux[:, 200:301, 300:401])
     stamp = cut(torch.from_numpy(planes.flux), np.array([350.0]), np.array([250.0]), np.array([77.7]), 64)[0]
     np.testing.assert_allclose(stamp, frame(piece, 77.7, 64), atol=1e-5)
+
+
+def test_of_very_large_frames_one_at_a_time_is_in_memory(monkeypatch):
+    monkeypatch.setattr(stamps, "MAX_SIDE_PX", 128)
+    made, zeros = [], torch.zeros
+
+    def noted(*shape, **options):
+        made.append(math.prod(shape))
+        return zeros(*shape, **options)
+
+    monkeypatch.setattr(torch, "zeros", noted)
+    middle = np.full(10, 500.0)
+    assert len(cut_each(torch.ones(1, 1000, 1000), middle, middle, np.full(10, 900.0), 32)) == 10
+    assert max(made) < 2 * 1200**2
 
 
 def test_very_large_frames_are_thinned_and_keep_their_light():

@@ -58,23 +58,37 @@ def load(name: str) -> Backbone:
     GalmorphError
         If there is no backbone of that name, or its layers do not follow one another.
     """
-    size, colon, member = name.partition(":")
-    if not size.isdecimal():
-        size, colon, member = str(INPUT_SIZE), "", name
+    size, member = _parts(name)
     entry: Backbone = registry.load("backbones", member)
-    if ":" in entry.name or int(size) < 32:
+    if ":" in entry.name or (size or INPUT_SIZE) < 32:
         raise GalmorphError(f"{PREFIX}{name}: only galmorph's own backbones can be flattened, for 32 px or more.")
     head = entry.head.partition(".")[0] + "."
-    whole = f"{PREFIX}{int(size)}:{entry.name}" if colon else PREFIX + entry.name
-    return dataclasses.replace(entry, name=whole, build=partial(_build, entry, int(size)), head=head)
+    build = partial(_build, entry, size or INPUT_SIZE)
+    return dataclasses.replace(entry, name=PREFIX + (f"{size}:" if size else "") + entry.name, build=build, head=head)
 
 
-def input_size(name: str) -> int | None:
-    """Return the size of input that a backbone of this name is bound to, None where it takes any."""
-    if not name.startswith(PREFIX):
-        return None
-    size = name.removeprefix(PREFIX).partition(":")[0]
-    return int(size) if size.isdecimal() else INPUT_SIZE
+def bound_to(input_size: int, backbone: str) -> str:
+    """Return the name of a backbone for inputs of a size: a flattened one has it in its name.
+
+    Raises
+    ------
+    GalmorphError
+        If the name has another size.
+    """
+    if not backbone.startswith(PREFIX):
+        return backbone
+    size, member = _parts(backbone.removeprefix(PREFIX))
+    if (size or INPUT_SIZE) == input_size:
+        return backbone
+    if size:
+        raise GalmorphError(f"{backbone} takes inputs of {size} px: leave that out, or --input-size {size}.")
+    return f"{PREFIX}{input_size}:{member}"
+
+
+def _parts(name: str) -> tuple[int | None, str]:
+    """Return the size of the input in the name behind the prefix, None where there is none, and the backbone's name."""
+    size, _, member = name.partition(":")
+    return (int(size), member) if size.isdecimal() else (None, name)
 
 
 def _build(entry: Backbone, input_size: int, n_outputs: int) -> nn.Module:
