@@ -18,7 +18,7 @@ from galmorph.columns import Roles, find_roles, named
 from galmorph.errors import CatalogError
 from galmorph.positions import Frame, Positions, to_float
 from galmorph.tables import Array, Card, Column, Format, Provenance, Table, check_cards, text_array
-from galmorph.tables._files import COMPRESSIONS, Input, Output
+from galmorph.tables._files import COMPRESSIONS, Companion, Input, Output
 from galmorph.tables._pieces import pieces
 
 __all__ = ["Catalog", "Column", "Targets", "open_catalog", "write_catalog"]
@@ -211,6 +211,7 @@ class Catalog:
         *,
         cards: Sequence[Card] = (),
         replace: bool = False,
+        companion: Companion | None = None,
     ) -> None:
         """Write the catalog with columns appended; what the file holds already is copied as it is.
 
@@ -228,6 +229,8 @@ class Catalog:
         replace : bool
             Replace columns of the same names that galmorph wrote (they move to the end), and its cards of the same
             keywords.
+        companion : callable, optional
+            From the complete file, before it takes its name: the path and content of one that takes its name with it.
 
         Raises
         ------
@@ -240,7 +243,7 @@ class Catalog:
         path = Path(destination)
         self.check_destination(path)
         dropped, provenance = self.changes(columns, cards, replace=replace)
-        with Output(path) as output:
+        with Output(path, companion) as output:
             self._table.append(output, columns, pieces(columns, blocks, self.n_rows), dropped, provenance)
 
     def changes(
@@ -362,6 +365,7 @@ def write_catalog(
     n_rows: int,
     *,
     cards: Sequence[Card] = (),
+    companion: Companion | None = None,
 ) -> None:
     """Write a new table, in the format that the suffix names.
 
@@ -369,7 +373,7 @@ def write_catalog(
     ----------
     destination : str or Path
         The file; it appears only when it is complete.
-    columns, blocks, cards
+    columns, blocks, cards, companion
         As for `Catalog.append`.
     n_rows : int
         The number of rows.
@@ -389,7 +393,7 @@ def write_catalog(
     names = [column.name for column in columns]
     _new_names(columns)
     provenance = Provenance().updated(names, check_cards(cards), ())
-    with Output(path) as output:
+    with Output(path, companion) as output:
         form.write(output, columns, pieces(columns, blocks, n_rows), n_rows, provenance)
 
 

@@ -44,7 +44,7 @@ from galmorph.provenance import Record, provenance
 from galmorph.quality import is_blended, measure_r90, quality
 from galmorph.signals import stop_requested
 from galmorph.source import CutoutRows, Row, Source
-from galmorph.tables._files import remove_leftovers
+from galmorph.tables._files import Companion, remove_leftovers
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -215,15 +215,11 @@ def classify(
             _run(source, predictor, journal, batch_size, workers or os.cpu_count() or 1, clock, on_progress)
             with clock("write"):
                 remove_leftovers(destination)
-                told = {**fingerprint, "prefix": prefix}
-                origin = (
-                    Record(told, predictor.model.card, journal.started, destination.parent)
-                    if record_provenance
-                    else None
-                )
-                _write(source, destination, columns, journal, predictor, replace)
-                if origin is not None:
-                    origin.write(destination)
+                companion = None
+                if record_provenance:
+                    told = {**fingerprint, "prefix": prefix}
+                    companion = Record(told, predictor.model.card, journal.started, destination).of
+                _write(source, destination, columns, journal, predictor, replace, companion)
         except KeyboardInterrupt:
             raise Interrupted(
                 f"Stopped after {len(journal)} of {source.n_rows} targets; go on with the same command and --resume."
@@ -428,6 +424,7 @@ def _write(
     journal: Journal,
     predictor: Predictor,
     replace: bool,
+    companion: Companion | None,
 ) -> None:
     """Copy the user's table with the journal's columns appended, or write a table of the cutouts."""
     schema, card = predictor.model.schema, predictor.model.card
@@ -447,7 +444,7 @@ def _write(
         return dict(zip(names, arrays, strict=True))
 
     results = ahead((records, values(records)) for records in journal.blocks())
-    source.write(destination, columns, results, provenance(predictor), replace=replace)
+    source.write(destination, columns, results, provenance(predictor), replace=replace, companion=companion)
 
 
 def _summarize(journal: Journal, model: Model, destination: Path, clock: Clock) -> Summary:

@@ -28,6 +28,7 @@ from galmorph.pictures import celestial_wcs
 from galmorph.planes import Planes, ZeroPoint, image_files, image_templates, read_grid, read_planes, zero_points
 from galmorph.source import KINDS, Cards, Result, Source, file_state, kind_of, open_source, output_beside
 from galmorph.stamps import Flagger, blended, constant_bands, cut
+from galmorph.tables._files import Companion
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -209,7 +210,14 @@ class FieldSource:
         ]
 
     def write(
-        self, destination: Path, columns: Sequence[Column], results: Iterable[Result], cards: Cards, *, replace: bool
+        self,
+        destination: Path,
+        columns: Sequence[Column],
+        results: Iterable[Result],
+        cards: Cards,
+        *,
+        replace: bool,
+        companion: Companion | None = None,
     ) -> None:
         """Copy the catalog with the columns appended, or write a table of the galaxies found."""
         if self._zero_points:
@@ -217,11 +225,18 @@ class FieldSource:
             cards = [*cards, ("GMZEROPT", told, "AB magnitude of a pixel value of 1")]
         if self._catalog is not None:
             values = (new for _, new in results)
-            self._catalog.append(destination, columns, values, cards=cards, replace=replace)
+            self._catalog.append(destination, columns, values, cards=cards, replace=replace, companion=companion)
             return
         own = self._columns
         blocks = self._blocks_of_all_columns(own, results)
-        write_catalog(destination, [column for column, _ in own] + list(columns), blocks, self.n_rows, cards=cards)
+        write_catalog(
+            destination,
+            [column for column, _ in own] + list(columns),
+            blocks,
+            self.n_rows,
+            cards=cards,
+            companion=companion,
+        )
 
     def _blocks_of_all_columns(
         self, own: Sequence[tuple[Column, Array]], results: Iterable[Result]

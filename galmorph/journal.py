@@ -71,7 +71,9 @@ class Journal:
         n_records = rows.stat().st_size // record.itemsize // step * step if known is not None else 0
         stream.truncate(n_records * record.itemsize)
         if known is None:
-            state.write_text(text)
+            part = state.with_suffix(".part")  # so that a kill leaves no half of it
+            part.write_text(text)
+            part.replace(state)
         return cls(folder, record, stream, n_records)
 
     def __len__(self) -> int:

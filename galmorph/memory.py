@@ -18,6 +18,7 @@ from galmorph.catalog import Column, catalog_of
 from galmorph.errors import GalmorphError, OutputError
 from galmorph.source import Cards, CatalogSource, Result, cutout_folder
 from galmorph.tables import Array, Field, Piece, Provenance, native, text_array
+from galmorph.tables._files import Companion
 from galmorph.tables._pieces import pieces
 
 # What messages call it.
@@ -117,7 +118,14 @@ class MemorySource(CatalogSource):
             raise OutputError("A table in memory is given back in memory: leave out `out`, and write what you get.")
 
     def write(
-        self, destination: Path, columns: Sequence[Column], results: Iterable[Result], cards: Cards, *, replace: bool
+        self,
+        destination: Path,
+        columns: Sequence[Column],
+        results: Iterable[Result],
+        cards: Cards,
+        *,
+        replace: bool,
+        companion: Companion | None = None,
     ) -> None:
         """Make the table with the columns appended."""
         dropped, provenance = self.catalog.changes(columns, cards, replace=replace)

@@ -19,7 +19,6 @@ from typing import Any
 
 import galmorph
 from galmorph.card import ModelCard, file_sha256
-from galmorph.cutout import write_pieces
 from galmorph.errors import CutoutError
 from galmorph.headers import band_files
 
@@ -66,12 +65,13 @@ class Record:
     card : ModelCard
     started : float
         When the run began, seconds since 1970.
-    folder : Path
-        Of the output: places are told from there.
+    output : Path
+        Places are told from its folder.
     """
 
-    def __init__(self, fingerprint: Mapping[str, Any], card: ModelCard, started: float, folder: Path) -> None:
-        self._folder = folder.resolve()
+    def __init__(self, fingerprint: Mapping[str, Any], card: ModelCard, started: float, output: Path) -> None:
+        self._output = output
+        self._folder = output.parent.resolve()
         self._started = started
         self._options = {k: v for k, v in fingerprint.items() if k != "model" and isinstance(v, str | int | float)}
         source = fingerprint.get("source")
@@ -81,27 +81,20 @@ class Record:
         model = {"prov:label": card.name, "galmorph:sha256": fingerprint["model"], "galmorph:schema": card.schema}
         self._used.append(("model", model | {"galmorph:backbone": card.backbone}))
 
-    def write(self, output: Path) -> None:
-        """Write the record of a complete output as ``<output>.prov.json``, whole or not at all; of no file, no record.
+    def of(self, content: Path) -> tuple[Path, bytes]:
+        """Return the record of the output, whose bytes are complete, and its place: ``<output>.prov.json``.
 
         With ``SOURCE_DATE_EPOCH`` set, the same run leaves the same bytes.
-
-        Raises
-        ------
-        OutputError, CannotContinue
-            If it cannot be written.
         """
-        if not output.exists():  # a table that stays in memory
-            return
-        path = output.with_name(output.name + SUFFIX)
+        path = self._output.with_name(self._output.name + SUFFIX)
         epoch = os.environ.get("SOURCE_DATE_EPOCH")
         started = _time(float(epoch) if epoch else self._started)
         ended = _time(float(epoch)) if epoch else _time(datetime.now(UTC).timestamp())
-        body = self._body(self._entity(output), started, ended)
+        body = self._body(self._entity(self._output, content), started, ended)
         # Names that no other run has, and the same run always: by the content.
         run = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
         document = {"prefix": _PREFIXES | {"run": f"urn:sha256:{run}:"}, **body}
-        write_pieces(path, [json.dumps(document, indent=1).encode() + b"\n"])
+        return path, json.dumps(document, indent=1).encode() + b"\n"
 
     def _body(self, output: Attributes, started: str, ended: str) -> dict[str, dict[str, Attributes]]:
         names = [f"run:{role}" for role, _ in self._used]
@@ -140,10 +133,11 @@ class Record:
             },
         }
 
-    def _entity(self, path: Path) -> Attributes:
+    def _entity(self, path: Path, content: Path | None = None) -> Attributes:
         entity: Attributes = {"prov:label": path.name, "voprov:location": place(path, self._folder)}
-        if path.is_file():
-            entity |= {"galmorph:bytes": path.stat().st_size, "galmorph:sha256": file_sha256(path)}
+        content = content or path
+        if content.is_file():
+            entity |= {"galmorph:bytes": content.stat().st_size, "galmorph:sha256": file_sha256(content)}
         elif path.is_dir():
             entity["prov:type"] = {"$": "prov:Collection", "type": "prov:QUALIFIED_NAME"}
         return entity

@@ -17,6 +17,7 @@ from galmorph.errors import CatalogError, CutoutError, OutputError
 from galmorph.hats import is_hats
 from galmorph.headers import band_files
 from galmorph.imagefile import quiet
+from galmorph.tables._files import Companion
 
 KINDS = ("catalog", "cutout", "field")
 # Rows of a target: the path of its cutout, or the reason (text) why it has none; and its radius in arcsec or NaN.
@@ -58,7 +59,14 @@ class Source(Protocol):
         ...
 
     def write(
-        self, destination: Path, columns: Sequence[Column], results: Iterable[Result], cards: Cards, *, replace: bool
+        self,
+        destination: Path,
+        columns: Sequence[Column],
+        results: Iterable[Result],
+        cards: Cards,
+        *,
+        replace: bool,
+        companion: Companion | None = None,
     ) -> None:
         """Write the table with columns appended; results are blocks of consecutive rows, all of them together."""
         ...
@@ -132,11 +140,18 @@ class CatalogSource:
         return path
 
     def write(
-        self, destination: Path, columns: Sequence[Column], results: Iterable[Result], cards: Cards, *, replace: bool
+        self,
+        destination: Path,
+        columns: Sequence[Column],
+        results: Iterable[Result],
+        cards: Cards,
+        *,
+        replace: bool,
+        companion: Companion | None = None,
     ) -> None:
         """Copy the catalog with the columns appended."""
         values = (new for _, new in results)
-        self.catalog.append(destination, columns, values, cards=cards, replace=replace)
+        self.catalog.append(destination, columns, values, cards=cards, replace=replace, companion=companion)
 
 
 class CutoutSource:
@@ -184,7 +199,14 @@ class CutoutSource:
             yield [(path, math.nan) for _, path in self._files[first : first + n_rows]]
 
     def write(
-        self, destination: Path, columns: Sequence[Column], results: Iterable[Result], cards: Cards, *, replace: bool
+        self,
+        destination: Path,
+        columns: Sequence[Column],
+        results: Iterable[Result],
+        cards: Cards,
+        *,
+        replace: bool,
+        companion: Companion | None = None,
     ) -> None:
         """Write a new table: identifier, position and path of each cutout, and the columns."""
         names, paths = [name for name, _ in self._files], [self._name(path) for _, path in self._files]
@@ -196,7 +218,14 @@ class CutoutSource:
             ),
             Column("cutout", "str", ucd="meta.ref.url", description="path in the folder", width=_width(paths)),
         )
-        write_catalog(destination, [*own, *columns], self._blocks_of_all_columns(results), self.n_rows, cards=cards)
+        write_catalog(
+            destination,
+            [*own, *columns],
+            self._blocks_of_all_columns(results),
+            self.n_rows,
+            cards=cards,
+            companion=companion,
+        )
 
     def _blocks_of_all_columns(self, results: Iterable[Result]) -> Iterator[dict[str, NDArray[Any]]]:
         first = 0

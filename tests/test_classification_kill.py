@@ -1,4 +1,5 @@
-"""Kill -9 at random moments, resumed each time: the bytes of a run that was never killed, and nothing left over."""
+"""Kill -9 at random moments and before each file operation, resumed: the bytes of a run that was never killed, and
+nothing left over."""
 
 import os
 import subprocess
@@ -67,6 +68,78 @@ os.waitpid(child, 0)
 assert out.read_bytes() == expected, differences()
 assert left() == [], left()
 """
+
+# Here a run kills itself before its nth operation on a file of the output's folder, for each n until it ends.
+AT_EACH_STEP = """
+import os, signal, sys
+from pathlib import Path
+from galmorph.classification import classify
+from galmorph.inference import Predictor
+from galmorph.model import load
+
+table, model, out = map(Path, sys.argv[1:4])
+predictor = Predictor(load(model), "cpu", "float32")
+
+def run(destination, die_at=None):
+    seen = 0
+
+    def count(event, args):
+        nonlocal seen
+        # Removals within a folder name no path.
+        ours = event == "open" and str(args[0]).startswith(str(out.parent))
+        if ours or event in ("os.rename", "os.remove", "os.rmdir", "os.mkdir"):
+            seen += 1
+            if seen == die_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if not child:
+        sys.addaudithook(count)
+        try:
+            classify(table, model=predictor, out=destination, resume=True, batch_size=2, workers=1)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitpid(child, 0)[1]
+
+def record(path):
+    return path.with_name(path.name + ".prov.json")
+
+assert run(out) == 0
+expected, described = out.read_bytes(), record(out).read_bytes()
+out.unlink(), record(out).unlink()
+steps = 0
+while True:
+    status = run(out, steps + 1)
+    if out.exists():
+        assert out.read_bytes() == expected, steps
+        assert record(out).read_bytes() == described, (steps, "no table without its record")
+    if status == 0:
+        break
+    assert os.WIFSIGNALED(status), status
+    steps += 1
+    out.unlink(missing_ok=True)
+    assert run(out) == 0, steps
+    assert (out.read_bytes(), record(out).read_bytes()) == (expected, described), steps
+    left = sorted(p.name for p in out.parent.iterdir())
+    assert left == [out.name, record(out).name], (steps, left)
+    out.unlink(), record(out).unlink()
+print(steps)
+"""
+
+
+def test_a_kill_before_any_file_operation_changes_nothing(tmp_path):
+    cutout_folder(tmp_path, n=3)
+    table = Table({"id": range(6), "cutout": [f"g{i % 3}.fits" for i in range(6)]})
+    table.write(tmp_path / "t.fits")
+    model = model_file(tmp_path / "m.safetensors")
+    (tmp_path / "out").mkdir()
+    paths = [tmp_path / "t.fits", model, tmp_path / "out" / "out.fits"]
+    env = os.environ | {"SOURCE_DATE_EPOCH": "0", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", AT_EACH_STEP, *map(str, paths)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 10
 
 
 @pytest.mark.slow

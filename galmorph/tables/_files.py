@@ -24,6 +24,9 @@ CHUNK = 1 << 20
 # Of lines: as objects they take some twenty times the memory of their text.
 LINES = 1 << 17
 
+# From a file that is complete but has not its name yet: the place and content of a small file that describes it.
+Companion = Callable[[Path], tuple[Path, bytes]]
+
 _T = TypeVar("_T")
 
 
@@ -121,6 +124,8 @@ class Output:
     ----------
     path : Path
         Where the file goes; an existing file is replaced.
+    companion : callable, optional
+        Gives a file that takes its name together with this one.
 
     Raises
     ------
@@ -130,8 +135,9 @@ class Output:
         If the disk is full.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, companion: Companion | None = None) -> None:
         self.path = Path(os.path.realpath(path))
+        self._companion = companion
         self._parts: list[tuple[Path, Path]] = []
         with _writing(self.path):
             self._file = self._part(self.path)
@@ -184,7 +190,9 @@ class Output:
         _sync(self._file)
         if self.path.exists():
             shutil.copymode(self.path, self._parts[0][0])
-        # The small file goes first: a table whose description is missing would be worse than the reverse.
+        if self._companion is not None:
+            self.beside(*self._companion(self._parts[0][0]))
+        # The small files go first: a table whose description is missing would be worse than the reverse.
         for part, path in reversed(self._parts):
             part.replace(path)
         self._parts.clear()
@@ -215,8 +223,8 @@ class Output:
 def remove_leftovers(path: Path) -> None:
     """Remove what killed runs have left half written of an output; only for the run that holds the output's lock."""
     path = Path(os.path.realpath(path))
-    for name in (path.name, f"{path.name}.json"):
-        for part in path.parent.glob(f".{glob.escape(name)}.{'?' * 8}.part"):
+    for beside in ("", ".json", ".prov.json"):
+        for part in path.parent.glob(f".{glob.escape(path.name + beside)}.{'?' * 8}.part"):
             part.unlink(missing_ok=True)
 
 
