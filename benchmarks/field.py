@@ -64,7 +64,7 @@ def ours(source: FieldSource, targets: np.ndarray, widths: np.ndarray, card: Mod
     def batch(start: int) -> None:
         part = slice(start, start + BATCH_SIZE)
         flux = cut(planes, targets["x"][part], targets["y"][part], widths[part], normalization.input_size, bands)
-        pictures = normalization.rgb(torch.stack(flux))[: max(0, KEPT - start)]
+        pictures = normalization.rgb(flux)[: max(0, KEPT - start)]
         result[start : start + len(pictures)] = pictures.numpy()
 
     with ThreadPoolExecutor(WORKERS) as pool:

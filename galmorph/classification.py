@@ -400,12 +400,14 @@ def _predict(
         return result
     # A batch always has the same shape: a last, short one would be computed in another order of sums.
     size = predictor.model.card.input_size
-    inputs = torch.zeros(batch_size, 3, size, size, dtype=predictor.dtype, device=predictor.device)
+    inputs = torch.zeros(batch_size, 3, size, size, device=predictor.device)
     inputs = inputs.contiguous(memory_format=torch.channels_last)
     for entry in {entry for target in targets if (entry := target.entry)}:
         rows = [i for i in usable if targets[i].entry == entry]
-        flux = to_device(torch.stack([torch.as_tensor(framed[i]) for i in rows]), predictor.device)
-        pictures = entry.normalization.network_input(entry.normalization.rgb(flux)).to(predictor.dtype)
+        flux: Any = [torch.as_tensor(framed[i]) for i in rows]
+        if predictor.device.type != "cpu":
+            flux = to_device(torch.stack(flux), predictor.device)
+        pictures = entry.normalization.network_input(entry.normalization.rgb(flux))
         if rows[-1] - rows[0] == len(rows) - 1:  # several times faster than by a list
             inputs[rows[0] : rows[-1] + 1] = pictures
         else:

@@ -7,10 +7,10 @@ inside the model's card: bands, colour mapping, framing, input size, mean and st
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # The softened minimum and the maximum of Galaxy Zoo DECaLS's arcsinh stretch, in units of the band's scale, and the
 # colour contrast above which nothing is desaturated (zooniverse/decals, the code that made the pictures).
 ZOO_LOW, ZOO_HIGH, ZOO_CONTRAST = -0.5, 300.0, 2.5
+# A mapping works on so many: more fit no longer into a core's cache, fewer let threads wait for one another too often.
+PICTURES_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -95,12 +97,12 @@ class Normalization:
         if self.input_size < 32 or self.flux_pixscale <= 0 or len(self.mean) != 3 or len(self.std) != 3:
             raise ModelError("A normalization needs an input size of 32 px or more, a pixel scale, mean and std.")
 
-    def rgb(self, flux: Tensor) -> Tensor:
+    def rgb(self, flux: Tensor | Sequence[Tensor]) -> Tensor:
         """Map flux to colours.
 
         Parameters
         ----------
-        flux : Tensor, float32, shape (n, 3, y, x)
+        flux : Tensor, float32, shape (n, 3, y, x), or sequence of n Tensors (3, y, x)
             In the order of ``bands``, nanomaggies per pixel of ``flux_pixscale``.
 
         Returns
@@ -111,10 +113,18 @@ class Normalization:
         import torch
 
         mapping = MAPPINGS[self.kind]
-        if flux.device.type != "cpu":
-            return mapping(self, flux, torch)
-        # NumPy's operations take less time than torch's there.
-        return torch.from_numpy(mapping(self, flux.numpy(), np))
+        factors = np.array([mapping.factor(scale) for scale in self.scales], np.float32)[:, None, None]
+        if flux[0].device.type != "cpu":
+            flux = flux if isinstance(flux, torch.Tensor) else torch.stack(list(flux))
+            return mapping.colours(self, flux * torch.from_numpy(factors).to(flux.device), torch)
+        # NumPy's operations take less time than torch's there, and less on what stays in the core's cache.
+        result = np.empty((len(flux), *flux[0].shape), np.float32)
+        for first in range(0, len(flux), PICTURES_AT_ONCE):
+            part = result[first : first + PICTURES_AT_ONCE]
+            for scaled, one in zip(part, flux[first : first + PICTURES_AT_ONCE], strict=True):
+                np.multiply(one.numpy(), factors, out=scaled)
+            mapping.colours(self, part, np)
+        return torch.from_numpy(result)
 
     def network_input(self, rgb: Tensor) -> Tensor:
         """Normalise colours in 0..1, shape (n, 3, y, x), for the network."""
@@ -124,19 +134,12 @@ class Normalization:
         return (rgb - mean) / std
 
 
-# The mappings take flux (..., 3, y, x) as an array of NumPy or of torch, with the module that it is of. They work in
-# place where they can: their time is that of the memory.
+# The mappings take scaled flux (..., 3, y, x) as an array of NumPy or of torch, with the module that it is of, and work
+# in place: their time is that of the memory.
 
 
-def _per_band(values: Sequence[float], flux: Any, xp: Any) -> Any:
-    if xp is np:
-        return np.asarray(values, np.float32)[:, None, None]
-    return flux.new_tensor(values)[:, None, None]
-
-
-def _lupton(normalization: Normalization, flux: Any, xp: Any) -> Any:
+def _lupton(normalization: Normalization, scaled: Any, xp: Any) -> Any:
     """Arcsinh of the mean intensity, colours kept (Lupton et al. 2004) as the Legacy Surveys viewer does it."""
-    scaled = flux * _per_band(normalization.scales, flux, xp)
     scaled += normalization.offset
     intensity = xp.clip(scaled, 0, None).mean(-3)
     q = normalization.softening
@@ -149,7 +152,7 @@ def _lupton(normalization: Normalization, flux: Any, xp: Any) -> Any:
     return xp.clip(scaled, 0, 1, out=scaled)
 
 
-def _galaxyzoo_decals(normalization: Normalization, flux: Any, xp: Any) -> Any:
+def _galaxyzoo_decals(normalization: Normalization, scaled: Any, xp: Any) -> Any:
     """Arcsinh of each band, then colours pulled to grey where they contrast little (noise): Galaxy Zoo DECaLS.
 
     A band is ``(arcsinh(flux / scale) - low) / (high - low)``; where the mean of the bands is negative, what comes out
@@ -157,7 +160,7 @@ def _galaxyzoo_decals(normalization: Normalization, flux: Any, xp: Any) -> Any:
     """
     low, high = math.asinh(ZOO_LOW), math.asinh(ZOO_HIGH)
     slope, zero = 1 / (high - low), -low / (high - low)
-    values = _arcsinh(flux * _per_band([1 / scale for scale in normalization.scales], flux, xp), xp)
+    values = _arcsinh(scaled, xp)
     one, two, three = (values[..., i, :, :] for i in range(3))
     grey = one + two
     grey += three
@@ -207,7 +210,17 @@ def _numpy_has_arcsinh() -> bool:
     return any("baseline" not in kind["current"] for kind in kinds.values())
 
 
-MAPPINGS = {"lupton": _lupton, "galaxyzoo_decals": _galaxyzoo_decals}
+class Mapping(NamedTuple):
+    """A mapping of flux to colours: what a band's scale means as a factor of its flux, and what is done then."""
+
+    factor: Callable[[float], float]
+    colours: Callable[[Normalization, Any, Any], Any]
+
+
+MAPPINGS = {
+    "lupton": Mapping(lambda scale: scale, _lupton),
+    "galaxyzoo_decals": Mapping(lambda scale: 1 / scale, _galaxyzoo_decals),
+}
 
 
 def frame(

@@ -394,14 +394,15 @@ def test_a_killed_run_goes_on_with_the_same_bytes(survey, model, tmp_path):
 
 def test_two_runs_on_one_output_are_refused(survey, model, tmp_path):
     out = tmp_path / "out.fits"
-    command = [sys.executable, "-c", SLOW, str(survey / "targets.fits"), str(model), str(out)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    held = SLOW.replace("time.sleep(0.2)", "sys.stdin.readline()")  # it goes on when it is told
+    command = [sys.executable, "-c", held, str(survey / "targets.fits"), str(model), str(out)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         process.stdout.readline()
         with pytest.raises(OutputError, match="Another run is writing"):
             classify(survey / "targets.fits", model=model, out=out, **FAST)
     finally:
-        process.communicate()
+        process.communicate(5 * "\n")
     assert process.returncode == 0
 
 

@@ -2,12 +2,14 @@
 
 import operator
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from galmorph import registry
-from galmorph.inference import _has_joint_convolution, prepare, to_device
+from galmorph import dataset, inference, registry
+from galmorph.inference import Predictor, _has_joint_convolution, _round_kernels, prepare, to_device
+from galmorph.model import load
 
 CPU = torch.device("cpu")
 
@@ -162,3 +164,68 @@ def test_prepared_network_computes_the_same_on_the_gpu(name):
         expected = plain(images).softmax(dim=1)
         got = prepare(plain, gpu, torch.float32)(to_device(images, gpu).contiguous(memory_format=torch.channels_last))
     torch.testing.assert_close(got.softmax(dim=1).cpu(), expected, rtol=0, atol=0.02)
+
+
+# Shorter number formats
+
+
+def test_rounding_errors_cancel_within_a_kernel():
+    convolution = nn.Conv2d(8, 16, 3)
+    exact = convolution.weight.detach().clone()
+    _round_kernels(convolution, torch.bfloat16)
+    rounded = convolution.weight.detach()
+    assert rounded.equal(rounded.bfloat16().float())
+    assert (rounded - exact).abs().max() <= 2**-7 * exact.abs().max()
+    smallest = exact.flatten(2).abs().amin(dim=-1)
+    # What is left is the rounding of the last, smallest weight with all that was carried into it.
+    lost = (rounded - exact).sum(dim=(2, 3)).abs()
+    plain = (exact.bfloat16().float() - exact).sum(dim=(2, 3)).abs()
+    assert (lost <= 2**-8 * (smallest + 2**-8 * exact.abs().max()) + 1e-6).all()
+    assert lost.mean() < plain.mean() / 4
+
+
+def test_mobilenet_begins_in_float32_and_resnet_does_not():
+    for name, begins in (("mobilenet_v2", 2), ("mobilenet_v1", 2), ("mobilenet_v3_small", 2), ("resnet50", 0)):
+        prepared = prepare(network(name), CPU, torch.bfloat16, 64)
+        nodes = [node for node in prepared.graph.nodes if node.op == "call_module"]
+        layers = [prepared.get_submodule(node.target) for node in nodes]
+        kinds = [layer.weight.dtype for layer in layers if hasattr(layer, "weight")]
+        assert kinds[:begins] == [torch.float32] * begins, name
+        assert set(kinds[begins:]) == {torch.bfloat16}, name
+        with torch.inference_mode():
+            assert prepared(torch.zeros(1, 3, 64, 64)).dtype == torch.bfloat16
+
+
+def test_bfloat16_stays_nearer_than_rounding_alone(monkeypatch):
+    model, (y, x) = load("galaxyzoo2-mobilenet_v2"), np.mgrid[-80:80, -80:80]
+    light = [np.exp(-np.hypot(x, y * q) / r) for r in (6, 12, 24) for q in (1, 1.5, 3)]
+    images = torch.from_numpy(np.stack(light)).float()[:, None] * torch.tensor([0.9, 0.8, 0.7]).view(3, 1, 1) + 0.03
+    images = model.card.inputs[0].normalization.network_input(images)
+
+    def error():
+        one, other = (Predictor(model, "cpu", dtype)(images) for dtype in ("float32", "bfloat16"))
+        return float((one - other).square().mean().sqrt())
+
+    kept = error()
+    monkeypatch.setattr(inference, "_round_kernels", lambda network, dtype: None)
+    kernels = error()
+    monkeypatch.setattr(inference, "_stem", lambda traced: list(traced.graph.nodes)[:1])
+    assert 0 < kept < 0.7 * error(), (kept, kernels, error())
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("galaxyzoo2-mobilenet_v2", "galaxyzoo_kaggle"),
+        ("galaxyzoo2-mobilenet_v2", "decals_rings"),
+        ("galaxy10_sdss-mobilenet_v2", "galaxy10_sdss/Galaxy10_SDSS_subset.h5"),
+    ],
+)
+def test_bfloat16_and_float32_agree_on_real_galaxies(shared, name, data):
+    model = load(name)
+    sample = dataset.load([shared / "data" / data], model.schema, model.card.input_size, 5.12)
+    rows = np.arange(200)
+    one, other = (Predictor(model, "cpu", dtype).dataset(sample, rows, 16) for dtype in ("float32", "bfloat16"))
+    assert 0 < np.abs(one - other).max() <= 0.02
