@@ -33,7 +33,7 @@ from galmorph.clock import Clock, peak_memory_mb
 from galmorph.cutout import MAX_SIDE_PX, Cutout, Flag, read_cutout
 from galmorph.errors import CutoutError, GalmorphError, Interrupted, OutputError
 from galmorph.field import FieldSource, open_survey
-from galmorph.inference import Predictor, to_device
+from galmorph.inference import Predictor, on_devices, to_device
 from galmorph.journal import Journal
 from galmorph.memory import MemorySource
 from galmorph.model import Model, load
@@ -165,7 +165,7 @@ def classify(
         Orientations averaged, 1 to 8.
     batch_size, device, dtype, workers
         How it is computed; a batch is 16 on the CPU and 256 on a GPU unless it is given; ``workers`` are threads that
-        take batches through, by default one a core.
+        take batches through, by default one a core. Several devices (``cuda:0,cuda:1``) take batches in turn.
     resume, overwrite : bool
         Go on with a run that was stopped; replace an existing output.
     record_provenance : bool
@@ -193,7 +193,8 @@ def classify(
     source = open_survey(survey, images, hdu=hdu, zero_point=zero_point, **named)
     destination = _destination(source, out, overwrite=overwrite, resume=resume)
     with clock("model"):
-        predictor = model if isinstance(model, Predictor) else Predictor(load(model), device, dtype, tta)
+        predictors = [model] if isinstance(model, Predictor) else on_devices(load(model), device, dtype, tta)
+    predictor = predictors[0]
     batch_size = batch_size or BATCH_SIZES.get(predictor.device.type, BATCH_SIZES["cpu"])
     columns = output_columns(predictor.model.schema, prefix, predictor.model.card)
     source.check(columns, replace=replace)
@@ -203,7 +204,7 @@ def classify(
         "model": predictor.model.sha256,
         "galmorph": galmorph.__version__,
         "torch": torch.__version__,
-        "device": str(predictor.device),
+        "device": ",".join(str(each.device) for each in predictors),
         "dtype": str(predictor.dtype),
         "tta": predictor.tta,
         "batch_size": batch_size,
@@ -212,7 +213,7 @@ def classify(
         log.debug("%d targets", source.n_rows)
     with Journal.open(destination, record, fingerprint, resume=resume, step=batch_size) as journal:
         try:
-            _run(source, predictor, journal, batch_size, workers or os.cpu_count() or 1, clock, on_progress)
+            _run(source, predictors, journal, batch_size, workers or os.cpu_count() or 1, clock, on_progress)
             with clock("write"):
                 remove_leftovers(destination)
                 companion = None
@@ -324,7 +325,7 @@ def _single_threaded_operations() -> Iterator[None]:
 
 def _run(
     source: Source,
-    predictor: Predictor,
+    predictors: Sequence[Predictor],
     journal: Journal,
     batch_size: int,
     workers: int,
@@ -333,7 +334,7 @@ def _run(
 ) -> None:
     """Classify the rows that the journal does not hold yet: whole batches on each worker, into the journal in order."""
 
-    def classify_batch(rows: Sequence[Any]) -> tuple[NDArray[np.void], list[str]] | None:
+    def classify_batch(rows: Sequence[Any], predictor: Predictor) -> tuple[NDArray[np.void], list[str]] | None:
         if stop.is_set():  # neither will the batches behind it be begun
             return None
         with clock("read"):
@@ -348,12 +349,14 @@ def _run(
         stop_requested() as stop,
     ):
         waiting: deque[Future[tuple[NDArray[np.void], list[str]] | None]] = deque()
-        blocks = source.blocks(batch_size, len(journal))
+        # Which device a batch goes to follows from its rows too.
+        turns = itertools.islice(itertools.cycle(predictors), len(journal) // batch_size % len(predictors), None)
+        blocks = zip(source.blocks(batch_size, len(journal)), turns, strict=False)
         try:
             while True:
                 if not stop.is_set():
-                    for rows in itertools.islice(blocks, workers + BATCHES_AHEAD - len(waiting)):
-                        waiting.append(pool.submit(classify_batch, rows))
+                    for task in itertools.islice(blocks, workers + BATCHES_AHEAD - len(waiting)):
+                        waiting.append(pool.submit(classify_batch, *task))
                 done = waiting.popleft().result() if waiting else None
                 if done is None:
                     break

@@ -140,7 +140,9 @@ def classify(
     replace: Annotated[bool, typer.Option("--replace", help="Replace galmorph's columns of an earlier run.")] = False,
     tta: Tta = 1,
     batch_size: Annotated[int | None, typer.Option(help="Galaxies in a batch; default 16, on a GPU 256.")] = None,
-    device: Device = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, cuda:1, ...; cuda:0,cuda:1 take batches in turn.")
+    ] = "auto",
     dtype: Dtype = "auto",
     workers: Annotated[int | None, typer.Option(help="Threads, each with its own batches; default one a core.")] = None,
     scheduler: Annotated[

@@ -360,3 +360,17 @@ class Predictor:
             yield normalization.network_input(
                 plain_view(images.to(self.device), dataset.view, normalization.input_size)
             )
+
+
+def on_devices(model: Model, devices: str, dtype: str = "auto", tta: int = 1) -> list[Predictor]:
+    """Return a model's predictors, one for each of the devices, whose names commas part.
+
+    Raises
+    ------
+    GalmorphError
+        If one cannot be used, or they are of several types, whose numbers differ.
+    """
+    predictors = [Predictor(model, name.strip(), dtype, tta) for name in devices.split(",")]
+    if len({predictor.device.type for predictor in predictors}) > 1:
+        raise GalmorphError(f"--device {devices}: several devices must be of one type, cuda:0,cuda:1.")
+    return predictors

@@ -18,6 +18,7 @@ from made import cutout, cutout_folder, model_file
 from galmorph.classification import classify, prepare
 from galmorph.cutout import Flag, write_cutout
 from galmorph.errors import CatalogError, CutoutError, GalmorphError, Interrupted, ModelError, OutputError
+from galmorph.inference import Predictor
 from galmorph.model import load
 
 FAST = {"device": "cpu", "dtype": "float32", "batch_size": 4, "workers": 2}
@@ -317,6 +318,8 @@ def case(name, tmp_path, model):
         return table, options | {"size_column": "r90"}, CatalogError, "r90"
     if name == "device":
         return table, options | {"device": "quantum"}, GalmorphError, "quantum"
+    if name == "devices":
+        return table, options | {"device": "cpu,meta"}, GalmorphError, "one type"
     if name == "dtype":
         return table, options | {"dtype": "bfloat"}, GalmorphError, "Did you mean 'bfloat16'"
     if name == "tta":
@@ -329,7 +332,7 @@ def case(name, tmp_path, model):
     [
         *("no file", "no cutouts", "output exists", "input as output", "no folder of the output", "output is a folder"),
         *("other format", "unknown model", "corrupt model", "empty folder", "hats", "large image", "kind"),
-        *("size column", "device", "dtype", "tta"),
+        *("devices", "size column", "device", "dtype", "tta"),
     ],
 )
 def test_wrong_usage_is_a_clear_error_and_writes_nothing(tmp_path, model, name):
@@ -363,6 +366,35 @@ def test_an_interrupted_run_goes_on_with_the_same_bytes(survey, model, tmp_path,
     assert out.read_bytes() == (tmp_path / "whole.fits").read_bytes()
     left = {"out.fits", "out.fits.prov.json", "whole.fits", "whole.fits.prov.json"}
     assert {p.name for p in tmp_path.iterdir()} == left
+
+
+def test_several_devices_take_batches_in_turn(survey, model, tmp_path, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    used = []
+    judge = Predictor.judge
+
+    def noted(self, images):
+        used.append(id(self))
+        return judge(self, images)
+
+    monkeypatch.setattr(Predictor, "judge", noted)
+    options = {**FAST, "batch_size": 2, "workers": 1}
+    classify(survey / "targets.fits", model=model, out=tmp_path / "one.fits", **options)
+    assert len(set(used)) == 1
+    used.clear()
+
+    def stop(done, total):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    options["device"] = "cpu,cpu"
+    with pytest.raises(Interrupted):
+        classify(survey / "targets.fits", model=model, out=tmp_path / "two.fits", on_progress=stop, **options)
+    used.clear()
+    classify(survey / "targets.fits", model=model, out=tmp_path / "two.fits", resume=True, **options)
+    first, second = dict.fromkeys(used)
+    assert used[:4] == [first, second] * 2
+    assert (tmp_path / "one.fits").read_bytes() == (tmp_path / "two.fits").read_bytes()
 
 
 SLOW = """
