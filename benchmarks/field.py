@@ -58,7 +58,7 @@ def ours(source: FieldSource, targets: np.ndarray, widths: np.ndarray, card: Mod
     """Make the composites that the network gets, before its mean and standard deviation; return the first `KEPT`."""
     normalization = card.inputs[0].normalization
     opened = source._open(0)
-    planes, bands = opened.tensor("cpu"), [opened.planes.bands.index(band) for band in normalization.bands]
+    planes, bands = opened.planes.flux, [opened.planes.bands.index(band) for band in normalization.bands]
     result = np.zeros((KEPT, 3, normalization.input_size, normalization.input_size), np.float32)
 
     def batch(start: int) -> None:

@@ -197,7 +197,7 @@ class FieldSource:
             flag |= np.where(measured, Flag.RADIUS_MEASURED, 0).astype(np.int16)
         flag |= np.where(blended(opened.detection.objects, x, y, r90), Flag.BLENDED, 0).astype(np.int16)
         bands = [planes.bands.index(band) for band in normalization.bands]
-        flux = cut(opened.tensor(device), x, y, width, normalization.input_size, bands)
+        flux = cut(planes.flux, x, y, width, normalization.input_size, bands, opened.tensor(device))
         flag |= np.where(constant_bands(flux), Flag.MISSING_BAND, 0).astype(np.int16)
         # Surface brightness per the pixel that the composite's scales are for.
         if math.isfinite(planes.flux_pixscale) and planes.flux_pixscale != normalization.flux_pixscale:

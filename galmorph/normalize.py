@@ -224,9 +224,12 @@ MAPPINGS = {
 
 
 def frame(
-    flux: NDArray[np.float32] | Sequence[NDArray[np.float32]], width_pixels: float, n_out: int
+    flux: NDArray[np.float32] | Sequence[NDArray[np.float32]],
+    width_pixels: float,
+    n_out: int,
+    centre: tuple[float, float] | None = None,
 ) -> NDArray[np.float32]:
-    """Cut the middle of a cutout, to a fraction of a pixel, and resample it to the network's input size.
+    """Cut a square out of a cutout, to a fraction of a pixel, and resample it to the network's input size.
 
     Bilinear where it is stretched, a triangle of the output pixel's size where it shrinks (no aliasing).
 
@@ -237,6 +240,8 @@ def frame(
         Full width wanted, in pixels of the cutout; the part outside the cutout is filled with 0 (the sky).
     n_out : int
         Side of the result.
+    centre : (x, y), optional
+        In pixels from 0; default: the middle of the cutout.
 
     Returns
     -------
@@ -246,20 +251,23 @@ def frame(
     from PIL import Image
 
     height, width = flux[0].shape
+    x, y = ((width - 1) / 2, (height - 1) / 2) if centre is None else centre
     # The resize weighs whole rows: only the rows and columns that its filter reaches are handed to it.
     reach = math.ceil(max(1.0, width_pixels / n_out))
-    left, top = (width - width_pixels) / 2, (height - width_pixels) / 2
+    left, top = x + 0.5 - width_pixels / 2, y + 0.5 - width_pixels / 2
     x0, y0 = math.floor(left) - reach, math.floor(top) - reach
     x1, y1 = math.ceil(left + width_pixels) + reach, math.ceil(top + width_pixels) + reach
     inside = slice(max(0, y0), min(height, y1)), slice(max(0, x0), min(width, x1))
-    if left >= 0 and top >= 0:
+    framed = np.zeros((len(flux), n_out, n_out), np.float32)
+    if min(part.stop - part.start for part in inside) <= 0:
+        return framed
+    margins = None
+    if min(left, top, width - left - width_pixels, height - top - width_pixels) >= 0:
         x0, y0 = inside[1].start, inside[0].start
-        pieces = [np.ascontiguousarray(plane[inside]) for plane in flux]
     else:  # sky around the cutout
         margins = (inside[0].start - y0, y1 - inside[0].stop), (inside[1].start - x0, x1 - inside[1].stop)
-        pieces = [np.pad(plane[inside], margins) for plane in flux]
     box = (left - x0, top - y0, left - x0 + width_pixels, top - y0 + width_pixels)
-    framed = np.empty((len(pieces), n_out, n_out), np.float32)
-    for plane, piece in zip(framed, pieces, strict=True):
-        plane[:] = np.asarray(Image.fromarray(piece).resize((n_out, n_out), Image.Resampling.BILINEAR, box))
+    for result, plane in zip(framed, flux, strict=True):
+        piece = np.pad(plane[inside], margins) if margins else np.ascontiguousarray(plane[inside])
+        result[:] = np.asarray(Image.fromarray(piece).resize((n_out, n_out), Image.Resampling.BILINEAR, box))
     return framed

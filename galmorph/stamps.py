@@ -1,7 +1,7 @@
 """Stamps: galaxies cut out of a survey image and resampled to a network's input, many at a time, and their flags.
 
-The same as `galmorph.normalize.frame` does to a cutout, for many galaxies in few operations on the device that holds
-the planes: frames that are stretched are sampled; of those that shrink the triangle filter is two matrices a galaxy.
+The same as `galmorph.normalize.frame` does to a cutout. Frames that are stretched, nearly all, are sampled together on
+the device that holds the planes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.cutout import Flag
+from galmorph.normalize import frame
 from galmorph.planes import Planes
 from galmorph.quality import (
     APERTURE_R90,
@@ -31,16 +32,15 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-# Galaxies whose frames round up to the same number of pixels are cut together: of few sizes where they are stretched,
-# which costs by the pixels that come out; of more where they shrink, which costs by those that go in.
-STRETCHED_STEP_PX, SHRUNK_STEP_PX = 96, 32
-# Frames beyond this are thinned before they are cut (every second pixel, averaged, and so on): as much as a device's
-# memory should hold of one batch, and more than any network's input by far.
-MAX_SIDE_PX = 1024
-
 
 def cut(
-    planes: Tensor, x: Array, y: Array, width_px: Array, n_out: int, bands: Sequence[int] | None = None
+    flux: NDArray[np.float32],
+    x: Array,
+    y: Array,
+    width_px: Array,
+    n_out: int,
+    bands: Sequence[int] | None = None,
+    planes: Tensor | None = None,
 ) -> list[Tensor]:
     """Cut squares out of planes and resample them.
 
@@ -49,8 +49,8 @@ def cut(
 
     Parameters
     ----------
-    planes : Tensor, float32, shape (band, y, x)
-        Finite.
+    flux : ndarray, float32, shape (band, y, x)
+        The planes; finite.
     x, y : ndarray (n,)
         Centres, pixels from 0.
     width_px : ndarray (n,)
@@ -59,44 +59,43 @@ def cut(
         Side of the result.
     bands : sequence of int, optional
         The planes wanted, in their order; default: all.
+    planes : Tensor, float32, shape (band, y, x), optional
+        The same on the device that the stamps are wanted on; default: the CPU.
 
     Returns
     -------
     list of Tensor, float32, shape (band, n_out, n_out)
-        On the device of the planes. Surface brightness is kept.
+        Surface brightness is kept.
     """
-    chosen = range(len(planes)) if bands is None else bands
+    import torch
+
+    planes = torch.from_numpy(flux) if planes is None else planes
+    chosen = list(range(len(flux)) if bands is None else bands)
     stamps: list[Tensor] = [planes] * len(x)
-    thinning = 2 ** np.maximum(0, np.ceil(np.log2(width_px / MAX_SIDE_PX))).astype(int)
-    reach = np.maximum(1.0, width_px / n_out)
-    side = np.ceil((width_px + 2 * reach) / thinning + 2)
-    stretched = width_px <= n_out * thinning
-    step = np.where(stretched, STRETCHED_STEP_PX, SHRUNK_STEP_PX)
-    side = (np.ceil(side / step) * step).astype(int)
-    left, top = (centre + 0.5 - width_px / 2 for centre in (x, y))
-    x0, y0 = (np.floor(edge - reach).astype(int) for edge in (left, top))
+    stretched = width_px <= n_out
+    for i in np.flatnonzero(~stretched).tolist():
+        stamp = frame([flux[band] for band in chosen], float(width_px[i]), n_out, (float(x[i]), float(y[i])))
+        stamps[i] = torch.from_numpy(stamp).to(planes.device)
+    rows = np.flatnonzero(stretched)
+    if not len(rows):
+        return stamps
+    # The others in patches that hold the widest of them, whatever else is in the batch.
+    width_px = width_px[rows]
+    left, top = (centre[rows] + 0.5 - width_px / 2 for centre in (x, y))
+    x0, y0 = (np.floor(edge).astype(int) - 1 for edge in (left, top))
     # Counted from the patch: float32 of a large field would move a stamp by a thousandth of a pixel.
     steps = (np.arange(n_out) + 0.5) * (width_px / n_out)[:, None]
-    down, across = (
-        ((start[:, None] + steps) / thinning[:, None]).astype(np.float32) for start in (top - y0, left - x0)
-    )
-    for size, factor, stretch in sorted(set(zip(side.tolist(), thinning.tolist(), stretched.tolist(), strict=True))):
-        rows = np.flatnonzero((side == size) & (thinning == factor) & (stretched == stretch))
-        resample = _sampled if stretch else _averaged
-        patches = _patches(planes, chosen, x0[rows], y0[rows], size, factor)
-        for row, stamp in zip(rows.tolist(), resample(patches, down[rows], across[rows]), strict=True):
-            stamps[row] = stamp
+    down, across = ((start[:, None] + steps).astype(np.float32) for start in (top - y0, left - x0))
+    patches = _patches(planes, chosen, x0, y0, n_out + 4)
+    for row, sampled in zip(rows.tolist(), _sampled(patches, down, across), strict=True):
+        stamps[row] = sampled
     return stamps
 
 
-def _patches(planes: Tensor, bands: Sequence[int], x0: Array, y0: Array, size: int, factor: int) -> Tensor:
-    """Return whole pixels, (n, band, size, size), of which each is the mean of `factor` squared; 0 beyond the edge."""
+def _patches(planes: Tensor, bands: Sequence[int], x0: Array, y0: Array, size: int) -> Tensor:
+    """Return whole pixels, (n, band, size, size); 0 beyond the edge."""
     import torch
 
-    if factor > 1:  # one after another: many frames as wide as that would not fit into the memory
-        places = (slice(i, i + 1) for i in range(len(x0)))
-        whole = (_patches(planes, bands, x0[place], y0[place], size * factor, 1) for place in places)
-        return torch.cat([torch.nn.functional.avg_pool2d(patch, factor) for patch in whole])
     height, width = planes.shape[1:]
     if size <= min(height, width):  # all in one operation, as if they lay inside
         near = np.array(bands), np.clip(y0, 0, height - size)[:, None], np.clip(x0, 0, width - size)[:, None]
@@ -124,12 +123,11 @@ def _windows(planes: Tensor, size: int, near: tuple[Array, Array, Array]) -> Ten
     return planes.unfold(1, size, 1).unfold(2, size, 1)[tuple(places)]
 
 
-# Of the two ways to resample, `down` and `across` (n, n_out) say where the centres of the output pixels lie in patches
-# (n, band, size, size): pixels, 0 at the first one's edge.
-
-
 def _sampled(patches: Tensor, down: Array, across: Array) -> Tensor:
-    """Resample patches at the centres of the output pixels, bilinear."""
+    """Resample patches (n, band, size, size), bilinear.
+
+    The centres of the output pixels, (n, n_out) along each axis, are pixels from 0 at the edge of the patch.
+    """
     import torch
 
     n, n_out = down.shape
@@ -138,28 +136,6 @@ def _sampled(patches: Tensor, down: Array, across: Array) -> Tensor:
     grid[:, 0] = torch.from_numpy(across * scale - 1)[:, None, :]
     grid[:, 1] = torch.from_numpy(down * scale - 1)[:, :, None]
     return torch.nn.functional.grid_sample(patches, grid.permute(0, 2, 3, 1), align_corners=False)
-
-
-def _averaged(patches: Tensor, down: Array, across: Array) -> Tensor:
-    """Resample patches by a triangle as wide as an output pixel to each side."""
-    import torch
-
-    n, n_bands, size, _ = patches.shape
-    # Two batched products: bands side by side first, then below one another.
-    beside = patches.permute(0, 2, 1, 3).reshape(n, size, n_bands * size)
-    rows, columns = (_weights(torch.from_numpy(centres).to(patches.device), size) for centres in (down, across))
-    below = (rows @ beside).view(n, -1, size) @ columns.transpose(1, 2)
-    return below.view(n, -1, n_bands, below.shape[-1]).transpose(1, 2)
-
-
-def _weights(centres: Tensor, size: int) -> Tensor:
-    """Return the weights of `size` pixels in each output pixel, (n, n_out, size)."""
-    import torch
-
-    step = (centres[:, 1] - centres[:, 0])[:, None, None]
-    pixel = torch.arange(size, device=centres.device) + 0.5
-    weights = (1 - (pixel - centres[:, :, None]).abs_() / step.clamp(min=1)).clamp_(min=0)
-    return weights / weights.sum(dim=2, keepdim=True)
 
 
 def constant_bands(stamps: Sequence[Tensor]) -> Array:

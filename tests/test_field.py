@@ -17,7 +17,7 @@ from made import model_file
 from PIL import Image
 from typer.testing import CliRunner
 
-from galmorph import cli, stamps
+from galmorph import cli
 from galmorph.classification import classify
 from galmorph.composites import composites
 from galmorph.cutout import Flag
@@ -172,7 +172,7 @@ def test_stamps_are_those_of_cutouts(found):
     x = np.array([350.0, 350.5, 203.3, 411.7, 5.2, 690.0, 300.0])
     y = np.array([350.0, 350.5, 501.9, 120.4, 340.0, 3.3, 300.0])
     width = np.array([64.0, 65.0, 30.3, 151.7, 80.0, 90.5, 650.0])
-    stamps = cut(torch.from_numpy(planes.flux), x, y, width, 64).numpy()
+    stamps = cut(planes.flux, x, y, width, 64).numpy()
     for i in range(len(x)):
         half = 400
         padded = np.pad(planes.flux, ((0, 0), (half, half), (half, half)))
@@ -197,31 +197,25 @@ def shifted_frame(pixels, dx, dy, width, n_out):
 def test_stamp_of_a_centred_cutout_is_its_frame(found):
     planes, _ = found
     piece = np.ascontiguousarray(planes.flux[:, 200:301, 300:401])
-    stamp = cut(torch.from_numpy(planes.flux), np.array([350.0]), np.array([250.0]), np.array([77.7]), 64)[0]
+    stamp = cut(planes.flux, np.array([350.0]), np.array([250.0]), np.array([77.7]), 64)[0]
     np.testing.assert_allclose(stamp, frame(piece, 77.7, 64), atol=1e-5)
 
 
-def test_of_very_large_frames_one_at_a_time_is_in_memory(monkeypatch):
-    monkeypatch.setattr(stamps, "MAX_SIDE_PX", 128)
-    made, patches = [], stamps._patches
-
-    def noted(*arguments):
-        result = patches(*arguments)
-        made.append(result.numel())
-        return result
-
-    monkeypatch.setattr(stamps, "_patches", noted)
-    middle = np.full(10, 500.0)
-    assert len(cut_each(torch.ones(1, 1000, 1000), middle, middle, np.full(10, 900.0), 32)) == 10
-    assert max(made) < 2 * 1200**2
-
-
-def test_very_large_frames_are_thinned_and_keep_their_light():
+def test_very_large_frames_keep_their_light():
     y, x = np.mgrid[:2600, :2600]
     plane = np.exp(-np.hypot(x - 1300, y - 1290) / 200).astype(np.float32)[None]
-    stamp = cut(torch.from_numpy(plane), np.array([1300.0]), np.array([1290.0]), np.array([2400.0]), 64)[0, 0]
+    stamp = cut(plane, np.array([1300.0]), np.array([1290.0]), np.array([2400.0]), 64)[0, 0]
     piece = plane[:, 90:2491, 100:2501]
     np.testing.assert_allclose(stamp, frame(piece, 2400.0, 64)[0], atol=2e-3)
+
+
+def test_frames_beside_the_image_are_sky():
+    flux = np.ones((2, 300, 300), np.float32)
+    places = np.array([-500.0, 150.0, 150.0, 900.0]), np.array([150.0, -500.0, 900.0, 150.0])
+    for width in (50.0, 250.0):  # stretched and shrunk
+        assert not cut(flux, *places, np.full(4, width), 64).any()
+    half = cut(flux, np.array([-0.5, -0.5]), np.array([150.0, 150.0]), np.array([50.0, 250.0]), 64).numpy()
+    np.testing.assert_allclose(half.mean(axis=(1, 2, 3)), 0.5, atol=0.01)
 
 
 # Classification of what is found
@@ -450,8 +444,13 @@ def test_stamps_of_a_catalog_are_the_pixels_at_its_positions(folder, field, cata
     for row, (_, flux, entry, _) in zip(rows, source.stamps(rows, card, torch.device("cpu")), strict=True):
         galaxy = field.galaxies[row]
         width = entry.normalization.framing.radii * np.float32(2.5 * galaxy["r50"]) / PIXSCALE
-        planes = torch.from_numpy(field.flux[[2, 1, 0]])
-        expected = cut(planes, np.array([galaxy["x"]]), np.array([galaxy["y"]]), np.array([width]), 64)
+        expected = cut(
+            np.ascontiguousarray(field.flux[[2, 1, 0]]),
+            np.array([galaxy["x"]]),
+            np.array([galaxy["y"]]),
+            np.array([width]),
+            64,
+        )
         np.testing.assert_allclose(flux, expected[0], atol=1e-3)
 
 
