@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import signal
 import sys
@@ -19,6 +18,8 @@ from rich.table import Table
 
 import galmorph
 from galmorph.errors import GalmorphError
+from galmorph.models_cli import models_app
+from galmorph.options import BatchSize, Data, Device, Dtype, Json, Settings, Tta
 from galmorph.terminal import (
     GroupedCommand,
     print_json,
@@ -41,24 +42,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-models_app = typer.Typer(help="The models that ship with galmorph, and any model file.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 
 DEFAULT_MODEL = "galaxyzoo2-mobilenet_v2"
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
-Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
-Tta = Annotated[int, typer.Option(help="Orientations averaged, 1 to 8.")]
-BatchSize = Annotated[int, typer.Option(help="Galaxies in a batch.")]
-Data = Annotated[
-    list[str],
-    typer.Option(
-        help="Labelled data: a Galaxy10 .h5, a Kaggle folder, a folder with labels.csv, a catalog with "
-        "a column cutout; PATH:question,... for some questions alone. Several are joined."
-    ),
-]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="Another option, as mixup=0.2; may be repeated.")]
 
 
 @app.command()
@@ -311,66 +297,6 @@ def evaluate(
     scores = run(load(model), data, **options)
     show_metrics({scores["part"]: {", ".join(scores["data"]): scores}})
     print_json(scores, as_json)
-
-
-@models_app.command("list")
-def models_list(as_json: Json = False) -> None:
-    """List the models that ship with galmorph.
-
-    Example: galmorph models list
-    """
-    from galmorph import card
-
-    entries = [card.describe(path) for path in card.shipped().values()]
-    table = Table("name", "schema", "backbone", "size", "scores")
-    for entry in entries:
-        told = ", ".join(f"{name} {value:.3f}" for name, value in entry["scores"].items())
-        table.add_row(entry["name"], entry["schema"], entry["backbone"], f"{entry['bytes'] / 1e6:.1f} MB", told)
-    if not as_json:
-        stdout.print(table)
-    print_json({"models": entries}, as_json)
-
-
-@models_app.command("show")
-def models_show(model: Annotated[str, typer.Argument(help="A model's name or file.")], as_json: Json = False) -> None:
-    """Show a model's card and its labels.
-
-    Example: galmorph models show galaxyzoo2-mobilenet_v2
-    """
-    from galmorph import card
-
-    found = card.read_card(card.find(model))
-    schema = found.label_schema
-    labels = [
-        {"name": label, "column": f"p_{label}", "code": code}
-        for label, code in zip(schema.labels, schema.codes, strict=True)
-    ]
-    if not as_json:
-        stdout.print_json(found.to_json())
-        table = Table("label", "column", "code")
-        for label in labels:
-            table.add_row(*label.values())
-        stdout.print(table)
-    print_json({**json.loads(found.to_json()), "labels": labels}, as_json)
-
-
-@models_app.command("calibrate")
-def models_calibrate(
-    model: Annotated[str, typer.Argument(help="A model's name, file or training folder.")],
-    data: Data,
-    out: Annotated[Path, typer.Option(help="The new weights file, .safetensors; its card is written beside it.")],
-    device: Device = "auto",
-    as_json: Json = False,
-) -> None:
-    """Give a trained model sets of classes and a score of unlikeness, as training does at its end.
-
-    Example: galmorph models calibrate runs/mine --data efigi --out mine.safetensors
-    """
-    from galmorph.calibration import recalibrate
-
-    calibration = recalibrate(model, data, out, device).card.calibration
-    stderr.print(f"Written: {out}", markup=False)
-    print_json(calibration, as_json)
 
 
 @app.command()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from galmorph import registry
+from galmorph.backbones import take_head
 from galmorph.dataset import Dataset, orientations, plain_view
 from galmorph.errors import GalmorphError
 from galmorph.model import Model
@@ -270,11 +271,7 @@ def split(network: nn.Module, head: str) -> nn.Sequential:
     head : str
         Prefix of the last layer's parameters; of several layers the last one is meant.
     """
-    name = head.rstrip(".")
-    last = network.get_submodule(name)
-    while inner := list(last.named_children()):
-        name, last = f"{name}.{inner[-1][0]}", inner[-1][1]
-    network.set_submodule(name, nn.Identity())
+    last = take_head(network, head)
     return nn.Sequential(network, last)
 
 

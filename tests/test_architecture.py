@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "galmorph"
 LAYERS = [
     {"errors"},
     {"registry", "labels", "normalize", "unlikeness", "lock", "client", "order", "imagefile", "fitsbytes"}
-    | {"terminal", "clock", "signals", "ahead"},
+    | {"terminal", "clock", "signals", "ahead", "options"},
     {"conformal", "journal", "tables", "headers", "footprint", "manifest", "checks", "mosaic"},
     {"positions", "pictures", "astrometry"},
     {"columns", "cutout"},
@@ -25,11 +25,12 @@ LAYERS = [
     {"inference", "checkpoint", "figures"},
     {"processes"},
     {"evaluation", "distillation", "recipes", "page", "results"},
-    {"calibration", "optimisation"},
+    {"calibration", "optimisation", "ensemble"},
     {"training", "classification", "assessment"},
     {"comparison", "composites", "regions", "scale"},
     {"report"},
     {"demo", "doctor"},
+    {"models_cli"},
     {"cli"},
 ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -40,3 +40,23 @@ class Backbone:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     fetch: Callable[[], Mapping[str, Tensor]] | None = None
+
+
+def take_head(network: nn.Module, head: str) -> Any:
+    """Take a network's last layer away, so that it gives the features that enter it; return the layer.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Changed in place.
+    head : str
+        Prefix of the last layer's parameters; of several layers the last one is meant.
+    """
+    from torch import nn
+
+    name = head.rstrip(".")
+    last = network.get_submodule(name)
+    while inner := list(last.named_children()):
+        name, last = f"{name}.{inner[-1][0]}", inner[-1][1]
+    network.set_submodule(name, nn.Identity())
+    return last
