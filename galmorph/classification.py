@@ -212,6 +212,9 @@ def classify(
     with clock("read"):  # survey images are read and their galaxies found here
         log.debug("%d targets", source.n_rows)
     with Journal.open(destination, record, fingerprint, resume=resume, step=batch_size) as journal:
+        # A run that was killed after its table had its name is put in order; no other file is replaced unasked.
+        if destination.exists() and not overwrite and len(journal) < source.n_rows:
+            raise _exists(destination, resume)
         try:
             _run(source, predictors, journal, batch_size, workers or os.cpu_count() or 1, clock, on_progress)
             with clock("write"):
@@ -240,11 +243,15 @@ def _destination(source: Source, out: str | Path | None, *, overwrite: bool, res
         raise OutputError(f"The folder {destination.parent} of the output cannot be written: choose another --out.")
     if destination.is_dir():
         raise OutputError(f"The output {destination} is a folder: name a file with --out.")
-    if destination.exists() and not overwrite:
-        hint = " The run that wrote it was complete." if resume else ""
-        raise OutputError(f"The output {destination} exists.{hint} Choose another --out, or --overwrite it.")
+    if destination.exists() and not overwrite and not (resume and Journal.exists(destination)):
+        raise _exists(destination, resume)
     source.check_output(destination)
     return destination
+
+
+def _exists(destination: Path, resume: bool) -> OutputError:
+    hint = " The run that wrote it was complete." if resume else ""
+    return OutputError(f"The output {destination} exists.{hint} Choose another --out, or --overwrite it.")
 
 
 def prepare(

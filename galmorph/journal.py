@@ -20,6 +20,10 @@ from galmorph.lock import locked
 BLOCK = 16_384
 
 
+def _folder(output: Path) -> Path:
+    return output.with_name(f".{output.name}.galmorph")
+
+
 class Journal:
     """Fixed-size records appended to a file in a hidden folder beside the output; made by :meth:`open`.
 
@@ -57,7 +61,7 @@ class Journal:
         OutputError
             If another run writes this output, or the one to resume was started with other input or options.
         """
-        folder = output.with_name(f".{output.name}.galmorph")
+        folder = _folder(output)
         state, rows = folder / "state.json", folder / "rows.bin"
         text = json.dumps(dict(fingerprint), sort_keys=True, default=str)
         stream = locked(rows, f"writing {output}")
@@ -75,6 +79,11 @@ class Journal:
             part.write_text(text)
             part.replace(state)
         return cls(folder, record, stream, n_records)
+
+    @staticmethod
+    def exists(output: Path) -> bool:
+        """Whether a run of this output was stopped, or killed before it had put everything away."""
+        return _folder(output).is_dir()
 
     def __len__(self) -> int:
         return self._n_records

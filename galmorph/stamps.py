@@ -133,8 +133,8 @@ def _sampled(patches: Tensor, down: Array, across: Array) -> Tensor:
     n, n_out = down.shape
     grid = torch.empty(n, 2, n_out, n_out, device=patches.device)
     scale = np.float32(2 / patches.shape[-1])
-    grid[:, 0] = torch.from_numpy(across * scale - 1)[:, None, :]
-    grid[:, 1] = torch.from_numpy(down * scale - 1)[:, :, None]
+    grid[:, 0] = torch.from_numpy(across * scale - 1).to(grid.device)[:, None, :]
+    grid[:, 1] = torch.from_numpy(down * scale - 1).to(grid.device)[:, :, None]
     return torch.nn.functional.grid_sample(patches, grid.permute(0, 2, 3, 1), align_corners=False)
 
 

@@ -368,6 +368,21 @@ def test_an_interrupted_run_goes_on_with_the_same_bytes(survey, model, tmp_path,
     assert {p.name for p in tmp_path.iterdir()} == left
 
 
+def test_a_file_that_came_between_is_not_replaced(survey, model, tmp_path):
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    out = tmp_path / "out.fits"
+    with pytest.raises(Interrupted):
+        classify(survey / "targets.fits", model=model, out=out, on_progress=stop, **FAST)
+    out.write_text("mine")
+    with pytest.raises(OutputError, match="exists"):
+        classify(survey / "targets.fits", model=model, out=out, resume=True, **FAST)
+    assert out.read_text() == "mine"
+    out.unlink()
+    assert classify(survey / "targets.fits", model=model, out=out, resume=True, **FAST).classified == 10
+
+
 def test_several_devices_take_batches_in_turn(survey, model, tmp_path, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     used = []
