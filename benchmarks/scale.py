@@ -211,7 +211,7 @@ def append(n_rows: int) -> dict[str, float]:
                 journal.append(block[: n_rows - first])
             os.sync()
             begin, used = time.perf_counter(), processor_s()
-            classification._write(source, out, columns, journal, predictor, False)
+            classification._write(source, out, columns, journal, predictor, replace=False, companion=None)
             seconds, used = time.perf_counter() - begin, processor_s() - used
             journal.remove()
         n_bytes = out.stat().st_size
