@@ -192,7 +192,8 @@ def append(n_rows: int) -> dict[str, float]:
     from galmorph.inference import Predictor
     from galmorph.journal import Journal
     from galmorph.morphology import output_columns, record_dtype
-    from galmorph.source import open_source
+    from galmorph.provenance import provenance
+    from galmorph.source import Addition, open_source
 
     predictor = Predictor(model(), "cpu", "float32")
     schema = predictor.model.schema
@@ -209,9 +210,10 @@ def append(n_rows: int) -> dict[str, float]:
                     shares = generator.random((BLOCK, part.stop - part.start), np.float32)
                     block["p"][:, part] = shares / shares.sum(axis=1, keepdims=True)
                 journal.append(block[: n_rows - first])
+            added = Addition(columns, provenance(predictor))
             os.sync()
             begin, used = time.perf_counter(), processor_s()
-            classification._write(source, out, columns, journal, predictor, replace=False, companion=None)
+            classification._write(source, out, added, journal, predictor)
             seconds, used = time.perf_counter() - begin, processor_s() - used
             journal.remove()
         n_bytes = out.stat().st_size

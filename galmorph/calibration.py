@@ -17,7 +17,7 @@ from galmorph.dataset import Dataset
 from galmorph.errors import SampleError
 from galmorph.evaluation import part_rows
 from galmorph.inference import Predictor
-from galmorph.model import Model, load, save, write_atomically
+from galmorph.model import Model, load, save_with_card
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +107,5 @@ def recalibrate(name: str | Path, data: Sequence[str | Path], out: Path, device:
         if not len(chosen):
             raise SampleError(f"The {part} part of the split is empty: {len(dataset)} galaxies are too few.")
     calibrated = calibrate(model, dataset, rows["train"], rows["val"], device)
-    save(calibrated, out)
-    write_atomically(out.with_suffix(".json"), (calibrated.card.to_json(indent=1) + "\n").encode())
+    save_with_card(calibrated, out)
     return calibrated

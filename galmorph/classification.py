@@ -28,7 +28,6 @@ import galmorph
 from galmorph import conformal, registry
 from galmorph.ahead import ahead
 from galmorph.card import Input
-from galmorph.catalog import Column
 from galmorph.clock import Clock, peak_memory_mb
 from galmorph.cutout import MAX_SIDE_PX, Cutout, Flag, read_cutout
 from galmorph.errors import CutoutError, GalmorphError, Interrupted, OutputError
@@ -43,8 +42,8 @@ from galmorph.planes import ZeroPoint
 from galmorph.provenance import Record, provenance
 from galmorph.quality import is_blended, measure_r90, quality
 from galmorph.signals import stop_requested
-from galmorph.source import CutoutRows, Row, Source
-from galmorph.tables._files import Companion, remove_leftovers
+from galmorph.source import Addition, CutoutRows, Row, Source
+from galmorph.tables._files import remove_leftovers
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -223,7 +222,8 @@ def classify(
                 if record_provenance:
                     told = {**fingerprint, "prefix": prefix}
                     companion = Record(told, predictor.model.card, journal.started, destination).of
-                _write(source, destination, columns, journal, predictor, replace, companion)
+                added = Addition(columns, provenance(predictor), replace, companion)
+                _write(source, destination, added, journal, predictor)
         except KeyboardInterrupt:
             raise Interrupted(
                 f"Stopped after {len(journal)} of {source.n_rows} targets; go on with the same command and --resume."
@@ -432,15 +432,13 @@ def _predict(
 def _write(
     source: Source,
     destination: Path,
-    columns: list[Column],
+    added: Addition,
     journal: Journal,
     predictor: Predictor,
-    replace: bool,
-    companion: Companion | None,
 ) -> None:
     """Copy the user's table with the journal's columns appended, or write a table of the cutouts."""
     schema, card = predictor.model.schema, predictor.model.card
-    names = [column.name for column in columns]
+    names = [column.name for column in added.columns]
     set_threshold = card.set_threshold(predictor.tta)
 
     def values(records: NDArray[np.void]) -> dict[str, NDArray[Any]]:
@@ -456,7 +454,7 @@ def _write(
         return dict(zip(names, arrays, strict=True))
 
     results = ahead((records, values(records)) for records in journal.blocks())
-    source.write(destination, columns, results, provenance(predictor), replace=replace, companion=companion)
+    source.write(destination, added, results)
 
 
 def _summarize(journal: Journal, model: Model, destination: Path, clock: Clock) -> Summary:

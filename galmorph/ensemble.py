@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 from torch import Tensor
 
-import galmorph
 from galmorph import registry
 from galmorph.backbones import take_head
 from galmorph.card import ModelCard
 from galmorph.errors import ModelError
-from galmorph.model import Model, load, save, write_atomically
+from galmorph.model import Model, load, save_with_card, versions
 
 
 def join(names: Sequence[str | Path], out: Path) -> Model:
@@ -62,8 +60,7 @@ def join(names: Sequence[str | Path], out: Path) -> Model:
     names_of = [name for name in models[0].trained if all(name in model.trained for model in models)]
     trained = {name: torch.cat([model.trained[name] for model in models]).unique() for name in names_of}
     joined = Model(_card(models, backbone, out.stem), network.eval(), trained)
-    save(joined, out)
-    write_atomically(out.with_suffix(".json"), (joined.card.to_json(indent=1) + "\n").encode())
+    save_with_card(joined, out)
     return joined
 
 
@@ -90,5 +87,5 @@ def _card(models: Sequence[Model], backbone: str, name: str) -> ModelCard:
         trained_on=tuple(samples.values()),
         split=cards[0].split,
         training={"members": members, "refit": any(card.training.get("refit") for card in cards)},
-        versions={"galmorph": galmorph.__version__, "torch": torch.__version__, "torchvision": torchvision.__version__},
+        versions=versions(),
     )

@@ -26,9 +26,8 @@ from galmorph.headers import split_band
 from galmorph.memory import memory_source
 from galmorph.pictures import celestial_wcs
 from galmorph.planes import Planes, ZeroPoint, image_files, image_templates, read_grid, read_planes, zero_points
-from galmorph.source import KINDS, Cards, Result, Source, file_state, kind_of, open_source, output_beside
+from galmorph.source import KINDS, Addition, Result, Source, file_state, kind_of, open_source, output_beside
 from galmorph.stamps import Flagger, blended, constant_bands, cut
-from galmorph.tables._files import Companion
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -209,33 +208,27 @@ class FieldSource:
             for bits, stamp in zip(flag, flux, strict=True)
         ]
 
-    def write(
-        self,
-        destination: Path,
-        columns: Sequence[Column],
-        results: Iterable[Result],
-        cards: Cards,
-        *,
-        replace: bool,
-        companion: Companion | None = None,
-    ) -> None:
+    def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
         """Copy the catalog with the columns appended, or write a table of the galaxies found."""
+        cards = added.cards
         if self._zero_points:
             told = ",".join(f"{name}={value:g}" if name else f"{value:g}" for name, value in self._zero_points.items())
             cards = [*cards, ("GMZEROPT", told, "AB magnitude of a pixel value of 1")]
         if self._catalog is not None:
             values = (new for _, new in results)
-            self._catalog.append(destination, columns, values, cards=cards, replace=replace, companion=companion)
+            self._catalog.append(
+                destination, added.columns, values, cards=cards, replace=added.replace, companion=added.companion
+            )
             return
         own = self._columns
         blocks = self._blocks_of_all_columns(own, results)
         write_catalog(
             destination,
-            [column for column, _ in own] + list(columns),
+            [*(column for column, _ in own), *added.columns],
             blocks,
             self.n_rows,
             cards=cards,
-            companion=companion,
+            companion=added.companion,
         )
 
     def _blocks_of_all_columns(

@@ -16,9 +16,8 @@ from astropy.table import Table
 from galmorph import tables
 from galmorph.catalog import Column, catalog_of
 from galmorph.errors import GalmorphError, OutputError
-from galmorph.source import Cards, CatalogSource, Result, cutout_folder
+from galmorph.source import Addition, CatalogSource, Result, cutout_folder
 from galmorph.tables import Array, Field, Piece, Provenance, native, text_array
-from galmorph.tables._files import Companion
 from galmorph.tables._pieces import pieces
 
 # What messages call it.
@@ -117,20 +116,11 @@ class MemorySource(CatalogSource):
         if destination != self.default_output:
             raise OutputError("A table in memory is given back in memory: leave out `out`, and write what you get.")
 
-    def write(
-        self,
-        destination: Path,
-        columns: Sequence[Column],
-        results: Iterable[Result],
-        cards: Cards,
-        *,
-        replace: bool,
-        companion: Companion | None = None,
-    ) -> None:
+    def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
         """Make the table with the columns appended."""
-        dropped, provenance = self.catalog.changes(columns, cards, replace=replace)
-        new = pieces(columns, (values for _, values in results), self.n_rows)
-        self.result = self._memory.appended(columns, new, dropped, provenance)
+        dropped, provenance = self.catalog.changes(added.columns, added.cards, replace=added.replace)
+        new = pieces(added.columns, (values for _, values in results), self.n_rows)
+        self.result = self._memory.appended(added.columns, new, dropped, provenance)
 
 
 def memory_source(table: Any, cutouts: str | Path | None, size_column: str | None) -> MemorySource:

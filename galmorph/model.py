@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+import galmorph
 from galmorph import card as cards
 from galmorph import registry
 from galmorph.backbones import Backbone
@@ -340,6 +341,19 @@ def save(model: Model, path: Path, *, half: bool = True) -> None:
     extra = {**model.trained, **(model.unlikeness.tensors() if model.unlikeness else {})}
     data = serialize({**state, **extra}, metadata={cards.KEY: model.card.to_json()})
     write_atomically(path, data)
+
+
+def save_with_card(model: Model, path: Path) -> None:
+    """Write a model as :func:`save` does, and its card to the same name with ``.json``."""
+    save(model, path)
+    write_atomically(path.with_suffix(".json"), (model.card.to_json(indent=1) + "\n").encode())
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what makes a model, for its card."""
+    import torchvision
+
+    return {"galmorph": galmorph.__version__, "torch": torch.__version__, "torchvision": torchvision.__version__}
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,9 +25,18 @@ KINDS = ("catalog", "cutout", "field")
 Row = tuple[Path | str, float]
 # Of consecutive rows: the journal's records, and the values of the new columns.
 Result = tuple[NDArray[np.void], Mapping[str, NDArray[Any]]]
-Cards = Sequence[tuple[str, Any, str]]
 _COMPRESSIONS = (".gz", ".bz2", ".fz")
 _COMPRESSED = (b"\x1f\x8b", b"BZh")  # how files that gzip and bzip2 wrote begin
+
+
+@dataclass(frozen=True)
+class Addition:
+    """What a run adds to a table, but for the values; as of :meth:`galmorph.catalog.Catalog.append`."""
+
+    columns: Sequence[Column]
+    cards: Sequence[tuple[str, Any, str]]
+    replace: bool = False
+    companion: Companion | None = None
 
 
 class Source(Protocol):
@@ -58,16 +68,7 @@ class Source(Protocol):
         """Yield blocks of rows from a row on: what the source's own way of preparing them needs."""
         ...
 
-    def write(
-        self,
-        destination: Path,
-        columns: Sequence[Column],
-        results: Iterable[Result],
-        cards: Cards,
-        *,
-        replace: bool,
-        companion: Companion | None = None,
-    ) -> None:
+    def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
         """Write the table with columns appended; results are blocks of consecutive rows, all of them together."""
         ...
 
@@ -139,19 +140,12 @@ class CatalogSource:
             return f"{name}: the cutout {text} lies outside {self._folder}; name its folder with --cutouts."
         return path
 
-    def write(
-        self,
-        destination: Path,
-        columns: Sequence[Column],
-        results: Iterable[Result],
-        cards: Cards,
-        *,
-        replace: bool,
-        companion: Companion | None = None,
-    ) -> None:
+    def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
         """Copy the catalog with the columns appended."""
         values = (new for _, new in results)
-        self.catalog.append(destination, columns, values, cards=cards, replace=replace, companion=companion)
+        self.catalog.append(
+            destination, added.columns, values, cards=added.cards, replace=added.replace, companion=added.companion
+        )
 
 
 class CutoutSource:
@@ -198,16 +192,7 @@ class CutoutSource:
         for first in range(start, self.n_rows, n_rows):
             yield [(path, math.nan) for _, path in self._files[first : first + n_rows]]
 
-    def write(
-        self,
-        destination: Path,
-        columns: Sequence[Column],
-        results: Iterable[Result],
-        cards: Cards,
-        *,
-        replace: bool,
-        companion: Companion | None = None,
-    ) -> None:
+    def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
         """Write a new table: identifier, position and path of each cutout, and the columns."""
         names, paths = [name for name, _ in self._files], [self._name(path) for _, path in self._files]
         own = (
@@ -220,11 +205,11 @@ class CutoutSource:
         )
         write_catalog(
             destination,
-            [*own, *columns],
+            [*own, *added.columns],
             self._blocks_of_all_columns(results),
             self.n_rows,
-            cards=cards,
-            companion=companion,
+            cards=added.cards,
+            companion=added.companion,
         )
 
     def _blocks_of_all_columns(self, results: Iterable[Result]) -> Iterator[dict[str, NDArray[Any]]]:

@@ -92,7 +92,7 @@ def cut(
     return stamps
 
 
-def _patches(planes: Tensor, bands: Sequence[int], x0: Array, y0: Array, size: int) -> Tensor:
+def _patches(planes: Tensor, bands: list[int], x0: Array, y0: Array, size: int) -> Tensor:
     """Return whole pixels, (n, band, size, size); 0 beyond the edge."""
     import torch
 
@@ -108,7 +108,7 @@ def _patches(planes: Tensor, bands: Sequence[int], x0: Array, y0: Array, size: i
         patches[i] = 0
         inside = patches[i, :, max(0, -top) : max(0, height - top), max(0, -left) : max(0, width - left)]
         rows, columns = slice(max(0, top), max(0, top + size)), slice(max(0, left), max(0, left + size))
-        inside[:] = planes[list(bands), rows, columns]
+        inside[:] = planes[bands, rows, columns]
     return patches
 
 

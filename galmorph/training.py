@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-import galmorph
 from galmorph import dataset as datasets
 from galmorph import evaluation, figures, registry
 from galmorph.backbones import Backbone
@@ -41,6 +40,8 @@ from galmorph.model import (
     probabilities,
     question_shares,
     save,
+    save_with_card,
+    versions,
     write_atomically,
 )
 from galmorph.normalize import Normalization
@@ -249,8 +250,7 @@ def train(
     predicted = Predictor(model, config.device, "float32").dataset(dataset, shown)
     figures.evaluation_figures(out, schema, dataset.fractions[shown].numpy(), predicted)
     model.card = dataclasses.replace(model.card, metrics=metrics)
-    save(model, out / f"model{SUFFIX}")
-    write_atomically(out / "model.json", (model.card.to_json(indent=1) + "\n").encode())
+    save_with_card(model, out / f"model{SUFFIX}")
     write_atomically(out / "metrics.json", (json.dumps(metrics, indent=1, sort_keys=True) + "\n").encode())
     return metrics
 
@@ -282,8 +282,6 @@ def _card(
     parts: NDArray[np.str_],
     split: Split,
 ) -> ModelCard:
-    import torchvision
-
     options = dataclasses.asdict(config)
     # A card holds no paths of a machine.
     options["data"] = [Path(path).resolve().name for path in config.data]
@@ -310,11 +308,7 @@ def _card(
         ),
         split=split.card(),
         training=options,
-        versions={
-            "galmorph": galmorph.__version__,
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-        },
+        versions=versions(),
     )
 
 

@@ -130,33 +130,27 @@ print(steps)
 """
 
 
-def test_a_kill_before_any_file_operation_changes_nothing(tmp_path):
-    cutout_folder(tmp_path, n=3)
-    table = Table({"id": range(6), "cutout": [f"g{i % 3}.fits" for i in range(6)]})
-    table.write(tmp_path / "t.fits")
-    model = model_file(tmp_path / "m.safetensors")
-    (tmp_path / "out").mkdir()
-    paths = [tmp_path / "t.fits", model, tmp_path / "out" / "out.fits"]
+def told(code, folder, n_cutouts, n_rows, *outputs):
+    """What a program prints that classifies a table of so many rows, which share cutouts."""
+    cutout_folder(folder, n=n_cutouts)
+    table = Table({"id": range(n_rows), "cutout": [f"g{i % n_cutouts}.fits" for i in range(n_rows)]})
+    table.write(folder / "t.fits")
+    (folder / "out").mkdir()
+    paths = [folder / "t.fits", model_file(folder / "m.safetensors"), *outputs]
     env = os.environ | {"SOURCE_DATE_EPOCH": "0", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", AT_EACH_STEP, *map(str, paths)]
+    command = [sys.executable, "-c", code, *map(str, paths)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) >= 10
+    return done.stdout
+
+
+def test_a_kill_before_any_file_operation_changes_nothing(tmp_path):
+    assert int(told(AT_EACH_STEP, tmp_path, 3, 6, tmp_path / "out" / "out.fits")) >= 10
 
 
 @pytest.mark.slow
 def test_kills_change_nothing(tmp_path):
-    cutout_folder(tmp_path, n=10)
-    table = Table({"id": range(200), "cutout": [f"g{i % 10}.fits" for i in range(200)]})
-    table.write(tmp_path / "t.fits")
-    model = model_file(tmp_path / "m.safetensors")
-    (tmp_path / "out").mkdir()
-    paths = [tmp_path / "t.fits", model, tmp_path / "whole.fits", tmp_path / "out" / "out.fits"]
-    env = os.environ | {"SOURCE_DATE_EPOCH": "0", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", CODE, *map(str, paths)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    lines = told(CODE, tmp_path, 10, 200, tmp_path / "whole.fits", tmp_path / "out" / "out.fits").splitlines()
     assert len(lines) >= 20
     assert any(".out.fits.galmorph" in line for line in lines), "there was something to go on with"
     assert any(".part" in line for line in lines), "some were killed while the table was written"
