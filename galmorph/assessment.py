@@ -21,14 +21,16 @@ from galmorph.page import Report, data_uri, inline_svg, jpeg, render, save_figur
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# The galaxies that were missed by most.
+# The galaxies that were missed by most: of all, and of each class.
 WORST = 24
+WORST_OF_CLASS = 4
 _PICTURE_PX = 160
 # Figures that training leaves in its folder.
 _PNG = {
     "confusion_matrix": "Confusion matrix",
     "fractions": "Predicted against true vote fractions",
     "calibration": "Reliability",
+    "conditions": "Scores by apparent size and signal to noise",
 }
 # The wrong answers told of a galaxy.
 _ANSWERS_TOLD = 3
@@ -178,7 +180,7 @@ def _read(folder: Path) -> Evaluation:
         scores=scores,
         schema=schema,
         galaxies=np.array([line[0] for line in lines], dtype=object),
-        truth=table[:, len(labels) :] if has_truth else np.full((0, len(labels)), np.nan),
+        truth=table[:, len(labels) : 2 * len(labels)] if has_truth else np.full((0, len(labels)), np.nan),
         predicted=table[:, : len(labels)] if has_truth else np.full((0, len(labels)), np.nan),
     )
 
@@ -209,10 +211,12 @@ def _evaluation(
     draw = figures.confusion_matrix if schema.is_classes else figures.fractions
     drawn = {kind: draw(schema, evaluation.truth, evaluation.predicted)}
     drawn["calibration"] = figures.calibration(schema, evaluation.truth, evaluation.predicted)
+    if conditions := evaluation.scores.get("conditions"):
+        drawn["conditions"] = figures.by_condition(conditions)
     shown = [(_PNG[key], inline_svg(figure)) for key, figure in drawn.items()]
     sections.append(_section(f"figures{suffix}", f"Figures{suffix}", f"Figures{of}", figures=shown))
     told = (
-        "Galaxies whose true class had the least probability."
+        "Of each class the galaxies whose true class had the least probability."
         if schema.is_classes
         else "Galaxies with the largest root mean square error over the known vote fractions."
     )
@@ -232,8 +236,12 @@ def errors(evaluation: Evaluation) -> NDArray[np.float64]:
 
 
 def worst(evaluation: Evaluation) -> list[int]:
-    """Return the rows of the galaxies that were missed by most."""
-    return np.argsort(-errors(evaluation), kind="stable")[:WORST].tolist()
+    """Return the rows of the galaxies that were missed by most; of classes some of each, class by class."""
+    order = np.argsort(-errors(evaluation), kind="stable")
+    if not evaluation.schema.is_classes:
+        return order[:WORST].tolist()
+    true = evaluation.truth[order].argmax(axis=1)
+    return [int(row) for label in np.unique(true) for row in order[true == label][:WORST_OF_CLASS]]
 
 
 def _card(evaluation: Evaluation, row: int, picture: bytes | None) -> dict[str, Any]:

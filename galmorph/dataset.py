@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,8 @@ from galmorph.normalize import Framing
 from galmorph.samples import Layout, Sample, content_hash
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 PARTS = ("train", "val", "test")
 
@@ -146,6 +148,8 @@ class Dataset:
         How many people answered the first question; NaN where unknown.
     skipped : dict
         How many rows of each sample were left out, by name, where some were.
+    samples : tuple of Sample
+        What was joined, in order.
     """
 
     images: NDArray[np.uint8]
@@ -158,6 +162,7 @@ class Dataset:
     framing: Framing
     votes: Tensor
     skipped: dict[str, int]
+    samples: tuple[Sample, ...] = ()
 
     def __len__(self) -> int:
         return len(self.fractions)
@@ -165,6 +170,14 @@ class Dataset:
     def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return pictures, uint8 (n, 3, side, side), and fractions (n, n_labels) of some rows."""
         return torch.from_numpy(self.images[rows]), self.fractions[torch.from_numpy(rows)]
+
+    def apparent(self, row: int) -> tuple[float, float]:
+        """Return R90 in arcsec and the signal to noise of a galaxy, NaN where its sample does not know them."""
+        for sample in self.samples:
+            if row < len(sample):
+                return (math.nan, math.nan) if sample.apparent is None else sample.apparent(row)
+            row -= len(sample)
+        return math.nan, math.nan
 
 
 def read_sample(path: str | Path, schema: LabelSchema) -> Sample:
@@ -256,6 +269,7 @@ def load(paths: Sequence[str | Path], schema: LabelSchema, input_size: int, radi
         framing=framing,
         votes=torch.from_numpy(np.concatenate(votes)),
         skipped={sample.name: len(sample.skipped) for sample in samples if sample.skipped},
+        samples=tuple(samples),
     )
 
 
@@ -353,8 +367,14 @@ def _without_unreadable(sample: Sample, side: int) -> Sample:
         fractions=sample.fractions[good],
         contents=sample.contents[good],
         votes=None if sample.votes is None else sample.votes[good],
+        image=_of_rows(sample.image, good),
+        apparent=None if sample.apparent is None else _of_rows(sample.apparent, good),
         skipped=skipped,
     )
+
+
+def _of_rows(function: Callable[[int], T], rows: NDArray[np.int64]) -> Callable[[int], T]:
+    return lambda index: function(int(rows[index]))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph import conformal
+from galmorph.conditions import measured, score_by
 from galmorph.dataset import Dataset, Split, galaxy_hashes, load
 from galmorph.errors import SampleError
 from galmorph.inference import Predictor
@@ -18,6 +19,8 @@ from galmorph.labels import LabelSchema
 from galmorph.model import TRAINED_CONTENTS, TRAINED_GALAXIES, Model, write_atomically
 
 N_BOOTSTRAP = 1000
+# What a model is known by: of a tree the first, of classes the second.
+MAIN_SCORES = ("rmse", "accuracy")
 N_BINS = 15  # equal bins of the expected calibration error
 N_DRAWS = 1000  # of labels from the predictions, for the error that chance alone gives
 # Question 1 counts as answered where its largest vote fraction reaches this: a majority.
@@ -86,9 +89,22 @@ def evaluate(
     }
     if not model.schema.is_classes:
         result["shares"] = share_errors(model.schema, truth, predicted)
+    conditions = measured(dataset, rows)
+    labelled = np.isfinite(truth).any(axis=1)
+    result["conditions"] = score_by(
+        {name: np.where(labelled, values, np.nan) for name, values in conditions.items()},
+        lambda group: _main_scores(model.schema, truth[group], predicted[group]),
+    )
     if out is not None:
-        _write(out, model.schema, dataset.galaxies[rows], truth, predicted, result)
+        _write(out, model.schema, dataset.galaxies[rows], truth, predicted, conditions, result)
     return result
+
+
+def _main_scores(schema: LabelSchema, truth: Array, predicted: Array) -> dict[str, float | int]:
+    """Return the score that a model is known by, with its interval."""
+    found = scores(schema, truth, predicted)
+    wanted = ("n", *(name + end for name in MAIN_SCORES for end in ("", "_low", "_high")))
+    return {name: found[name] for name in wanted if name in found}
 
 
 def _write(
@@ -97,21 +113,23 @@ def _write(
     galaxies: NDArray[np.object_],
     truth: Array,
     predicted: Array,
+    conditions: Mapping[str, Array],
     result: Mapping[str, Any],
 ) -> None:
     from galmorph import figures
 
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "scores.json", (json.dumps(result, indent=1, sort_keys=True) + "\n").encode())
-    header = ",".join(["galaxy", *(f"{kind}_{label}" for kind in ("p", "true") for label in schema.labels)])
-    known = np.char.mod("%.6g", truth)
-    known[np.isnan(truth)] = ""
-    lines = [
-        ",".join([str(galaxy), *(f"{p:.6g}" for p in row), *votes])
-        for galaxy, row, votes in zip(galaxies, predicted, known, strict=True)
-    ]
+    labels = [f"{kind}_{label}" for kind in ("p", "true") for label in schema.labels]
+    table = np.column_stack([predicted, truth, *conditions.values()])
+    cells = np.char.mod("%.6g", table)
+    cells[np.isnan(table)] = ""
+    lines = [",".join([str(galaxy), *row]) for galaxy, row in zip(galaxies, cells, strict=True)]
+    header = ",".join(["galaxy", *labels, *conditions])
     write_atomically(out / "predictions.csv", "\n".join([header, *lines, ""]).encode())
     figures.evaluation_figures(out, schema, truth, predicted)
+    if result["conditions"]:
+        figures.save(figures.by_condition(result["conditions"]), out / "conditions.png")
 
 
 def scores(

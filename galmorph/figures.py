@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
 # The palette whole: black last, for it is the colour of text.
 PALETTE = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# What galaxies were seen under (see :mod:`galmorph.conditions`), as axes tell it.
+CONDITIONS = {
+    "radius_arcsec": "apparent size: R90 (arcsec)",
+    "snr": "signal to noise within half of R90",
+    "picture_snr": "signal to noise of a pixel at the centre",
+}
 _BINS = np.linspace(0, 1, 11)
 
 Array = NDArray[np.floating[Any]]
@@ -146,6 +152,30 @@ def evaluation_figures(out: Path, schema: LabelSchema, truth: Array, predicted: 
     else:
         save(fractions(schema, truth, predicted), out / "fractions.png")
     save(calibration(schema, truth, predicted), out / "calibration.png")
+
+
+def by_condition(groups: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+    """Draw scores against the conditions that galaxies were seen under, a panel each, with 95 % intervals.
+
+    Parameters
+    ----------
+    groups : mapping
+        Of :func:`galmorph.conditions.score_by`; the first score that has an interval is drawn.
+    """
+    figure, grid = _figure(3.6 * len(groups), 3.1, ncols=len(groups), squeeze=False, sharey=True)
+    for axes, (name, found) in zip(grid.flat, groups.items(), strict=True):
+        score = next(key.removesuffix("_low") for key in found[0] if key.endswith("_low"))
+        middle, value, low, high = (
+            np.array([group[key] for group in found]) for key in ("median", score, f"{score}_low", f"{score}_high")
+        )
+        reach = [middle - [group["low"] for group in found], [group["high"] for group in found] - middle]
+        axes.errorbar(middle, value, xerr=reach, yerr=[value - low, high - value], fmt="o", color=BLUE, ms=5, capsize=2)
+        axes.set(xlabel=CONDITIONS[name])
+        if min(group["low"] for group in found) > 0:
+            axes.set_xscale("log")
+        axes.spines[["top", "right"]].set_visible(False)
+    grid.flat[0].set_ylabel(score)
+    return figure
 
 
 def gallery(

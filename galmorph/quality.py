@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from galmorph.cutout import Cutout, Flag
 from galmorph.radius import measure_r90, neighbour_share, sky_level
 
-__all__ = ["is_blended", "measure_r90", "quality"]
+__all__ = ["is_blended", "measure_r90", "quality", "signal_to_noise"]
 
 # Where a survey has no data its services send exact zeros; complete planes hold fewer than one in a thousand.
 PARTIAL_FRACTION = 0.01
@@ -84,12 +84,27 @@ def quality(
         masked = float(cutout.mask[frame].mean())
         flag |= Flag.BAD_PIXELS if masked > BAD_FRACTION else Flag(0)
         flag |= Flag.PARTIAL if masked > PARTIAL_FRACTION else Flag(0)
-    aperture_arcsec = APERTURE_R90 * (radius_arcsec if radius_arcsec > 0 else DEFAULT_RADIUS_ARCSEC)
+    aperture_arcsec = _aperture_arcsec(radius_arcsec)
     if not any(_signal_to_noise(cutout, plane, aperture_arcsec) > MIN_SIGNAL_TO_NOISE for plane in planes):
         flag |= Flag.BLANK
     if radius_arcsec < MIN_R90_SEEING * seeing_arcsec:
         flag |= Flag.TOO_SMALL
     return flag
+
+
+def signal_to_noise(cutout: Cutout, bands: Iterable[str], radius_arcsec: float) -> float:
+    """Return the signal to noise of the brightest of some bands within half of R90; NaN where there is none.
+
+    Parameters
+    ----------
+    cutout : Cutout
+    bands : iterable of str
+    radius_arcsec : float
+        The galaxy's R90; where it is NaN, `DEFAULT_RADIUS_ARCSEC` stands for it.
+    """
+    aperture_arcsec = _aperture_arcsec(radius_arcsec)
+    ratios = [_signal_to_noise(cutout, cutout.plane(band), aperture_arcsec) for band in bands if band in cutout.bands]
+    return float(np.fmax.reduce(ratios, initial=np.nan))
 
 
 def is_blended(cutout: Cutout, radius_arcsec: float) -> bool:
@@ -112,6 +127,10 @@ def _square(cutout: Cutout, width_px: float) -> tuple[slice, slice]:
     margins = [int((side - max(1.0, min(width_px, side))) / 2) for side in cutout.flux.shape[1:]]
     rows, columns = (slice(cut, side - cut) for cut, side in zip(margins, cutout.flux.shape[1:], strict=True))
     return rows, columns
+
+
+def _aperture_arcsec(radius_arcsec: float) -> float:
+    return APERTURE_R90 * (radius_arcsec if radius_arcsec > 0 else DEFAULT_RADIUS_ARCSEC)
 
 
 def _signal_to_noise(cutout: Cutout, plane: NDArray[np.float32], half_width_arcsec: float) -> float:

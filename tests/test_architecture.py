@@ -22,6 +22,7 @@ LAYERS = [
     {"card", "source", "framing", "storage", "stamps"},
     {"run", "memory", "morphology", "samples", "provenance"},
     {"dataset", "model", "retrieval", "field"},
+    {"conditions"},
     {"inference", "checkpoint", "figures"},
     {"processes"},
     {"evaluation", "distillation", "recipes", "page", "results"},

@@ -134,7 +134,7 @@ def test_evaluate_writes_scores_and_figures(zoo, tmp_path):
     assert scores["n_overlap"] == 0
     assert scores["rmse_low"] <= scores["rmse"] <= scores["rmse_high"]
     assert len((tmp_path / "out" / "predictions.csv").read_text().splitlines()) == 41
-    assert {p.name for p in (tmp_path / "out").glob("*.png")} == {"fractions.png", "calibration.png"}
+    assert {p.name for p in (tmp_path / "out").glob("*.png")} == {"fractions.png", "calibration.png", "conditions.png"}
 
 
 def test_averaging_all_orientations_makes_the_orientation_irrelevant(tmp_path):

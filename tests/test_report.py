@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made import cutout_folder, kaggle_folder, model_file
+from made import cutout_folder, galaxy10_file, kaggle_folder, model_file
 from PIL import Image
 from results_made import NASTY, results
 from typer.testing import CliRunner
@@ -209,7 +209,7 @@ def test_report_of_a_training_run(run_folder, tmp_path):
         assert text in html
     assert str(zoo) not in html, "no paths of the machine"
     assert {path.name for path in (tmp_path / "f").glob("*.pdf")} == {
-        *("learning_curves.pdf", "fractions-test.pdf", "calibration-test.pdf")
+        *("learning_curves.pdf", "fractions-test.pdf", "calibration-test.pdf", "conditions-test.pdf")
     }
 
 
@@ -225,13 +225,28 @@ def test_report_of_an_evaluation(run_folder, tmp_path):
     schema = registry.load("schemas", "galaxyzoo2")
     sample = dataset.read_sample(zoo, schema)
     table = np.genfromtxt(folder / "test" / "predictions.csv", delimiter=",", skip_header=1, dtype=str)
-    p, truth = table[:, 1:38].astype(float), np.array([[float(c or "nan") for c in row] for row in table[:, 38:]])
+    p, truth = table[:, 1:38].astype(float), np.array([[float(c or "nan") for c in row] for row in table[:, 38:75]])
     np.testing.assert_allclose(truth, sample.fractions, rtol=1e-5)
     error = np.sqrt(np.nanmean((p - truth) ** 2, axis=1))
     first = re.search(r'<img src="data:image/jpeg;base64,([^"]+)" alt="([^"]+)"', html)
     assert first[2] == table[error.argmax(), 0]
     drawn = np.asarray(Image.open(io.BytesIO(base64.b64decode(first[1])))).astype(float)
     assert np.abs(drawn - sample.image(int(error.argmax()))).mean() < 8
+
+
+def test_report_shows_the_worst_errors_of_each_class(tmp_path, monkeypatch):
+    monkeypatch.setenv("GALMORPH_CACHE", str(tmp_path / "cache"))
+    data = galaxy10_file(tmp_path / "g.h5", n=30)
+    schema = registry.load("schemas", "galaxy10_sdss")
+    model = load(model_file(tmp_path / "m.safetensors", schema=schema.name))
+    evaluation.evaluate(model, [data], dtype="float32", out=tmp_path / "scored")
+    assert report.report(tmp_path / "scored", tmp_path / "r.html", data=[str(data)]).pictures == 12
+    table = np.genfromtxt(tmp_path / "scored/predictions.csv", delimiter=",", skip_header=1, dtype=str)
+    p, truth = table[:, 1:11].astype(float), table[:, 11:21].astype(float)
+    chance, true = p[np.arange(30), truth.argmax(axis=1)], truth.argmax(axis=1)
+    shown = re.findall(r'<span class="name" title="([^"]+)"', (tmp_path / "r.html").read_text())
+    wanted = [row for label in (0, 3, 9) for row in sorted(np.flatnonzero(true == label), key=lambda r: chance[r] - 1)[:4]]
+    assert shown == [table[row, 0] for row in wanted]
 
 
 def test_command(tmp_path):

@@ -45,6 +45,8 @@ class Sample:
         Whether pictures that cannot be read are left out, rather than an error.
     skipped : tuple of str
         Why rows were left out already, each.
+    apparent : callable, optional
+        ``apparent(i)`` returns R90 in arcsec and the signal to noise of galaxy i, NaN where unknown.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Sample:
     votes: NDArray[np.float32] | None = None
     lenient: bool = False
     skipped: tuple[str, ...] = ()
+    apparent: Callable[[int], tuple[float, float]] | None = None
 
     def __len__(self) -> int:
         return len(self.galaxies)

@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 
 from galmorph.card import Input, survey_inputs
 from galmorph.catalog import Catalog, open_catalog
-from galmorph.cutout import MAX_SIDE_PX, Flag, read_cutout
+from galmorph.cutout import MAX_SIDE_PX, Cutout, Flag, read_cutout
 from galmorph.errors import CatalogError, CutoutError, SampleError
 from galmorph.headers import band_files
 from galmorph.labels import LabelSchema
-from galmorph.normalize import Framing, frame
+from galmorph.normalize import Framing, Normalization, frame
 from galmorph.positions import to_float
-from galmorph.quality import quality
+from galmorph.quality import quality, signal_to_noise
 from galmorph.radius import measure_r90
 from galmorph.samples import TOTAL_VOTES, Layout, Sample, content_hash, galaxy_keys, sky_groups
 from galmorph.source import CatalogSource, kind_of
@@ -98,6 +98,7 @@ def read(path: Path, schema: LabelSchema) -> Sample:
         votes=votes[kept],
         lenient=True,
         skipped=tuple(skipped),
+        apparent=partial(_apparent, files),
     )
 
 
@@ -180,14 +181,7 @@ def _picture(files: Sequence[tuple[Path, float]], index: int) -> NDArray[np.uint
 def _composite(path: Path, radius_arcsec: float) -> NDArray[np.uint8]:
     import torch
 
-    cutout = read_cutout(path, max_side_px=MAX_SIDE_PX)
-    entry = next((i for i in _inputs() if i.matches(cutout.survey, cutout.bands, cutout.pixscale)), None)
-    if entry is None:
-        told = f"{cutout.survey or 'an unnamed survey'} {''.join(cutout.bands)}"
-        raise CutoutError(f"{path}: {told} at {cutout.pixscale:.3f} arcsec/px is no input of a model.")
-    normalization = entry.normalization
-    radius = radius_arcsec if math.isfinite(radius_arcsec) else cutout.radius_arcsec
-    radius = radius if math.isfinite(radius) else measure_r90(cutout)
+    cutout, normalization, radius = _opened(path, radius_arcsec)
     width_arcsec = FRAMING.width_arcsec(radius)
     if not math.isfinite(width_arcsec):  # no signal to measure a radius on: the whole cutout
         width_arcsec = min(cutout.flux.shape[1:]) * cutout.pixscale
@@ -200,6 +194,26 @@ def _composite(path: Path, radius_arcsec: float) -> NDArray[np.uint8]:
     flux *= (normalization.flux_pixscale / cutout.flux_pixscale) ** 2
     rgb = normalization.rgb(torch.from_numpy(flux)[None])[0].permute(1, 2, 0).numpy()
     return np.ascontiguousarray((rgb[::-1] * 255).round().astype(np.uint8))
+
+
+def _opened(path: Path, radius_arcsec: float) -> tuple[Cutout, Normalization, float]:
+    """Read a cutout; return it, how it becomes a picture, and R90 (the catalog's, else its card's, else measured)."""
+    cutout = read_cutout(path, max_side_px=MAX_SIDE_PX)
+    entry = next((i for i in _inputs() if i.matches(cutout.survey, cutout.bands, cutout.pixscale)), None)
+    if entry is None:
+        told = f"{cutout.survey or 'an unnamed survey'} {''.join(cutout.bands)}"
+        raise CutoutError(f"{path}: {told} at {cutout.pixscale:.3f} arcsec/px is no input of a model.")
+    radius = radius_arcsec if math.isfinite(radius_arcsec) else cutout.radius_arcsec
+    return cutout, entry.normalization, radius if math.isfinite(radius) else measure_r90(cutout)
+
+
+def _apparent(files: Sequence[tuple[Path, float]], index: int) -> tuple[float, float]:
+    """Return R90 in arcsec and the signal to noise; of a picture what the catalog knows."""
+    path, radius = files[index]
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        return radius, math.nan
+    cutout, normalization, radius = _opened(path, radius)
+    return radius, signal_to_noise(cutout, normalization.bands, radius)
 
 
 def _inputs() -> tuple[Input, ...]:
