@@ -243,9 +243,10 @@ def test_report_shows_the_worst_errors_of_each_class(tmp_path, monkeypatch):
     assert report.report(tmp_path / "scored", tmp_path / "r.html", data=[str(data)]).pictures == 12
     table = np.genfromtxt(tmp_path / "scored/predictions.csv", delimiter=",", skip_header=1, dtype=str)
     p, truth = table[:, 1:11].astype(float), table[:, 11:21].astype(float)
-    chance, true = p[np.arange(30), truth.argmax(axis=1)], truth.argmax(axis=1)
+    true = truth.argmax(axis=1)
+    error = 1 - p[np.arange(30), true]
     shown = re.findall(r'<span class="name" title="([^"]+)"', (tmp_path / "r.html").read_text())
-    wanted = [row for label in (0, 3, 9) for row in sorted(np.flatnonzero(true == label), key=lambda r: chance[r] - 1)[:4]]
+    wanted = [row for label in (0, 3, 9) for row in sorted(np.flatnonzero(true == label), key=lambda r: -error[r])[:4]]
     assert shown == [table[row, 0] for row in wanted]
 
 
