@@ -197,7 +197,7 @@ def append(n_rows: int) -> dict[str, float]:
 
     predictor = Predictor(model(), "cpu", "float32")
     schema = predictor.model.schema
-    columns, record = output_columns(schema, card=predictor.model.card), record_dtype(schema)
+    columns, record = output_columns(predictor.model.card), record_dtype(schema)
     generator = np.random.default_rng(0)
     with tempfile.TemporaryDirectory(dir=".") as name:
         table, out = Path(name, "table.fits"), Path(name, "out.fits")
@@ -213,7 +213,7 @@ def append(n_rows: int) -> dict[str, float]:
             added = Addition(columns, provenance(predictor))
             os.sync()
             begin, used = time.perf_counter(), processor_s()
-            classification._write(source, out, added, journal, predictor)
+            classification._write(source, out, added, journal, predictor, spread=False)
             seconds, used = time.perf_counter() - begin, processor_s() - used
             journal.remove()
         n_bytes = out.stat().st_size

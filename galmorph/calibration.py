@@ -1,4 +1,4 @@
-"""Calibration: what the validation part tells of a trained model: how large its sets must be, and how far is unlike."""
+"""Calibration: what the validation part tells of a trained model: sizes of sets, spread of votes, how far is unlike."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from galmorph.errors import SampleError
 from galmorph.evaluation import part_rows
 from galmorph.inference import Predictor
 from galmorph.model import Model, load, save_with_card
+from galmorph.spread import fit_concentration
 
 log = logging.getLogger(__name__)
 
@@ -28,13 +29,13 @@ MAX_GALAXIES = 4000
 def calibrate(
     model: Model, dataset: Dataset, train: NDArray[np.int64], val: NDArray[np.int64], device: str = "auto"
 ) -> Model:
-    """Return a model with conformal sets and a score of unlikeness; its temperatures stay as they are.
+    """Return a model with sets of classes or the spread of votes, and a score of unlikeness; temperatures stay.
 
     Parameters
     ----------
     model : Model
-        Where it was trained on the validation part too (``--refit``), the sets are kept as they are: probabilities of
-        galaxies that it knows would promise too much.
+        Where it was trained on the validation part too (``--refit``), sets and spread are kept as they are:
+        probabilities of galaxies that it knows would promise too much.
     dataset : Dataset
     train, val : ndarray of int64
         Rows of the two parts.
@@ -45,6 +46,10 @@ def calibrate(
         known = val[model.schema.classes(dataset.fractions[val].numpy()) >= 0]
         if model.schema.has_classes and len(known):
             calibration["conformal"] = _conformal(model, dataset, known, device)
+        if not model.schema.has_classes:
+            expected = Predictor(model, device, "float32").dataset(dataset, val)
+            concentration = fit_concentration(model.schema, dataset.fractions[val].numpy(), expected)
+            calibration["spread"] = {"concentration": concentration, "n": len(val)}
     predictor = Predictor(model, device, "float32")
     features = predictor.features(dataset, train[:: max(1, -(-len(train) // MAX_GALAXIES))])
     described = None
@@ -79,7 +84,7 @@ def _conformal(model: Model, dataset: Dataset, rows: NDArray[np.int64], device: 
 
 
 def recalibrate(name: str | Path, data: Sequence[str | Path], out: Path, device: str = "auto") -> Model:
-    """Give a trained model conformal sets and a score of unlikeness, and write it anew with its card beside it.
+    """Give a trained model what :func:`calibrate` fits, and write it anew with its card beside it.
 
     Parameters
     ----------

@@ -75,6 +75,7 @@ class ModelCard:
         Scores by part and sample, with the intervals and the command's settings.
     calibration : dict
         What was fitted after training, on the validation part; empty: nothing. ``temperature``: one number a question.
+        ``spread``: one ``concentration`` a question, of vote fractions around the expected ones.
         ``conformal``: ``level`` and ``thresholds``, one for each number of orientations averaged, of the sets of
         classes. ``unlikeness``: ``quantile`` and ``threshold`` of the distance to the training part.
     versions : dict
@@ -113,6 +114,11 @@ class ModelCard:
         """Return the probability from which on a class is in the conformal set, None where the model has no sets."""
         thresholds = self.calibration.get("conformal", {}).get("thresholds")
         return thresholds[tta - 1] if thresholds else None
+
+    @property
+    def concentration(self) -> list[float] | None:
+        """The concentration of each question's vote fractions (:mod:`galmorph.spread`), None where it is unknown."""
+        return self.calibration.get("spread", {}).get("concentration")
 
     @property
     def unlikeness_threshold(self) -> float | None:

@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 import galmorph
-from galmorph import conformal, registry
+from galmorph import registry
 from galmorph.ahead import ahead
 from galmorph.card import Input
 from galmorph.clock import Clock, peak_memory_mb
@@ -36,7 +36,7 @@ from galmorph.inference import Predictor, on_devices, to_device
 from galmorph.journal import Journal
 from galmorph.memory import MemorySource
 from galmorph.model import Model, load
-from galmorph.morphology import output_columns, record_dtype
+from galmorph.morphology import column_values, output_columns, record_dtype
 from galmorph.normalize import frame
 from galmorph.planes import ZeroPoint
 from galmorph.provenance import Record, provenance
@@ -120,6 +120,7 @@ def classify(
     zero_point: ZeroPoint = None,
     prefix: str = "",
     replace: bool = False,
+    spread: bool = False,
     tta: int = 1,
     batch_size: int | None = None,
     device: str = "auto",
@@ -160,6 +161,8 @@ def classify(
         Of the new columns' names.
     replace : bool
         Replace columns of an earlier run.
+    spread : bool
+        Write ``p_<label>_err`` too: how far vote fractions scatter around the expected ones.
     tta : int
         Orientations averaged, 1 to 8.
     batch_size, device, dtype, workers
@@ -195,7 +198,7 @@ def classify(
         predictors = [model] if isinstance(model, Predictor) else on_devices(load(model), device, dtype, tta)
     predictor = predictors[0]
     batch_size = batch_size or BATCH_SIZES.get(predictor.device.type, BATCH_SIZES["cpu"])
-    columns = output_columns(predictor.model.schema, prefix, predictor.model.card)
+    columns = output_columns(predictor.model.card, prefix, spread=spread)
     source.check(columns, replace=replace)
     record = record_dtype(predictor.model.schema)
     fingerprint = {
@@ -223,7 +226,7 @@ def classify(
                     told = {**fingerprint, "prefix": prefix}
                     companion = Record(told, predictor.model.card, journal.started, destination).of
                 added = Addition(columns, provenance(predictor), replace, companion)
-                _write(source, destination, added, journal, predictor)
+                _write(source, destination, added, journal, predictor, spread)
         except KeyboardInterrupt:
             raise Interrupted(
                 f"Stopped after {len(journal)} of {source.n_rows} targets; go on with the same command and --resume."
@@ -435,22 +438,13 @@ def _write(
     added: Addition,
     journal: Journal,
     predictor: Predictor,
+    spread: bool,
 ) -> None:
     """Copy the user's table with the journal's columns appended, or write a table of the cutouts."""
-    schema, card = predictor.model.schema, predictor.model.card
     names = [column.name for column in added.columns]
-    set_threshold = card.set_threshold(predictor.tta)
 
     def values(records: NDArray[np.void]) -> dict[str, NDArray[Any]]:
-        p = np.asfortranarray(records["p"])
-        part = p if schema.is_classes else p[:, schema.slices[0]]
-        entropy = -np.where(part > 0, part * np.log(np.where(part > 0, part, 1)), 0 * part).sum(axis=1)
-        arrays = [*p.T, np.array(schema.short_names(p), dtype=object), entropy.astype(np.float32)]
-        if set_threshold is not None:
-            arrays.append(conformal.names(schema, p, set_threshold))
-        if card.unlikeness_threshold is not None:
-            arrays.append(records["ood"])
-        arrays.append(records["flag"])
+        arrays = column_values(records, predictor.model.card, tta=predictor.tta, spread=spread)
         return dict(zip(names, arrays, strict=True))
 
     results = ahead((records, values(records)) for records in journal.blocks())

@@ -124,6 +124,9 @@ def classify(
     ] = None,
     prefix: Annotated[str, typer.Option(help="Prefix of the new columns.")] = "",
     replace: Annotated[bool, typer.Option("--replace", help="Replace galmorph's columns of an earlier run.")] = False,
+    spread: Annotated[
+        bool, typer.Option("--spread", help="Write p_<label>_err too: how far vote fractions scatter around p_<label>.")
+    ] = False,
     tta: Tta = 1,
     batch_size: Annotated[int | None, typer.Option(help="Galaxies in a batch; default 16, on a GPU 256.")] = None,
     device: Annotated[
@@ -149,8 +152,8 @@ def classify(
     run = _classifier(survey, scheduler)
     options: dict[str, Any] = {"model": model, "out": out, "cutouts": cutouts, "catalog": catalog, "kind": kind}
     options |= {"images": images or (), "hdu": hdu, "size_column": size_column, "zero_point": zero_point}
-    options |= {"prefix": prefix, "replace": replace, "tta": tta, "batch_size": batch_size, "device": device}
-    options |= {"dtype": dtype, "workers": workers, "resume": resume, "overwrite": overwrite}
+    options |= {"prefix": prefix, "replace": replace, "spread": spread, "tta": tta, "batch_size": batch_size}
+    options |= {"device": device, "dtype": dtype, "workers": workers, "resume": resume, "overwrite": overwrite}
     with progress("classifying") as on_progress:
         summary = run(survey, **options, on_progress=on_progress)
     show_summary(summary, profile)

@@ -17,6 +17,7 @@ from galmorph.errors import SampleError
 from galmorph.inference import Predictor
 from galmorph.labels import LabelSchema
 from galmorph.model import TRAINED_CONTENTS, TRAINED_GALAXIES, Model, write_atomically
+from galmorph.spread import spread_scores
 
 N_BOOTSTRAP = 1000
 # What a model is known by: of a tree the first, of classes the second.
@@ -87,6 +88,8 @@ def evaluate(
         "dtype": str(predictor.dtype).removeprefix("torch."),
         "data": dict(dataset.sha256),
     }
+    if model.card.concentration is not None:
+        result |= spread_scores(model.schema, truth, predicted, model.card.concentration)
     if not model.schema.is_classes:
         result["shares"] = share_errors(model.schema, truth, predicted)
     conditions = measured(dataset, rows)

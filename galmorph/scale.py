@@ -116,7 +116,7 @@ def classify_hats(
     destination = _destination(catalog.root, out, overwrite=overwrite, resume=resume)
     options["cutouts"] = str(Path(cutouts or catalog.root).resolve())
     loaded = load(model)
-    columns = output_columns(loaded.schema, options.get("prefix", ""), loaded.card)
+    columns = output_columns(loaded.card, options.get("prefix", ""), spread=bool(options.get("spread")))
     replaces = bool(options.get("replace"))
     for path in catalog.schemas():
         source = open_source(path, cutouts=cutouts, size_column=options.get("size_column"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from galmorph import registry
+from galmorph.card import ModelCard
 from galmorph.catalog import Column, write_catalog
 from galmorph.classification import output_columns
 from galmorph.cutout import Flag
@@ -40,7 +41,7 @@ def results(path, n=60, schema="galaxyzoo2", prefix="", cutouts=(), seed=0, ood=
     if cutouts:
         columns.append(Column("cutout", "str", width=16))
         values.append(np.array([cutouts[i % len(cutouts)] for i in range(n)], object))
-    columns += output_columns(found, prefix)
+    columns += output_columns(ModelCard("own-model", "mobilenet_v2", found.name, ()), prefix)
     entropy = -(first * np.log(np.clip(first, 1e-9, 1))).sum(axis=1)
     values += [*p.T, found.short_names(p), entropy.astype(np.float32), flag.astype(np.int16)]
     if ood:

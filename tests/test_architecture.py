@@ -14,7 +14,7 @@ LAYERS = [
     {"errors"},
     {"registry", "labels", "normalize", "unlikeness", "lock", "client", "order", "imagefile", "fitsbytes"}
     | {"terminal", "clock", "signals", "ahead", "options"},
-    {"conformal", "journal", "tables", "headers", "footprint", "manifest", "checks", "mosaic"},
+    {"conformal", "spread", "journal", "tables", "headers", "footprint", "manifest", "checks", "mosaic"},
     {"positions", "pictures", "astrometry"},
     {"columns", "cutout"},
     {"catalog", "radius", "planes"},

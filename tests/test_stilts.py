@@ -10,6 +10,7 @@ from results_made import results
 from tablemaking import append, program, stilts, stilts_meta
 
 from galmorph import registry
+from galmorph.card import ModelCard
 from galmorph.classification import output_columns
 
 N = 6
@@ -41,7 +42,7 @@ def test_a_catalog_of_results(tmp_path, suffix):
     if suffix == "csv":
         return  # it has no place for them; they lie in r.csv.json
     meta = stilts_meta(path)
-    for column in output_columns(registry.load("schemas", "galaxyzoo2")):
+    for column in output_columns(ModelCard("own-model", "mobilenet_v2", "galaxyzoo2", ())):
         assert meta[column.name] == (column.unit, column.description, column.ucd), column.name
     assert meta["ra"][0] == "deg"
 
@@ -64,7 +65,7 @@ def test_topcat_finds_units_ucds_and_descriptions_in_fits(tmp_path):
     results(tmp_path / "r.fits", n=N)
     header = fits.getheader(tmp_path / "r.fits", 1)
     columns = {header[f"TTYPE{i}"]: i for i in range(1, header["TFIELDS"] + 1)}
-    for column in output_columns(registry.load("schemas", "galaxyzoo2")):
+    for column in output_columns(ModelCard("own-model", "mobilenet_v2", "galaxyzoo2", ())):
         i = columns[column.name]
         assert header[f"TUCD{i}"] == column.ucd
         assert header[f"TCOMM{i}"] == column.description
