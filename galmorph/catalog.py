@@ -6,7 +6,7 @@ size and the cutout, and which columns may be written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -228,7 +228,8 @@ class Catalog:
             (the card becomes a line of history then); a card of an earlier run of galmorph moves to the history.
         replace : bool
             Replace columns of the same names that galmorph wrote (they move to the end), and its cards of the same
-            keywords.
+            keywords. A classification replaces the one before under the same prefix whole: of two models' columns
+            none are left side by side.
         companion : callable, optional
             From the complete file, before it takes its name: the path and content of one that takes its name with it.
 
@@ -288,7 +289,15 @@ class Catalog:
                 f"galmorph did not write the columns {', '.join(foreign)} of {self.path}, so --replace leaves them "
                 "alone: give the new ones a --prefix"
             )
-        return frozenset(clashing)
+        superseded = _superseded(columns, ours) if replace else set()
+        return frozenset(i for i, name in enumerate(self.column_names) if i in clashing or name.lower() in superseded)
+
+
+def _superseded(columns: Sequence[Column], ours: Collection[str]) -> set[str]:
+    """Return galmorph's own columns (lower case) that are of a classification under the prefix of a new one's."""
+    end = "morph_flag"
+    prefix = next((column.name.removesuffix(end).lower() for column in columns if column.name.endswith(end)), None)
+    return set() if prefix is None else {n for n in ours if n.startswith((f"{prefix}p_", f"{prefix}morph_"))}
 
 
 def open_catalog(

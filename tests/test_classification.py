@@ -121,6 +121,21 @@ def test_result_is_classified_again_with_another_model(survey, model, tmp_path):
     np.testing.assert_array_equal(probabilities(tmp_path / "third.fits"), probabilities(second, "b_"))
 
 
+def test_replace_leaves_nothing_of_the_model_before(survey, model, tmp_path):
+    rings = model_file(tmp_path / "rings.safetensors", schema="rings")
+    first, both, last = (tmp_path / f"{name}.fits" for name in ("first", "both", "last"))
+    user = fits.getdata(survey / "targets.fits", 1).names
+    options = {**FAST, "cutouts": survey}
+    classify(survey / "targets.fits", model=model, out=first, **FAST)
+    classify(first, model=model, out=both, prefix="b_", **options)
+    classify(both, model=rings, out=last, replace=True, **options)
+    names = fits.getdata(last, 1).names
+    assert names[: len(user)] == user
+    assert names.count("p_ring") == names.count("morph_flag") == 1
+    assert "p_smooth_or_featured_smooth" not in names, "two models' columns under one prefix"
+    np.testing.assert_array_equal(probabilities(last, "b_"), probabilities(both, "b_"))
+
+
 def test_batch_size_does_not_matter(survey, model, tmp_path):
     results = []
     for size in (1, 3, 64):
