@@ -295,9 +295,10 @@ class Catalog:
 
 def _superseded(columns: Sequence[Column], ours: Collection[str]) -> set[str]:
     """Return galmorph's own columns (lower case) that are of a classification under the prefix of a new one's."""
-    end = "morph_flag"
-    prefix = next((column.name.removesuffix(end).lower() for column in columns if column.name.endswith(end)), None)
-    return set() if prefix is None else {n for n in ours if n.startswith((f"{prefix}p_", f"{prefix}morph_"))}
+    names = [column.name.lower() for column in columns]
+    prefixes = [name.removesuffix("morph_flag") for name in names if name.endswith("morph_flag")]
+    classified = [prefix for prefix in prefixes if any(name.startswith(f"{prefix}p_") for name in names)]
+    return {name for prefix in classified for name in ours if name.startswith((f"{prefix}p_", f"{prefix}morph_"))}
 
 
 def open_catalog(
