@@ -197,6 +197,8 @@ def test_temperature_of_one_question_does_not_hang_on_another():
     fitted = _fit_temperature(TREE, logits, truth, "mse")["temperature"]
     assert fitted[0] == pytest.approx(2.5, rel=0.1)
     assert fitted[1:] == [1.0] * 10
+    truth[99:, TREE.slices[0]] = torch.nan
+    assert _fit_temperature(TREE, logits, truth, "mse")["temperature"][0] == 1, "99 galaxies are too few"
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
