@@ -32,7 +32,7 @@ from galmorph.clock import Clock, peak_memory_mb
 from galmorph.cutout import MAX_SIDE_PX, Cutout, Flag, read_cutout
 from galmorph.errors import CutoutError, GalmorphError, Interrupted, OutputError
 from galmorph.field import FieldSource, open_survey
-from galmorph.inference import Predictor, on_devices, to_device
+from galmorph.inference import CPU_BATCH, Predictor, on_devices, to_device
 from galmorph.journal import Journal
 from galmorph.memory import MemorySource
 from galmorph.model import Model, load
@@ -50,8 +50,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# On a CPU core, batches whose activations stay in its own cache are nearly twice as fast as those of 64.
-BATCH_SIZES = {"cpu": 16, "cuda": 256}
+BATCH_SIZES = {"cpu": CPU_BATCH, "cuda": 256}
 # Batches that wait for a worker, so that none is ever idle.
 BATCHES_AHEAD = 1
 # With one of these there is no probability: a composite without one of its bands has colours no model was shown.

@@ -88,6 +88,10 @@ _ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
 
 # What leaves the numbers of a trained network as they are.
 _IDLE = (nn.Identity, nn.Dropout)
+# A batch on the CPU: its intermediate results stay in a core's own cache, nearly twice as fast as those of 64. Weights
+# are laid out for it: laid out for a single picture, some are in an order that each batch must change again, at up to
+# five times the network's time.
+CPU_BATCH = 16
 # The operations of torch that torch.compile uses for it on CPUs.
 _JOINT = ("_convolution_pointwise", "_convolution_pointwise_", "_reorder_convolution_weight")
 
@@ -100,7 +104,7 @@ def prepare(network: nn.Module, device: torch.device, dtype: torch.dtype, input_
 
     On the CPU what follows a convolution (an addition, an activation) is computed with it, which leaves the numbers as
     they are and nearly halves the time of MobileNet V2 and ResNet50, as their speed is that of the memory. The weights
-    are laid out as the processor takes them for pictures of the size given; others are computed rightly too.
+    are laid out as the processor takes them for a batch of pictures of the size given; others are computed rightly too.
     """
     from torch.fx.experimental.optimization import fuse
     from torch.fx.proxy import TraceError
@@ -184,7 +188,8 @@ class _JointConvolution(nn.Module):
         places = (convolution.padding, convolution.stride, convolution.dilation)
         self.options = [*map(list, places), convolution.groups]
         weight, bias = convolution.weight.detach(), convolution.bias
-        self.weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.options, list(shape))
+        batch = [CPU_BATCH, *shape[1:]]
+        self.weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.options, batch)
         self.bias = None if bias is None else bias.detach()
         self.activation: tuple[str, list[float]] | None = None
 

@@ -166,6 +166,20 @@ def test_prepared_network_computes_the_same_on_the_gpu(name):
     torch.testing.assert_close(got.softmax(dim=1).cpu(), expected, rtol=0, atol=0.02)
 
 
+def test_weights_are_laid_out_for_whole_batches(monkeypatch):
+    shapes = []
+    lay_out = torch.ops.mkldnn._reorder_convolution_weight
+
+    def told(*arguments):
+        shapes.append(arguments[-1])
+        return lay_out(*arguments)
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_convolution_weight", told)
+    prepare(network("mobilenet_v2"), CPU, torch.bfloat16, 192)
+    assert shapes[0] == [inference.CPU_BATCH, 3, 192, 192]
+    assert {shape[0] for shape in shapes} == {inference.CPU_BATCH}, "for one picture the layout is another, and slow"
+
+
 # Shorter number formats
 
 
