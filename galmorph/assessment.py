@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from galmorph import figures, registry
 from galmorph.cutout import write_pieces
 from galmorph.errors import GalmorphError, SampleError
-from galmorph.labels import LabelSchema
+from galmorph.labels import LabelSchema, squared_errors
 from galmorph.page import Report, data_uri, inline_svg, jpeg, render, save_figures
 
 if TYPE_CHECKING:
@@ -230,9 +230,8 @@ def errors(evaluation: Evaluation) -> NDArray[np.float64]:
     truth, predicted = evaluation.truth, evaluation.predicted
     if evaluation.schema.is_classes:
         return 1 - predicted[np.arange(len(truth)), truth.argmax(axis=1)] if len(truth) else np.empty(0)
-    known = np.isfinite(truth)
-    squares = np.where(known, predicted - np.nan_to_num(truth), 0) ** 2
-    return np.sqrt(squares.sum(axis=1) / np.maximum(known.sum(axis=1), 1))
+    n_known = np.isfinite(truth).sum(axis=1)
+    return np.sqrt(squared_errors(truth, predicted).sum(axis=1) / np.maximum(n_known, 1))
 
 
 def worst(evaluation: Evaluation) -> list[int]:

@@ -42,15 +42,15 @@ def calibrate(
     device : str
     """
     calibration = {k: v for k, v in model.card.calibration.items() if k != "unlikeness"}
+    predictor = Predictor(model, device, "float32")
     if not model.card.training.get("refit"):
         known = val[model.schema.classes(dataset.fractions[val].numpy()) >= 0]
         if model.schema.has_classes and len(known):
             calibration["conformal"] = _conformal(model, dataset, known, device)
         if not model.schema.has_classes:
-            expected = Predictor(model, device, "float32").dataset(dataset, val)
-            concentration = fit_concentration(model.schema, dataset.fractions[val].numpy(), expected)
+            truth, expected = dataset.fractions[val].numpy(), predictor.dataset(dataset, val)
+            concentration = fit_concentration(model.schema, truth, expected)
             calibration["spread"] = {"concentration": concentration, "n": len(val)}
-    predictor = Predictor(model, device, "float32")
     features = predictor.features(dataset, train[:: max(1, -(-len(train) // MAX_GALAXIES))])
     described = None
     if features.shape[1] <= unlikeness.MAX_FEATURES:

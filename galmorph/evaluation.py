@@ -15,7 +15,7 @@ from galmorph.conditions import measured, score_by
 from galmorph.dataset import Dataset, Split, galaxy_hashes, load
 from galmorph.errors import SampleError
 from galmorph.inference import Predictor
-from galmorph.labels import LabelSchema
+from galmorph.labels import LabelSchema, squared_errors
 from galmorph.model import TRAINED_CONTENTS, TRAINED_GALAXIES, Model, write_atomically
 from galmorph.spread import spread_scores
 
@@ -174,8 +174,7 @@ def fraction_scores(schema: LabelSchema, truth: Array, predicted: Array, seed: i
     question asks for a class.
     """
     known = ~np.isnan(truth)
-    squares = np.where(known, predicted - np.nan_to_num(truth), 0.0) ** 2
-    per_galaxy = np.stack([squares.sum(axis=1), known.sum(axis=1)], axis=1)
+    per_galaxy = np.stack([squared_errors(truth, predicted).sum(axis=1), known.sum(axis=1)], axis=1)
 
     def rmse(rows: NDArray[np.int64]) -> dict[str, float]:
         total, count = per_galaxy[rows].sum(axis=0)

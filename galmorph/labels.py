@@ -20,6 +20,11 @@ from galmorph.errors import SampleError
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]*\Z")
 
 
+def squared_errors(truth: NDArray[np.floating], predicted: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return the squared errors of fractions, 0 where the truth is unknown (NaN), of the same shape."""
+    return np.where(np.isfinite(truth), predicted - np.nan_to_num(truth), 0.0) ** 2
+
+
 @dataclass(frozen=True)
 class Question:
     """One question of a decision tree.

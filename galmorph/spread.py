@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from galmorph.labels import LabelSchema
+from galmorph.labels import LabelSchema, squared_errors
 
 # A question that is known of fewer galaxies gets the concentration of all questions together.
 MIN_GALAXIES = 30
@@ -33,7 +33,7 @@ def fit_concentration(schema: LabelSchema, truth: Array, expected: Array) -> lis
         Fractions of galaxies that took no part in training, NaN where unknown, and what the model expects.
     """
     known = np.isfinite(truth)
-    squares = np.where(known, expected - np.nan_to_num(truth), 0.0) ** 2
+    squares = squared_errors(truth, expected)
     largest = np.where(known, expected * (1 - expected), 0.0)
 
     def fitted(part: slice) -> float:
