@@ -72,9 +72,8 @@ def calibrate(
 
 def _conformal(model: Model, dataset: Dataset, rows: NDArray[np.int64], device: str) -> dict[str, Any]:
     """Return the thresholds of the sets, one for each number of orientations averaged."""
-    views = Predictor(model, device, "float32", tta=8).views(dataset, rows)[:, :, model.schema.slices[0]]
+    averaged = Predictor(model, device, "float32", tta=8).by_views(dataset, rows)[:, :, model.schema.slices[0]]
     classes = model.schema.classes(dataset.fractions[rows].numpy())
-    averaged = np.cumsum(views, axis=0) / np.arange(1, 9)[:, None, None]
     return {
         "method": "least ambiguous sets",
         "level": conformal.LEVEL,

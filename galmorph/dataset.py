@@ -237,7 +237,8 @@ def load(paths: Sequence[str | Path], schema: LabelSchema, input_size: int, radi
     input_size : int
         Side of the network's input; the framed part of a picture is stored at about this size.
     radii : float
-        Framed full width in radii, for pictures that are framed by size; others are framed whole.
+        Framed full width in radii, for pictures that are framed by size; others are framed whole, and so are all for a
+        model framed by angle (0).
 
     Raises
     ------
@@ -249,7 +250,7 @@ def load(paths: Sequence[str | Path], schema: LabelSchema, input_size: int, radi
         raise SampleError("Samples whose pictures are framed differently cannot be joined.")
     framing = samples[0].framing
     view = 1.0
-    if framing.radii:
+    if framing.radii and radii:
         view = min(1.0, radii / framing.radii)
         framing = Framing(radii=min(radii, framing.radii))
     # An even margin, so that the plain view is a crop of whole pixels.

@@ -289,7 +289,9 @@ class Predictor:
     device, dtype : str
         As in :func:`pick_device` and :func:`pick_dtype`.
     tta : int
-        Orientations averaged, 1 to 8.
+        Orientations averaged, 1 to 8: their logits, so the probabilities are the normalised geometric mean inside each
+        question, as confident as those of one. Their arithmetic mean is right as often but less confident than it ought
+        to be.
 
     Raises
     ------
@@ -313,7 +315,7 @@ class Predictor:
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
         """Return probabilities, float32 (n, n_labels), of network inputs (n, 3, y, x)."""
-        return torch.stack([self._probabilities(features) for features in self._features(images)]).mean(dim=0)
+        return self.judge(images)[0]
 
     @torch.inference_mode()
     def judge(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -323,12 +325,12 @@ class Predictor:
         averaged; NaN where the model has none.
         """
         distance = torch.full((len(images),), torch.nan, device=self.device)
-        views: list[Tensor] = []
-        for features in self._features(images):
-            if not views and self.unlikeness is not None:
+        logits = torch.zeros(len(images), len(self.model.schema.labels), device=self.device)
+        for view, features in enumerate(self._features(images)):
+            if not view and self.unlikeness is not None:
                 distance = self.unlikeness(features)
-            views.append(self._probabilities(features))
-        return torch.stack(views).mean(dim=0), distance
+            logits += self._logits(features)
+        return self.model.probabilities(logits / self.tta), distance
 
     def dataset(self, dataset: Dataset, rows: NDArray[np.int64], batch_size: int = 64) -> NDArray[np.float32]:
         """Return probabilities, float32 (n, n_labels), of some rows of a labelled dataset."""
@@ -341,19 +343,22 @@ class Predictor:
         return torch.cat([next(self._features(inputs)).float().cpu() for inputs in batches])
 
     @torch.inference_mode()
-    def views(self, dataset: Dataset, rows: NDArray[np.int64], batch_size: int = 64) -> NDArray[np.float32]:
-        """Return the probabilities of each orientation apart, float32 (tta, n, n_labels), of some rows."""
+    def by_views(self, dataset: Dataset, rows: NDArray[np.int64], batch_size: int = 64) -> NDArray[np.float32]:
+        """Return the probabilities with 1, 2, ... orientations averaged, float32 (tta, n, n_labels), of some rows."""
         batches = self._batches(dataset, rows, batch_size)
-        parts = [torch.stack([self._probabilities(f) for f in self._features(inputs)]) for inputs in batches]
-        return torch.cat(parts, dim=1).cpu().numpy()
+        logits = torch.cat(
+            [torch.stack([self._logits(features) for features in self._features(inputs)]) for inputs in batches], dim=1
+        )
+        means = logits.cumsum(dim=0) / torch.arange(1, self.tta + 1, device=self.device)[:, None, None]
+        return torch.stack([self.model.probabilities(mean) for mean in means]).cpu().numpy()
 
     def _features(self, images: Tensor) -> Iterator[Tensor]:
         images = images.to(self.device, torch.float32, memory_format=torch.channels_last)
         for view in orientations(images, self.tta):
             yield self.network[0](view)
 
-    def _probabilities(self, features: Tensor) -> Tensor:
-        return self.model.probabilities(self.network[1](features))
+    def _logits(self, features: Tensor) -> Tensor:
+        return self.network[1](features).float()
 
     def _batches(self, dataset: Dataset, rows: NDArray[np.int64], batch_size: int) -> Iterator[Tensor]:
         normalization = self.model.card.inputs[0].normalization

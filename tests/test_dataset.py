@@ -134,6 +134,7 @@ def test_framing_of_samples(tmp_path):
     narrow = dataset.load([folder], GZ2, 32, 5.12).framing
     assert narrow.radii == pytest.approx(5.12)
     assert dataset.load([folder], GZ2, 32, 20.0).framing == Framing(radii=8.48), "no more than the pictures show"
+    assert dataset.load([folder], GZ2, 32, 0.0).framing == Framing(radii=8.48), "for a model framed by angle"
     efigi = labelled_folder(tmp_path / "efigi", **{"PGC_name": list("abcd"), "Bulge_to_Total": 0, "Class1.1": 1.0})
     with pytest.raises(SampleError, match="framed differently"):
         dataset.load([folder, efigi], GZ2, 32, 5.12)

@@ -146,6 +146,21 @@ def test_averaging_all_orientations_makes_the_orientation_irrelevant(tmp_path):
     assert (eight(images) - eight(turned)).abs().max() < 1e-5
 
 
+def test_logits_of_orientations_are_averaged(tmp_path, zoo):
+    model = load(model_file(tmp_path / "m.safetensors"))
+    data = dataset.load([zoo], GZ2, 64, 5.12)
+    rows = np.arange(5)
+    images = next(Predictor(model, "cpu", "float32")._batches(data, rows, 64))
+    with torch.inference_mode():
+        logits = torch.stack([model(view) for view in dataset.orientations(images, 3)])
+    expected = [model.probabilities(logits[:n].mean(dim=0)).numpy() for n in (1, 2, 3)]
+    predictor = Predictor(model, "cpu", "float32", tta=3)
+    np.testing.assert_allclose(predictor(images).numpy(), expected[2], atol=5e-4)
+    np.testing.assert_allclose(predictor.by_views(data, rows, batch_size=2), expected, atol=5e-4)
+    arithmetic = np.mean([model.probabilities(one).numpy() for one in logits], axis=0)
+    assert np.abs(arithmetic - expected[2]).max() > 2e-3, "this model would not tell the two means apart"
+
+
 def test_folded_batch_normalisation_changes_nothing(tmp_path):
     model = load(model_file(tmp_path / "m.safetensors"))
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
