@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 import galmorph
 from galmorph import registry
 from galmorph.ahead import ahead
+from galmorph.allocator import keep_freed_memory
 from galmorph.card import Input
 from galmorph.clock import Clock, peak_memory_mb
 from galmorph.cutout import MAX_SIDE_PX, Cutout, Flag, read_cutout
@@ -186,6 +187,7 @@ def classify(
         Nothing was written where ``exit_code`` is 2; the run can be resumed where it is 3 or 130.
     """
     clock = Clock()
+    keep_freed_memory()
     if batch_size is not None and batch_size < 1:
         raise GalmorphError(f"--batch-size {batch_size}: at least 1.")
     if workers is not None and workers < 1:

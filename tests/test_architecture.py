@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "galmorph"
 LAYERS = [
     {"errors"},
     {"registry", "labels", "normalize", "unlikeness", "lock", "client", "order", "imagefile", "fitsbytes"}
-    | {"terminal", "clock", "signals", "ahead", "options"},
+    | {"terminal", "clock", "signals", "ahead", "allocator", "options"},
     {"conformal", "spread", "journal", "tables", "headers", "footprint", "manifest", "checks", "mosaic"},
     {"positions", "pictures", "astrometry"},
     {"columns", "cutout"},
