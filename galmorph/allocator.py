@@ -16,7 +16,7 @@ _M_TRIM_THRESHOLD, _TRIM_BYTES = -1, 256 * 2**20
 def keep_freed_memory() -> bool:
     """Let this process keep the memory that it frees, up to 256 MiB in each arena; return whether it does.
 
-    Each batch needs tens of megabytes, and pages that come anew from the system must be cleared: that is a sixth of the
+    Each batch needs tens of megabytes, and pages that come anew from the system must be cleared: that is a tenth of the
     network's time on the CPU, and half of it in the workers of a Dask cluster, whose nanny has them give back all but
     64 KiB (``MALLOC_TRIM_THRESHOLD_``). Other C libraries than glibc are left as they are.
     """

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from galmorph import figures, registry
 from galmorph.errors import GalmorphError, WeightsUnavailable
@@ -52,7 +53,8 @@ def compare(
     seeds : int
         Number of seeds, from 0.
     out : Path
-        Gets ``table.csv``, ``table.md``, ``curves.png``, ``comparison.json`` and the runs.
+        Gets ``table.csv``, ``table.md``, ``comparison.json``, the runs, ``curves.csv`` and ``.png``, and of classes
+        ``confusion_matrices.csv`` and ``.png``, summed over the seeds.
     recipe : str
     on_run : callable, optional
         Called with the name of each run before it starts.
@@ -75,20 +77,25 @@ def compare(
         raise GalmorphError(f"--seeds {seeds}: at least 1.")
     loaded: LabelSchema = registry.load("schemas", schema)
     names = CLASS_SCORES if loaded.is_classes else FRACTION_SCORES
-    cells, histories = [], {}
+    cells: list[dict[str, Any]] = []
+    histories: dict[tuple[str, str], list[list[dict[str, float]]]] = {}
+    matrices: dict[tuple[str, str], NDArray[np.int64]] = {}
     for backbone, start in itertools.product(backbones, pretrained):
-        cell: dict[str, Any] = {"backbone": registry.load("backbones", backbone).name, "pretrained": start}
+        place = registry.load("backbones", backbone).name, Path(start).stem
+        cell: dict[str, Any] = {"backbone": place[0], "pretrained": start}
+        folders = [out / f"{'-'.join(place)}-{seed}" for seed in range(seeds)]
         try:
             runs = []
-            for seed in range(seeds):
+            for seed, folder in enumerate(folders):
                 config = configure(recipe, data, schema, backbone, pretrained=start, seed=seed, **options)
-                folder = out / f"{cell['backbone']}-{Path(start).stem}-{seed}"
                 if on_run:
                     on_run(folder.name)
                 runs.append(_metrics(config, folder))
             part = "test" if config.split.test else "val"
             cell |= _summary([next(iter(run[part].values())) for run in runs], names)
-            histories[f"{cell['backbone']}, {Path(start).stem}"] = figures.read_history(folder)
+            histories[place] = [figures.read_history(folder) for folder in folders]
+            if loaded.is_classes:
+                matrices[place] = np.sum([_matrix(folder) for folder in folders], axis=0)
         except WeightsUnavailable as error:
             cell["error"] = str(error)
         cells.append(cell)
@@ -96,8 +103,8 @@ def compare(
     write_atomically(out / "comparison.json", (json.dumps(result, indent=1) + "\n").encode())
     write_atomically(out / "table.csv", _csv(cells, names).encode())
     write_atomically(out / "table.md", _markdown(cells, names).encode())
-    if histories:
-        figures.save(figures.compared_curves(histories), out / "curves.png")
+    _write_curves(histories, out)
+    _write_matrices(cells, matrices, loaded.labels, out)
     return result
 
 
@@ -145,6 +152,55 @@ def _markdown(cells: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
             told = [_told(cell, name) for name in names]
         lines.append(f"| {cell['backbone']} | {Path(cell['pretrained']).stem} | {' | '.join(told)} |")
     return "\n".join(lines) + "\n"
+
+
+def _write_curves(histories: Mapping[tuple[str, str], Sequence[Sequence[Mapping[str, float]]]], out: Path) -> None:
+    """Write what was scored after each epoch of each run, as a table and drawn."""
+    if not histories:
+        return
+    lines = [
+        {"backbone": backbone, "pretrained": start, "seed": seed, **line, "epoch": int(line["epoch"])}
+        for (backbone, start), runs in histories.items()
+        for seed, history in enumerate(runs)
+        for line in history
+    ]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    write_atomically(out / "curves.csv", text.getvalue().encode())
+    figures.save(
+        figures.compared_curves({", ".join(place): runs for place, runs in histories.items()}), out / "curves.png"
+    )
+
+
+def _matrix(folder: Path) -> NDArray[np.int64]:
+    """Return the confusion matrix that a run has written."""
+    path = folder / "confusion_matrix.csv"
+    if not path.exists():
+        raise GalmorphError(f"{path} is missing: the run is of an older version; remove its folder to make it again.")
+    return np.loadtxt(path, dtype=np.int64, delimiter=",", skiprows=1, converters={0: lambda _: 0}, ndmin=2)[:, 1:]
+
+
+def _write_matrices(
+    cells: Sequence[Mapping[str, Any]],
+    matrices: Mapping[tuple[str, str], NDArray[np.int64]],
+    labels: Sequence[str],
+    out: Path,
+) -> None:
+    """Write the confusion matrices, as a table of true classes and drawn: backbones down, starts across."""
+    if not matrices:
+        return
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["backbone", "pretrained", "true", *labels])
+    for place, matrix in matrices.items():
+        writer.writerows([*place, label, *row] for label, row in zip(labels, matrix.tolist(), strict=True))
+    write_atomically(out / "confusion_matrices.csv", text.getvalue().encode())
+    backbones = dict.fromkeys(cell["backbone"] for cell in cells)
+    starts = dict.fromkeys(Path(cell["pretrained"]).stem for cell in cells)
+    grid = [[(f"{b}, {s}", matrices.get((b, s))) for s in starts] for b in backbones]
+    figures.save(figures.confusion_matrices(labels, grid), out / "confusion_matrices.png")
 
 
 def _told(cell: Mapping[str, Any], name: str) -> str:

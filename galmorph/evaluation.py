@@ -15,7 +15,7 @@ from galmorph.conditions import measured, score_by
 from galmorph.dataset import Dataset, Split, galaxy_hashes, load
 from galmorph.errors import SampleError
 from galmorph.inference import Predictor
-from galmorph.labels import LabelSchema, squared_errors
+from galmorph.labels import LabelSchema, confusion, squared_errors
 from galmorph.model import TRAINED_CONTENTS, TRAINED_GALAXIES, Model, write_atomically
 from galmorph.spread import spread_scores
 
@@ -244,11 +244,6 @@ def with_intervals(
         low, high = np.quantile([draw[name] for draw in draws], [0.025, 0.975])
         result |= {name: value, f"{name}_low": float(low), f"{name}_high": float(high)}
     return result
-
-
-def confusion(true: NDArray[np.int64], best: NDArray[np.int64], n_labels: int) -> NDArray[np.int64]:
-    """Return the confusion matrix, shape (n_labels, n_labels): true classes down, predicted across."""
-    return np.bincount(true * n_labels + best, minlength=n_labels**2).reshape(n_labels, n_labels)
 
 
 def calibration_error(confidence: Array, right: NDArray[np.bool_]) -> float:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from galmorph.labels import LabelSchema
+from galmorph.labels import LabelSchema, confusion
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,37 +70,75 @@ def learning_curves(history: Sequence[Mapping[str, float]]) -> Figure:
     return figure
 
 
-def compared_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
-    """Draw the validation loss and accuracy of several runs against epochs, a line each."""
+def compared_curves(histories: Mapping[str, Sequence[Sequence[Mapping[str, float]]]]) -> Figure:
+    """Draw the validation loss and accuracy of groups of runs against epochs: a line their mean, the shade their range.
+
+    Parameters
+    ----------
+    histories : mapping
+        By name: the histories of the runs of a group, as `read_history` gives them.
+    """
     figure, axes = _figure(10, 4.2, ncols=2)
     for axis, key, label in zip(axes, ("val_loss", "val_accuracy"), ("loss", "accuracy"), strict=True):
-        for rank, (name, history) in enumerate(histories.items()):
-            style = ("-", "--", ":", "-.")[rank // 7 % 4]
-            axis.plot([line["epoch"] for line in history], [line[key] for line in history], style, label=name)
+        for rank, (name, runs) in enumerate(histories.items()):
+            values = np.full((len(runs), max(map(len, runs))), np.nan)  # runs may have stopped early
+            for row, history in zip(values, runs, strict=True):
+                row[: len(history)] = [line[key] for line in history]
+            epochs = np.arange(1, values.shape[1] + 1)
+            colour = PALETTE[rank % len(PALETTE)]
+            style = ("-", "--", ":", "-.")[rank // len(PALETTE) % 4]
+            axis.plot(epochs, np.nanmean(values, axis=0), style, color=colour, label=name)
+            axis.fill_between(
+                epochs, np.nanmin(values, axis=0), np.nanmax(values, axis=0), color=colour, alpha=0.15, lw=0
+            )
         axis.set(xlabel="epoch", ylabel=f"validation {label}")
+        axis.locator_params(axis="x", integer=True)
     axes[1].legend(frameon=False, fontsize="small")
     return figure
 
 
 def confusion_matrix(schema: LabelSchema, truth: Array, predicted: Array) -> Figure:
     """Draw the confusion matrix of classes: counts, coloured by the share of each true class."""
-    n = len(schema.labels)
-    matrix = np.zeros((n, n), dtype=int)
-    np.add.at(matrix, (truth.argmax(axis=1), predicted.argmax(axis=1)), 1)
-    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    figure, axes = _figure(1.6 + 0.62 * n, 1.2 + 0.55 * n)
-    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(matrix):
-        if count:
-            axes.text(
-                column, row, count, ha="center", va="center", color="white" if share[row, column] > 0.6 else "black"
-            )
-    names = [label.replace("_", " ") for label in schema.labels]
-    axes.set_xticks(range(n), names, rotation=60, ha="right", fontsize=8)
-    axes.set_yticks(range(n), names, fontsize=8)
-    axes.set(xlabel="predicted class", ylabel="true class")
-    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+    return confusion_matrices(schema.labels, [[("", _counts(truth, predicted))]])
+
+
+def confusion_matrices(labels: Sequence[str], grid: Sequence[Sequence[tuple[str, NDArray[np.int64] | None]]]) -> Figure:
+    """Draw confusion matrices, true classes down and predicted across, in rows: counts, coloured by their share.
+
+    Parameters
+    ----------
+    labels : sequence of str, length n
+    grid : sequence of rows of (title, ndarray of int, shape (n, n))
+        None: of a run whose weights were unavailable.
+    """
+    n, n_rows, n_columns = len(labels), len(grid), len(grid[0])
+    titled = any(title for row in grid for title, _ in row)
+    width, height = 1.6 + 0.62 * n * n_columns, 1.2 + (0.55 * n + 0.6 * titled) * n_rows
+    figure, places = _figure(width, height, nrows=n_rows, ncols=n_columns, squeeze=False, sharex=True, sharey=True)
+    names = [label.replace("_", " ") for label in labels]
+    for axes, (title, matrix) in zip(places.flat, (cell for row in grid for cell in row), strict=True):
+        axes.set_xticks(range(n), names, rotation=60, ha="right", fontsize=8)
+        axes.set_yticks(range(n), names, fontsize=8)
+        axes.set_title(title, fontsize=9)
+        if matrix is None:
+            axes.text((n - 1) / 2, (n - 1) / 2, "weights unavailable", ha="center", va="center", color=GREY)
+            matrix = np.zeros((n, n), np.int64)
+        share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+        image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        for (row, column), count in np.ndenumerate(matrix):
+            if count:
+                colour = "white" if share[row, column] > 0.6 else "black"
+                axes.text(column, row, count, ha="center", va="center", color=colour, fontsize=9)
+    for axes in places[-1]:
+        axes.set_xlabel("predicted class")
+    for axes in places[:, 0]:
+        axes.set_ylabel("true class")
+    figure.colorbar(image, ax=places, label="share of the true class", shrink=0.8 / n_rows)
     return figure
+
+
+def _counts(truth: Array, predicted: Array) -> NDArray[np.int64]:
+    return confusion(truth.argmax(axis=1), predicted.argmax(axis=1), truth.shape[1])
 
 
 def fractions(schema: LabelSchema, truth: Array, predicted: Array) -> Figure:
@@ -146,9 +184,12 @@ def calibration(schema: LabelSchema, truth: Array, predicted: Array) -> Figure:
 
 
 def evaluation_figures(out: Path, schema: LabelSchema, truth: Array, predicted: Array) -> None:
-    """Write the figures of an evaluation: confusion matrix or fractions, and calibration."""
+    """Write the figures of an evaluation: confusion matrix (its counts as CSV too) or fractions, and calibration."""
     if schema.is_classes:
         save(confusion_matrix(schema, truth, predicted), out / "confusion_matrix.png")
+        rows = [["true", *schema.labels], *zip(schema.labels, *_counts(truth, predicted).T.tolist(), strict=True)]
+        with (out / "confusion_matrix.csv").open("w", newline="") as stream:
+            csv.writer(stream, lineterminator="\n").writerows(rows)
     else:
         save(fractions(schema, truth, predicted), out / "fractions.png")
     save(calibration(schema, truth, predicted), out / "calibration.png")

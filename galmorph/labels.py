@@ -25,6 +25,11 @@ def squared_errors(truth: NDArray[np.floating], predicted: NDArray[np.floating])
     return np.where(np.isfinite(truth), predicted - np.nan_to_num(truth), 0.0) ** 2
 
 
+def confusion(true: NDArray[np.int64], best: NDArray[np.int64], n_labels: int) -> NDArray[np.int64]:
+    """Return the confusion matrix, shape (n_labels, n_labels): true classes down, predicted across."""
+    return np.bincount(true * n_labels + best, minlength=n_labels**2).reshape(n_labels, n_labels)
+
+
 @dataclass(frozen=True)
 class Question:
     """One question of a decision tree.

@@ -3,9 +3,11 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 from made import galaxy10_file
 
+from galmorph import dataset, registry
 from galmorph.comparison import _summary, compare
 from galmorph.dataset import PLAIN
 from galmorph.errors import GalmorphError
@@ -45,6 +47,32 @@ def test_one_table_with_intervals_and_the_cells_that_cannot_be_had(tmp_path):
     assert "| mobilenet_v1 | imagenet | weights unavailable |" in table
     assert f"| mobilenet_v1 | none | {fresh['accuracy']:.3f} (" in table
     assert (tmp_path / "out/curves.png").stat().st_size > 1000
+    curves = list(csv.DictReader((tmp_path / "out/curves.csv").read_text().splitlines()))
+    assert [(row["pretrained"], row["seed"], row["epoch"]) for row in curves] == [
+        ("none", "0", "1"),
+        ("none", "1", "1"),
+    ]
+
+
+def test_confusion_matrices_are_those_of_the_test_parts(tmp_path):
+    result = compared(tmp_path)
+    assert (tmp_path / "out/confusion_matrices.png").stat().st_size > 1000
+    rows = list(csv.reader((tmp_path / "out/confusion_matrices.csv").read_text().splitlines()))
+    labels = rows[0][3:]
+    assert [row[:3] for row in rows[1:]] == [["mobilenet_v1", "none", label] for label in labels]
+    matrix = np.array([row[3:] for row in rows[1:]], int)
+    fresh = result["cells"][1]
+    assert matrix.sum() == sum(fresh["n"])
+    runs = [json.loads((tmp_path / f"out/mobilenet_v1-none-{seed}/metrics.json").read_text()) for seed in (0, 1)]
+    right = sum(run["test"]["g"]["accuracy"] * run["test"]["g"]["n"] for run in runs)
+    assert matrix.diagonal().sum() == round(right)
+    data = dataset.load([str(tmp_path / "g.h5")], registry.load("schemas", "galaxy10_sdss"), 32, 5.12)
+    truths = 0
+    for seed in (0, 1):
+        table = list(csv.DictReader((tmp_path / f"out/mobilenet_v1-none-{seed}/split.csv").read_text().splitlines()))
+        chosen = data.fractions[[row["part"] == "test" for row in table]].numpy().argmax(axis=1)
+        truths = truths + np.bincount(chosen, minlength=len(labels))
+    assert matrix.sum(axis=1).tolist() == truths.tolist(), "true classes are down"
 
 
 def test_runs_that_are_done_are_not_made_again(tmp_path):

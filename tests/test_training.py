@@ -56,6 +56,7 @@ def test_training_learns_and_writes_what_it_promises(tmp_path):
         "split.csv",
         "learning_curves.png",
         "confusion_matrix.png",
+        "confusion_matrix.csv",
         "calibration.png",
     }
     assert metrics["test"]["g"]["accuracy"] > 0.6, "three easy classes"
