@@ -125,7 +125,7 @@ def distances(train: Tensor) -> dict[str, Callable[[Tensor], Tensor]]:
     """Return the distances that are compared, fitted to the features of the training part."""
     made: dict[str, Callable[[Tensor], Tensor]] = {}
     used = unlikeness.N_COMPONENTS
-    for n in (16, 32, 64, 128):
+    for n in (16, 32, 64, 128, 256):
         unlikeness.N_COMPONENTS = n
         made[f"Mahalanobis, {n} components"] = unlikeness.fit(train)
     unlikeness.N_COMPONENTS = used
@@ -165,7 +165,7 @@ def main() -> None:
             [predictor.network[0](normalization.network_input(b).to(predictor.device)).cpu() for b in batches]
         )
 
-    own = {part: predictor.features(data, chosen[:: 2 if part == "train" else 1]) for part, chosen in rows.items()}
+    own = {part: predictor.features(data, chosen) for part, chosen in rows.items()}
     made = distances(own["train"])
     plain = plain_view(data.batch(rows["val"][: options.faulty])[0], data.view, normalization.input_size)
     kinds = {kind: features(pictures) for kind, pictures in faults(plain)}

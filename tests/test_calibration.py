@@ -236,3 +236,13 @@ def test_card_of_the_first_format_still_loads():
     assert len(card.calibration["temperature"]) == 11
     assert card.input_for("decals", ("g", "r", "z"), 0.262).normalization.framing.radii == 5.12
     assert json.loads(card.to_json()) == json.loads(text)
+
+
+def test_the_training_part_is_thinned_to_no_fewer_galaxies_than_allowed(trained, monkeypatch, tmp_path):
+    data, raw = trained
+    n_train = calibration.recalibrate(raw, [data], tmp_path / "all.safetensors").card.calibration["unlikeness"][
+        "n_train"
+    ]
+    monkeypatch.setattr(calibration, "MAX_GALAXIES", n_train - 1)
+    thinned = calibration.recalibrate(raw, [data], tmp_path / "thinned.safetensors")
+    assert thinned.card.calibration["unlikeness"]["n_train"] == n_train - 1
