@@ -230,7 +230,8 @@ def train(
     if not processes.is_first:
         return {}
 
-    network = load(out / f"best{SUFFIX}").network
+    # In the 16 bits in which they are saved: what is fitted and scored from here on is true of the file.
+    network = load(out / f"best{SUFFIX}").network.half().float()
     val_logits = _logits(network.eval(), dataset, rows["val"], normalization, torch.device("cpu"), torch.float32)
     if config.refit:
         calibration = load(config.pretrained).card.calibration

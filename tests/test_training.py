@@ -368,7 +368,7 @@ def test_split_by_class_is_in_the_card_and_scored_again(tmp_path):
     assert Counter(row["part"] for row in split) == {"train": 36, "val": 12, "test": 12}
     again = evaluate(load(tmp_path / "run"), config.data, device="cpu", dtype="float32")
     assert (again["part"], again["n"], again["n_overlap"]) == ("test", 12, 0)
-    assert again["nll"] == pytest.approx(metrics["test"]["g"]["nll"], rel=1e-2)
+    assert again["nll"] == metrics["test"]["g"]["nll"], "scores are those of the weights as they are saved"
 
 
 def test_learning_rate_of_the_head_follows(tmp_path):
