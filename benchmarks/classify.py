@@ -6,7 +6,8 @@ catalog and without it (then it is measured on the cutout):
 - ``bare``: the network alone, fed with tensors that lie ready in memory; the backbone as it is trained, and folded as
   ``classify`` runs it; same weights and dtype, batches of 64, all threads;
 - ``classify``: from the catalog's path to the written table, start-up included;
-- ``plain``: what one would write first: astropy and a WCS for each file, a numpy composite, eager float32 in batches.
+- ``plain``: what one would write first: astropy and a WCS for each file, a numpy composite, eager float32 in batches;
+  in a process of its own, as memory is handled otherwise where ``classify`` has run.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -68,12 +72,22 @@ def bare_rate(network: torch.nn.Module, size: int, dtype: torch.dtype) -> float:
     return 8 * BATCH_SIZE / min(seconds)
 
 
+@cache
+def warm_model() -> Model:
+    """Return the model, whose network has seen a batch."""
+    model = load(MODEL)
+    size = model.card.input_size
+    model.network(torch.zeros(BATCH_SIZE, 3, size, size))
+    return model
+
+
 @torch.inference_mode()
-def plain_rate(table: Path, model: Model, n_targets: int) -> float:
+def plain_rate(table: Path, n_targets: int) -> float:
     """Return galaxies a second of a plain loop over the first targets."""
     from astropy.io import fits
     from astropy.wcs import WCS
 
+    model = warm_model()
     size = model.card.input_size
     started = time.perf_counter()
     batch = []
@@ -104,15 +118,15 @@ def main() -> None:
     trained = model.network.to(predictor.dtype).to(memory_format=torch.channels_last)
     as_trained = bare_rate(trained, size, predictor.dtype)
     folded = bare_rate(predictor.network, size, predictor.dtype)
-    model = load(MODEL)
     print(f"{predictor.dtype}, {torch.get_num_threads()} threads, {n_targets} targets, input {size} px")
     print(f"bare network: {as_trained:.0f} images a second as trained, {folded:.0f} folded")
     print("cube px  radius     classify/s  /bare as trained  /bare folded  plain/s  classify/plain")
+    alone = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
     for side in (162, 256, 424):
         for radius in (True, False):
             with tempfile.TemporaryDirectory() as folder:
                 table = made_survey(Path(folder), n_targets, side, radius=radius)
-                plain = plain_rate(table, model, n_targets // 4)
+                plain = alone.submit(plain_rate, table, n_targets // 4).result()
                 rate = classify(table, model=MODEL).rate
             told = "catalog " if radius else "measured"
             print(
