@@ -87,10 +87,9 @@ def compared_curves(histories: Mapping[str, Sequence[Sequence[Mapping[str, float
             epochs = np.arange(1, values.shape[1] + 1)
             colour = PALETTE[rank % len(PALETTE)]
             style = ("-", "--", ":", "-.")[rank // len(PALETTE) % 4]
-            axis.plot(epochs, np.nanmean(values, axis=0), style, color=colour, label=name)
-            axis.fill_between(
-                epochs, np.nanmin(values, axis=0), np.nanmax(values, axis=0), color=colour, alpha=0.15, lw=0
-            )
+            known = np.ma.masked_invalid(values)
+            axis.plot(epochs, known.mean(axis=0), style, color=colour, label=name)
+            axis.fill_between(epochs, known.min(axis=0), known.max(axis=0), color=colour, alpha=0.15, lw=0)
         axis.set(xlabel="epoch", ylabel=f"validation {label}")
         axis.locator_params(axis="x", integer=True)
     axes[1].legend(frameon=False, fontsize="small")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from made import galaxy10_file
 
-from galmorph import dataset, registry
+from galmorph import dataset, figures, registry
 from galmorph.comparison import _summary, compare
 from galmorph.dataset import PLAIN
 from galmorph.errors import GalmorphError
@@ -52,6 +52,13 @@ def test_one_table_with_intervals_and_the_cells_that_cannot_be_had(tmp_path):
         ("none", "0", "1"),
         ("none", "1", "1"),
     ]
+
+
+def test_curves_of_runs_that_stopped_early_or_know_no_accuracy():
+    long, short = ([{"val_loss": 1 / n, "val_accuracy": np.nan} for n in range(1, end)] for end in (5, 3))
+    left, right = figures.compared_curves({"a": [long, short]}).axes
+    np.testing.assert_allclose(left.lines[0].get_ydata(), [1, 1 / 2, 1 / 3, 1 / 4])
+    assert np.ma.count(right.lines[0].get_ydata()) == 0
 
 
 def test_confusion_matrices_are_those_of_the_test_parts(tmp_path):
