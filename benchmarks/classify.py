@@ -13,6 +13,7 @@ catalog and without it (then it is measured on the cutout):
 from __future__ import annotations
 
 import argparse
+import itertools
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -121,12 +122,11 @@ def main() -> None:
     print(f"{predictor.dtype}, {torch.get_num_threads()} threads, {n_targets} targets, input {size} px")
     print(f"bare network: {as_trained:.0f} images a second as trained, {folded:.0f} folded")
     print("cube px  radius     classify/s  /bare as trained  /bare folded  plain/s  classify/plain")
-    alone = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
-    for side in (162, 256, 424):
-        for radius in (True, False):
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
+        for side, radius in itertools.product((162, 256, 424), (True, False)):
             with tempfile.TemporaryDirectory() as folder:
                 table = made_survey(Path(folder), n_targets, side, radius=radius)
-                plain = alone.submit(plain_rate, table, n_targets // 4).result()
+                plain = alone.submit(plain_rate, table, max(BATCH_SIZE, n_targets // 4)).result()
                 rate = classify(table, model=MODEL).rate
             told = "catalog " if radius else "measured"
             print(

@@ -174,8 +174,10 @@ def main() -> None:
         scores = {kind: auroc(distance(own["val"]), distance(found)) for kind, found in kinds.items()}
         least = min(scores, key=scores.__getitem__)
         print(f"  {name:28s} mean {np.mean(list(scores.values())):.4f}, least {scores[least]:.4f} ({least})")
-    foreign = features(others(options.fits, len(rows["test"]), normalization.input_size))
     score, threshold = model.unlikeness, model.card.unlikeness_threshold
+    flagged = np.mean([float((score(found) > threshold).float().mean()) for found in kinds.values()])
+    print(f"  of them {flagged:.3f} are flagged by the model's own")
+    foreign = features(others(options.fits, len(rows["test"]), normalization.input_size))
     known, unknown = score(own["test"]), score(foreign)
     print(f"test part against others: AUROC {auroc(known, unknown):.4f} ({len(known)} + {len(unknown)})")
     for name, values in (("galaxies", known), ("others", unknown)):

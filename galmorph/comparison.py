@@ -101,7 +101,8 @@ def compare(
         cells.append(cell)
     result = {"recipe": recipe, "part": part if histories else "", "seeds": seeds, "cells": cells}
     write_atomically(out / "comparison.json", (json.dumps(result, indent=1) + "\n").encode())
-    write_atomically(out / "table.csv", _csv(cells, names).encode())
+    scores = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
+    _write_csv(out / "table.csv", cells, ["backbone", "pretrained", "n_runs", *scores, "error"])
     write_atomically(out / "table.md", _markdown(cells, names).encode())
     _write_curves(histories, out)
     _write_matrices(cells, matrices, loaded.labels, out)
@@ -134,13 +135,12 @@ def _summary(runs: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[
     return cell
 
 
-def _csv(cells: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+def _write_csv(path: Path, lines: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     text = io.StringIO()
-    scores = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
-    writer = csv.DictWriter(text, ["backbone", "pretrained", "n_runs", *scores, "error"], lineterminator="\n")
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows({key: value for key, value in cell.items() if key != "n"} for cell in cells)
-    return text.getvalue()
+    writer.writerows(lines)
+    write_atomically(path, text.getvalue().encode())
 
 
 def _markdown(cells: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
@@ -164,14 +164,9 @@ def _write_curves(histories: Mapping[tuple[str, str], Sequence[Sequence[Mapping[
         for seed, history in enumerate(runs)
         for line in history
     ]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    write_atomically(out / "curves.csv", text.getvalue().encode())
-    figures.save(
-        figures.compared_curves({", ".join(place): runs for place, runs in histories.items()}), out / "curves.png"
-    )
+    _write_csv(out / "curves.csv", lines, list(lines[0]))
+    named = {", ".join(place): runs for place, runs in histories.items()}
+    figures.save(figures.compared_curves(named), out / "curves.png")
 
 
 def _matrix(folder: Path) -> NDArray[np.int64]:
@@ -191,12 +186,12 @@ def _write_matrices(
     """Write the confusion matrices, as a table of true classes and drawn: backbones down, starts across."""
     if not matrices:
         return
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["backbone", "pretrained", "true", *labels])
-    for place, matrix in matrices.items():
-        writer.writerows([*place, label, *row] for label, row in zip(labels, matrix.tolist(), strict=True))
-    write_atomically(out / "confusion_matrices.csv", text.getvalue().encode())
+    lines = [
+        {"backbone": backbone, "pretrained": start, "true": label, **dict(zip(labels, row, strict=True))}
+        for (backbone, start), matrix in matrices.items()
+        for label, row in zip(labels, matrix.tolist(), strict=True)
+    ]
+    _write_csv(out / "confusion_matrices.csv", lines, list(lines[0]))
     backbones = dict.fromkeys(cell["backbone"] for cell in cells)
     starts = dict.fromkeys(Path(cell["pretrained"]).stem for cell in cells)
     grid = [[(f"{b}, {s}", matrices.get((b, s))) for s in starts] for b in backbones]

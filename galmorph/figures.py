@@ -185,10 +185,12 @@ def calibration(schema: LabelSchema, truth: Array, predicted: Array) -> Figure:
 def evaluation_figures(out: Path, schema: LabelSchema, truth: Array, predicted: Array) -> None:
     """Write the figures of an evaluation: confusion matrix (its counts as CSV too) or fractions, and calibration."""
     if schema.is_classes:
-        save(confusion_matrix(schema, truth, predicted), out / "confusion_matrix.png")
-        rows = [["true", *schema.labels], *zip(schema.labels, *_counts(truth, predicted).T.tolist(), strict=True)]
+        matrix = _counts(truth, predicted)
+        save(confusion_matrices(schema.labels, [[("", matrix)]]), out / "confusion_matrix.png")
         with (out / "confusion_matrix.csv").open("w", newline="") as stream:
-            csv.writer(stream, lineterminator="\n").writerows(rows)
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(["true", *schema.labels])
+            writer.writerows([label, *row] for label, row in zip(schema.labels, matrix.tolist(), strict=True))
     else:
         save(fractions(schema, truth, predicted), out / "fractions.png")
     save(calibration(schema, truth, predicted), out / "calibration.png")
