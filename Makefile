@@ -20,6 +20,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check galmorph tests benchmarks docs
 	$(BIN)/ruff format --check galmorph tests benchmarks docs
 	$(BIN)/mypy
+	PYTHONPATH=. $(BIN)/lint-imports
 	$(PYTEST)
 
 docs: $(VENV)/.installed-docs
@@ -27,10 +28,10 @@ docs: $(VENV)/.installed-docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going --quiet -b html docs docs/_build/html
 
 packaging: $(VENV)/.installed-dev
-	$(BIN)/python tests/bare_install.py
+	$(BIN)/python tests/support/bare_install.py
 
 lowest: $(VENV)/.installed-dev
-	$(BIN)/python tests/bare_install.py --lowest --python 3.11
+	$(BIN)/python tests/support/bare_install.py --lowest --python 3.11
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "galmorph needs Python 3.11 or newer: make PYTHON=python3.12 ..."'

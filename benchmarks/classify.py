@@ -24,12 +24,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from galmorph import catalog, demo
-from galmorph.classification import classify
-from galmorph.cutout import Cutout, write_cutout
-from galmorph.inference import Predictor
-from galmorph.model import Model, load
-from galmorph.normalize import ZOO_HIGH, ZOO_LOW
+from galmorph.classification.classify import classify
+from galmorph.cli import demo
+from galmorph.images.cutout import Cutout, write_cutout
+from galmorph.images.normalization import ZOO_HIGH, ZOO_LOW
+from galmorph.models.model import Model, load
+from galmorph.models.predictor import Predictor
+from galmorph.tables import catalog
 
 MODEL = "galaxyzoo2-mobilenet_v2"
 BATCH_SIZE = 64  # of the bare network and of the plain loop

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from galmorph.retrieval import FetchSummary
+    from galmorph.retrieval.fetch import FetchSummary
 
-STAND_IN = Path(__file__).resolve().parent.parent / "tests" / "standin"
+STAND_IN = Path(__file__).resolve().parents[1] / "tests" / "support" / "standin"
 
 
 @contextmanager
@@ -73,7 +73,7 @@ def child(task: str, *arguments: object) -> dict[str, float]:
 
 def fetch_once(table: str, out: str, url: str, workers: str, size: str) -> dict[str, float]:
     """Fetch a catalog; processor time is counted after a first small fetch has imported everything."""
-    from galmorph.retrieval import fetch
+    from galmorph.retrieval.fetch import fetch
 
     with tempfile.TemporaryDirectory() as folder:
         fetch(catalog(Path(folder, "t.csv"), 4), out=Path(folder, "o"), base_url=url, rate=1000)
@@ -86,10 +86,10 @@ def bare(table: str, url: str) -> dict[str, float]:
 
     import httpx
 
-    from galmorph.catalog import open_catalog
-    from galmorph.framing import Framing, entries
-    from galmorph.surveys import Imaging
-    from galmorph.surveys.decals import Viewer
+    from galmorph.retrieval.layout import Framing, entries
+    from galmorph.retrieval.surveys import Imaging
+    from galmorph.retrieval.surveys.decals import Viewer
+    from galmorph.tables.catalog import open_catalog
 
     source = Viewer(Imaging(base_url=url))
     rows = [e for block in entries(open_catalog(table), "decals", source, Framing(256, 0.262)) for e in block]
@@ -162,14 +162,14 @@ def pretend(out: Path) -> None:
 
 def step(table: str, out: str, limit: str) -> dict[str, float]:
     """Enrol a list and ask for nothing that is not there; no server is needed."""
-    from galmorph.retrieval import fetch
+    from galmorph.retrieval.fetch import fetch
 
     return timed(lambda: fetch(table, out=out, base_url="http://127.0.0.1:9/viewer", size=8, limit=int(limit)))
 
 
 def status(out: str) -> dict[str, float]:
     """Ask for the state of a folder."""
-    from galmorph.retrieval import status
+    from galmorph.retrieval.fetch import status
 
     return timed(lambda: status(out))
 

@@ -30,16 +30,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 from fields import REAL, Field, made_field, matched, real_planes, refound, write_cube
 
-from galmorph.card import ModelCard, find, read_card
-from galmorph.classification import classify
-from galmorph.field import FieldSource, open_survey
-from galmorph.inference import Predictor
-from galmorph.model import load
-from galmorph.normalize import ZOO_CONTRAST, ZOO_HIGH, ZOO_LOW, Normalization
-from galmorph.stamps import cut
+from galmorph.classification.classify import classify
+from galmorph.classification.survey_images import FieldSource, open_survey
+from galmorph.images.framing import cut
+from galmorph.images.normalization import ZOO_CONTRAST, ZOO_HIGH, ZOO_LOW, Normalization
+from galmorph.models.card import ModelCard, find, read_card
+from galmorph.models.model import load
+from galmorph.models.predictor import Predictor
 
 MODEL = "galaxyzoo2-mobilenet_v2"
 BATCH_SIZE = 16

@@ -21,10 +21,10 @@ import numpy as np
 from distributed import Client, LocalCluster
 from pyarrow import parquet as pq
 
-from galmorph.classification import classify
-from galmorph.scale import classify_hats
+from galmorph.classification.classify import classify
+from galmorph.classification.hats import classify_hats
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
 N_CUTOUTS = 100
 OPTIONS = {"device": "cpu"}

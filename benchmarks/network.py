@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from galmorph import registry
-from galmorph.inference import prepare
+from galmorph.models.predictor import prepare
 
 
 def openvino(network: nn.Module, images: Tensor) -> Callable[[Tensor], Tensor]:

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from galmorph import dataset
-from galmorph.inference import Predictor
-from galmorph.model import load
-from galmorph.recipes import TrainConfig
+from galmorph.models.model import load
+from galmorph.models.predictor import Predictor
+from galmorph.training import dataset
+from galmorph.training.config import TrainConfig
+from galmorph.training.predicting import predict
 
 
 def main() -> None:
@@ -27,7 +28,7 @@ def main() -> None:
     model = load(arguments.model)
     sample = dataset.load([arguments.data], model.schema, model.card.input_size, TrainConfig.radii)
     rows = np.arange(min(arguments.galaxies, len(sample)))
-    exact, rounded = (Predictor(model, "cpu", dtype).dataset(sample, rows, 16) for dtype in ("float32", "bfloat16"))
+    exact, rounded = (predict(Predictor(model, "cpu", dtype), sample, rows, 16) for dtype in ("float32", "bfloat16"))
     difference = np.abs(rounded - exact)
     print(f"{len(rows)} pictures: at most {difference.max():.4f}, rms {np.sqrt((difference**2).mean()):.4f}")
 

@@ -40,8 +40,8 @@ def cutouts(folder: Path) -> None:
     """Write the cutouts that the rows share: the made-up galaxies of the demo with fresh noise."""
     from astropy.io import fits
 
-    from galmorph import demo
-    from galmorph.cutout import Cutout, write_cutout
+    from galmorph.cli import demo
+    from galmorph.images.cutout import Cutout, write_cutout
 
     generator = np.random.default_rng(0)
     kinds = [demo.light(galaxy, SIDE_PX, demo.PIXSCALE) for galaxy in demo.GALAXIES]
@@ -55,7 +55,7 @@ def cutouts(folder: Path) -> None:
 
 def catalog(path: Path, n_rows: int) -> Path:
     """Write a catalog whose rows take the cutouts in turn."""
-    from galmorph.catalog import Column, write_catalog
+    from galmorph.tables.catalog import Column, write_catalog
 
     columns = [Column("objid", "int64"), Column("ra", "float64", "deg"), Column("dec", "float64", "deg")]
     columns += [Column("petroR90_r", "float32", "arcsec"), Column("cutout", "str", width=8)]
@@ -81,9 +81,9 @@ def model() -> object:
     """Return a model whose network is one layer."""
     import torch
 
-    from galmorph.card import ModelCard, survey_inputs
-    from galmorph.model import Model
-    from galmorph.normalize import Framing
+    from galmorph.images.normalization import Framing
+    from galmorph.models.card import ModelCard, survey_inputs
+    from galmorph.models.model import Model
 
     torch.manual_seed(0)
     card = ModelCard(
@@ -97,7 +97,7 @@ def model() -> object:
 
 def classified(table: str, first: str, prepared: str) -> dict[str, float]:
     """Classify a catalog after a first, short one, which has everything imported and warm."""
-    from galmorph import classification
+    from galmorph.classification import classify as classification
 
     ready = model()
     classification.load = lambda name: ready
@@ -188,12 +188,12 @@ def plain_write(path: Path, n_bytes: int) -> tuple[float, float]:
 
 def append(n_rows: int) -> dict[str, float]:
     """Print the time of a run's last step over that of writing as many bytes, and return the ratio."""
-    from galmorph import classification
-    from galmorph.inference import Predictor
-    from galmorph.journal import Journal
-    from galmorph.morphology import output_columns, record_dtype
-    from galmorph.provenance import provenance
-    from galmorph.source import Addition, open_source
+    from galmorph.classification import classify as classification
+    from galmorph.classification.output_columns import output_columns, record_dtype
+    from galmorph.classification.provenance import provenance
+    from galmorph.classification.sources import Addition, open_source
+    from galmorph.files.journal import Journal
+    from galmorph.models.predictor import Predictor
 
     predictor = Predictor(model(), "cpu", "float32")
     schema = predictor.model.schema

@@ -19,13 +19,13 @@ import torch
 from torch import nn
 
 from galmorph import registry
-from galmorph.dataset import Dataset
-from galmorph.inference import pick_dtype
-from galmorph.model import cross_entropy
-from galmorph.normalize import Framing
-from galmorph.optimisation import Piece, pieces
-from galmorph.processes import Processes
-from galmorph.recipes import configure
+from galmorph.images.normalization import Framing
+from galmorph.models.model import cross_entropy
+from galmorph.models.predictor import pick_dtype
+from galmorph.training.config import configure
+from galmorph.training.dataset import Dataset
+from galmorph.training.processes import Processes
+from galmorph.training.schedule import Piece, pieces
 
 SCHEMA = registry.load("schemas", "galaxy10_sdss")
 

@@ -23,12 +23,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from galmorph import dataset as datasets
-from galmorph import unlikeness
-from galmorph.dataset import plain_view
-from galmorph.evaluation import part_rows
-from galmorph.inference import Predictor
-from galmorph.model import load
+from galmorph.models import unlikeness
+from galmorph.models.model import load
+from galmorph.models.predictor import Predictor
+from galmorph.training import dataset as datasets
+from galmorph.training.dataset import plain_view
+from galmorph.training.evaluate import part_rows
 
 OTHERS = (
     *(
@@ -165,7 +165,7 @@ def main() -> None:
             [predictor.network[0](normalization.network_input(b).to(predictor.device)).cpu() for b in batches]
         )
 
-    own = {part: predictor.features(data, chosen) for part, chosen in rows.items()}
+    own = {part: features(predictor, data, chosen) for part, chosen in rows.items()}
     made = distances(own["train"])
     plain = plain_view(data.batch(rows["val"][: options.faulty])[0], data.view, normalization.input_size)
     kinds = {kind: features(pictures) for kind, pictures in faults(plain)}

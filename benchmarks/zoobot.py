@@ -33,11 +33,11 @@ from astropy.io import fits
 from classify import made_survey
 from PIL import Image
 
-from galmorph import demo
-from galmorph.card import ModelCard, survey_inputs
-from galmorph.classification import prepare
-from galmorph.model import Model, build, save
-from galmorph.normalize import Framing
+from galmorph.classification.classify import prepare
+from galmorph.cli import demo
+from galmorph.images.normalization import Framing
+from galmorph.models.card import ModelCard, survey_inputs
+from galmorph.models.model import Model, build, save
 
 SIDE_PX, INPUT_SIZE, N_FITTED = 256, 224, 48
 LOGIT_SPREAD = 3.0  # of the first component

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from galmorph import card
-from galmorph.card import ModelCard
+from galmorph.models import card
+from galmorph.models.card import ModelCard
 
 
 def page() -> str:

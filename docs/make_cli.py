@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 
 from typer.main import get_command
 
-from galmorph import cli
+from galmorph.cli import app as cli
 
 PAGE = Path(__file__).with_name("cli.md")
 

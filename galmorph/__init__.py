@@ -11,13 +11,13 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "classify": "classification",
-    "classify_hats": "scale",
-    "compare": "comparison",
-    "demo": "demo",
-    "evaluate": "evaluation",
-    "fetch": "retrieval",
-    "train": "training",
+    "classify": "classification.classify",
+    "classify_hats": "classification.hats",
+    "compare": "training.comparison",
+    "demo": "cli.demo",
+    "evaluate": "training.evaluate",
+    "fetch": "retrieval.fetch",
+    "train": "training.train",
 }
 __all__ = ["__version__", *_PUBLIC]
 

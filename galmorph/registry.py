@@ -1,4 +1,4 @@
-"""A folder is a registry: every module in ``surveys/``, ``backbones/``, ... is one entry, found by its file name.
+"""A folder is a registry: every module in it is one entry, found by its file name.
 
 Adding an entry is adding a file that defines the folder's constant (``SURVEY``, ``BACKBONE``, ...). Names are
 listed from the folder without importing anything, so listing the backbones does not import torch. A module named
@@ -17,13 +17,13 @@ from typing import Any
 
 from galmorph.errors import GalmorphError
 
-# folder -> (the constant that each module defines, what one entry is called in messages)
-FOLDERS: Mapping[str, tuple[str, str]] = {
-    "tables": ("TABLE", "table format"),
-    "surveys": ("SURVEY", "survey"),
-    "backbones": ("BACKBONE", "backbone"),
-    "schemas": ("SCHEMA", "label schema"),
-    "samples": ("SAMPLE", "sample layout"),
+# kind -> (its package, the constant that each module defines, what one entry is called in messages)
+KINDS: Mapping[str, tuple[str, str, str]] = {
+    "tables": ("tables.formats", "TABLE", "table format"),
+    "surveys": ("retrieval.surveys", "SURVEY", "survey"),
+    "backbones": ("models.backbones", "BACKBONE", "backbone"),
+    "schemas": ("schemas", "SCHEMA", "label schema"),
+    "samples": ("training.samples", "SAMPLE", "sample layout"),
 }
 
 # Short names that users type.
@@ -34,28 +34,33 @@ ALIASES: Mapping[str, Mapping[str, str]] = {
 
 
 @cache
-def names(folder: str) -> tuple[str, ...]:
-    """Return the names of all entries of a folder, sorted, without importing them."""
-    path = Path(__file__).parent / folder
-    return tuple(sorted(m.name for m in pkgutil.iter_modules([str(path)]) if not m.name.startswith("_")))
+def names(kind: str) -> tuple[str, ...]:
+    """Return the names of all entries of a kind, sorted, without importing them."""
+    modules = pkgutil.iter_modules([str(folder(kind))])
+    return tuple(sorted(m.name for m in modules if not m.name.startswith("_")))
 
 
-def load(folder: str, name: str) -> Any:
-    """Import one entry of a folder and return the constant that it defines.
+def folder(kind: str) -> Path:
+    """Return the folder whose modules are the entries of a kind."""
+    return Path(__file__).parent.joinpath(*KINDS[kind][0].split("."))
+
+
+def load(kind: str, name: str) -> Any:
+    """Import one entry of a kind and return the constant that it defines.
 
     Raises
     ------
     GalmorphError
         If there is no entry of that name; the message lists the names and the closest one.
     """
-    constant, kind = FOLDERS[folder]
-    name = ALIASES.get(folder, {}).get(name, name)
+    package, constant, description = KINDS[kind]
+    name = ALIASES.get(kind, {}).get(name, name)
     family, colon, member = name.partition(":")
-    if colon and (Path(__file__).parent / folder / f"_{family}.py").exists():
-        return importlib.import_module(f"galmorph.{folder}._{family}").load(member)
-    if name not in names(folder):
-        raise GalmorphError(unknown(kind, name, names(folder)))
-    return getattr(importlib.import_module(f"galmorph.{folder}.{name}"), constant)
+    if colon and (folder(kind) / f"_{family}.py").exists():
+        return importlib.import_module(f"galmorph.{package}._{family}").load(member)
+    if name not in names(kind):
+        raise GalmorphError(unknown(description, name, names(kind)))
+    return getattr(importlib.import_module(f"galmorph.{package}.{name}"), constant)
 
 
 def missing_file(path: Path) -> str:

@@ -20,7 +20,7 @@ def test_names_are_listed_without_importing():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize(("folder", "name"), [e for f in registry.FOLDERS for e in entries(f)])
+@pytest.mark.parametrize(("folder", "name"), [e for f in registry.KINDS for e in entries(f)])
 def test_every_entry_defines_its_constant(folder, name):
     assert registry.load(folder, name).name == name
 

@@ -1,1 +1,296 @@
-"""Label schemas: one file each, which defines ``SCHEMA``."""
+"""Label schemas: questions, answers and the tree that joins them, as data.
+
+Ten classes are a tree of one question; the Galaxy Zoo 2 decision tree has eleven. Everything else in galmorph
+(the network's outputs, the losses, the output columns, the scores) follows from the schema.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galmorph.errors import SampleError
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_]*\Z")
+
+
+def squared_errors(truth: NDArray[np.floating], predicted: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return the squared errors of fractions, 0 where the truth is unknown (NaN), of the same shape."""
+    return np.where(np.isfinite(truth), predicted - np.nan_to_num(truth), 0.0) ** 2
+
+
+def confusion(true: NDArray[np.int64], best: NDArray[np.int64], n_labels: int) -> NDArray[np.int64]:
+    """Return the confusion matrix, shape (n_labels, n_labels): true classes down, predicted across."""
+    return np.bincount(true * n_labels + best, minlength=n_labels**2).reshape(n_labels, n_labels)
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question of a decision tree.
+
+    Attributes
+    ----------
+    name : str
+        Lower case, ``[a-z0-9_]``.
+    answers : tuple of str
+        The answers, in the order of the publication.
+    asked_after : tuple of str
+        The labels (``<question>_<answer>``) after which it is asked; empty for a root.
+    words : tuple of str
+        The word that each answer adds to a galaxy's short name (``morph_label``); ``""`` adds none.
+    """
+
+    name: str
+    answers: tuple[str, ...]
+    asked_after: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LabelSchema:
+    """The labels of a model: questions and their answers.
+
+    Attributes
+    ----------
+    name : str
+        Name of the schema, that of its file in ``schemas/``.
+    description, reference : str
+        What the labels are and the publication that defines them.
+    questions : tuple of Question
+        In an order in which every question comes after those that it depends on.
+    codes : tuple of str
+        The publication's name of each label (``Class1.1`` for Galaxy Zoo, the class number for Galaxy10).
+    conditional : Mapping
+        Column names of other publications that give an answer's share *among those who were asked*: name to
+        ``(label, answer's complement)``. See :meth:`from_columns`.
+    class_column : str
+        Name of the publication's column that numbers the first question's answers from 0; empty where there is none.
+    """
+
+    name: str
+    description: str
+    reference: str
+    questions: tuple[Question, ...]
+    codes: tuple[str, ...]
+    conditional: Mapping[str, str] = field(default_factory=dict)
+    class_column: str = ""
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for question in self.questions:
+            labels = self._labels_of(question)
+            if not set(question.asked_after) <= seen:
+                raise ValueError(f"{self.name}: {question.name} is asked after labels that come later or do not exist")
+            if question.words and len(question.words) != len(question.answers):
+                raise ValueError(f"{self.name}: {question.name} needs one word an answer")
+            if len(seen | set(labels)) < len(seen) + len(labels) or not all(_NAME.match(label) for label in labels):
+                raise ValueError(f"{self.name}: {question.name} has repeated or unfit labels")
+            seen.update(labels)
+        if len(self.codes) != len(self.labels):
+            raise ValueError(f"{self.name}: {len(self.labels)} labels but {len(self.codes)} codes")
+
+    def _labels_of(self, question: Question) -> tuple[str, ...]:
+        if len(self.questions) == 1:
+            return question.answers
+        return tuple(f"{question.name}_{answer}" for answer in question.answers)
+
+    @property
+    def is_classes(self) -> bool:
+        """Whether the labels are plain classes: one question, one true answer."""
+        return len(self.questions) == 1
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """All labels, question after question; output columns are ``p_<label>``."""
+        return tuple(label for question in self.questions for label in self._labels_of(question))
+
+    @cached_property
+    def slices(self) -> tuple[slice, ...]:
+        """Where each question's answers lie among the labels."""
+        ends = np.cumsum([len(question.answers) for question in self.questions])
+        return tuple(slice(int(end) - len(q.answers), int(end)) for q, end in zip(self.questions, ends, strict=True))
+
+    @cached_property
+    def parents(self) -> tuple[tuple[int, ...], ...]:
+        """For each question the indices of the labels after which it is asked; empty for a root."""
+        return tuple(tuple(self.labels.index(label) for label in q.asked_after) for q in self.questions)
+
+    def reached(self, fractions: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Return how probably (or how often) each question was reached.
+
+        Parameters
+        ----------
+        fractions : ndarray, shape (n, n_labels)
+            Probabilities or vote fractions in cumulative form.
+
+        Returns
+        -------
+        ndarray, shape (n, n_questions)
+            1 for a root, else the sum of the parent answers; NaN where one of those is unknown.
+        """
+        return np.stack(
+            [fractions[:, p].sum(axis=1) if p else np.ones(len(fractions), fractions.dtype) for p in self.parents],
+            axis=1,
+        )
+
+    def answers(self, fractions: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Return each answer's share among those who were asked: cumulative fractions divided by their question's.
+
+        Parameters
+        ----------
+        fractions : ndarray, shape (n, n_labels)
+
+        Returns
+        -------
+        ndarray, shape (n, n_labels)
+            NaN where a question was never asked.
+        """
+        reached = self.reached(fractions)
+        shares = np.full_like(fractions, np.nan)
+        for q, part in enumerate(self.slices):
+            asked = reached[:, q] > 0
+            shares[asked, part] = fractions[asked, part] / reached[asked, q, None]
+        return shares
+
+    def short_names(self, fractions: NDArray[np.floating]) -> NDArray[np.object_]:
+        """Name each galaxy: for classes the most probable one, for a tree the path of most probable answers.
+
+        The path starts at the first question and goes on to every question that is asked after an answer on it.
+
+        Parameters
+        ----------
+        fractions : ndarray, shape (n, n_labels)
+            Probabilities in cumulative form; a row of NaN gives ``""``.
+        """
+        answered = np.zeros((len(self.labels), len(fractions)), dtype=bool)
+        followed = {label for parents in self.parents for label in parents}
+        best: list[NDArray[np.int64]] = []
+        # A name as a number: a digit for each question with words, 0 where it is not on the path.
+        code = np.zeros(len(fractions), dtype=np.int64)
+        for question, part, parents in zip(self.questions, self.slices, self.parents, strict=True):
+            answer = _largest(fractions[:, part])
+            asked = answered[list(parents)].any(axis=0) if best else np.ones(len(fractions), dtype=bool)
+            for label in followed.intersection(range(part.start, part.stop)):
+                answered[label] = asked & (answer == label - part.start)
+            if self.is_classes or question.words:
+                code = code * (len(question.answers) + 1) + np.where(asked, answer + 1, 0)
+            best.append(part.start + answer)
+        _, rows, which = np.unique(code, return_index=True, return_inverse=True)
+        names = np.array([self._name([int(answer[row]) for answer in best]) for row in rows], dtype=object)[
+            which.reshape(-1)
+        ]
+        names[np.isnan(fractions).any(axis=1)] = ""
+        return names
+
+    @cached_property
+    def name_width(self) -> int:
+        """The length of the longest short name."""
+        ranges = [
+            range(part.start, part.stop if question.words or self.is_classes else part.start + 1)
+            for question, part in zip(self.questions, self.slices, strict=True)
+        ]
+        return max(len(self._name(path)) for path in itertools.product(*ranges))
+
+    def _name(self, best: Sequence[int]) -> str:
+        if self.is_classes:
+            return self.labels[best[0]]
+        path: set[int] = set()
+        words = []
+        for question, part, parents, answer in zip(self.questions, self.slices, self.parents, best, strict=True):
+            if path.intersection(parents) or not path:
+                path.add(answer)
+                if question.words:
+                    words.append(question.words[answer - part.start])
+        return "_".join(word for word in words if word)
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether the first question has one true answer: plain classes, or classes with attributes beside them."""
+        return self.is_classes or bool(self.class_column)
+
+    def classes(self, fractions: NDArray[np.floating]) -> NDArray[np.int64]:
+        """Return the most probable answer of the first question, shape (n,); -1 where nothing is known of it."""
+        first = fractions[:, self.slices[0]]
+        return np.where(np.isnan(first).all(axis=1), -1, np.nan_to_num(first, nan=-1.0).argmax(axis=1))
+
+    def from_columns(self, columns: Mapping[str, NDArray[np.floating]]) -> NDArray[np.float32]:
+        """Collect known fractions, in cumulative form, from the columns of a table of labels.
+
+        Columns may be named by label, ``p_<label>`` or code (cumulative form), or by the names in
+        :attr:`conditional` (share among those asked; turned into the cumulative form where the parents are known), or
+        :attr:`class_column`. A negative share or class is unknown, as catalogs write it.
+
+        Parameters
+        ----------
+        columns : mapping of name to array, shape (n,)
+
+        Returns
+        -------
+        ndarray, float32, shape (n, n_labels)
+            NaN where unknown.
+
+        Raises
+        ------
+        SampleError
+            If no column belongs to this schema, or a class number to none of its classes.
+        """
+        n_rows = len(next(iter(columns.values()))) if columns else 0
+        fractions = np.full((n_rows, len(self.labels)), np.nan)
+        known = self.class_column in columns
+        if known:
+            self._set_classes(fractions, np.asarray(columns[self.class_column], dtype=float))
+        for index, (label, code) in enumerate(zip(self.labels, self.codes, strict=True)):
+            for name in (label, f"p_{label}", code):
+                if name in columns:
+                    fractions[:, index] = columns[name]
+                    known = True
+        for name, label in self.conditional.items():
+            if name in columns:
+                share = np.asarray(columns[name], dtype=float)
+                self._set_share(fractions, label, np.where(share < 0, np.nan, share))
+                known = True
+        if not known:
+            raise SampleError(
+                f"No column belongs to the schema {self.name!r}. Name the columns by label or code, for example "
+                f"{self.labels[0]!r} or {self.codes[0]!r}."
+            )
+        return fractions.astype(np.float32)
+
+    def _set_classes(self, fractions: NDArray[np.float64], numbers: NDArray[np.float64]) -> None:
+        n_classes = len(self.questions[0].answers)
+        known = np.isfinite(numbers) & (numbers >= 0)
+        if not np.isin(numbers[known], np.arange(n_classes)).all():
+            raise SampleError(f"The column {self.class_column!r} holds more than the classes 0 to {n_classes - 1}.")
+        fractions[known, :n_classes] = np.eye(n_classes)[numbers[known].astype(int)]
+
+    def _set_share(self, fractions: NDArray[np.float64], label: str, share: NDArray[np.float64]) -> None:
+        index = self.labels.index(label)
+        q = next(q for q, part in enumerate(self.slices) if part.start <= index < part.stop)
+        reached = self.reached(fractions)[:, q]
+        fractions[:, index] = share * reached
+        others = [i for i in range(self.slices[q].start, self.slices[q].stop) if i != index]
+        if len(others) == 1:  # two answers: the other one is what is left
+            fractions[:, others[0]] = (1 - share) * reached
+
+    def largest_tree_error(self, fractions: NDArray[np.floating]) -> float:
+        """Return the largest deviation of a question's known sum from its parents' (debiased votes need not add up)."""
+        reached = self.reached(fractions)
+        sums = np.stack([fractions[:, part].sum(axis=1) for part in self.slices], axis=1)
+        error = np.abs(sums - reached)
+        return float(np.nanmax(error)) if np.isfinite(error).any() else 0.0
+
+
+def _largest(values: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Return which column holds a row's largest value, the first of equals; quick, as it goes by columns."""
+    which, top = np.zeros(len(values), dtype=np.int64), values[:, 0]
+    for i in range(1, values.shape[1]):
+        larger = values[:, i] > top
+        which[larger] = i
+        top = np.where(larger, values[:, i], top)
+    return which

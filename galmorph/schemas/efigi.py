@@ -4,7 +4,7 @@ The strength of an attribute, 0 to 1 in the catalog, is read as the share of "st
 the arms wind is left out: the mirror image of a galaxy is one of another sense. Values of -1 are undefined there.
 """
 
-from galmorph.labels import LabelSchema, Question
+from galmorph.schemas import LabelSchema, Question
 
 # T types -6..-4, -3..-1, 0..3, 4..7, 8..9, 10, 11.
 CLASSES = (

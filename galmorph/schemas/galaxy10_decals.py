@@ -1,6 +1,6 @@
 """The ten classes of Galaxy10 DECaLS (256 x 256 px images of the Legacy Surveys)."""
 
-from galmorph.labels import LabelSchema, Question
+from galmorph.schemas import LabelSchema, Question
 
 SCHEMA = LabelSchema(
     name="galaxy10_decals",

@@ -1,6 +1,6 @@
 """The ten classes of Galaxy10 SDSS (69 x 69 px images of SDSS, classes from Galaxy Zoo 2 votes)."""
 
-from galmorph.labels import LabelSchema, Question
+from galmorph.schemas import LabelSchema, Question
 
 SCHEMA = LabelSchema(
     name="galaxy10_sdss",

@@ -4,7 +4,7 @@ Question 6 ("anything odd?") is a second root, as in the challenge's solutions a
 Galaxy Zoo 2: its fractions add up to 1 whatever was answered before.
 """
 
-from galmorph.labels import LabelSchema, Question
+from galmorph.schemas import LabelSchema, Question
 
 _FEATURED_FACE_ON = ("disk_edge_on_no",)
 

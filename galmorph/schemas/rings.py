@@ -1,6 +1,6 @@
 """Rings: whether a galaxy has one, as marked in pictures of Galaxy Zoo DECaLS."""
 
-from galmorph.labels import LabelSchema, Question
+from galmorph.schemas import LabelSchema, Question
 
 SCHEMA = LabelSchema(
     name="rings",

@@ -1,0 +1,1 @@
+"""Classifying a survey: sources of galaxies, output columns, provenance, resumable runs."""

@@ -1,0 +1,375 @@
+"""Scale: HATS catalogs, each partition classified where it lies by the workers of a Dask cluster.
+
+A worker opens a file of a partition by its path, classifies it as any Parquet catalog, and writes the result under the
+same name into a hidden folder beside the output. Nothing but paths and counts passes through Dask, so any cluster will
+do whose machines see the same files. When all partitions are there, what describes the whole catalog follows, and the
+folder takes its name. A run that was stopped goes on after the files that are finished, and within the others after
+their last whole batch.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+import galmorph
+from galmorph.classification.classify import Summary, classify, output_columns, provenance
+from galmorph.classification.sources import file_state, open_source
+from galmorph.errors import CannotContinue, CatalogError, GalmorphError, Interrupted, OutputError
+from galmorph.files.lock import locked
+from galmorph.files.writing import Output
+from galmorph.models.model import load
+from galmorph.models.predictor import Predictor, pick_device, pick_dtype
+from galmorph.tables.formats import Card
+from galmorph.tables.hats import HatsCatalog, is_hats, open_hats, swap
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+log = logging.getLogger(__name__)
+
+# Options of classify that have no meaning for a HATS catalog.
+_OTHERS = ("kind", "catalog", "images", "hdu", "zero_point")
+# Partitions that could not be read and are told one by one.
+_TOLD_FAILURES = 5
+_CONNECT_S = 30
+_AGAIN = "What is done is kept; go on with the same command and --resume."
+_LOADING = threading.Lock()
+
+
+def classify_hats(
+    survey: str | Path,
+    *,
+    model: str | Path = "galaxyzoo2-mobilenet_v2",
+    out: str | Path | None = None,
+    cutouts: str | Path | None = None,
+    tta: int = 1,
+    device: str = "auto",
+    dtype: str = "auto",
+    workers: int | None = None,
+    scheduler: str | Path | None = None,
+    client: Client | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> Summary:
+    """Classify the galaxies of a HATS catalog or collection on a Dask cluster; write it with the new columns.
+
+    Parameters
+    ----------
+    survey : path
+        The catalog's folder. Workers open it, the model and the cutouts under the same paths.
+    model, tta, device, dtype
+        As for :func:`galmorph.classify`; ``auto`` is what the first worker has, for all of them.
+    out : path, optional
+        The folder to write; default ``<name>_morph`` beside the catalog.
+    cutouts : path, optional
+        Folder that the cutout paths are relative to, and may not leave; default: the catalog's.
+    workers : int, optional
+        Processes of a cluster on this machine, default one a core; with a GPU, threads of one process.
+    scheduler : str or path, optional
+        The address of a running scheduler (``tcp://...``) or its scheduler file; default what Dask is configured with
+        (``DASK_SCHEDULER_ADDRESS``), else a cluster on this machine.
+    client : distributed.Client, optional
+        A client of the cluster to use.
+    resume, overwrite : bool
+        Go on with a run that was stopped; replace a HATS catalog that has the output's name.
+    on_progress : callable, optional
+        Called with the rows done and the number of rows, margins included, after each file.
+    **options
+        The others of :func:`galmorph.classify`: ``size_column``, ``prefix``, ``replace``, ``batch_size`` and so on.
+
+    Returns
+    -------
+    Summary
+        Of the main catalog's rows; those of margins are copies and not counted.
+
+    Raises
+    ------
+    GalmorphError
+        Nothing was written where ``exit_code`` is 2; the run can be resumed where it is 3 or 130.
+    """
+    started = time.perf_counter()
+    if any(find_spec(name) is None for name in ("hats", "distributed")):
+        raise GalmorphError("HATS catalogs need an extra: python -m pip install 'galmorph-survey[scale]'.")
+    for name in _OTHERS:
+        if options.pop(name, None):
+            raise GalmorphError(
+                f"--{name.replace('kind', 'as').replace('_', '-')} means nothing for a HATS catalog: leave it out."
+            )
+    catalog = open_hats(Path(survey).resolve())
+    destination = _destination(catalog.root, out, overwrite=overwrite, resume=resume)
+    options["cutouts"] = str(Path(cutouts or catalog.root).resolve())
+    loaded = load(model)
+    columns = output_columns(loaded.card, options.get("prefix", ""), spread=bool(options.get("spread")))
+    replaces = bool(options.get("replace"))
+    for path in catalog.schemas():
+        source = open_source(path, cutouts=cutouts, size_column=options.get("size_column"))
+        source.check(columns, replace=replaces)
+    place = str(Path(model).resolve()) if Path(model).is_file() else str(model)
+    network = Network(place, loaded.sha256, device, dtype, tta)
+    with _cluster(client, scheduler, workers, device, catalog.n_files) as (cluster, threads):
+        network, cards = _result(cluster.submit(_settle, network, pure=False))
+        fingerprint = {"source": catalog.fingerprint(), "galmorph": galmorph.__version__, "torch": torch.__version__}
+        given = {name: value for name, value in options.items() if value}
+        with _work(destination, fingerprint | given | asdict(network), resume=resume) as folder:
+            job = Job(network, catalog.root, folder, options, threads)
+            notes = _run(cluster, catalog, job, on_progress)
+            _clean(folder / "catalog")
+            catalog.complete(folder / "catalog", columns, cards, replace=replaces)
+            swap(folder / "catalog", destination, folder / "replaced")
+            shutil.rmtree(folder)
+    return _sum(notes, loaded.card.name, loaded.sha256, destination, time.perf_counter() - started)
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a worker makes its predictor of: a model's name or path, the SHA-256 of the file, and how it is run."""
+
+    model: str
+    sha256: str
+    device: str
+    dtype: str
+    tta: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs to know beside the file to classify.
+
+    Attributes
+    ----------
+    network : Network
+    root : Path
+        Of the catalog.
+    work : Path
+        The hidden folder beside the output.
+    options : mapping
+        Of :func:`galmorph.classify`.
+    threads : int
+        That take the batches of a file through.
+    """
+
+    network: Network
+    root: Path
+    work: Path
+    options: Mapping[str, Any]
+    threads: int
+
+
+@lru_cache(maxsize=1)
+def _loaded(network: Network) -> Predictor:
+    model = load(network.model)
+    if model.sha256 != network.sha256:
+        raise CannotContinue(f"The model {network.model} is another file on a worker than where the run was started.")
+    # Each batch resets the number of threads to what it found, which another thread may have set.
+    torch.set_num_threads(1)
+    return Predictor(model, network.device, network.dtype, network.tta)
+
+
+def _predictor(network: Network) -> Predictor:
+    """Return the predictor, made once in each process."""
+    with _LOADING:
+        return _loaded(network)
+
+
+def _settle(network: Network) -> tuple[Network, list[Card]]:
+    """On a worker: return the network with its device and number format, and the provenance of the columns."""
+    device = pick_device(network.device)
+    dtype = str(pick_dtype(network.dtype, device)).removeprefix("torch.")
+    settled = replace(network, device=str(device), dtype=dtype)
+    return settled, provenance(_predictor(settled))
+
+
+def _classify_file(file: Path, job: Job) -> dict[str, Any]:
+    """On a worker: classify a file of a partition, or go on with it, and note the summary; return the note."""
+    note, out = job.work / "notes" / f"{file}.json", job.work / "catalog" / file
+    state = file_state(job.root / file)
+    if note.exists() and out.exists():
+        noted: dict[str, Any] = json.loads(note.read_text())
+        if noted["state"] == state:
+            return noted
+    note.parent.mkdir(parents=True, exist_ok=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+
+    def check(*_: int) -> None:
+        if (job.work / "stop").exists():
+            raise KeyboardInterrupt
+
+    options = {**job.options, "workers": job.threads, "on_progress": check}
+    predictor = _predictor(job.network)
+    try:
+        summary = classify(
+            job.root / file, model=predictor, out=out, resume=True, overwrite=True, record_provenance=False, **options
+        )
+    except CatalogError:  # a repaired file is begun anew
+        shutil.rmtree(out.with_name(f".{out.name}.galmorph"), ignore_errors=True)
+        raise
+    noted = {**asdict(summary), "state": state}
+    with Output(note) as output:
+        output.write(json.dumps(noted).encode())
+    return noted
+
+
+def _run(
+    cluster: Client, catalog: HatsCatalog, job: Job, on_progress: Callable[[int, int], None] | None
+) -> list[dict[str, Any]]:
+    """Have all files classified; return the notes of those of the main catalog."""
+    from distributed import as_completed
+
+    files = [file for member in catalog.members for file in member.files]
+    futures = cluster.map(_classify_file, files, job=job, pure=False)
+    names = {future.key: file for future, file in zip(futures, files, strict=True)}
+    main = set(catalog.members[0].files)
+    notes, failures, done = [], [], 0
+    try:
+        for future in as_completed(futures):
+            file = names[future.key]
+            try:
+                note = _result(future)
+            except CannotContinue:
+                raise
+            except GalmorphError as error:  # of this file: the others go on
+                failures.append(f"{file}: {error}")
+                continue
+            done += note["targets"]
+            if file in main:
+                notes.append(note)
+            if on_progress:
+                on_progress(done, max(done, catalog.n_rows))
+    except BaseException as error:
+        (job.work / "stop").touch()
+        cluster.cancel(futures)
+        if isinstance(error, KeyboardInterrupt):
+            raise Interrupted(f"Stopped after {done} of {catalog.n_rows} targets. {_AGAIN}") from None
+        raise
+    if failures:
+        told = "\n".join(failures[:_TOLD_FAILURES])
+        raise CannotContinue(f"{len(failures)} of {len(files)} files could not be classified. {_AGAIN}\n{told}")
+    return notes
+
+
+def _result(future: Future) -> Any:
+    """Return the result of a task, or raise what it raised; what befalls the cluster can be resumed."""
+    from distributed import KilledWorker
+
+    try:
+        return future.result()
+    except KilledWorker as error:
+        raise CannotContinue(f"Workers died, perhaps for want of memory or time: {error}. {_AGAIN}") from error
+    except (CancelledError, OSError) as error:
+        raise CannotContinue(f"A worker or the Dask cluster failed: {error}. {_AGAIN}") from error
+
+
+@contextmanager
+def _cluster(
+    client: Client | None, scheduler: str | Path | None, workers: int | None, device: str, n_files: int
+) -> Iterator[tuple[Client, int]]:
+    """Connect to a cluster, or start one on this machine; yield its client and the threads for a file."""
+    import dask
+    from distributed import Client, LocalCluster
+
+    address = scheduler or dask.config.get("scheduler-address", None)
+    if client is None and not address:
+        workers = workers or dask.system.CPU_COUNT
+        n = max(1, min(workers, n_files))
+        # A GPU's memory is not for many processes.
+        shape = (1, n) if pick_device(device).type == "cuda" else (n, 1)
+        options: dict[str, Any] = dict(zip(("n_workers", "threads_per_worker"), shape, strict=True))
+        # Without an address the scheduler takes port 8787, and warns if it is not free, even if there is no dashboard.
+        options |= {"dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}
+        local = LocalCluster(**options, memory_limit=None, silence_logs=logging.ERROR)
+        with local, Client(local) as client:
+            yield client, workers // n
+        return
+    if workers is not None:
+        raise GalmorphError("--workers is for a cluster on this machine; the scheduler's cluster has workers already.")
+    if client is not None:
+        yield client, 1
+        return
+    where = {"scheduler_file" if Path(address).is_file() else "address": str(address)}
+    try:
+        client = Client(**where, timeout=_CONNECT_S)
+    except (OSError, ValueError) as error:
+        raise CannotContinue(f"There is no Dask scheduler at {address}: {error}") from error
+    with client:
+        if not client.scheduler_info()["workers"]:
+            log.info("Waiting for the first worker of %s", address)
+        yield client, 1
+
+
+def _destination(root: Path, out: str | Path | None, *, overwrite: bool, resume: bool) -> Path:
+    destination = Path(out).resolve() if out is not None else root.with_name(f"{root.name}_morph")
+    if not destination.parent.is_dir():
+        raise OutputError(f"The folder {destination.parent} of the output does not exist: make it, or choose another.")
+    if destination.is_relative_to(root) or root.is_relative_to(destination):
+        raise OutputError(f"The output {destination} and the catalog {root} lie in each other: choose another --out.")
+    if destination.exists() and not overwrite:
+        hint = " The run that wrote it was complete." if resume else ""
+        raise OutputError(f"The output {destination} exists.{hint} Choose another --out, or --overwrite it.")
+    if destination.exists() and not is_hats(destination):
+        raise OutputError(f"The output {destination} is no HATS catalog and not overwritten: choose another --out.")
+    return destination
+
+
+@contextmanager
+def _work(destination: Path, fingerprint: Mapping[str, Any], *, resume: bool) -> Iterator[Path]:
+    """Lock the hidden folder of an output, with what is to resume in it or empty; yield it."""
+    folder = destination.with_name(f".{destination.name}.galmorph")
+    state = folder / "state.json"
+    text = json.dumps(dict(fingerprint), sort_keys=True, default=str)
+    with locked(folder / "lock", f"writing {destination}"):
+        known = state.read_text() if resume and state.exists() else None
+        if known is not None and known != text:
+            old, new = json.loads(known), json.loads(text)
+            changed = ", ".join(name for name in sorted({*old, *new}) if old.get(name) != new.get(name))
+            raise OutputError(
+                f"The run to resume had another {changed}: give the same input and options, or leave out --resume."
+            )
+        if known is None:
+            for name in ("catalog", "notes"):
+                shutil.rmtree(folder / name, ignore_errors=True)
+            state.write_text(text)
+        (folder / "stop").unlink(missing_ok=True)
+        (folder / "catalog").mkdir(exist_ok=True)
+        yield folder
+
+
+def _clean(folder: Path) -> None:
+    """Remove what killed workers have left beside the files."""
+    for path in list(folder.rglob(".*")):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _sum(notes: Sequence[Mapping[str, Any]], model: str, sha256: str, destination: Path, seconds: float) -> Summary:
+    def added(name: str) -> dict[str, Any]:
+        total: Counter[str] = Counter()
+        for note in notes:
+            total.update(note[name])
+        return dict(total.most_common())
+
+    counts = {name: sum(note[name] for note in notes) for name in ("targets", "classified", "flagged", "failed")}
+    rate = round(counts["targets"] / seconds, 2)
+    told = {"model": model, "sha256": sha256, "out": str(destination)}
+    totals = {name: added(name) for name in ("flags", "labels", "profile")}
+    peak_mb = max((note["profile"]["peak_mb"] for note in notes), default=0.0)
+    totals["profile"] |= {"total": round(seconds, 3), "peak_mb": peak_mb}
+    return Summary(**{**counts, "seconds": round(seconds, 3), "rate": rate, **told, **totals})

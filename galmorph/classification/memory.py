@@ -1,0 +1,77 @@
+"""Tables in memory: the rows of an astropy Table are classified, and the result is a Table too."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, cast
+
+from astropy.table import Table
+
+from galmorph.classification.sources import Addition, CatalogSource, Result, cutout_folder
+from galmorph.errors import GalmorphError, OutputError
+from galmorph.tables import formats as tables
+from galmorph.tables.blocks import pieces
+from galmorph.tables.catalog import catalog_of
+from galmorph.tables.memory import MemoryTable
+
+# What messages call it.
+_PATH = Path("the table")
+
+
+class MemorySource(CatalogSource):
+    """The rows of an astropy Table, which name their cutouts; the result is a Table too.
+
+    Parameters
+    ----------
+    table : astropy.table.Table
+        With a column ``cutout``, or `cutouts` holds ``<id>.fits``.
+    cutouts : path, optional
+        Folder that the cutout paths are relative to, and may not leave; default: the current one.
+    size_column : str, optional
+
+    Attributes
+    ----------
+    result : astropy.table.Table
+        The table with the columns, once they are written.
+    """
+
+    result: Table
+
+    def __init__(self, table: Table, cutouts: str | Path | None, size_column: str | None) -> None:
+        self._memory = MemoryTable(table)
+        catalog = catalog_of(cast(tables.Table, self._memory), _PATH, "table", size_column=size_column)
+        super().__init__(catalog, cutout_folder(catalog, cutouts, Path.cwd()), by_id=catalog.cutout_column is None)
+        # The journal of the run lies here.
+        self._scratch = tempfile.mkdtemp(prefix="galmorph-")
+        weakref.finalize(self, shutil.rmtree, self._scratch, ignore_errors=True)
+
+    @property
+    def default_output(self) -> Path:
+        """No file: where the run keeps its results until they are all there."""
+        return Path(self._scratch) / "table"
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Nothing: a run in memory is not resumed."""
+        return {}
+
+    def check_output(self, destination: Path) -> None:
+        """Raise OutputError if a file was named."""
+        if destination != self.default_output:
+            raise OutputError("A table in memory is given back in memory: leave out `out`, and write what you get.")
+
+    def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
+        """Make the table with the columns appended."""
+        dropped, provenance = self.catalog.changes(added.columns, added.cards, replace=added.replace)
+        new = pieces(added.columns, (values for _, values in results), self.n_rows)
+        self.result = self._memory.appended(added.columns, new, dropped, provenance)
+
+
+def memory_source(table: Any, cutouts: str | Path | None, size_column: str | None) -> MemorySource:
+    """Return the source of a table in memory; anything else is a GalmorphError."""
+    if not isinstance(table, Table):
+        raise GalmorphError(f"A survey is a path or an astropy Table, not a {type(table).__name__}.")
+    return MemorySource(table, cutouts, size_column)

@@ -1,0 +1,121 @@
+"""The columns of morphology: what classification appends to a table, by label schema and model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galmorph.errors import ModelError
+from galmorph.images.cutout import Flag, bits_told
+from galmorph.models import conformal
+from galmorph.models.card import ModelCard
+from galmorph.models.vote_spread import spread as vote_spread
+from galmorph.schemas import LabelSchema
+from galmorph.tables.formats import Column
+
+
+def output_columns(card: ModelCard, prefix: str = "", *, spread: bool = False) -> list[Column]:
+    """Return the columns that classification appends, with UCDs and descriptions.
+
+    ``morph_set`` and ``morph_ood`` are among them where the model's card has sets and a threshold of unlikeness.
+
+    Parameters
+    ----------
+    card : ModelCard
+    prefix : str
+        Of the names.
+    spread : bool
+        Whether ``p_<label>_err`` follow the probabilities.
+
+    Raises
+    ------
+    ModelError
+        If the spread is wanted and the card has none.
+    """
+    schema = card.label_schema
+    columns = [
+        Column(f"{prefix}p_{label}", "float32", ucd="stat.probability;src.morph.type", description=_told(schema, label))
+        for label in schema.labels
+    ]
+    if spread:
+        _concentration(card)
+        columns += [
+            Column(f"{prefix}p_{label}_err", "float32", ucd="stat.stdev;src.morph.type", description=_spread_of(label))
+            for label in schema.labels
+        ]
+    if schema.is_classes:
+        name, entropy = "most probable class", "over all classes"
+    else:
+        name, entropy = "most probable answers, followed from the first question", "of the first question"
+    fitted = []
+    if card.set_threshold() is not None:
+        sets = card.calibration["conformal"]
+        told = f"classes that hold the true one for {100 * sets['level']:g} % of galaxies"
+        width = conformal.name_width(schema, min(sets["thresholds"]))
+        fitted.append(Column(f"{prefix}morph_set", "str", ucd="src.morph.type", description=told, width=width))
+    if (threshold := card.unlikeness_threshold) is not None:
+        told = f"unlikeness to the training data; flagged above {threshold:g}"
+        fitted.append(Column(f"{prefix}morph_ood", "float32", unit="", ucd="stat.value", description=told))
+    return [
+        *columns,
+        Column(f"{prefix}morph_label", "str", ucd="src.morph.type", description=name, width=schema.name_width),
+        Column(f"{prefix}morph_entropy", "float32", unit="", ucd="stat", description=f"entropy {entropy}, nats"),
+        *fitted,
+        Column(f"{prefix}morph_flag", "int16", ucd="meta.code.qual", description=bits_told(Flag)),
+    ]
+
+
+def column_values(
+    records: NDArray[np.void], card: ModelCard, *, tta: int = 1, spread: bool = False
+) -> list[NDArray[Any]]:
+    """Return the values of :func:`output_columns`, in their order.
+
+    Parameters
+    ----------
+    records : ndarray, shape (n,)
+        As :func:`record_dtype` has them.
+    card : ModelCard
+    tta : int
+        Orientations that were averaged.
+    spread : bool
+    """
+    schema = card.label_schema
+    p = np.asfortranarray(records["p"])
+    part = p if schema.is_classes else p[:, schema.slices[0]]
+    entropy = -np.where(part > 0, part * np.log(np.where(part > 0, part, 1)), 0 * part).sum(axis=1)
+    arrays = list(p.T)
+    if spread:
+        arrays += list(np.asfortranarray(vote_spread(schema, p, _concentration(card))).T)
+    arrays += [np.array(schema.short_names(p), dtype=object), entropy.astype(np.float32)]
+    if (set_threshold := card.set_threshold(tta)) is not None:
+        arrays.append(conformal.names(schema, p, set_threshold))
+    if card.unlikeness_threshold is not None:
+        arrays.append(records["ood"])
+    return [*arrays, records["flag"]]
+
+
+def _concentration(card: ModelCard) -> list[float]:
+    if card.concentration is None:
+        raise ModelError(
+            f"The model {card.name} knows no spread of vote fractions: leave out --spread. Models of votes get it by "
+            "galmorph train, or by galmorph models calibrate."
+        )
+    return card.concentration
+
+
+def _spread_of(label: str) -> str:
+    return f"standard deviation of galaxies' vote fractions around p_{label}"
+
+
+def _told(schema: LabelSchema, label: str) -> str:
+    code = schema.codes[schema.labels.index(label)]
+    return f"probability of {label} ({schema.name} {code})"
+
+
+def record_dtype(schema: LabelSchema) -> np.dtype[np.void]:
+    """Return the journal's record of a galaxy: probabilities, unlikeness, flag, position."""
+    return np.dtype(
+        [("p", "<f4", (len(schema.labels),)), ("ood", "<f4"), ("flag", "<i2"), ("ra", "<f8"), ("dec", "<f8")]
+    )

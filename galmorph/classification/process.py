@@ -1,0 +1,60 @@
+"""The running process: where its time went, its memory, and the memory that it keeps for the next batch."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import resource
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+# Of glibc's malloc.h. Blocks up to the first limit, the largest that it takes, come from memory that is kept; so much
+# of that may lie unused at its end.
+_M_MMAP_THRESHOLD, _MMAP_BYTES = -3, 32 * 2**20
+_M_TRIM_THRESHOLD, _TRIM_BYTES = -1, 256 * 2**20
+
+
+class Clock:
+    """Seconds by what they were spent on, summed over the threads."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._started = time.perf_counter()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Add the seconds spent inside a ``with`` block."""
+        started = time.perf_counter()
+        yield
+        with self._lock:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the clock was made."""
+        return time.perf_counter() - self._started
+
+
+def peak_memory_mb() -> float:
+    """Return the most memory that this process has had so far, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+@cache
+def keep_freed_memory() -> bool:
+    """Let this process keep the memory that it frees, up to 256 MiB in each arena; return whether it does.
+
+    Each batch needs tens of megabytes, and pages that come anew from the system must be cleared: that is a tenth of the
+    network's time on the CPU, and half of it in the workers of a Dask cluster, whose nanny has them give back all but
+    64 KiB (``MALLOC_TRIM_THRESHOLD_``). Other C libraries than glibc are left as they are.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    return all([mallopt(_M_MMAP_THRESHOLD, _MMAP_BYTES), mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)])

@@ -1,0 +1,181 @@
+"""Provenance: what made a classified output, as header cards in it and as PROV-JSON beside it.
+
+A record follows the W3C's PROV (https://www.w3.org/submissions/prov-json/) with the attributes of the IVOA Provenance
+Data Model 1.0 (https://www.ivoa.net/documents/ProvenanceDM/): entities (inputs, model, output, each file with its
+SHA-256), one activity (the run) and one agent (galmorph, with the versions of what it computed with).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import galmorph
+from galmorph.errors import CutoutError
+from galmorph.images.headers import band_files
+from galmorph.models.card import ModelCard, file_sha256
+
+SUFFIX = ".prov.json"
+_PREFIXES = {
+    "voprov": "http://www.ivoa.net/documents/ProvenanceDM/index.html#",
+    "galmorph": "urn:galmorph:",
+}
+_LIBRARIES = ("torch", "numpy", "astropy")
+
+Attributes = dict[str, Any]
+
+
+def provenance(predictor: Any) -> list[tuple[str, Any, str]]:
+    """Return the header cards that say what made the columns.
+
+    Parameters
+    ----------
+    predictor : galmorph.models.predictor.Predictor
+    """
+    card = predictor.model.card
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    when = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    return [
+        ("GMVERS", galmorph.__version__, "galmorph version"),
+        ("GMMODEL", card.name, "model of morphology"),
+        ("GMSHA256", predictor.model.sha256, "SHA-256 of the weights"),
+        ("GMSCHEMA", card.schema, "label schema"),
+        ("GMCALIB", card.calibration.get("method", "none"), "calibration"),
+        ("GMDTYPE", str(predictor.dtype).removeprefix("torch."), "number format of the network"),
+        ("GMTTA", predictor.tta, "orientations averaged"),
+        ("GMDATE", when.strftime("%Y-%m-%dT%H:%M:%S"), "when classified (UTC)"),
+    ]
+
+
+class Record:
+    """The provenance of one run; made before its output is written, for that may replace an input.
+
+    Parameters
+    ----------
+    fingerprint : mapping
+        What tells the run from another, as the journal has it: ``source`` (of which the files are read here), ``model``
+        (the SHA-256 of its weights), and options and versions by name.
+    card : ModelCard
+    started : float
+        When the run began, seconds since 1970.
+    output : Path
+        Places are told from its folder.
+    """
+
+    def __init__(self, fingerprint: Mapping[str, Any], card: ModelCard, started: float, output: Path) -> None:
+        self._output = output
+        self._folder = output.parent.resolve()
+        self._started = started
+        self._options = {k: v for k, v in fingerprint.items() if k != "model" and isinstance(v, str | int | float)}
+        source = fingerprint.get("source")
+        source = source if isinstance(source, Mapping) else {}
+        self._options |= {k: v for k in ("hdu", "size") if isinstance(v := source.get(k), str | int)}
+        self._used = [(role, self._entity(path)) for role, path in _files(source)]
+        model = {"prov:label": card.name, "galmorph:sha256": fingerprint["model"], "galmorph:schema": card.schema}
+        self._used.append(("model", model | {"galmorph:backbone": card.backbone}))
+
+    def of(self, content: Path) -> tuple[Path, bytes]:
+        """Return the record of the output, whose bytes are complete, and its place: ``<output>.prov.json``.
+
+        With ``SOURCE_DATE_EPOCH`` set, the same run leaves the same bytes.
+        """
+        path = self._output.with_name(self._output.name + SUFFIX)
+        epoch = os.environ.get("SOURCE_DATE_EPOCH")
+        started = _time(float(epoch) if epoch else self._started)
+        ended = _time(float(epoch)) if epoch else _time(datetime.now(UTC).timestamp())
+        body = self._body(self._entity(self._output, content), started, ended)
+        # Names that no other run has, and the same run always: by the content.
+        run = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+        document = {"prefix": _PREFIXES | {"run": f"urn:sha256:{run}:"}, **body}
+        return path, json.dumps(document, indent=1).encode() + b"\n"
+
+    def _body(self, output: Attributes, started: str, ended: str) -> dict[str, dict[str, Attributes]]:
+        names = [f"run:{role}" for role, _ in self._used]
+        names = [name if names.count(name) == 1 else f"{name}-{i + 1}" for i, name in enumerate(names)]
+        agent: Attributes = {
+            "prov:type": {"$": "prov:SoftwareAgent", "type": "prov:QUALIFIED_NAME"},
+            "voprov:name": "galmorph",
+            "galmorph:version": galmorph.__version__,
+            "galmorph:python": platform.python_version(),
+        }
+        agent |= {f"galmorph:{name}": importlib.metadata.version(name) for name in _LIBRARIES}
+        activity: Attributes = {"prov:startTime": started, "prov:endTime": ended, "voprov:name": "galmorph classify"}
+        told = {"galmorph", *_LIBRARIES}
+        activity |= {f"galmorph:{name}": value for name, value in self._options.items() if name not in told}
+        this: Attributes = {"prov:activity": "run:classify"}
+        made_of = [name for name in names if name != "run:model"]
+        return {
+            "entity": {
+                **{name: entity for name, (_, entity) in zip(names, self._used, strict=True)},
+                "run:output": output | {"voprov:generatedAtTime": {"$": ended, "type": "xsd:dateTime"}},
+            },
+            "activity": {"run:classify": activity},
+            "agent": {"run:galmorph": agent},
+            "used": {
+                f"_:used-{i}": this | {"prov:entity": name, "prov:role": role}
+                for i, (name, (role, _)) in enumerate(zip(names, self._used, strict=True))
+            },
+            "wasGeneratedBy": {
+                "_:made": {"prov:entity": "run:output", **this, "prov:time": ended, "prov:role": "output"}
+            },
+            "wasAssociatedWith": {"_:by": this | {"prov:agent": "run:galmorph"}},
+            "wasAttributedTo": {"_:of": {"prov:entity": "run:output", "prov:agent": "run:galmorph"}},
+            "wasDerivedFrom": {
+                f"_:from-{i}": {"prov:generatedEntity": "run:output", "prov:usedEntity": name, **this}
+                for i, name in enumerate(made_of)
+            },
+        }
+
+    def _entity(self, path: Path, content: Path | None = None) -> Attributes:
+        entity: Attributes = {"prov:label": path.name, "voprov:location": place(path, self._folder)}
+        content = content or path
+        if content.is_file():
+            entity |= {"galmorph:bytes": content.stat().st_size, "galmorph:sha256": file_sha256(content)}
+        elif path.is_dir():
+            entity["prov:type"] = {"$": "prov:Collection", "type": "prov:QUALIFIED_NAME"}
+        return entity
+
+
+def place(path: Path, folder: Path) -> str:
+    """Return where a file is, as seen from a folder; a home folder that does not hold both of them is ``~``."""
+    path, home = path.resolve(), Path.home().resolve()
+    common = Path(os.path.commonpath([path, folder]))
+    above_home = home != common and home.is_relative_to(common)
+    if common != Path(common.anchor) and not above_home:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    return f"~/{path.relative_to(home).as_posix()}" if path.is_relative_to(home) else path.as_posix()
+
+
+def _files(source: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
+    """Yield the files and folders that a source's fingerprint names, each with its role."""
+    if "path" in source:
+        path = Path(source["path"])
+        if "{band}" not in path.name:
+            yield "cutouts" if "files" in source and path.is_dir() else "input", path
+        else:
+            for file in _bands(path):
+                yield "input", file
+    for image in source.get("images", ()):
+        yield "image", Path(image["path"])
+    if "catalog" in source:
+        yield "catalog", Path(source["catalog"]["path"])
+    if "cutouts" in source:
+        yield "cutouts", Path(source["cutouts"])
+
+
+def _bands(path: Path) -> list[Path]:
+    try:
+        return [Path(file) for file in band_files(str(path)).values()]
+    except CutoutError:
+        return []
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S+00:00")

@@ -1,0 +1,188 @@
+"""Results: a classified catalog read back, whatever its format and prefix."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galmorph import registry
+from galmorph.classification.sources import CatalogSource
+from galmorph.errors import CatalogError
+from galmorph.images.cutout import Flag
+from galmorph.schemas import LabelSchema
+from galmorph.tables.catalog import Catalog, open_catalog
+
+# What each bit of ``morph_flag`` means, in the words of docs/classify.md.
+FLAGS: Mapping[Flag, str] = {
+    Flag.MISSING_BAND: "a band that the model needs is absent or empty: no probability",
+    Flag.PARTIAL: "part of the framed image has no data, or the frame leaves the cutout on one axis",
+    Flag.BLANK: "hardly any signal at the centre: there may be no galaxy",
+    Flag.BAD_PIXELS: "pixels that are not finite, masked or saturated",
+    Flag.UNREADABLE: "the cutout is absent, damaged or of another kind: no probability",
+    Flag.UNLIKE_TRAINING: "unlike the galaxies that the model was trained on",
+    Flag.TOO_SMALL: "too small for the seeing to show its shape",
+    Flag.BLENDED: "other objects overlap the galaxy",
+    Flag.RADIUS_MEASURED: "the catalog gave no radius: it was measured on the cutout, or is unknown",
+    Flag.LARGER_THAN_CUTOUT: "the galaxy's frame is larger than its cutout",
+}
+_BLOCK_ROWS = 16384
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """A classified catalog.
+
+    Attributes
+    ----------
+    catalog : Catalog
+    schema : LabelSchema
+    prefix : str
+        Of galmorph's columns.
+    id : ndarray of str objects, shape (n,)
+    ra, dec : ndarray, float64, shape (n,)
+        ICRS degrees, NaN where unknown.
+    p : ndarray, float32, shape (n, n_labels)
+        Cumulative probabilities; NaN where there are none.
+    label : ndarray of str objects, shape (n,)
+    entropy : ndarray, float64, shape (n,)
+        Nats.
+    flag : ndarray, int64, shape (n,)
+    ood : ndarray, float64, shape (n,), or None
+        Unlikeness to the training data, where the model gives it.
+    """
+
+    catalog: Catalog
+    schema: LabelSchema
+    prefix: str
+    id: NDArray[np.object_]
+    ra: NDArray[np.float64]
+    dec: NDArray[np.float64]
+    p: NDArray[np.float32]
+    label: NDArray[np.object_]
+    entropy: NDArray[np.float64]
+    flag: NDArray[np.int64]
+    ood: NDArray[np.float64] | None
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+    @property
+    def classified(self) -> NDArray[np.bool_]:
+        """Which rows have probabilities."""
+        return np.isfinite(self.p[:, 0])
+
+    def card(self, keyword: str) -> str:
+        """Return a card of the provenance as text, '' where there is none."""
+        return next((str(value) for key, value, _ in self.catalog.provenance if key == keyword), "")
+
+    def cutouts(self, folder: Path | None) -> list[tuple[Path | str, float]]:
+        """Return each row's cutout, or the reason (text) why it has none, and its radius in arcsec or NaN.
+
+        Parameters
+        ----------
+        folder : Path or None
+            Folder of the cutouts; None: the catalog's, or what it was made of (``cutouts_morph.fits``: ``cutouts/``).
+        """
+        by_id = self.catalog.cutout_column is None
+        if by_id and folder is None:
+            why = (
+                "the catalog names no cutouts; name their folder with --cutouts DIR, or the survey images with --images"
+            )
+            if "detection_flag" in self.catalog.column_names:  # galaxies that were found in survey images
+                why = "its stamp was cut from a survey image and not kept; name the images with --images"
+            return [(why, math.nan)] * len(self)
+        source = CatalogSource(self.catalog, folder or self._own_folder(), by_id=by_id)
+        return [row for block in source.blocks(_BLOCK_ROWS, 0) for row in block]
+
+    def _own_folder(self) -> Path:
+        path = self.catalog.path
+        made_of = path.with_name(path.name.split(".")[0].removesuffix("_morph"))
+        first = next((text for targets in self.catalog.blocks(1000) for text in targets.cutout if text), "")
+        beside = (path.parent / first).exists() or not (made_of / first).exists()
+        return path.parent if beside else made_of
+
+
+def read_results(path: Path, *, prefix: str | None = None, size_column: str | None = None) -> Results:
+    """Read a catalog that `galmorph classify` wrote.
+
+    Parameters
+    ----------
+    path : Path
+        FITS, CSV, ECSV, VOTable or Parquet.
+    prefix : str, optional
+        Of galmorph's columns; needed only where there are several.
+    size_column : str, optional
+        The column of radii that the run was given.
+
+    Raises
+    ------
+    CatalogError
+        If it is no such catalog.
+    """
+    catalog = open_catalog(path, size_column=size_column)
+    names = {name.lower(): name for name in catalog.column_names}
+    prefix = _prefix(path, list(names.values()), prefix)
+    stated = next((value for key, value, _ in catalog.provenance if key == "GMSCHEMA"), None)
+    schema = _schema(path, set(names), prefix, stated)
+
+    columns = [names[f"{prefix}p_{label}".lower()] for label in schema.labels]
+    others = [names.get(f"{prefix}morph_{name}".lower(), "") for name in ("label", "entropy", "flag", "ood")]
+    values = catalog.read([*columns, *filter(None, others)])
+    p = np.stack([_floats(values[name]) for name in columns], axis=1).astype(np.float32)
+    label, entropy, flag, ood = (values.get(name) for name in others)
+    blocks = list(catalog.blocks(_BLOCK_ROWS))
+    return Results(
+        catalog=catalog,
+        schema=schema,
+        prefix=prefix,
+        id=np.concatenate([b.id for b in blocks]) if blocks else np.array([], object),
+        ra=np.concatenate([b.ra for b in blocks]) if blocks else np.array([]),
+        dec=np.concatenate([b.dec for b in blocks]) if blocks else np.array([]),
+        p=p,
+        label=np.array([str(text) for text in label], dtype=object) if label is not None else schema.short_names(p),
+        entropy=np.full(len(p), np.nan) if entropy is None else _floats(entropy),
+        flag=np.zeros(len(p), np.int64) if flag is None else np.ma.filled(flag, 0).astype(np.int64),
+        ood=None if ood is None else _floats(ood),
+    )
+
+
+def _prefix(path: Path, names: list[str], prefix: str | None) -> str:
+    found = [name[: -len("morph_label")] for name in names if name.lower().endswith("morph_label")]
+    if not found:
+        raise CatalogError(
+            f"{path} has no column morph_label, so it is not a result of galmorph: make one with "
+            f"galmorph classify {path.name}"
+        )
+    if prefix is None and len(found) == 1:
+        return found[0]
+    if prefix is None or prefix.lower() not in {p.lower() for p in found}:
+        if found == [""]:
+            raise CatalogError(f"{path} holds results without a prefix: leave out --prefix")
+        known = ", ".join(repr(p) for p in found)
+        raise CatalogError(f"{path} holds results with the prefixes {known}: choose one with --prefix")
+    return prefix
+
+
+def _schema(path: Path, names: set[str], prefix: str, stated: Any) -> LabelSchema:
+    """Return the schema whose labels are all there; the one that the header states, where several are."""
+    schemas: list[LabelSchema] = [registry.load("schemas", name) for name in registry.names("schemas")]
+    fitting = [s for s in schemas if all(f"{prefix}p_{label}".lower() in names for label in s.labels)]
+    fitting.sort(key=lambda schema: (schema.name != stated, -len(schema.labels)))
+    if not fitting:
+        raise CatalogError(
+            f"{path} lacks columns p_<label> of every label schema ({', '.join(s.name for s in schemas)})"
+        )
+    return fitting[0]
+
+
+def _floats(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return numbers as floats, NaN where null; a text column of nulls alone is all NaN."""
+    if values.dtype == object:
+        return np.array([float(cell) if cell else math.nan for cell in values])
+    return np.ma.filled(np.ma.asarray(values).astype(float), np.nan)

@@ -1,0 +1,1 @@
+"""Files: reading, atomic writing, locks, the journal of a run, plain FITS."""

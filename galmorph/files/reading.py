@@ -1,0 +1,95 @@
+"""Reading: a file forward, in bounded memory, decompressed where it is compressed."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self, TypeVar, cast
+
+from galmorph.errors import CatalogError
+
+CHUNK = 1 << 20
+# Of lines: as objects they take some twenty times the memory of their text.
+LINES = 1 << 17
+
+_T = TypeVar("_T")
+
+
+class Input:
+    """A file that is read forward; gzip and bzip2 are seen through by their content.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    content : bytes, optional
+        What to read in place of the file.
+
+    Raises
+    ------
+    CatalogError
+        Here and from every method, if the file cannot be read or is damaged.
+    """
+
+    def __init__(self, path: Path, content: bytes | None = None) -> None:
+        self.path = path
+        self._file: BinaryIO = io.BytesIO(content) if content is not None else self._try(lambda: path.open("rb"))
+        magic = self.read(3)
+        self.compressed = magic[:2] == b"\x1f\x8b" or magic == b"BZh"
+        self._file.seek(0)
+        self._plain = self._file
+        if magic[:2] == b"\x1f\x8b":
+            self._file = cast(BinaryIO, gzip.GzipFile(fileobj=self._plain))
+        elif magic == b"BZh":
+            self._file = cast(BinaryIO, bz2.BZ2File(self._plain))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._file.close()
+        self._plain.close()
+
+    def _try(self, read: Callable[[], _T]) -> _T:
+        try:
+            return read()
+        except (OSError, EOFError, zlib.error) as error:
+            raise CatalogError(f"{self.path} cannot be read: {error}") from error
+
+    def read(self, n_bytes: int) -> bytes:
+        """Return the next bytes: fewer than `n_bytes` only at the end of the file."""
+        return self._try(lambda: self._file.read(n_bytes))
+
+    def exactly(self, n_bytes: int) -> bytes:
+        """Return the next `n_bytes` bytes; a file that ends before is an error."""
+        data = self.read(n_bytes)
+        if len(data) < n_bytes:
+            raise CatalogError(f"{self.path} is truncated: it ends {n_bytes - len(data)} bytes too early")
+        return data
+
+    def chunks(self, n_bytes: int | None = None) -> Iterator[bytes]:
+        """Iterate over the next `n_bytes` bytes (default: all that is left) by the MiB."""
+        left = n_bytes
+        while left is None or left > 0:
+            data = self.read(CHUNK) if left is None else self.exactly(min(CHUNK, left))
+            if not data:
+                return
+            left = None if left is None else left - len(data)
+            yield data
+
+    def lines(self) -> list[bytes]:
+        """Return the next lines, some thousand of them; none at the end of the file."""
+        return self._try(lambda: self._file.readlines(LINES))
+
+    def line(self) -> bytes:
+        """Return the next line; empty at the end of the file."""
+        return self._try(lambda: self._file.readline())
+
+    def seek(self, offset: int) -> None:
+        """Go to a byte (of the decompressed file)."""
+        self._try(lambda: self._file.seek(offset))

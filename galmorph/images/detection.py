@@ -1,0 +1,438 @@
+"""Detection: the objects of a survey image, their shapes and sizes, and which of them are galaxies.
+
+Objects are found with sep (SExtractor's algorithms: Bertin & Arnouts 1996, A&AS 117, 393; Barbary 2016, JOSS 1, 58) on
+the sum of all bands, each less its background and in units of its noise. So bands in different units weigh alike, and a
+band without signal costs little.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntFlag
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galmorph import registry
+from galmorph.errors import CutoutError
+from galmorph.images.cutout import Cutout
+from galmorph.images.radius import ANNULUS, APERTURE_RADII, FIELD_R90, PETROSIAN_RATIO, measure_r90
+from galmorph.images.survey_image import REFERENCE_BAND, Planes
+
+Array = NDArray[Any]
+
+# Pixels a side of the squares in which the background and its noise are measured: wide (67 arcsec in the Legacy
+# Surveys) beside galaxies, whose light would be taken for sky otherwise.
+BACKGROUND_PX = 256
+# The image is smoothed by a Gaussian somewhat narrower than the surveys' seeing (4.5 px in the Legacy Surveys): wide
+# enough to find faint extended light, narrow enough to keep neighbours apart.
+SMOOTHING_FWHM_PX = 3.0
+THRESHOLD_SIGMA = 2.5
+MIN_AREA_PX = 5
+# Objects that touch are parted where each has this share of the flux. With SExtractor's 0.005 (and 32 levels) 3 % of
+# the galaxies of made fields are lost beside brighter stars; the price is that nearby spirals are parted into pieces.
+DEBLEND_LEVELS, DEBLEND_CONTRAST = 64, 0.0005
+# Flux is that in the Kron ellipse, as SExtractor's AUTO: 2.5 Kron radii, 3.5 px at least.
+KRON_FACTOR, MIN_KRON_PX = 2.5, 3.5
+KRON_ELLIPSE = 6.0
+# Below this signal to noise there is no shape to classify, and stars cannot be told from galaxies.
+MIN_SIGNAL_TO_NOISE = 10.0
+# Radii of the growth curve: a ratio of sqrt(1.25), so that Petrosian annuli (0.8 to 1.25 r) end on radii of it.
+GROWTH_RATIO, GROWTH_RADII = math.sqrt(ANNULUS[1]), 34
+# The largest radius, in Kron ellipses: beyond, the Petrosian flux of a de Vaucouleurs profile is complete.
+GROWTH_KRON = 2.0
+# Stars: the clump of the smallest objects that are brighter than this, in a window of half-light radii this wide.
+# Seeing differs by some percent over an image; galaxies spread over a factor of ten.
+BRIGHT_SIGNAL_TO_NOISE, CLUMP_WIDTH, MIN_CLUMP = 40.0, 1.12, 5
+# A clump is of stars where it holds this share of the bright objects and so many times as many as a window of the same
+# width beside it; of a survey whose seeing is known, where it is within this factor of it.
+CLUMP_SHARE, CLUMP_CONTRAST, SEEING_RANGE = 0.1, 1.5, (0.6, 1.8)
+# A galaxy is less concentrated than the stars by this share and by so many sigma. Stars scatter by 2 % in images of
+# one point spread function, by twice that where it varies.
+MIN_EXTENT, EXTENT_SIGMA = 0.06, 2.5
+# The outer of the two circles of the concentration, in the stars' half-light radii; the inner has one.
+OUTER_CIRCLE = 2.0
+# A saturated object of up to so many times the stars' half-light radius is a star: their cores are cut off.
+SATURATED_STAR = 4.0
+# R90 is measured on squares of so many pixels to each side at least; nearer to the edge the growth curve has to do.
+MIN_HALF_PX = 12
+_PIXEL_STACK = 3_000_000
+STRIP_ROWS = 32
+
+
+class DetectionFlag(IntFlag):
+    """What may be wrong with a measurement: the bits of the output column ``detection_flag``."""
+
+    DEBLENDED = 1
+    EDGE = 2
+    SATURATED = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """What was found in a survey image.
+
+    Attributes
+    ----------
+    objects : structured ndarray
+        One record an object, stars included: ``x``, ``y`` (px from 0, the centre of the first pixel), ``flux``,
+        ``flux_err`` (band; nanomaggies per native pixel summed over pixels), ``light`` (of all bands, in units of
+        noise), ``snr``, ``kron``, ``r50``, ``r90`` (px) and their ``_err``, ``axis_ratio``,
+        ``theta`` (rad from x to y) and their ``_err``, ``flag``, ``galaxy``.
+    seeing_px : float
+        Full width at half maximum of the stars; the survey's typical one where none stand out, else NaN.
+    measured : ndarray
+        The plane on which radii are measured: r, or the sum of all bands, less the background.
+    pixscale : float
+        Arcsec; 0.262 where unknown.
+    sigma : float
+        Of the measured pixels.
+    noise, sky : ndarray
+        Of each band's pixels, standard deviation and mean background.
+    segmentation : ndarray
+        int32 (y, x): the number of the object from 1, 0 for none.
+    """
+
+    objects: Array
+    seeing_px: float
+    measured: NDArray[np.float32]
+    pixscale: float
+    sigma: float
+    noise: NDArray[np.float64]
+    sky: NDArray[np.float64]
+    segmentation: NDArray[np.int32]
+
+    @property
+    def n_bytes(self) -> int:
+        """Of the image planes that it keeps."""
+        return self.measured.nbytes + self.segmentation.nbytes
+
+    def r90_px(self, x: Array, y: Array) -> NDArray[np.float64]:
+        """Measure R90 (px) at positions; NaN where there is no signal.
+
+        An object that lies there decides how far light is summed and what belongs to neighbours.
+        """
+        inside = self.segmentation[_clipped(y, self.segmentation.shape[0]), _clipped(x, self.segmentation.shape[1])]
+        known = inside > 0
+        numbers = np.where(known, inside, len(self.objects) + 1).astype(np.int32)
+        reach = np.full(len(x), GROWTH_KRON * KRON_FACTOR * MIN_KRON_PX)
+        reach[known] = self.objects["reach"][inside[known] - 1]
+        radii, growth = _growth(self.measured, x, y, reach, self.segmentation, numbers)
+        return _r90_px(self.measured, x, y, petrosian(radii, growth, self.sigma)["r90"], self.pixscale)
+
+
+def _clipped(values: Array, size: int) -> NDArray[np.intp]:
+    return np.clip(np.rint(np.nan_to_num(values)), 0, size - 1).astype(np.intp)
+
+
+def detect(planes: Planes) -> Detection:
+    """Find and measure the objects of a survey image.
+
+    Parameters
+    ----------
+    planes : Planes
+
+    Raises
+    ------
+    CutoutError
+        If there is so much in the image that its objects cannot be told apart.
+    """
+    image, measured, sigma, noise, sky, empty = _sum_of_bands(planes)
+    fields = [(name, "f8") for name in ("x", "y", "light", "snr", "kron", "r50", "r50_err", "r90", "r90_err", "reach")]
+    fields += [(name, "f8") for name in ("axis_ratio", "axis_ratio_err", "theta", "theta_err")]
+    n_bands = len(planes.bands)
+    record = np.dtype(
+        [*fields, *((f, "f8", (n_bands,)) for f in ("flux", "flux_err")), ("flag", "i2"), ("galaxy", "?")]
+    )
+    pixscale = planes.pixscale if math.isfinite(planes.pixscale) else 0.262
+    found, segmentation = _extract(image, empty)
+    objects = np.zeros(len(found), record)
+    if not len(found):
+        return Detection(objects, math.nan, measured, pixscale, sigma, noise, sky, segmentation)
+    _measure(objects, found, image, measured, sigma, segmentation)
+    for i, plane in enumerate(planes.flux):
+        flux, area = _kron_flux(plane, objects, found, segmentation)
+        objects["flux"][:, i] = flux - sky[i] * area
+        objects["flux_err"][:, i] = noise[i] * np.sqrt(area)
+    objects["flag"] = _flags(found, objects, planes, segmentation)
+    objects["galaxy"], seeing_px = _galaxies(objects, image, segmentation, _expected_seeing(planes))
+    objects["r90"] = _r90_px(measured, objects["x"], objects["y"], objects["r90"], pixscale, objects["galaxy"])
+    return Detection(objects, seeing_px, measured, pixscale, sigma, noise, sky, segmentation)
+
+
+def _sum_of_bands(planes: Planes) -> tuple[Array, Array, float, Array, Array, NDArray[np.bool_]]:
+    """Return the sum of all bands in units of noise, what radii are measured on, noises and skies, and no-data."""
+    noise, sky = np.full(len(planes.bands), np.nan), np.zeros(len(planes.bands))
+    total = np.zeros(planes.shape, np.float32)
+    n_bands = np.zeros(planes.shape, np.uint8)
+    scratch: NDArray[np.float32] | None = None
+    measured: NDArray[np.float32] | None = None
+    for i, (name, plane) in enumerate(zip(planes.bands, planes.flux, strict=True)):
+        gap = plane == 0
+        background = _background(plane, gap)
+        if background is None:
+            continue
+        noise[i], sky[i] = background.globalrms, background.globalback
+        # Fresh memory costs more than the arithmetic: one array serves all bands but the one that is kept.
+        if name == REFERENCE_BAND or scratch is None:
+            less = plane.copy()
+        else:
+            less = scratch
+            np.copyto(less, plane)
+        background.subfrom(less)
+        less[gap] = 0
+        if name == REFERENCE_BAND:
+            measured = less
+        else:
+            scratch = less
+        for rows in _strips(len(total)):
+            total[rows] += less[rows] / np.float32(noise[i])
+            n_bands[rows] += ~gap[rows]
+    empty = n_bands == 0
+    for rows in _strips(len(total)):
+        total[rows] /= np.sqrt(np.maximum(n_bands[rows], 1), dtype=np.float32)
+    background = _background(total, empty)
+    if background is not None:  # depth may differ from place to place, and resampling correlates pixels
+        rms = background.rms(dtype=np.float32)
+        total /= np.maximum(rms, np.float32(0.1), out=rms)
+    if measured is not None:
+        return total, measured, float(noise[planes.bands.index(REFERENCE_BAND)]), noise, sky, empty
+    return total, total, 1.0, noise, sky, empty
+
+
+def _strips(n_rows: int) -> Iterator[slice]:
+    """Yield rows that stay in the processor's cache."""
+    return (slice(first, first + STRIP_ROWS) for first in range(0, n_rows, STRIP_ROWS))
+
+
+def _background(plane: NDArray[np.float32], gap: NDArray[np.bool_]) -> Any:
+    """Return sep's background of a plane; None where it has no noise (no data, one value)."""
+    import sep
+
+    if gap.all():
+        return None
+    mesh = min(BACKGROUND_PX, *plane.shape)
+    background = sep.Background(plane, mask=gap if gap.any() else None, bw=mesh, bh=mesh)
+    return background if background.globalrms > 0 and math.isfinite(background.globalrms) else None
+
+
+def _extract(image: NDArray[np.float32], empty: NDArray[np.bool_]) -> tuple[Array, NDArray[np.int32]]:
+    import sep
+
+    side = np.arange(-3, 4)
+    kernel = np.exp(-4 * math.log(2) * (side[:, None] ** 2 + side**2) / SMOOTHING_FWHM_PX**2).astype(np.float32)
+    before = sep.get_extract_pixstack()
+    sep.set_extract_pixstack(max(before, _PIXEL_STACK))
+    try:
+        return sep.extract(
+            image,
+            THRESHOLD_SIGMA,
+            err=1.0,
+            mask=empty if empty.any() else None,
+            minarea=MIN_AREA_PX,
+            filter_kernel=kernel,
+            deblend_nthresh=DEBLEND_LEVELS,
+            deblend_cont=DEBLEND_CONTRAST,
+            segmentation_map=True,
+        )
+    except Exception as error:  # sep raises a bare Exception when its buffers are full
+        raise CutoutError(
+            f"The objects of the image cannot be told apart: {error}. Is it a picture of the sky?"
+        ) from error
+    finally:
+        sep.set_extract_pixstack(before)
+
+
+def _measure(
+    objects: Array, found: Array, image: Array, measured: Array, sigma: float, segmentation: NDArray[np.int32]
+) -> None:
+    """Fill in positions, sizes and shapes, the uncertainties after Condon 1997 (PASP 109, 166)."""
+    import sep
+
+    numbers = np.arange(1, len(found) + 1, dtype=np.int32)
+    # Windowed positions are as good as a fit of the profile; they fail where neighbours are near.
+    half_width = np.sqrt(found["a"] * found["b"])
+    x, y, failed = sep.winpos(image, found["x"], found["y"], half_width)
+    stray = (failed != 0) | (np.hypot(x - found["x"], y - found["y"]) > half_width) | (found["flag"] != 0)
+    objects["x"], objects["y"] = np.where(stray, found["x"], x), np.where(stray, found["y"], y)
+    theta = np.clip(found["theta"], -math.pi / 2, math.pi / 2)
+    kron, _ = sep.kron_radius(
+        image, found["x"], found["y"], found["a"], found["b"], theta, KRON_ELLIPSE, seg_id=numbers, segmap=segmentation
+    )
+    # In the direction of the major axis.
+    least = MIN_KRON_PX / np.sqrt(found["a"] * found["b"])
+    objects["kron"] = found["a"] * np.maximum(KRON_FACTOR * np.nan_to_num(kron), least)
+    flux, area = _kron_flux(image, objects, found, segmentation)
+    objects["light"] = flux
+    snr = objects["snr"] = flux / np.sqrt(area)
+    objects["reach"] = GROWTH_KRON * objects["kron"] * np.sqrt(found["b"] / found["a"])
+    radii, growth = _growth(measured, objects["x"], objects["y"], objects["reach"], segmentation, numbers)
+    for name, values in petrosian(radii, growth, sigma).items():
+        objects[name] = values
+    ratio = objects["axis_ratio"] = found["b"] / found["a"]
+    objects["theta"] = theta
+    with np.errstate(divide="ignore", invalid="ignore"):
+        objects["axis_ratio_err"] = np.minimum(2 * ratio / snr, 1)
+        # A round object has no direction: the uncertainty is that of a uniform distribution.
+        error = 2 / snr * ratio / (1 - ratio**2)
+        objects["theta_err"] = np.clip(np.nan_to_num(error, nan=9), 0, math.pi / math.sqrt(12))
+
+
+def _kron_flux(plane: Array, objects: Array, found: Array, segmentation: NDArray[np.int32]) -> tuple[Array, Array]:
+    """Return the sum in the Kron ellipse, neighbours' pixels left out and made up for, and the ellipse's area (px)."""
+    import sep
+
+    scale = objects["kron"] / found["a"]
+    theta = np.clip(found["theta"], -math.pi / 2, math.pi / 2)
+    numbers = np.arange(1, len(found) + 1, dtype=np.int32)
+    shape = (objects["x"], objects["y"], found["a"], found["b"], theta, scale)
+    flux, _, _ = sep.sum_ellipse(plane, *shape, segmap=segmentation, seg_id=numbers, subpix=3)
+    return flux, math.pi * found["a"] * found["b"] * scale**2
+
+
+def _growth(
+    plane: Array, x: Array, y: Array, reach: Array, segmentation: NDArray[np.int32], numbers: NDArray[np.int32]
+) -> tuple[Array, Array]:
+    """Return radii (px) and the flux within each, both (n, `GROWTH_RADII`)."""
+    import sep
+
+    reach = np.clip(reach, 4.0, max(plane.shape) / 2)
+    radii = reach[:, None] * GROWTH_RATIO ** np.arange(1.0 - GROWTH_RADII, 1.0)
+    places = (x[:, None], y[:, None], radii)
+    flux, _, _ = sep.sum_circle(plane, *places, segmap=segmentation, seg_id=numbers[:, None], subpix=3)
+    return radii, np.atleast_2d(flux)
+
+
+def petrosian(radii: Array, growth: Array, sigma: float) -> dict[str, NDArray[np.float64]]:
+    """Return the radii of half and of 90 % of the Petrosian flux, as `galmorph.images.radius.measure_r90` defines it.
+
+    Parameters
+    ----------
+    radii : ndarray (n, k)
+        Rising by `GROWTH_RATIO`.
+    growth : ndarray (n, k)
+        Flux within each.
+    sigma : float
+        Noise of a pixel.
+
+    Returns
+    -------
+    dict of str to ndarray (n,)
+        ``r50``, ``r90`` and ``r50_err``, ``r90_err``: the noise within the circle over the slope of the growth there.
+        NaN where there is no flux.
+    """
+    inner, middle, outer = growth[:, :-4], growth[:, 2:-2], growth[:, 4:]
+    trial = radii[:, 2:-2]
+    excess = (outer - inner) / (ANNULUS[1] ** 2 - ANNULUS[0] ** 2) - PETROSIAN_RATIO * middle
+    excess[trial < 1.0] = 1.0  # circles of a pixel or two measure nothing
+    crossing = excess < 0
+    last = np.where(crossing.any(axis=1), crossing.argmax(axis=1), excess.shape[1] - 1)
+    rows = np.arange(len(radii))
+    high, low = excess[rows, np.maximum(last - 1, 0)], excess[rows, last]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.clip(np.nan_to_num(high / (high - low), nan=1.0), 0, 1)
+    edge = trial[rows, np.maximum(last - 1, 0)] * (1 - share) + trial[rows, last] * share
+    limit = np.where(crossing.any(axis=1), np.minimum(APERTURE_RADII * edge, radii[:, -1]), radii[:, -1])
+    values = {name: np.full(len(radii), np.nan) for name in ("r50", "r50_err", "r90", "r90_err")}
+    for i in range(len(radii)):
+        total = float(np.interp(limit[i], radii[i], growth[i]))
+        if not total > 0:
+            continue
+        for name, part in (("r50", 0.5), ("r90", 0.9)):
+            k = int(np.argmax(growth[i] >= part * total))
+            if k == 0:
+                continue
+            r0, r1, f0, f1 = radii[i, k - 1], radii[i, k], growth[i, k - 1], growth[i, k]
+            r = r0 + (r1 - r0) * (part * total - f0) / (f1 - f0)
+            values[name][i] = r
+            values[f"{name}_err"][i] = sigma * math.sqrt(math.pi) * r * (r1 - r0) / (f1 - f0)
+    return values
+
+
+def _r90_px(
+    plane: Array, x: Array, y: Array, growth_r90: Array, pixscale: float, wanted: Array | None = None
+) -> NDArray[np.float64]:
+    """Return R90 (px) as on cutouts, where light without a counterpart across the centre is left out.
+
+    The growth curve leaves out only pixels of other objects, not their wings: among near neighbours its R90, which
+    stays where a square cannot be had, is a third too large.
+    """
+    result = np.array(growth_r90)
+    for i in np.flatnonzero(np.isfinite(growth_r90) if wanted is None else wanted & np.isfinite(growth_r90)):
+        column, row = round(float(x[i])), round(float(y[i]))
+        room = min(column, row, plane.shape[1] - 1 - column, plane.shape[0] - 1 - row)
+        half = min(room, max(MIN_HALF_PX, math.ceil(FIELD_R90 / 2 * growth_r90[i])))
+        if half >= MIN_HALF_PX:
+            square = plane[None, row - half : row + half + 1, column - half : column + half + 1]
+            r90 = measure_r90(Cutout("", "", (REFERENCE_BAND,), square, pixscale, pixscale))
+            result[i] = r90 / pixscale if math.isfinite(r90) else result[i]
+    return result
+
+
+def _expected_seeing(planes: Planes) -> float:
+    """Return the survey's typical seeing in px, NaN where it is unknown."""
+    if planes.survey not in registry.names("surveys"):
+        return math.nan
+    return registry.load("surveys", planes.survey).seeing.get(REFERENCE_BAND, math.nan) / planes.pixscale
+
+
+def _flags(found: Array, objects: Array, planes: Planes, segmentation: NDArray[np.int32]) -> NDArray[np.int16]:
+    height, width = planes.shape
+    flag = np.where(found["flag"] & 1, DetectionFlag.DEBLENDED, 0)
+    kron, x, y = objects["kron"], objects["x"], objects["y"]
+    outside = (x < kron) | (y < kron) | (x > width - 1 - kron) | (y > height - 1 - kron)
+    flag |= np.where(outside | (found["flag"] & 2 > 0), DetectionFlag.EDGE, 0)
+    if planes.bad is not None:
+        touched = np.bincount(segmentation[planes.bad], minlength=len(found) + 1)[1:] > 0
+        flag |= np.where(touched, DetectionFlag.SATURATED, 0)
+    return flag.astype(np.int16)
+
+
+def _galaxies(
+    objects: Array, image: Array, segmentation: NDArray[np.int32], expected_px: float
+) -> tuple[NDArray[np.bool_], float]:
+    """Tell galaxies from stars by their concentration, beside that of the clump of stars; return the seeing too."""
+    import sep
+
+    strong = (objects["snr"] >= MIN_SIGNAL_TO_NOISE) & np.isfinite(objects["r50"])
+    clean = strong & (objects["flag"] == 0) & (objects["snr"] > BRIGHT_SIGNAL_TO_NOISE)
+    radius = _clump(objects["r50"][clean], expected_px / 2)
+    if math.isnan(radius):
+        return strong, expected_px
+    numbers = np.arange(1, len(objects) + 1, dtype=np.int32)[:, None]
+    circles = np.array([1.0, OUTER_CIRCLE]) * radius
+    x, y = objects["x"][:, None], objects["y"][:, None]
+    inner, outer = sep.sum_circle(image, x, y, circles, segmap=segmentation, seg_id=numbers)[0].T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        concentration = np.nan_to_num(inner / outer)
+        error = np.nan_to_num(math.sqrt(math.pi) * circles[1] / outer, posinf=1.0, neginf=1.0)
+    near = clean & (objects["r50"] > radius / CLUMP_WIDTH) & (objects["r50"] < radius * CLUMP_WIDTH)
+    of_stars = float(np.median(concentration[near]))
+    extended = concentration < of_stars * (1 - np.maximum(MIN_EXTENT, EXTENT_SIGMA * np.abs(error)))
+    saturated = objects["flag"] & DetectionFlag.SATURATED > 0
+    star = saturated & (objects["r50"] < SATURATED_STAR * radius)
+    # Half of the light of a Gaussian is within half of its full width at half maximum.
+    return strong & extended & ~star, 2 * radius
+
+
+def _clump(sizes: Array, expected: float) -> float:
+    """Return the half-light radius (px) of the stars: the densest window among the smallest objects; NaN if none."""
+    sizes = np.sort(sizes)
+    n_bright = len(sizes)
+    if math.isfinite(expected):
+        low, high = SEEING_RANGE
+        sizes = sizes[(sizes > low * expected) & (sizes < high * expected)]
+    if len(sizes) < MIN_CLUMP:
+        return math.nan
+    counts = np.searchsorted(sizes, sizes * CLUMP_WIDTH, side="right") - np.arange(len(sizes))
+    beside = np.searchsorted(sizes, sizes * CLUMP_WIDTH**2, side="right") - np.arange(len(sizes)) - counts
+    good = (counts >= max(MIN_CLUMP, CLUMP_SHARE * n_bright)) & (counts >= CLUMP_CONTRAST * beside)
+    if not good.any():
+        return math.nan
+    first = int(np.argmax(good))
+    # The best of the windows that overlap the first one.
+    best = first + int(np.argmax(counts[first : np.searchsorted(sizes, sizes[first] * CLUMP_WIDTH, side="right")]))
+    return float(np.median(sizes[best : best + counts[best]]))

@@ -1,0 +1,139 @@
+"""Pictures: which images of a FITS file make up the cutout, and whether they lie on one grid."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galmorph.errors import CutoutError
+from galmorph.images.fits_file import FileImages, StoredImage, quiet
+from galmorph.images.headers import band, kind
+
+# Bands of one galaxy must agree on the sky to half a pixel, else colours come from displaced light.
+GRID_TOLERANCE_PX = 0.5
+# The images of a service's subimage file end on whole pixels, within one of what was asked for.
+_EDGE_TOLERANCE_PX = 1.0
+
+
+def choose_pictures(
+    path: str, found: FileImages, hdu: int | str | None = None, *, one_grid: bool = True
+) -> list[StoredImage]:
+    """Return the images of the sky that a file holds for one galaxy: one image or cube, or one image a band.
+
+    Parameters
+    ----------
+    path : str
+        The file, for messages.
+    found : FileImages
+        What it holds.
+    hdu : int or str, optional
+        Number or EXTNAME of the one to use.
+    one_grid : bool
+        Whether the bands must lie on one grid; otherwise they are to be resampled.
+
+    Raises
+    ------
+    CutoutError
+        If there is none, if it is not clear which, or if they are on different grids.
+    """
+    if hdu is not None:
+        return [_named(path, found, hdu)]
+    pictures = [image for image in found.images if _is_plane(image) and not kind(image)]
+    if not pictures:
+        raise CutoutError(f"{path}: {_why_none(found)}")
+    if all("BRICK" in image.own_cards for image in pictures):
+        pictures = _one_brick(path, pictures)
+    if len(pictures) == 1 or (pictures[0].index == 0 and pictures[0].n_planes > 1):
+        return pictures[:1]
+    names = [band(image) for image in pictures]
+    if "" in names or len(set(names)) < len(names) or any(image.n_planes > 1 for image in pictures):
+        listed = ", ".join(f"{image.label} band {name!r}" for image, name in zip(pictures, names, strict=True))
+        raise CutoutError(f"{path}: holds several images that are not one a band ({listed}). Choose one with --hdu.")
+    first = pictures[0]
+    for other in pictures[1:] if one_grid else ():
+        if other.shape != first.shape or not same_grid(first.header_text, other.header_text, first.shape):
+            raise CutoutError(
+                f"{path}: {other.label} is on another grid than {first.label}. Resample the bands to one grid."
+            )
+    return pictures
+
+
+def _is_plane(image: StoredImage) -> bool:
+    return len(image.shape) > 1 and min(image.shape[-2:]) > 1
+
+
+def _named(path: str, found: FileImages, hdu: int | str) -> StoredImage:
+    for image in found.images:
+        if image.index == hdu or str(image.own_cards.get("EXTNAME", "")).strip().lower() == str(hdu).lower():
+            if not _is_plane(image):
+                raise CutoutError(f"{path}: {image.label} has the shape {image.shape} and is not a picture.")
+            return image
+    known = ", ".join(image.label for image in found.images) or "none"
+    raise CutoutError(f"{path}: there is no image in HDU {hdu!r}. Images: {known}.")
+
+
+def _why_none(found: FileImages) -> str:
+    kinds = {kind(image) for image in found.images} - {""}
+    others = set(found.others.values())
+    if kinds:
+        return f"holds a {min(kinds)} image, not the picture of a galaxy. Give the image that goes with it."
+    if found.images:
+        return f"its image has the shape {found.images[0].shape}: a picture has two axes of more than one pixel."
+    if "groups" in others:
+        return "holds random groups (radio visibilities), not an image."
+    if "table" in others:
+        return "holds a table, not an image. A table of galaxies is given as a catalog."
+    return "holds no image: every HDU is empty. Fetch it again."
+
+
+def _one_brick(path: str, pictures: list[StoredImage]) -> list[StoredImage]:
+    """Of images of several bricks (the Legacy Surveys' ``subimage``) keep those of the brick that holds the field."""
+    bricks: dict[str, list[StoredImage]] = {}
+    for image in pictures:
+        bricks.setdefault(str(image.own_cards["BRICK"]), []).append(image)
+    name, best = max(bricks.items(), key=lambda item: math.prod(item[1][0].shape))
+    for other, images in bricks.items():
+        corners = corners_in(best[0].header_text, images[0].header_text, images[0].shape)
+        limits = _corners(best[0].shape)
+        outside = np.maximum(limits.min(axis=0) - corners, corners - limits.max(axis=0)).max()
+        if not outside <= _EDGE_TOLERANCE_PX:
+            raise CutoutError(
+                f"{path}: the field lies on the edge of the bricks {name} and {other}, and neither holds all of it. "
+                "Fetch it again without subimage."
+            )
+    return best
+
+
+def same_grid(one: str, other: str, shape: tuple[int, ...]) -> bool:
+    """Whether two headers put an image of that shape at the same place of the sky, as far as they say."""
+    return not (np.abs(corners_in(one, other, shape) - _corners(shape)) >= GRID_TOLERANCE_PX).any()
+
+
+def corners_in(one: str, other: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return where the corners (x, y from 0) of an image with header `other` fall in `one`; NaN if neither says."""
+    first, second = celestial_wcs(one), celestial_wcs(other)
+    if first is None or second is None:
+        return np.full((4, 2), np.nan)
+    with quiet():
+        return np.asarray(first.wcs_world2pix(second.wcs_pix2world(_corners(shape), 0), 0))
+
+
+def celestial_wcs(header_text: str) -> Any:
+    """Return the celestial WCS (2 axes) of a header as an astropy WCS; None where there is none, or none that works."""
+    from astropy.io import fits
+    from astropy.wcs import WCS
+
+    with quiet():
+        try:
+            wcs = WCS(fits.Header.fromstring(header_text), naxis=2)
+        except Exception:  # on odd headers wcslib and astropy raise almost anything
+            return None
+        return wcs if wcs.has_celestial else None
+
+
+def _corners(shape: tuple[int, ...]) -> NDArray[np.float64]:
+    right, top = shape[-1] - 1, shape[-2] - 1
+    return np.array([[0, 0], [right, 0], [0, top], [right, top]], float)

@@ -1,0 +1,238 @@
+"""The radius of a galaxy, measured on its cutout where no catalog knows it."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galmorph.images.cutout import Cutout, border
+
+Plane = NDArray[np.float32]
+
+# Petrosian quantities as SDSS defines them (Blanton et al. 2001, AJ 121, 2358).
+PETROSIAN_RATIO = 0.2
+ANNULUS = (0.8, 1.25)
+APERTURE_RADII = 2.0
+# Images are binned to about so many pixels a side, which makes the time the same for every cutout.
+WORK_SIDE_PX = 128
+# A galaxy that fills less of the cutout is measured again, binned less, on a field of so many R90.
+FIELD_R90 = 8.0
+# Smoothed light that exceeds the light across the centre by this factor and by so many sigma is a neighbour's. On made
+# galaxies with neighbours these keep R90 within 5 %; spiral arms and a centre missed by a pixel do not trip them.
+NEIGHBOUR_FACTOR = 2.0
+NEIGHBOUR_SIGMA = 3.0
+SMOOTHING_PX = 5
+# Below this signal to noise within R90, what is at the centre cannot be measured.
+MIN_SIGNAL_TO_NOISE = 5.0
+# The galaxy's brightest place is looked for so far from the middle: catalogs of nearby galaxies are 2 arcsec off at
+# times, and farther out a neighbour is likelier.
+CENTRE_RADIUS_ARCSEC = 2.0
+# Standard deviation of a normal distribution in units of its median absolute deviation.
+MAD_TO_SIGMA = 1.4826
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def measure_r90(cutout: Cutout) -> float:
+    """Measure the radius that holds 90 % of the Petrosian flux of the galaxy at the centre, like SDSS's petroR90_r.
+
+    The Petrosian radius is where the surface brightness between 0.8 r and 1.25 r falls to 0.2 of the mean within r; the
+    Petrosian flux is that within twice this radius. Rings are circles around the brightest place, and as in SDSS the
+    seeing is not taken off. Light without a counterpart across the centre is a neighbour's, as in SDSS's deblender.
+
+    The sky is the median of the border. Taking it as zero, as the surveys promise, would make R90 half too large
+    where they are wrong by a tenth of the noise; the price is that R90 comes out 5 to 30 % too small where it is above
+    a quarter of the cutout, for then the border is not sky. A galaxy that never falls to the Petrosian ratio inside the
+    cutout is measured with all the light in it.
+
+    Parameters
+    ----------
+    cutout : Cutout
+        The r band is used, else the sum of all bands.
+
+    Returns
+    -------
+    float
+        arcsec; NaN where there is no signal at the centre.
+    """
+    plane = _measured_plane(cutout)
+    factor = max(1, round(min(plane.shape) / WORK_SIDE_PX))
+    binned = _binned(plane, factor)
+    sky, sigma = sky_level(binned)
+    r90 = _r90_arcsec(binned - sky, sigma, cutout, factor)
+    finer = max(1, round(FIELD_R90 * r90 / cutout.pixscale / WORK_SIDE_PX)) if math.isfinite(r90) else factor
+    if finer < factor:
+        middle = _middle(plane, FIELD_R90 * r90 / cutout.pixscale)
+        # Of two binnings the noise of independent pixels goes with the side of a pixel.
+        sigma *= factor * _cell_px(cutout, factor) / (finer * _cell_px(cutout, finer))
+        r90 = _r90_arcsec(_binned(middle, finer) - sky, sigma, cutout, finer)
+    return r90
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def neighbour_share(cutout: Cutout, radius_arcsec: float) -> float:
+    """Return how much light other objects have within a radius, as a share of the light of the galaxy at the centre.
+
+    Other objects are what has no counterpart across the centre, as for `measure_r90`. On made galaxies the share is
+    within 15 % of the truth for a star within R90 that has a tenth of the galaxy's flux or more.
+
+    Parameters
+    ----------
+    cutout : Cutout
+        The r band is used, else the sum of all bands.
+    radius_arcsec : float
+        The galaxy's R90.
+
+    Returns
+    -------
+    float
+        NaN where there is no light or the radius is NaN.
+    """
+    if not 0 < radius_arcsec < math.inf:
+        return math.nan
+    plane = _middle(_measured_plane(cutout), FIELD_R90 * radius_arcsec / cutout.pixscale)
+    factor = max(1, round(min(plane.shape) / WORK_SIDE_PX))
+    binned = _binned(plane, factor)
+    sky, sigma = sky_level(binned)
+    square, galaxy = _separated(binned - sky, sigma, cutout, factor)
+    radii, growth = _growth_curve(galaxy)
+    within = radius_arcsec / (cutout.pixscale * factor)
+    light = float(np.interp(within, radii, growth))
+    return float(np.interp(within, radii, _growth_curve(square)[1])) / light - 1 if light > 0 else math.nan
+
+
+def _measured_plane(cutout: Cutout) -> Plane:
+    """Return the plane to measure on, with the light across the centre (or 0) for bad pixels and those without data."""
+    plane = cutout.plane("r") if "r" in cutout.bands else cutout.flux.sum(axis=0)
+    bad = (plane == 0) | ~np.isfinite(plane)
+    if cutout.mask is not None:
+        bad |= cutout.mask
+    if not bad.any():
+        return plane
+    return np.where(bad, np.where(bad[::-1, ::-1], np.float32(0), plane[::-1, ::-1]), plane)
+
+
+def _middle(plane: Plane, side_px: float) -> Plane:
+    """Return the middle of a plane, at least of that side, where it is as large."""
+    rows, columns = (slice(cut := max(0, int((n - side_px) / 2)), n - cut) for n in plane.shape)
+    return plane[rows, columns]
+
+
+def sky_level(plane: Plane) -> tuple[float, float]:
+    """Return the median and the standard deviation (from the median absolute deviation) of the border of a plane.
+
+    Pixels that are exactly zero have no data; both are NaN where no others are left.
+    """
+    edge = border(plane)
+    edge = edge[np.isfinite(edge) & (edge != 0)]
+    if not edge.size:
+        return math.nan, math.nan
+    sky = _median(edge)
+    return sky, MAD_TO_SIGMA * _median(np.abs(edge - sky))
+
+
+def _median(values: Plane) -> float:
+    """Return the median of finite values; NumPy's own looks for NaN, which takes as long again."""
+    half = len(values) // 2
+    if len(values) % 2:
+        return float(np.partition(values, half)[half])
+    middle = np.partition(values, (half - 1, half))[half - 1 : half + 1]
+    return float(middle.mean())
+
+
+def _binned(plane: Plane, factor: int) -> Plane:
+    """Return the means of squares of `factor` pixels a side, trimmed alike on both sides."""
+    if factor == 1:
+        return plane
+    height, width = (n // factor * factor for n in plane.shape)
+    top, left = (plane.shape[0] - height) // 2, (plane.shape[1] - width) // 2
+    rows = plane[top : top + height, left : left + width].reshape(height // factor, factor, width).sum(axis=1)
+    # Adding strided columns is several times faster than a sum over a short last axis.
+    total = rows[:, ::factor].copy()
+    for start in range(1, factor):
+        total += rows[:, start::factor]
+    return total / np.float32(factor**2)
+
+
+def _cell_px(cutout: Cutout, factor: int) -> float:
+    """Return how many binned pixels a side share their noise: those of a native pixel, if the cutout is resampled."""
+    return max(1.0, cutout.flux_pixscale / (cutout.pixscale * factor))
+
+
+def _r90_arcsec(plane: Plane, sigma: float, cutout: Cutout, factor: int) -> float:
+    """Measure R90 on a plane of `factor` times the cutout's pixels, less its sky; NaN where the signal is too low."""
+    _, galaxy = _separated(plane, sigma, cutout, factor)
+    r90_px, flux = _petrosian_r90(*_growth_curve(galaxy))
+    noise = sigma * math.sqrt(math.pi) * r90_px * _cell_px(cutout, factor)
+    return r90_px * cutout.pixscale * factor if flux > MIN_SIGNAL_TO_NOISE * noise else math.nan
+
+
+def _separated(plane: Plane, sigma: float, cutout: Cutout, factor: int) -> tuple[Plane, Plane]:
+    """Return the largest square around the galaxy, and it again with the light across the centre for neighbours."""
+    square = _centred(plane, max(1, round(CENTRE_RADIUS_ARCSEC / (cutout.pixscale * factor))))
+    smooth = _smoothed(square)
+    noise = sigma * min(1.0, _cell_px(cutout, factor) / SMOOTHING_PX)
+    limit = NEIGHBOUR_FACTOR * np.maximum(smooth[::-1, ::-1], 0) + np.float32(NEIGHBOUR_SIGMA * noise)
+    return square, np.where(smooth > limit, square[::-1, ::-1], square)
+
+
+def _centred(plane: Plane, reach: int) -> Plane:
+    """Cut the largest square around the brightest place, smoothed, within `reach` pixels of the middle."""
+    height, width = plane.shape
+    top, left = max(0, height // 2 - reach), max(0, width // 2 - reach)
+    window = _smoothed(plane[top : height // 2 + reach + 1, left : width // 2 + reach + 1])
+    row, column = divmod(int(window.argmax()), window.shape[1])
+    y, x = top + row, left + column
+    half = min(y, x, height - 1 - y, width - 1 - x)
+    return plane[y - half : y + half + 1, x - half : x + half + 1]
+
+
+def _smoothed(plane: Plane) -> Plane:
+    """Return the mean of the square of `SMOOTHING_PX` around each pixel; 0 is beyond the edge."""
+    rows = plane.copy()
+    for shift in range(1, SMOOTHING_PX // 2 + 1):
+        rows[shift:] += plane[:-shift]
+        rows[:-shift] += plane[shift:]
+    total = rows.copy()
+    for shift in range(1, SMOOTHING_PX // 2 + 1):
+        total[:, shift:] += rows[:, :-shift]
+        total[:, :-shift] += rows[:, shift:]
+    return total / np.float32(SMOOTHING_PX**2)
+
+
+@lru_cache(maxsize=128)  # all that planes of up to `WORK_SIDE_PX` and a half ask for, 9 MB
+def _rings(half: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the ring of each pixel of a square of 2 half + 1, flat, and how many pixels each ring has."""
+    y, x = np.ogrid[-half : half + 1, -half : half + 1]
+    rings = np.minimum(np.rint(np.hypot(y, x)), half + 1).astype(np.intp).ravel()
+    return rings, np.bincount(rings, minlength=half + 2)[: half + 1]
+
+
+def _growth_curve(square: Plane) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return radii (px) and the flux within each."""
+    half = len(square) // 2
+    rings, counts = _rings(half)
+    means = np.bincount(rings, square.ravel(), half + 2)[: half + 1] / counts
+    radii = np.concatenate([[0.0], np.arange(half + 1) + 0.5])
+    return radii, np.concatenate([[0.0], np.cumsum(means * math.pi * np.diff(radii**2))])
+
+
+def _petrosian_r90(radii: NDArray[np.float64], growth: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the radius (px) that holds 90 % of the Petrosian flux, and the flux within it; NaN where there is none."""
+    trial = radii[2:][radii[2:] * ANNULUS[1] <= radii[-1]]
+    inner, outer = (np.interp(trial * edge, radii, growth) for edge in ANNULUS)
+    # Above 0 where the ratio is above PETROSIAN_RATIO, without a division.
+    excess = (outer - inner) / (ANNULUS[1] ** 2 - ANNULUS[0] ** 2) - PETROSIAN_RATIO * np.interp(trial, radii, growth)
+    below = np.flatnonzero(excess < 0)
+    limit = radii[-1]
+    if below.size:
+        last = max(1, below[0])
+        petrosian = np.interp(0.0, -excess[last - 1 : last + 1], trial[last - 1 : last + 1])
+        limit = min(limit, APERTURE_RADII * petrosian)
+    flux = 0.9 * float(np.interp(limit, radii, growth))
+    if not flux > 0:
+        return math.nan, math.nan
+    first = int(np.argmax(growth >= flux))
+    return float(np.interp(flux, growth[first - 1 : first + 1], radii[first - 1 : first + 1])), flux

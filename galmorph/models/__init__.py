@@ -1,0 +1,1 @@
+"""Models: networks, their cards, weights, and how probabilities are predicted and calibrated."""

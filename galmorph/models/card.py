@@ -1,0 +1,321 @@
+"""The model's card: everything that must be known to use a model rightly, as canonical JSON inside its weights file.
+
+Reading cards needs no torch: the header of a safetensors file is enough.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from galmorph import registry
+from galmorph.errors import ModelError
+from galmorph.images.normalization import Framing, Normalization
+from galmorph.schemas import LabelSchema
+
+FORMAT = 1
+KEY = "galmorph"  # one metadata key only: the order of several would differ from run to run
+SUFFIX = ".safetensors"
+# The card's fields that people write; the others follow from training.
+TEXTS = ("description", "intended_use", "limits", "licence")
+# Pixel scales (arcsec) that a model of resolved galaxies takes; beyond them the framing resamples too far.
+PIXSCALE_RANGE = (0.02, 2.0)
+_MAX_HEADER_BYTES = 100_000_000  # the format's own bound
+
+
+@dataclass(frozen=True)
+class Input:
+    """One kind of cutout that a model takes; the first of a card that matches a cutout is used.
+
+    Attributes
+    ----------
+    survey : str
+        Name of the survey; ``""`` matches cutouts whose header names none.
+    bands : tuple of str
+        The bands that a cutout must hold (it may hold more).
+    pixscale_range : tuple of float
+        Least and largest arcsec per pixel.
+    normalization : Normalization
+    """
+
+    survey: str
+    bands: tuple[str, ...]
+    pixscale_range: tuple[float, float]
+    normalization: Normalization
+
+    def matches(self, survey: str, bands: tuple[str, ...], pixscale: float) -> bool:
+        """Whether a cutout of this survey, with these bands and arcsec per pixel, is such an input."""
+        low, high = self.pixscale_range
+        return survey == self.survey and set(self.bands) <= set(bands) and low <= pixscale <= high
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model is, takes, gives and was measured to do.
+
+    Attributes
+    ----------
+    name, description, intended_use, limits, licence : str
+    backbone, schema : str
+        Names of entries of ``backbones/`` and ``schemas/``.
+    inputs : tuple of Input
+    trained_on : tuple of dict
+        ``name``, ``sha256``, ``n`` of each sample, and how many of it were in the training part.
+    split : dict
+        ``method``, ``seed``, ``val``, ``test``: a pure function of galaxy and seed.
+    training : dict
+        Recipe and every option of the run.
+    metrics : dict
+        Scores by part and sample, with the intervals and the command's settings.
+    calibration : dict
+        What was fitted after training, on the validation part; empty: nothing. ``temperature``: one number a question.
+        ``spread``: one ``concentration`` a question, of vote fractions around the expected ones.
+        ``conformal``: ``level`` and ``thresholds``, one for each number of orientations averaged, of the sets of
+        classes. ``unlikeness``: ``quantile`` and ``threshold`` of the distance to the training part.
+    versions : dict
+        Versions of galmorph, torch and torchvision that trained it.
+    format : int
+        Version of this layout.
+    """
+
+    name: str
+    backbone: str
+    schema: str
+    inputs: tuple[Input, ...]
+    description: str = ""
+    intended_use: str = ""
+    limits: str = ""
+    licence: str = "BSD-3-Clause"
+    trained_on: tuple[Mapping[str, Any], ...] = ()
+    split: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+    @property
+    def label_schema(self) -> LabelSchema:
+        """The schema itself."""
+        return registry.load("schemas", self.schema)
+
+    @property
+    def input_size(self) -> int:
+        """Side of the network's input in pixels."""
+        return self.inputs[0].normalization.input_size
+
+    def set_threshold(self, tta: int = 1) -> float | None:
+        """Return the probability from which on a class is in the conformal set, None where the model has no sets."""
+        thresholds = self.calibration.get("conformal", {}).get("thresholds")
+        return thresholds[tta - 1] if thresholds else None
+
+    @property
+    def concentration(self) -> list[float] | None:
+        """Concentration of each question's vote fractions (:mod:`galmorph.models.vote_spread`); None: unknown."""
+        return self.calibration.get("spread", {}).get("concentration")
+
+    @property
+    def unlikeness_threshold(self) -> float | None:
+        """The distance to the training part above which a galaxy is flagged, None where the model has none."""
+        return self.calibration.get("unlikeness", {}).get("threshold")
+
+    def input_for(self, survey: str, bands: tuple[str, ...], pixscale: float) -> Input | None:
+        """Return the first input that matches a cutout, or None."""
+        return next((i for i in self.inputs if i.matches(survey, bands, pixscale)), None)
+
+    def refusal(self, survey: str, bands: tuple[str, ...], pixscale: float) -> tuple[bool, str]:
+        """Return whether an image that no input matches only lacks a band, and why it is not taken, in words."""
+        takes = "; ".join(
+            f"{i.survey or 'unnamed survey'} {''.join(i.bands)} at {low}..{high} arcsec/px"
+            for i in self.inputs
+            for low, high in [i.pixscale_range]
+        )
+        reason = (
+            f"the model {self.name} takes {takes}; this is {survey or 'an unnamed survey'} {''.join(bands)} at "
+            f"{pixscale:.3f} arcsec/px."
+        )
+        same_survey = [i for i in self.inputs if i.survey == survey]
+        return bool(same_survey) and not any(set(i.bands) <= set(bands) for i in same_survey), reason
+
+    def to_json(self, indent: int | None = None) -> str:
+        """Return the card as canonical JSON: sorted keys, no NaN."""
+        separators = (",", ":") if indent is None else None
+        return json.dumps(
+            dataclasses.asdict(self), sort_keys=True, separators=separators, indent=indent, allow_nan=False
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelCard:
+        """Read a card.
+
+        Raises
+        ------
+        ModelError
+            If it is damaged or of a format newer than this version of galmorph knows.
+        """
+        try:
+            values = json.loads(text)
+            if values["format"] > FORMAT:
+                raise ModelError(
+                    f"The model's card has format {values['format']}, this galmorph knows up to {FORMAT}: "
+                    "upgrade with pip install -U galmorph-survey."
+                )
+            values["inputs"] = tuple(_input(entry) for entry in values["inputs"])
+            values["trained_on"] = tuple(values["trained_on"])
+            card = cls(**values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"The model's card is damaged: {error!r}.") from error
+        if not card.inputs:
+            raise ModelError("The model's card names no inputs.")
+        return card
+
+
+def _input(entry: dict[str, Any]) -> Input:
+    normalization = dict(entry["normalization"])
+    normalization["framing"] = Framing(**normalization["framing"])
+    for key in ("bands", "scales", "mean", "std"):
+        normalization[key] = tuple(normalization[key])
+    low, high = entry["pixscale_range"]
+    return Input(entry["survey"], tuple(entry["bands"]), (low, high), Normalization(**normalization))
+
+
+def survey_inputs(
+    input_size: int, framing: Framing, mean: tuple[float, ...], std: tuple[float, ...]
+) -> tuple[Input, ...]:
+    """Return the inputs of a model trained on pictures of SDSS and of Galaxy Zoo DECaLS.
+
+    Cutouts of the Legacy Surveys become Galaxy Zoo DECaLS's picture (scales of zooniverse/decals, for nanomaggies per
+    0.262 arcsec pixel); SDSS g, r, i the viewer's composite (legacysurvey/imagine, ``sdss`` layer, per 0.396 arcsec
+    pixel); SDSS g, r, z, of which no published pictures exist, the picture of Galaxy Zoo DECaLS.
+    """
+    zoo = Normalization(
+        kind="galaxyzoo_decals",
+        bands=("z", "r", "g"),
+        scales=(0.019, 0.014, 0.008),
+        flux_pixscale=0.262,
+        framing=framing,
+        input_size=input_size,
+        mean=mean,
+        std=std,
+    )
+    viewer = dataclasses.replace(
+        zoo, kind="lupton", bands=("i", "r", "g"), scales=(1.0, 1.5, 2.5), flux_pixscale=0.396, offset=0.02
+    )
+    return (
+        Input("decals", ("g", "r", "z"), PIXSCALE_RANGE, zoo),
+        Input("sdss", ("g", "r", "i"), PIXSCALE_RANGE, viewer),
+        Input("sdss", ("g", "r", "z"), PIXSCALE_RANGE, zoo),
+        Input("", ("g", "r", "z"), PIXSCALE_RANGE, zoo),
+        Input("", ("g", "r", "i"), PIXSCALE_RANGE, viewer),
+    )
+
+
+def read_about(path: Path) -> dict[str, str]:
+    """Read the texts of a card from a JSON file.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be read or holds something else.
+    """
+    try:
+        texts = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read as JSON: {error}.") from error
+    if not isinstance(texts, dict) or not set(texts) <= set(TEXTS):
+        raise ModelError(f"{path} may hold the texts {', '.join(TEXTS)}.")
+    return {name: str(text) for name, text in texts.items()}
+
+
+def read_card(path: Path) -> ModelCard:
+    """Read the card in a weights file without reading its weights.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, damaged or holds no card.
+    """
+    try:
+        with path.open("rb") as stream:
+            prefix = stream.read(8)
+            length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
+            if not 2 <= length <= min(_MAX_HEADER_BYTES, path.stat().st_size):
+                raise ModelError(f"{path} is not a safetensors file, or it is cut short: get it again.")
+            header = json.loads(stream.read(length))
+        text = header.get("__metadata__", {}).get(KEY)
+    except FileNotFoundError as error:
+        raise ModelError(f"There is no model file {path}.") from error
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"{path} cannot be read as a safetensors file: {error}.") from error
+    if text is None:
+        raise ModelError(f"{path} holds weights but no galmorph card: train or convert it with galmorph train.")
+    return ModelCard.from_json(text)
+
+
+def folders() -> tuple[Path, ...]:
+    """Return the folders where shipped models may lie: in the installed package, then in the checkout."""
+    package = Path(__file__).parents[1]
+    return (package / "weights", package.parent / "weights")
+
+
+def shipped() -> dict[str, Path]:
+    """Return the shipped models by name."""
+    found: dict[str, Path] = {}
+    for folder in folders():
+        for path in sorted(folder.glob(f"*{SUFFIX}")):
+            found.setdefault(path.name.removesuffix(SUFFIX), path)
+    return found
+
+
+def find(name: str | Path) -> Path:
+    """Return the weights file of a shipped model's name, or of a path.
+
+    Raises
+    ------
+    ModelError
+        If there is neither such a model nor such a file; the message lists the models and the closest name.
+    """
+    models = shipped()
+    if str(name) in models:
+        return models[str(name)]
+    path = Path(name)
+    if path.is_dir() and (path / f"model{SUFFIX}").is_file():  # a folder that galmorph train wrote
+        return path / f"model{SUFFIX}"
+    if path.is_file():
+        return path
+    if path.suffix == SUFFIX or path.name != str(name):
+        raise ModelError(f"There is no model file {path}. Shipped models: {', '.join(sorted(models)) or 'none'}.")
+    raise ModelError(registry.unknown("model", str(name), models))
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Return what a list of models tells of one: name, schema, backbone, file, hash, size and main scores."""
+    card = read_card(path)
+    tested = card.metrics.get("test", {})
+    scores = {
+        f"{sample} {name}": values[name]
+        for sample, values in tested.items()
+        for name in ("rmse", "accuracy")
+        if name in values
+    }
+    return {
+        "name": card.name,
+        "schema": card.schema,
+        "backbone": card.backbone,
+        "file": str(path),
+        "sha256": file_sha256(path),
+        "bytes": path.stat().st_size,
+        "scores": scores,
+    }

@@ -1,0 +1,381 @@
+"""Models: a backbone with the head of a label schema; weights in and out; logits to probabilities; losses."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import galmorph
+from galmorph import registry
+from galmorph.errors import CannotContinue, ModelError, OutputError, WeightsUnavailable
+from galmorph.models import card as cards
+from galmorph.models.backbones import Backbone
+from galmorph.models.card import ModelCard
+from galmorph.models.unlikeness import Unlikeness
+from galmorph.schemas import LabelSchema
+
+# Names of the extra tensors in a model's file, beside the network's parameters; all begin with the same word.
+_EXTRA = "galmorph."
+TRAINED_GALAXIES, TRAINED_CONTENTS = "galmorph.trained_galaxies", "galmorph.trained_contents"
+
+
+class Model(nn.Module):
+    """A network with its card: pictures in, probabilities out.
+
+    Parameters
+    ----------
+    card : ModelCard
+    network : nn.Module
+        The backbone with as many outputs as the schema has labels.
+    trained : mapping of name to Tensor, int64
+        Hashes of the galaxies and pictures that took part in training (``TRAINED_GALAXIES``, ``TRAINED_CONTENTS``).
+    sha256 : str
+        Hash of the weights file, empty for a model that has none.
+    unlikeness : Unlikeness, optional
+        The features of the training part; its threshold is in the card's calibration.
+    """
+
+    def __init__(
+        self,
+        card: ModelCard,
+        network: nn.Module,
+        trained: Mapping[str, Tensor] | None = None,
+        sha256: str = "",
+        unlikeness: Unlikeness | None = None,
+    ) -> None:
+        super().__init__()
+        self.card = card
+        self.schema = card.label_schema
+        self.network = network
+        self.trained = dict(trained or {})
+        self.sha256 = sha256
+        self.unlikeness = unlikeness
+        self.temperature = card.calibration.get("temperature")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (n, n_labels) of network inputs (n, 3, y, x)."""
+        return self.network(images)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return calibrated probabilities in cumulative form, float32 (n, n_labels), of logits."""
+        return probabilities(self.schema, logits.float(), self.temperature)
+
+
+def probabilities(schema: LabelSchema, logits: Tensor, temperature: Sequence[float | Tensor] | None = None) -> Tensor:
+    """Turn logits into probabilities of the tree.
+
+    The softmax inside each question, times the summed probability of the answers after which it is asked.
+
+    Parameters
+    ----------
+    schema : LabelSchema
+    logits : Tensor, shape (n, n_labels)
+    temperature : sequence of float, optional
+        Divides each question's logits.
+
+    Returns
+    -------
+    Tensor, shape (n, n_labels)
+        Cumulative: roots add up to 1, every other question to its parents.
+    """
+    shares = question_shares(schema, logits, temperature)
+    parts: list[Tensor] = []
+    for part, parents in zip(schema.slices, schema.parents, strict=True):
+        share = shares[:, part]
+        if parents:
+            so_far = torch.cat(parts, dim=1)
+            share = share * so_far[:, list(parents)].sum(dim=1, keepdim=True)
+        parts.append(share)
+    return torch.cat(parts, dim=1)
+
+
+def question_shares(schema: LabelSchema, logits: Tensor, temperature: Sequence[float | Tensor] | None = None) -> Tensor:
+    """Return the softmax inside each question, shape (n, n_labels)."""
+    temperature = temperature or [1.0] * len(schema.questions)
+    return torch.cat(
+        [(logits[:, part] / t).softmax(dim=1) for part, t in zip(schema.slices, temperature, strict=True)], dim=1
+    )
+
+
+# About as many people classify a galaxy in Galaxy Zoo.
+USUAL_VOTES = 40.0
+
+
+def mse(
+    schema: LabelSchema,
+    logits: Tensor,
+    fractions: Tensor,
+    weights: Tensor | None = None,
+    votes: Tensor | None = None,
+) -> Tensor:
+    """Mean squared error of the cumulative probabilities over the known fractions (NaN: unknown).
+
+    Parameters
+    ----------
+    schema : LabelSchema
+    logits, fractions : Tensor, shape (n, n_labels)
+    weights : Tensor, shape (n,), optional
+        Of the galaxies.
+    votes : Tensor, shape (n,), optional
+        Not used.
+    """
+    known = ~fractions.isnan()
+    error = ((probabilities(schema, logits) - fractions.nan_to_num()) * known).square()
+    if weights is not None:
+        error = error * weights.unsqueeze(1)
+    return error.sum() / known.sum().clamp(min=1)
+
+
+def cross_entropy(
+    schema: LabelSchema,
+    logits: Tensor,
+    fractions: Tensor,
+    weights: Tensor | None = None,
+    votes: Tensor | None = None,
+) -> Tensor:
+    """Cross-entropy of each question, weighted by how often it was asked; unknown answers (NaN) are left out.
+
+    For classes this is exactly the usual cross-entropy. For a tree a fraction in cumulative form is the answer's share
+    times how often the question was asked, so summing ``-fraction * log(share)`` weights the questions rightly.
+    Parameters as for :func:`mse`.
+    """
+    log_shares = torch.cat([logits[:, part].log_softmax(dim=1) for part in schema.slices], dim=1)
+    per_galaxy = -(fractions.nan_to_num() * log_shares).sum(dim=1)
+    return (per_galaxy if weights is None else per_galaxy * weights).mean()
+
+
+def dirichlet_multinomial(
+    schema: LabelSchema,
+    logits: Tensor,
+    fractions: Tensor,
+    weights: Tensor | None = None,
+    votes: Tensor | None = None,
+    *,
+    concentration: float = 40.0,
+) -> Tensor:
+    """Minus the log likelihood of each question's votes under a Dirichlet-multinomial (Walmsley et al. 2022).
+
+    Votes scatter more than a multinomial's where people do not all see the same: the shares that they vote by are drawn
+    from a Dirichlet distribution around the predicted ones, the narrower the greater its concentration. A question of
+    which an answer is unknown is left out. It is divided by :data:`USUAL_VOTES`, so that an endless concentration and
+    that many votes make it the cross-entropy, up to a constant.
+
+    Parameters
+    ----------
+    schema, logits, fractions, weights
+        As for :func:`mse`.
+    votes : Tensor, shape (n,), optional
+        How many people answered the first question; :data:`USUAL_VOTES` where unknown (NaN).
+    concentration : float
+        Sum of the Dirichlet distribution's parameters, of each question.
+    """
+    total = fractions.new_full((len(fractions),), USUAL_VOTES) if votes is None else votes.nan_to_num(nan=USUAL_VOTES)
+    shares = question_shares(schema, logits).clamp(min=1e-6)
+    per_galaxy = torch.zeros_like(total)
+    for part in schema.slices:
+        known = ~fractions[:, part].isnan().any(dim=1)
+        counts, prior = fractions[:, part].nan_to_num() * total.unsqueeze(1), shares[:, part] * concentration
+        whole, sums = prior.sum(dim=1), counts.sum(dim=1)
+        answers = (torch.lgamma(prior + counts) - torch.lgamma(prior)).sum(dim=1)
+        per_galaxy = per_galaxy + known * (torch.lgamma(whole + sums) - torch.lgamma(whole) - answers)
+    return (per_galaxy if weights is None else per_galaxy * weights).mean() / USUAL_VOTES
+
+
+LOSSES: Mapping[str, Callable[..., Tensor]] = {
+    "mse": mse,
+    "cross_entropy": cross_entropy,
+    "dirichlet_multinomial": dirichlet_multinomial,
+}
+
+
+def loss_named(name: str) -> Callable[..., Tensor]:
+    """Return a loss by name.
+
+    Raises
+    ------
+    ModelError
+        If there is none of that name.
+    """
+    if name not in LOSSES:
+        raise ModelError(registry.unknown("loss", name, LOSSES))
+    return LOSSES[name]
+
+
+def build(backbone: str, n_outputs: int, pretrained: str = "none") -> nn.Module:
+    """Build a network.
+
+    Parameters
+    ----------
+    backbone : str
+        Name of an entry of ``backbones/``.
+    n_outputs : int
+    pretrained : str
+        ``none``; ``imagenet`` (the folder ``GALMORPH_PRETRAINED``, then torchvision's hub); or a weights file, of which
+        only the head may differ; it is kept where it has as many outputs.
+
+    Raises
+    ------
+    ModelError
+        If the weights cannot be had or do not belong to the backbone.
+    """
+    entry: Backbone = registry.load("backbones", backbone)
+    network = entry.build(n_outputs)
+    if pretrained == "none":
+        return network
+    state = _imagenet_state(entry) if pretrained == "imagenet" else _file_state(Path(pretrained))
+    state = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+    expected = {name: value.shape for name, value in network.state_dict().items()}
+    differing = {name for name in expected.keys() | state.keys() if expected.get(name) != _shape(state.get(name))}
+    if not all(name.startswith(entry.head) for name in differing):
+        raise ModelError(f"The pretrained weights {pretrained!r} do not belong to the backbone {entry.name!r}.")
+    network.load_state_dict({name: value for name, value in state.items() if name not in differing}, strict=False)
+    return network
+
+
+def _shape(value: Tensor | None) -> torch.Size | None:
+    return None if value is None else value.shape
+
+
+def _imagenet_state(entry: Backbone) -> dict[str, Tensor]:
+    folder = os.environ.get("GALMORPH_PRETRAINED")
+    if folder:
+        stem = entry.name.rpartition(":")[2]
+        for pattern in (f"{stem}.imagenet.safetensors", f"{stem}.imagenet.fp16.safetensors"):
+            if (path := Path(folder) / pattern).is_file():
+                return _file_state(path)
+        for path in sorted(Path(folder).glob(f"{stem}-*.pth")):  # torchvision's names
+            return _file_state(path)
+    try:
+        if entry.fetch:
+            return dict(entry.fetch())
+        if entry.pretrained:
+            from torchvision.models import get_weight
+
+            return get_weight(entry.pretrained).get_state_dict(progress=False)
+        reason = "torchvision has none"
+    except (OSError, RuntimeError) as error:
+        reason = f"they could not be fetched ({error})"
+    raise WeightsUnavailable(
+        f"weights unavailable: no ImageNet weights for {entry.name} in the folder GALMORPH_PRETRAINED "
+        f"({folder or 'not set'}), and {reason}. Use --pretrained none or a file."
+    )
+
+
+def _file_state(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == cards.SUFFIX:
+            return {k: v for k, v in load_file(path).items() if not k.startswith(_EXTRA)}
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return state.get("state_dict", state)
+    except FileNotFoundError as error:
+        raise ModelError(f"There is no weights file {path}.") from error
+    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, AttributeError) as error:
+        raise ModelError(f"{path} cannot be read as weights: {error}.") from error
+    except Exception as error:  # torch.load raises pickle.UnpicklingError for anything that is not plain tensors
+        raise ModelError(f"{path} holds more than tensors, which is refused for safety: {error}.") from error
+
+
+def load(name: str | Path) -> Model:
+    """Load a model by the name under which it ships, or from a file.
+
+    Raises
+    ------
+    ModelError
+        If there is none, the file is damaged, or its weights do not fit its card.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = cards.find(name)
+    card = cards.read_card(path)
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is damaged: {error}.") from error
+    extra = {key: state.pop(key) for key in list(state) if key.startswith(_EXTRA)}
+    trained = {key: extra[key] for key in (TRAINED_GALAXIES, TRAINED_CONTENTS) if key in extra}
+    entry: Backbone = registry.load("backbones", card.backbone)
+    network = entry.build(len(card.label_schema.labels))
+    try:
+        network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+        unlikeness = Unlikeness.from_tensors(extra)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(
+            f"{path}: its weights do not fit its card ({card.backbone}, {card.schema}): {reason}"
+        ) from error
+    return Model(card, network.eval(), trained, cards.file_sha256(path), unlikeness)
+
+
+def save(model: Model, path: Path, *, half: bool = True) -> None:
+    """Write a model, its card inside: to a temporary name, synced, then renamed.
+
+    Parameters
+    ----------
+    model : Model
+    path : Path
+        Ends in ``.safetensors``.
+    half : bool
+        Round the parameters to 16 bits, which halves the file.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    from safetensors.torch import save as serialize
+
+    state = {
+        name: (value.half() if half and value.is_floating_point() else value).detach().cpu().contiguous()
+        for name, value in model.network.state_dict().items()
+    }
+    extra = {**model.trained, **(model.unlikeness.tensors() if model.unlikeness else {})}
+    data = serialize({**state, **extra}, metadata={cards.KEY: model.card.to_json()})
+    write_atomically(path, data)
+
+
+def save_with_card(model: Model, path: Path) -> None:
+    """Write a model as :func:`save` does, and its card to the same name with ``.json``."""
+    save(model, path)
+    write_atomically(path.with_suffix(".json"), (model.card.to_json(indent=1) + "\n").encode())
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what makes a model, for its card."""
+    import torchvision
+
+    return {"galmorph": galmorph.__version__, "torch": torch.__version__, "torchvision": torchvision.__version__}
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that a kill leaves the old one or the new one, never a part.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    CannotContinue
+        If the disk is full.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink()
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise CannotContinue(f"The disk is full: {path} is not written. What was there is kept.") from error
+        raise OutputError(f"{path} cannot be written: {error.strerror}.") from error

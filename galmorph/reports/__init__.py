@@ -1,0 +1,1 @@
+"""Reports: one HTML file of a classified catalog, a training run or an evaluation."""

@@ -1,0 +1,147 @@
+"""The page: one HTML file that opens from disk and asks nothing of the network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import galmorph
+from galmorph.errors import OutputError
+from galmorph.training import figures
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+    from matplotlib.figure import Figure
+
+_JPEG_QUALITY = 88
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written.
+
+    Attributes
+    ----------
+    out : str
+        The HTML file.
+    rows, pictures : int
+        Galaxies in the catalog or the evaluation, and those whose picture is in the report.
+    figures : tuple of str
+        The files of ``--figures``.
+    notes : tuple of str
+        What the report could not show, and why.
+    """
+
+    out: str
+    rows: int
+    pictures: int
+    figures: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def check_out(out: Path) -> None:
+    """Raise OutputError if a report cannot be written there."""
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise OutputError(f"The report is a web page: name it {out.with_suffix('.html')}.")
+    if not out.parent.is_dir():
+        raise OutputError(f"The folder {out.parent} of the report does not exist: make it, or choose another --out.")
+
+
+def render(template: str, scripts: Sequence[str], context: Mapping[str, Any]) -> str:
+    """Return a page: what is no markup is escaped, and a policy in it lets no request and no other script through.
+
+    Parameters
+    ----------
+    template : str
+    scripts : sequence of str
+        Names of files in ``templates/``.
+    context : mapping
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    loader = PackageLoader("galmorph.reports", "templates")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+
+    def text(name: str) -> str:
+        return loader.get_source(environment, name)[0]
+
+    sources = [text(name) for name in scripts]
+    hashes = [base64.b64encode(hashlib.sha256(source.encode()).digest()).decode() for source in sources]
+    return environment.get_template(template).render(
+        context,
+        version=galmorph.__version__,
+        style=Markup(text("report.css")),
+        scripts=[Markup(source) for source in sources],
+        script_hashes=Markup(" ".join(f"'sha256-{value}'" for value in hashes)),
+    )
+
+
+def inline_svg(figure: Figure) -> Markup:
+    """Return a figure as markup for the page: black and blue are the page's own, and so is the background."""
+    import matplotlib
+    from markupsafe import Markup
+
+    file = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": str(id(figure))}):
+        figure.savefig(file, format="svg", transparent=True, dpi=150, metadata={"Date": None})
+    text = file.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'<g id="[^"]*"', "<g", text)
+    # The colours of text and of bars are the page's, so that they suit the dark too.
+    text = text.replace("#000000", "currentColor").replace(figures.BLUE.lower(), "var(--bar)")
+    return Markup(re.sub(r"\n\s*", "\n", text))
+
+
+def jpeg(rgb: NDArray[np.floating[Any]] | NDArray[np.uint8], side: int | None = None) -> bytes:
+    """Return a picture as a JPEG file.
+
+    Parameters
+    ----------
+    rgb : ndarray, shape (y, x, 3)
+        uint8, or floats in 0..1; the first row on top.
+    side : int, optional
+        Shrink it to this many pixels a side.
+    """
+    from PIL import Image
+
+    pixels = rgb if rgb.dtype == np.uint8 else (np.clip(rgb, 0, 1) * 255 + 0.5).astype(np.uint8)
+    image = Image.fromarray(pixels)
+    if side is not None:
+        image.thumbnail((side, side))
+    file = io.BytesIO()
+    image.save(file, "jpeg", quality=_JPEG_QUALITY)
+    return file.getvalue()
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    """Return a file's content as an address of a picture: ``jpeg`` or ``png``."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def save_figures(found: Mapping[str, Figure], folder: Path) -> tuple[str, ...]:
+    """Write figures as PNG and PDF, and return their paths.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written.
+    """
+    files = [folder / f"{name}.{suffix}" for name in found for suffix in ("png", "pdf")]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            figures.save(found[file.stem], file)
+    except OSError as error:
+        raise OutputError(f"The figures cannot be written to {folder}: {error.strerror}.") from error
+    return tuple(map(str, files))

@@ -1,0 +1,132 @@
+"""Composites: the colour pictures that a model saw, as small JPEG files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from galmorph.classification.results import Results
+from galmorph.images.normalization import Framing
+from galmorph.models import card as cards
+from galmorph.models.card import Input, ModelCard
+from galmorph.reports.page import jpeg
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# What all models of this version see, but for the size of the network's input.
+_USUAL_SIZE, _USUAL_FRAMING = 160, Framing(radii=5.12)
+# Stamps that are cut out of survey images at once.
+_STAMPS_AT_ONCE = 16
+
+
+@dataclass
+class Composites:
+    """Pictures of some rows, and why the others have none.
+
+    Attributes
+    ----------
+    jpeg : dict
+        By row: a JPEG file, north up where the cutout is.
+    reasons : dict
+        By row: why there is no picture.
+    exact : bool
+        Whether they are framed and coloured by the card of the very model; else by that of the usual ones.
+    """
+
+    jpeg: dict[int, bytes] = field(default_factory=dict)
+    reasons: dict[int, str] = field(default_factory=dict)
+    exact: bool = True
+
+
+def composites(
+    results: Results,
+    rows: Iterable[int],
+    folder: Path | None = None,
+    *,
+    images: Sequence[str | Path] = (),
+    model: str | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Composites:
+    """Make the pictures of some rows from their cutouts or from survey images, as the model saw them.
+
+    Parameters
+    ----------
+    results : Results
+    rows : iterable of int
+    folder : Path, optional
+        Folder of the cutouts.
+    images : sequence of path
+        Survey images in which the galaxies lie, in the place of cutouts; ``{band}`` stands for one file a band.
+    model : str, optional
+        Name or file of the model; default: the shipped one that the catalog names.
+    on_progress : callable, optional
+        Called with the pictures done and their number.
+    """
+    card, exact = _card(results, model)
+    found, wanted = Composites(exact=exact), list(rows)
+    made = _of_images(results, wanted, images, card) if images else _of_cutouts(results, wanted, folder, card)
+    for done, (row, flux, entry, reason) in enumerate(made, start=1):
+        if flux is None or entry is None:
+            found.reasons[row] = reason
+        else:
+            rgb = entry.normalization.rgb(flux[None])[0]
+            found.jpeg[row] = jpeg(rgb.permute(1, 2, 0).flip(0).numpy())
+        if on_progress:
+            on_progress(done, len(wanted))
+    return found
+
+
+# A row, the flux (band, y, x) in its frame and the card's input that it fits, or why there is none.
+_Framed = tuple[int, "Tensor | None", Input | None, str]
+
+
+def _of_cutouts(results: Results, rows: Sequence[int], folder: Path | None, card: ModelCard) -> Iterator[_Framed]:
+    cutouts = results.cutouts(folder)
+    if all(isinstance(cutouts[row][0], str) for row in rows):
+        yield from ((row, None, None, str(cutouts[row][0])) for row in rows)
+        return
+    import torch
+
+    from galmorph.classification.classify import prepare
+    from galmorph.models.model import Model
+
+    # What prepares a cutout asks a model for its card alone.
+    preparing = Model(card, torch.nn.Identity())
+    for row in rows:
+        path, radius_arcsec = cutouts[row]
+        if isinstance(path, str):
+            yield row, None, None, path
+            continue
+        prepared = prepare(path, preparing, radius_arcsec)
+        flux = torch.from_numpy(prepared.flux) if prepared.flux is not None else None
+        yield row, flux, prepared.entry, prepared.reason
+
+
+def _of_images(
+    results: Results, rows: Sequence[int], images: Sequence[str | Path], card: ModelCard
+) -> Iterator[_Framed]:
+    import torch
+
+    from galmorph.classification.survey_images import FieldSource
+    from galmorph.images.survey_image import image_templates
+
+    zero_point = results.card("GMZEROPT") or None
+    source = FieldSource(image_templates([str(path) for path in images]), results.catalog, None, zero_point)
+    for start in range(0, len(rows), _STAMPS_AT_ONCE):
+        some = rows[start : start + _STAMPS_AT_ONCE]
+        for row, (_, flux, entry, reason) in zip(some, source.stamps(some, card, torch.device("cpu")), strict=True):
+            yield row, flux, entry, reason
+
+
+def _card(results: Results, model: str | None) -> tuple[ModelCard, bool]:
+    """Return the card of the model that made the results, and whether it is that very one."""
+    if model is not None:
+        return cards.read_card(cards.find(model)), True
+    path = cards.shipped().get(results.card("GMMODEL"))
+    if path is not None:
+        return cards.read_card(path), cards.file_sha256(path) == results.card("GMSHA256")
+    inputs = cards.survey_inputs(_USUAL_SIZE, _USUAL_FRAMING, (0.5,) * 3, (0.5,) * 3)
+    return ModelCard("unknown", "mobilenet_v2", results.schema.name, inputs), False

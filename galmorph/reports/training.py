@@ -1,0 +1,322 @@
+"""Assessment: the report of a training run or an evaluation: curves, scores, confusion, reliability, worst errors."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galmorph import registry
+from galmorph.errors import GalmorphError, SampleError
+from galmorph.images.cutout import write_pieces
+from galmorph.reports.page import Report, data_uri, inline_svg, jpeg, render, save_figures
+from galmorph.schemas import LabelSchema, squared_errors
+from galmorph.training import figures
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# The galaxies that were missed by most: of all, and of each class.
+WORST = 24
+WORST_OF_CLASS = 4
+_PICTURE_PX = 160
+# Figures that training leaves in its folder.
+_PNG = {
+    "confusion_matrix": "Confusion matrix",
+    "fractions": "Predicted against true vote fractions",
+    "calibration": "Reliability",
+    "conditions": "Scores by apparent size and signal to noise",
+}
+# The wrong answers told of a galaxy.
+_ANSWERS_TOLD = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What `galmorph evaluate` wrote.
+
+    Attributes
+    ----------
+    folder : Path
+    scores : mapping
+        Of ``scores.json``.
+    schema : LabelSchema
+    galaxies : ndarray of str objects, shape (n,)
+    truth, predicted : ndarray, shape (n, n_labels)
+        Empty where the folder is of a version that did not write the truth.
+    """
+
+    folder: Path
+    scores: Mapping[str, Any]
+    schema: LabelSchema
+    galaxies: NDArray[np.object_]
+    truth: NDArray[np.float64]
+    predicted: NDArray[np.float64]
+
+
+def assess(path: Path, out: Path, data: Sequence[str] = (), *, figures_folder: Path | None = None) -> Report:
+    """Write the report of a folder of `galmorph train` or `galmorph evaluate`.
+
+    Parameters
+    ----------
+    path : Path
+        A run's folder is shown with the evaluations in its subfolders.
+    out : Path
+        The HTML file.
+    data : sequence of str
+        Labelled data, for pictures; default: those that the run was trained on.
+    figures_folder : Path, optional
+        Where to write the figures as PNG and PDF too.
+
+    Raises
+    ------
+    GalmorphError
+        If the folder is neither, or the report cannot be written.
+    """
+    is_run = (path / "config.json").is_file() and (path / "history.csv").is_file()
+    folders = [f.parent for f in sorted([*path.glob("scores.json"), *(path.glob("*/scores.json") if is_run else ())])]
+    if not is_run and not folders:
+        raise SampleError(
+            f"{path} holds no run of galmorph train (config.json, history.csv) and no evaluation (scores.json): write "
+            f"one with galmorph evaluate MODEL --data PATH --out {path}"
+        )
+    sections: list[dict[str, Any]] = []
+    drawn: dict[str, Figure] = {}
+    notes: list[str] = []
+    tiles: list[tuple[str, str, str]] = []
+    if is_run:
+        config = json.loads((path / "config.json").read_text())
+        data = data or config["data"]
+        sections, drawn, tiles = _run(path, config)
+        if not (path / "metrics.json").is_file():
+            notes.append("The run is not finished: there are no scores yet.")
+        if not folders:
+            notes.append(
+                "Worst errors are told of evaluations: galmorph evaluate "
+                f"{path.name} --data PATH --out {path.name}/test writes one, which this report then shows."
+            )
+    evaluations = [_read(folder) for folder in folders]
+    n_pictures = n_galaxies = 0
+    for evaluation in evaluations:
+        name = "" if evaluation.folder == path else evaluation.folder.name
+        pictures, note = _pictures(evaluation, data)
+        notes += [note] if note else []
+        found, figures_found = _evaluation(evaluation, name, pictures)
+        sections += found
+        drawn |= figures_found
+        n_pictures, n_galaxies = n_pictures + len(pictures), n_galaxies + len(evaluation.galaxies)
+        tiles = tiles or _tiles(evaluation.scores)
+    told = tuple(dict.fromkeys(notes))
+    context = {
+        "title": f"{path.resolve().name} - galmorph report",
+        "heading": path.resolve().name,
+        "lead": "A training run." if is_run else f"An evaluation of {evaluations[0].scores.get('model', 'a model')}.",
+        "sections": [("summary", "Summary"), *((section["id"], section["short"]) for section in sections)],
+        "notes": told,
+        "tiles": tiles,
+        "parts": sections,
+    }
+    write_pieces(out, [render("assessment.html", ("theme.js",), context).encode()])
+    files = save_figures(drawn, figures_folder) if figures_folder is not None else ()
+    return Report(str(out), n_galaxies, n_pictures, files, told)
+
+
+def _run(path: Path, config: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Figure], list[Any]]:
+    """Return the sections of a training run, its figures, and the tiles of the summary."""
+    history = figures.read_history(path)
+    curves = figures.learning_curves(history)
+    minutes = sum(line["seconds"] for line in history) / 60
+    best = min(line["val_rmse"] for line in history)
+    sections = [_section("curves", "Curves", "Learning curves", figures=[("Learning curves", inline_svg(curves))])]
+    metrics = path / "metrics.json"
+    if metrics.is_file():
+        tables = [_score_table(f"{part}: {sample}", scores) for part, samples in json.loads(metrics.read_text()).items()
+                  for sample, scores in samples.items()]  # fmt: skip
+        told = "By part of the split and sample; intervals are 95 % bootstrap over galaxies. tta8: eight orientations."
+        sections.append(_section("scores", "Scores", "Scores", told, tables=tables))
+    pictures = [
+        (told, data_uri("png", (path / f"{name}.png").read_bytes()))
+        for name, told in _PNG.items()
+        if (path / f"{name}.png").is_file()
+    ]
+    if pictures:
+        told = "Of the test part, or of the validation part where the test part was not scored."
+        sections.append(_section("figures", "Figures", "Figures", told, images=pictures))
+    # A report may be passed on: it holds no paths of a machine.
+    own = {"data", "teachers", "pretrained"}
+    chosen = [(name, _names(value) if name in own else _plain(value)) for name, value in config.items()]
+    options = {"caption": "", "head": (), "rows": chosen}
+    sections.append(_section("options", "Options", "Options of the run", tables=[options]))
+    tiles = [
+        ("epochs", str(len(history)), f"of {config['epochs']}, {minutes:.0f} minutes"),
+        ("best validation rmse", f"{best:.4f}", "averaged weights, one orientation"),
+        ("backbone", str(config["backbone"]), f"from {Path(str(config['pretrained'])).name}"),
+        ("labels", str(config["schema"]), f"seed {config['seed']}"),
+    ]
+    return sections, {"learning_curves": curves}, tiles
+
+
+def _read(folder: Path) -> Evaluation:
+    try:
+        scores = json.loads((folder / "scores.json").read_text())
+        with (folder / "predictions.csv").open(newline="") as file:
+            header, *lines = csv.reader(file)
+    except (OSError, ValueError) as error:
+        raise SampleError(f"The evaluation in {folder} cannot be read: {error}") from error
+    labels = [name.removeprefix("p_") for name in header if name.startswith("p_")]
+    schemas = [registry.load("schemas", name) for name in registry.names("schemas")]
+    schema = next((schema for schema in schemas if list(schema.labels) == labels), None)
+    if schema is None:
+        raise SampleError(f"{folder / 'predictions.csv'} has the labels of no schema.")
+    has_truth = "true_" + labels[0] in header
+    table = np.array([[float(cell or "nan") for cell in line[1:]] for line in lines]).reshape(len(lines), -1)
+    return Evaluation(
+        folder=folder,
+        scores=scores,
+        schema=schema,
+        galaxies=np.array([line[0] for line in lines], dtype=object),
+        truth=table[:, len(labels) : 2 * len(labels)] if has_truth else np.full((0, len(labels)), np.nan),
+        predicted=table[:, : len(labels)] if has_truth else np.full((0, len(labels)), np.nan),
+    )
+
+
+def _evaluation(
+    evaluation: Evaluation, name: str, pictures: Mapping[int, bytes]
+) -> tuple[list[dict[str, Any]], dict[str, Figure]]:
+    """Return the sections of an evaluation, and its figures by the names of their files."""
+    schema, suffix = evaluation.schema, f"-{name}" if name else ""
+    of = f" of {name}" if name else ""
+    tables = [_score_table("", evaluation.scores)]
+    if shares := evaluation.scores.get("shares"):
+        rows = [
+            (label.replace("_", " "), *(_plain(value) for value in errors.values())) for label, errors in shares.items()
+        ]
+        head = ("answer's share among those asked", *(n.replace("_", " ") for n in next(iter(shares.values()))))
+        tables.append({"caption": "", "head": head, "rows": rows})  # fmt: skip
+    facts = [(key, _plain(evaluation.scores[key])) for key in ("model", "sha256", "part", "n_overlap", "tta", "dtype")
+             if key in evaluation.scores]  # fmt: skip
+    tables.append({"caption": "", "head": (), "rows": facts})
+    sections = [_section(f"evaluation{suffix}", f"Scores{suffix}", f"Scores{of}", tables=tables)]
+    if not len(evaluation.truth):
+        told = (
+            "The folder is of an older version, which did not write the truth: evaluate again for figures and errors."
+        )
+        return [*sections, _section(f"figures{suffix}", f"Figures{suffix}", f"Figures{of}", told)], {}
+    kind = "confusion_matrix" if schema.is_classes else "fractions"
+    draw = figures.confusion_matrix if schema.is_classes else figures.fractions
+    drawn = {kind: draw(schema, evaluation.truth, evaluation.predicted)}
+    drawn["calibration"] = figures.calibration(schema, evaluation.truth, evaluation.predicted)
+    if conditions := evaluation.scores.get("conditions"):
+        drawn["conditions"] = figures.by_condition(conditions)
+    shown = [(_PNG[key], inline_svg(figure)) for key, figure in drawn.items()]
+    sections.append(_section(f"figures{suffix}", f"Figures{suffix}", f"Figures{of}", figures=shown))
+    told = (
+        "Of each class the galaxies whose true class had the least probability."
+        if schema.is_classes
+        else "Galaxies with the largest root mean square error over the known vote fractions."
+    )
+    cards = [_card(evaluation, row, pictures.get(row)) for row in worst(evaluation)]
+    sections.append(_section(f"errors{suffix}", f"Errors{suffix}", f"Worst errors{of}", told, cards=cards))
+    return sections, {f"{key}{suffix}": figure for key, figure in drawn.items()}
+
+
+def errors(evaluation: Evaluation) -> NDArray[np.float64]:
+    """Return how much each galaxy was missed by: 1 less the true class's probability, or the rmse of its fractions."""
+    truth, predicted = evaluation.truth, evaluation.predicted
+    if evaluation.schema.is_classes:
+        return 1 - predicted[np.arange(len(truth)), truth.argmax(axis=1)] if len(truth) else np.empty(0)
+    n_known = np.isfinite(truth).sum(axis=1)
+    return np.sqrt(squared_errors(truth, predicted).sum(axis=1) / np.maximum(n_known, 1))
+
+
+def worst(evaluation: Evaluation) -> list[int]:
+    """Return the rows of the galaxies that were missed by most; of classes some of each, class by class."""
+    order = np.argsort(-errors(evaluation), kind="stable")
+    if not evaluation.schema.is_classes:
+        return order[:WORST].tolist()
+    true = evaluation.truth[order].argmax(axis=1)
+    return [int(row) for label in np.unique(true) for row in order[true == label][:WORST_OF_CLASS]]
+
+
+def _card(evaluation: Evaluation, row: int, picture: bytes | None) -> dict[str, Any]:
+    schema, truth, predicted = evaluation.schema, evaluation.truth[row], evaluation.predicted[row]
+    if schema.is_classes:
+        named = {"true": int(truth.argmax()), "predicted": int(predicted.argmax())}
+        lines = [(f"{kind}: {schema.labels[i].replace('_', ' ')}", f"{predicted[i]:.2f}") for kind, i in named.items()]
+    else:
+        misses = np.nan_to_num(np.abs(predicted - truth))
+        lines = [
+            (schema.labels[i].replace("_", " "), f"{predicted[i]:.2f} / {truth[i]:.2f}")
+            for i in np.argsort(-misses, kind="stable")[:_ANSWERS_TOLD]
+        ]
+    return {
+        "name": evaluation.galaxies[row],
+        "error": f"{errors(evaluation)[row]:.3f}",
+        "lines": lines,
+        "image": None if picture is None else data_uri("jpeg", picture),
+        "head": "" if schema.is_classes else "predicted / votes",
+    }
+
+
+def _pictures(evaluation: Evaluation, data: Sequence[str]) -> tuple[dict[int, bytes], str]:
+    """Return the pictures of the worst errors by row, and why there are none."""
+    if not data or not len(evaluation.truth):
+        return {}, "" if data else "Errors are shown without pictures: name the labelled data with --data PATH."
+    from galmorph.training.dataset import read_sample
+
+    rows = {str(evaluation.galaxies[row]): row for row in worst(evaluation)}
+    found: dict[int, bytes] = {}
+    try:
+        for path in data:
+            sample = read_sample(path, evaluation.schema)
+            for index, galaxy in enumerate(sample.galaxies):
+                if galaxy in rows:
+                    found[rows[galaxy]] = jpeg(sample.image(index), _PICTURE_PX)
+    except GalmorphError as error:
+        return found, f"The data cannot be read for pictures of the worst errors: {error} Name them with --data PATH."
+    return found, "" if found else f"None of the worst errors is among the pictures of {', '.join(map(str, data))}."
+
+
+def _section(id: str, short: str, title: str, told: str = "", **content: Any) -> dict[str, Any]:
+    empty: dict[str, Any] = {"tables": [], "figures": [], "images": [], "cards": []}
+    return {"id": id, "short": short, "title": title, "told": told, **empty, **content}
+
+
+def _score_table(caption: str, scores: Mapping[str, Any]) -> dict[str, Any]:
+    rows = []
+    for name, value in scores.items():
+        if isinstance(value, int | float) and not name.endswith(("_low", "_high")) and name not in ("tta", "n_overlap"):
+            low, high = scores.get(f"{name}_low"), scores.get(f"{name}_high")
+            rows.append((name, _plain(value), "" if low is None else f"{low:.4f} .. {high:.4f}"))
+    return {"caption": caption, "head": ("score", "value", "95 % interval"), "rows": rows}
+
+
+def _tiles(scores: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    first = [name for name in ("rmse", "accuracy", "balanced_accuracy", "ece") if name in scores]
+    told = [(name.replace("_", " "), _plain(scores[name]), _interval(scores, name)) for name in first]
+    return [("galaxies", _plain(scores.get("n", 0)), f"part: {scores.get('part', 'all')}"), *told]
+
+
+def _interval(scores: Mapping[str, Any], name: str) -> str:
+    low, high = scores.get(f"{name}_low"), scores.get(f"{name}_high")
+    return "" if low is None else f"{low:.4f} .. {high:.4f} (95 %)"
+
+
+def _names(paths: Any) -> str:
+    return ", ".join(Path(path).name for path in ([paths] if isinstance(paths, str) else paths)) or "none"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_plain(part)}" for name, part in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value)) or "none"
+    return str(value)

@@ -1,0 +1,1 @@
+"""Fetching cutouts by position: services, requests, manifest and store."""

@@ -1,0 +1,154 @@
+"""From a catalog's rows to orders: the size of each cutout, the request's key, the name of its file."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galmorph.errors import GalmorphError
+from galmorph.images.cutout import MAX_SIDE_PX
+from galmorph.retrieval.footprint import Footprint
+from galmorph.retrieval.manifest import Entry
+from galmorph.retrieval.request import Order
+from galmorph.retrieval.surveys import Source
+from galmorph.tables.catalog import Catalog, Targets
+
+# The Galaxy Zoo 2 images (and the Kaggle challenge's) span 8.48 Petrosian R90 of the galaxy: 424 px of 0.02 R90.
+# Willett et al. 2013, MNRAS 435, 2835, section 2.2.
+GALAXY_ZOO_FACTOR = 8.48
+# A galaxy that fills more sky than this has its size in another unit.
+_LARGEST_ARCSEC = 3 * 3600.0
+# A galaxy so small that its frame would have no sky to measure gets some.
+_SMALLEST_FRAMED_PX = 32
+BLOCK_ROWS = 2_000
+_UNSAFE = re.compile(r"[^A-Za-z0-9._+-]+")
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How wide a cutout is.
+
+    Parameters
+    ----------
+    size : int
+        Width and height in pixels of a cutout that is not framed by its galaxy's size.
+    pixscale : float
+        arcsec per pixel.
+    factor : float or None
+        Width in units of the size column; None: every cutout has `size`.
+
+    Raises
+    ------
+    GalmorphError
+        If a service could not give such cutouts as they are asked for.
+    """
+
+    size: int
+    pixscale: float
+    factor: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.size <= MAX_SIDE_PX:
+            raise GalmorphError(f"size={self.size} is outside 1..{MAX_SIDE_PX} px.")
+        if not 0.01 <= self.pixscale <= 60:
+            raise GalmorphError(f"pixscale={self.pixscale:g} is outside 0.01..60 arcsec per pixel.")
+        if self.factor is not None and not 0 < self.factor < math.inf:
+            raise GalmorphError(f"size-factor={self.factor:g} must be positive.")
+
+    def frame(self, radius_arcsec: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the sizes in pixels and the pixel scales of cutouts.
+
+        The pixel scale is the survey's as long as the cutout fits into what a service sends; beyond, it is coarser. A
+        galaxy without a usable radius gets the fixed size.
+        """
+        width_arcsec = np.where(self.usable(radius_arcsec), (self.factor or 0) * radius_arcsec, np.nan)
+        wanted = np.nan_to_num(np.ceil(width_arcsec / self.pixscale - 1e-6), nan=self.size)
+        size = np.clip(wanted, 1 if self.factor is None else _SMALLEST_FRAMED_PX, MAX_SIDE_PX).astype(np.int64)
+        return size, np.where(wanted > MAX_SIDE_PX, width_arcsec / MAX_SIDE_PX, self.pixscale)
+
+    def usable(self, radius_arcsec: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Tell which radii can frame a cutout."""
+        width_arcsec = (self.factor or 0) * radius_arcsec
+        return (width_arcsec > 0) & (width_arcsec <= _LARGEST_ARCSEC)
+
+
+def layout(catalog: Catalog, framing: Framing, limit: int | None = None) -> NDArray[np.void]:
+    """Return the cutouts of a catalog, each once: fields ``ra``, ``dec`` (degrees), ``size``, ``pixscale``."""
+    kind = np.dtype([("ra", "f8"), ("dec", "f8"), ("size", "i4"), ("pixscale", "f4")])
+    blocks = [np.empty(0, kind)]
+    for targets in catalog.blocks(BLOCK_ROWS):
+        chosen = (targets.problem == "") & (targets.row < (catalog.n_rows if limit is None else limit))
+        block = np.empty(int(chosen.sum()), kind)
+        block["ra"], block["dec"] = targets.ra[chosen].round(8) % 360, targets.dec[chosen].round(8)
+        block["size"], block["pixscale"] = framing.frame(targets.radius_arcsec[chosen])
+        blocks.append(block)
+    return np.unique(np.concatenate(blocks))
+
+
+def entries(
+    catalog: Catalog, survey: str, source: Source, framing: Framing, footprint: Footprint | None = None
+) -> Iterator[list[Entry]]:
+    """Yield the rows of a catalog as entries of the manifest, block by block.
+
+    Parameters
+    ----------
+    catalog : Catalog
+    survey : str
+        Part of every request's key.
+    source : Source
+    framing : Framing
+    footprint : Footprint, optional
+        Positions that it certainly does not cover are refused.
+    """
+    for targets in catalog.blocks(BLOCK_ROWS):
+        yield list(_block(targets, catalog.id_column is not None, survey, source, framing, footprint))
+
+
+def _block(
+    targets: Targets, named: bool, survey: str, source: Source, framing: Framing, footprint: Footprint | None
+) -> Iterator[Entry]:
+    fine = targets.problem == ""
+    hopeless = np.zeros(len(fine), bool)
+    if footprint is not None:
+        hopeless[fine] = ~footprint.may_cover(targets.ra[fine], targets.dec[fine])
+    # Eight decimals are what the services get; 359.999999999 must not become 360.
+    columns = (
+        *(targets.row, targets.id, targets.ra.round(8) % 360, targets.dec.round(8), targets.radius_arcsec),
+        *(*framing.frame(targets.radius_arcsec), framing.usable(targets.radius_arcsec), targets.problem, hopeless),
+    )
+    for row, name, ra, dec, radius, size, pixscale, usable, problem, refused in zip(*map(_list, columns), strict=True):
+        if problem:
+            yield Entry(row, name, problem)
+            continue
+        order = Order(name, ra, dec, size, pixscale, radius)
+        request = source.request(order)
+        key = hashlib.blake2b(f"{survey} {request} radius={radius!r}".encode(), digest_size=8).hexdigest()
+        # A row without an identifier is named by its position: row numbers change when the list does.
+        stem = _safe(name) if named and name else f"{ra:.5f}{dec:+.5f}"
+        yield Entry(
+            row,
+            name,
+            key=key,
+            request=request,
+            path=f"{key[:2]}/{stem}-{key}.fits",
+            place=source.place(order),
+            order=order,
+            note="" if usable or framing.factor is None else f"no usable size: framed to {size} px",
+            refused=f"outside the footprint {footprint.name}" if refused and footprint else "",
+        )
+
+
+def _list(column: NDArray[Any]) -> list[Any]:
+    return column.tolist()
+
+
+def _safe(name: str) -> str:
+    """Return a name that every file system takes; the key behind it keeps names apart."""
+    return _UNSAFE.sub("_", name)[:60].lstrip(".-") or "target"

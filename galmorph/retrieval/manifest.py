@@ -1,0 +1,419 @@
+"""The manifest of a folder of cutouts: what was asked for, what became of it; on disk at every moment (SQLite, WAL).
+
+A request is what fixes the pixels of one file: survey, layer, bands, position, size, scale. It is known by a key, the
+hash of its text, so that the same request in a later run, in another row or in another list finds its file again. The
+table ``requests`` keeps them all; the table ``targets`` has a row for each row of the catalog of the last run, and the
+view ``manifest`` joins the two.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from galmorph.errors import CannotContinue, OutputError
+from galmorph.files.lock import locked
+from galmorph.retrieval.request import Order
+
+NAME = "manifest.sqlite"
+FORMAT = 1
+PENDING, OK, PARTIAL, NO_COVERAGE, FAILED, INVALID = "pending", "ok", "partial", "no_coverage", "failed", "invalid"
+STATES = (OK, PARTIAL, NO_COVERAGE, FAILED, INVALID, PENDING)
+# A kill loses no more than this; files that it left under their final names are found again and adopted.
+_COMMIT_EVERY_S = 1.0
+
+_SCHEMA = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT);
+CREATE TABLE requests (
+    key TEXT PRIMARY KEY, first_row INTEGER, target_id TEXT, ra REAL, dec REAL, size INTEGER, pixscale REAL,
+    radius REAL, place TEXT, request TEXT, path TEXT, status TEXT NOT NULL DEFAULT 'pending',
+    attempts INTEGER NOT NULL DEFAULT 0, bytes INTEGER, sha256 TEXT, coverage TEXT, error TEXT, note TEXT, time TEXT
+) WITHOUT ROWID;
+CREATE INDEX pending ON requests (place, first_row) WHERE status = 'pending';
+CREATE TABLE targets (row INTEGER PRIMARY KEY, id TEXT, key TEXT, problem TEXT NOT NULL DEFAULT '');
+CREATE VIEW manifest AS
+    SELECT t.row, t.id, CASE WHEN t.problem <> '' THEN 'invalid' ELSE r.status END AS status, r.ra, r.dec, r.request,
+        r.path, r.attempts, r.bytes, r.sha256, r.coverage, COALESCE(NULLIF(t.problem, ''), r.error, r.note) AS error,
+        r.time
+    FROM targets AS t LEFT JOIN requests AS r ON r.key = t.key;
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the catalog and its request, if its position can be asked for.
+
+    Parameters
+    ----------
+    row : int
+    target_id : str
+    problem : str
+        Why the row is invalid, else ``''``.
+    key, request, path : str
+        Of the request; the path is relative to the folder.
+    place : str or None
+        See `galmorph.retrieval.surveys.Source.place`.
+    order : Order or None
+        None for an invalid row.
+    note : str
+        What is to be known about the request from the start.
+    refused : str
+        Why the request need not be made: the position is known to be outside the footprint.
+    """
+
+    row: int
+    target_id: str
+    problem: str = ""
+    key: str = ""
+    request: str = ""
+    path: str = ""
+    place: str | None = ""
+    order: Order | None = None
+    note: str = ""
+    refused: str = ""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A request that is still to be fulfilled."""
+
+    key: str
+    path: str
+    order: Order
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a request.
+
+    Parameters
+    ----------
+    status : str
+        One of `STATES`.
+    url : str
+        What was asked, without secrets.
+    attempts : int
+    bytes : int
+        Size of the file.
+    sha256 : str
+        Of the file, in hexadecimal.
+    coverage : mapping from band to float
+        The fraction of the pixels that have data.
+    error : str
+    """
+
+    status: str
+    url: str = ""
+    attempts: int = 0
+    bytes: int = 0
+    sha256: str = ""
+    coverage: Mapping[str, float] = field(default_factory=dict)
+    error: str = ""
+
+
+class Manifest:
+    """The manifest of a folder, open for one run at a time; a context manager.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it is not there.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written, another run uses it, or the manifest is not one that this galmorph can read.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._committed_at = time.monotonic()
+        self._lock = locked(folder / ".lock", f"fetching into {folder}")
+        try:
+            with _explained(folder, OutputError):
+                self._db = sqlite3.connect(folder / NAME, isolation_level=None, check_same_thread=False)
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = NORMAL")
+                if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+                    self._db.executescript(f"BEGIN; {_SCHEMA} INSERT INTO meta VALUES ('format', '{FORMAT}'); COMMIT;")
+                _check_format(self._db, folder)
+                self._db.execute("BEGIN")
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def __enter__(self) -> Manifest:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            # On a full disk SQLite has rolled back, or the commit fails too; what it would have kept is found again.
+            with _explained(self.folder, CannotContinue):
+                if self._db.in_transaction:
+                    self._db.execute("COMMIT")
+        except CannotContinue:
+            if error is None:
+                raise
+        finally:
+            self._db.close()
+            self._lock.close()
+
+    def commit(self) -> None:
+        """Make what was recorded durable."""
+        with _explained(self.folder, CannotContinue):
+            self._db.execute("COMMIT")
+            self._db.execute("BEGIN")
+        self._committed_at = time.monotonic()
+
+    def enroll(self, blocks: Iterable[Iterable[Entry]], limit: int | None) -> None:
+        """Replace the list of targets by the rows of a catalog; requests that are known keep their state.
+
+        Parameters
+        ----------
+        blocks : iterable of iterables of Entry
+        limit : int, optional
+            Requests of the rows from this one on are not made in this run.
+        """
+        with _explained(self.folder, CannotContinue):
+            try:
+                # What an earlier footprint refused was never asked for; this run's may be another one.
+                self._db.execute(
+                    "UPDATE requests SET status = 'pending', error = NULL"
+                    " WHERE status = 'no_coverage' AND error LIKE 'outside the footprint %'"
+                )
+                end, known = 0, True
+                for block in blocks:
+                    entries = list(block)
+                    # A list that is the same up to here is not written again: most runs go on with what there is.
+                    if known and entries and not (known := self._knows(entries, limit)):
+                        self._forget(entries[0].row)
+                    if not known:
+                        self._add(entries, limit)
+                    self._db.executemany(
+                        "UPDATE requests SET status = 'no_coverage', error = ? WHERE key = ? AND status = 'pending'",
+                        [(e.refused, e.key) for e in entries if e.refused],
+                    )
+                    end = entries[-1].row + 1 if entries else end
+                if known:
+                    self._forget(end)
+            except BaseException:
+                self._db.rollback()
+                raise
+            self.commit()
+
+    def _knows(self, entries: list[Entry], limit: int | None) -> bool:
+        """Tell whether entries are enrolled already, just as they are; those before them must be."""
+        rows = self._db.execute(
+            "SELECT t.row, t.id, COALESCE(t.key, ''), t.problem, r.first_row, r.place"
+            " FROM targets AS t LEFT JOIN requests AS r ON r.key = t.key WHERE t.row BETWEEN ? AND ? ORDER BY t.row",
+            (entries[0].row, entries[-1].row),
+        ).fetchall()
+        return len(rows) == len(entries) and all(
+            known == [e.row, e.target_id, e.key, e.problem]
+            and (not e.key or (e.place in (None, place) and _is_due(first, e.row, limit)))
+            for e, (*known, first, place) in zip(entries, rows, strict=True)
+        )
+
+    def _forget(self, row: int) -> None:
+        """Take the rows from this one on out of the list; what is known of their requests is kept."""
+        self._db.execute("DELETE FROM targets WHERE row >= ?", (row,))
+        self._db.execute("UPDATE requests SET first_row = NULL WHERE first_row >= ?", (row,))
+
+    def _add(self, entries: list[Entry], limit: int | None) -> None:
+        self._db.executemany(
+            "INSERT INTO targets (row, id, key, problem) VALUES (?, ?, ?, ?)",
+            [(e.row, e.target_id, e.key or None, e.problem) for e in entries],
+        )
+        self._db.executemany(
+            "INSERT INTO requests (key, first_row, target_id, ra, dec, size, pixscale, radius, place, request,"
+            " path, note) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET"
+            " first_row = COALESCE(first_row, excluded.first_row), place = COALESCE(excluded.place, place)",
+            [_request_row(e, e.order, limit) for e in entries if e.order is not None],
+        )
+
+    def finished(self) -> Iterator[tuple[str, str, str, int | None]]:
+        """Yield key, path, state and size of the file of every request of this run that is not pending."""
+        yield from self._db.execute(
+            "SELECT key, path, status, bytes FROM requests WHERE status <> 'pending' AND first_row IS NOT NULL"
+        )
+
+    def reopen(self, keys: Iterable[str]) -> None:
+        """Make requests pending again."""
+        with _explained(self.folder, CannotContinue):
+            self._db.executemany("UPDATE requests SET status = 'pending' WHERE key = ?", [(key,) for key in keys])
+            self.commit()
+
+    def tasks(self, n: int, *, located: bool) -> Iterator[list[Task]]:
+        """Yield this run's pending requests, at most `n` at a time, those of one place after one another.
+
+        Parameters
+        ----------
+        n : int
+        located : bool
+            Those whose place is known, or else those whose place is not.
+        """
+        last: tuple[str, int] = ("", -1)
+        known = "(place, first_row) > (?, ?)" if located else "place IS NULL AND (?, first_row) > (?, ?)"
+        while True:
+            rows = self._db.execute(
+                "SELECT place, first_row, key, path, target_id, ra, dec, size, pixscale, radius FROM requests"
+                f" WHERE status = 'pending' AND first_row IS NOT NULL AND {known} ORDER BY place, first_row LIMIT ?",
+                (*(() if located else ("",)), *last, n),
+            ).fetchall()
+            if not rows:
+                return
+            last = (rows[-1][0] or "", rows[-1][1])
+            yield [
+                Task(key, path, Order(name, ra, dec, size, scale, math.nan if r is None else r, place or ""))
+                for place, _, key, path, name, ra, dec, size, scale, r in rows
+            ]
+
+    def n_pending(self) -> int:
+        """Return how many requests of this run are still to be fulfilled."""
+        return self._db.execute(
+            "SELECT COUNT(*) FROM requests WHERE status = 'pending' AND first_row IS NOT NULL"
+        ).fetchone()[0]
+
+    def locate(self, places: Mapping[str, str]) -> None:
+        """Record the places of requests, by key."""
+        with _explained(self.folder, CannotContinue):
+            self._db.executemany("UPDATE requests SET place = ? WHERE key = ?", [(p, key) for key, p in places.items()])
+            self.commit()
+
+    def record(self, key: str, outcome: Outcome) -> None:
+        """Record what became of a request."""
+        with _explained(self.folder, CannotContinue):
+            self._db.execute(
+                "UPDATE requests SET status = ?, request = COALESCE(NULLIF(?, ''), request), attempts = attempts + ?,"
+                " bytes = ?, sha256 = ?, coverage = ?, error = ?, time = ? WHERE key = ?",
+                (
+                    outcome.status,
+                    outcome.url,
+                    outcome.attempts,
+                    outcome.bytes or None,
+                    outcome.sha256 or None,
+                    json.dumps(outcome.coverage) if outcome.coverage else None,
+                    outcome.error or None,
+                    datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                    key,
+                ),
+            )
+        if time.monotonic() - self._committed_at > _COMMIT_EVERY_S:
+            self.commit()
+
+    def add_totals(self, requests: int, n_bytes: int, seconds: float) -> None:
+        """Add to what all runs of the folder have cost."""
+        with _explained(self.folder, CannotContinue):
+            for name, value in (("requests", requests), ("bytes", n_bytes), ("seconds", seconds)):
+                self._db.execute(
+                    "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+                    (name, value),
+                )
+
+    def counts(self, limit: int | None = None) -> dict[str, int]:
+        """Return how many rows of the catalog (the first `limit`) are in each state."""
+        return _counts(self._db, limit)
+
+    def results(self, n: int) -> Iterator[list[tuple[str, str]]]:
+        """Yield the path of the cutout and the state of all rows of the catalog, `n` at a time; '' where none yet."""
+        cursor = self._db.execute(
+            "SELECT CASE WHEN r.status IN ('ok', 'partial') THEN r.path ELSE '' END,"
+            " CASE WHEN t.problem <> '' THEN 'invalid' WHEN r.status = 'pending' THEN '' ELSE r.status END"
+            " FROM targets AS t LEFT JOIN requests AS r ON r.key = t.key ORDER BY t.row"
+        )
+        while rows := cursor.fetchmany(n):
+            yield rows
+
+    def longest_path(self) -> int:
+        """Return the length of the longest path of a cutout."""
+        return self._db.execute("SELECT COALESCE(MAX(LENGTH(path)), 1) FROM requests").fetchone()[0]
+
+
+def read_counts(folder: Path) -> tuple[dict[str, int], dict[str, float]]:
+    """Return the states of a folder's targets and what its runs have cost; also while a run is going on.
+
+    Raises
+    ------
+    OutputError
+        If the folder has no manifest that can be read.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        raise OutputError(f"{folder} has no {NAME}: nothing was fetched into it yet.")
+    with _explained(folder, OutputError):
+        # A folder that cannot be written has no place for SQLite's shared memory: read the file as it stands.
+        mode = "mode=ro" if os.access(folder, os.W_OK) else "immutable=1"
+        db = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True)
+        try:
+            _check_format(db, folder)
+            totals = db.execute("SELECT name, value FROM meta WHERE name <> 'format'").fetchall()
+            return _counts(db, None), {name: float(value) for name, value in totals}
+        finally:
+            db.close()
+
+
+def _counts(db: sqlite3.Connection, limit: int | None) -> dict[str, int]:
+    found = db.execute(
+        "SELECT CASE WHEN t.problem <> '' THEN 'invalid' ELSE r.status END AS state, COUNT(*)"
+        " FROM targets AS t LEFT JOIN requests AS r ON r.key = t.key WHERE t.row < ? GROUP BY state",
+        (1 << 62 if limit is None else limit,),
+    )
+    return dict.fromkeys(STATES, 0) | dict(found.fetchall())
+
+
+def _check_format(db: sqlite3.Connection, folder: Path) -> None:
+    row = db.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()
+    if row is None or not row[0].isdigit() or int(row[0]) > FORMAT:
+        raise OutputError(f"{folder / NAME} was written by a newer galmorph: update galmorph, or choose another --out.")
+
+
+def _is_due(first_row: int | None, row: int, limit: int | None) -> bool:
+    """Tell whether a request is of this run, or is not, as the row says: by itself or by an earlier row with it."""
+    wanted = limit is None or row < limit
+    return (first_row == row) == wanted or (first_row is not None and first_row < row)
+
+
+def _request_row(entry: Entry, order: Order, limit: int | None) -> tuple[Any, ...]:
+    return (
+        entry.key,
+        entry.row if limit is None or entry.row < limit else None,
+        order.target_id,
+        order.ra,
+        order.dec,
+        order.size,
+        order.pixscale,
+        None if math.isnan(order.radius_arcsec) else order.radius_arcsec,
+        entry.place,
+        entry.request,
+        entry.path,
+        entry.note or None,
+    )
+
+
+@contextmanager
+def _explained(folder: Path, kind: type[OutputError] | type[CannotContinue]) -> Iterator[None]:
+    """Turn SQLite's errors into words of the user."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+        text = os.strerror(errno.ENOSPC) if full else str(error)
+        advice = (
+            "What is done is kept; see to it and run the same command again."
+            if kind is CannotContinue
+            else "If it is not galmorph's, move it away or choose another --out."
+        )
+        raise kind(f"{folder / NAME}: {text}. {advice}") from error

@@ -1,0 +1,222 @@
+"""Cutouts from larger images: each of those is downloaded once, and what several of them show becomes one grid."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+import os
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galmorph.errors import CannotContinue
+from galmorph.retrieval.client import Answer, FinalFailure, PassingFailure, Session
+from galmorph.retrieval.request import Order, tangent_cards
+
+# Pixels of margin around the part of an image that a cutout is resampled from: what the interpolation reaches.
+_MARGIN_PX = 8
+# Coarser grids than this (in pixels of the image) are averaged over, so that no flux falls between two points.
+_COARSE = 1.5
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A large image in one band.
+
+    Parameters
+    ----------
+    data : ndarray
+        float32 (y, x), finite, exactly 0 where there is no data.
+    wcs : astropy.wcs.WCS
+        Celestial, 2 axes.
+    """
+
+    data: NDArray[np.float32]
+    wcs: Any
+
+    @property
+    def pixscale(self) -> float:
+        """Side of a pixel, arcsec."""
+        from astropy.wcs.utils import proj_plane_pixel_scales
+
+        return float(np.mean(proj_plane_pixel_scales(self.wcs))) * 3600
+
+
+async def compose(order: Order, images: Iterable[Callable[[], Awaitable[Plane | None]]]) -> NDArray[np.float32]:
+    """Return one band of a cutout, float32 (y, x), 0 where no image has data.
+
+    Parameters
+    ----------
+    order : Order
+    images : iterable of coroutine functions
+        Each gives an image, or None. They are called in turn, only until the cutout is full. Images are not averaged,
+        so that the noise is the survey's own wherever one image covers the place.
+    """
+    wcs = await asyncio.to_thread(_grid, order)
+    canvas = np.full((order.size, order.size), np.nan, np.float32)
+    for image in images:
+        plane = await image()
+        if plane is not None:
+            await asyncio.to_thread(_fill, canvas, wcs, plane)
+        if not np.isnan(canvas).any():
+            break
+    return np.nan_to_num(canvas, copy=False, nan=0.0)
+
+
+def _grid(order: Order) -> Any:
+    """Return the celestial WCS of an order's grid."""
+    from astropy.io import fits
+    from astropy.wcs import WCS
+
+    return WCS(fits.Header.fromstring(tangent_cards(order)))
+
+
+def _fill(canvas: NDArray[np.float32], wcs: Any, plane: Plane) -> None:
+    """Fill what is still NaN of a canvas (y, x) from an image, resampled to its WCS; surface brightness is kept."""
+    from reproject import reproject_adaptive, reproject_interp
+
+    part = _part(plane, wcs, canvas.shape)
+    if part is None:
+        return
+    data, part_wcs = part
+    if abs(wcs.wcs.cd[1, 1]) * 3600 > _COARSE * plane.pixscale:
+        found, _ = reproject_adaptive(part, wcs, canvas.shape, kernel="gaussian", boundary_mode="strict")
+    else:
+        found, _ = reproject_interp(part, wcs, canvas.shape, order="bicubic")
+    if not data.all():
+        there, _ = reproject_interp(
+            ((data != 0).astype(np.float32), part_wcs), wcs, canvas.shape, order="nearest-neighbor"
+        )
+        found[there == 0] = np.nan
+    empty = np.isnan(canvas)
+    canvas[empty] = found[empty]
+
+
+def _part(plane: Plane, wcs: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.float32], Any] | None:
+    """Return the part of an image that a grid may need, with its WCS; None if they do not overlap."""
+    height, width = shape
+    x = np.linspace(-0.5, width - 0.5, 9)
+    y = np.linspace(-0.5, height - 0.5, 9)
+    edge_x = np.concatenate([x, x, np.full(9, x[0]), np.full(9, x[-1])])
+    edge_y = np.concatenate([np.full(9, y[0]), np.full(9, y[-1]), y, y])
+    px, py = plane.wcs.all_world2pix(*wcs.all_pix2world(edge_x, edge_y, 0), 0)
+    if not np.isfinite([px, py]).all():
+        return None
+    rows, columns = (
+        slice(max(0, math.floor(p.min()) - _MARGIN_PX), min(n, math.ceil(p.max()) + _MARGIN_PX + 1))
+        for p, n in ((py, plane.data.shape[0]), (px, plane.data.shape[1]))
+    )
+    if rows.stop - rows.start <= 2 * _MARGIN_PX or columns.stop - columns.start <= 2 * _MARGIN_PX:
+        return None
+    return plane.data[rows, columns], plane.wcs[rows, columns]
+
+
+class Downloads:
+    """Files that several targets share: downloaded once, checked, kept until the run is over.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when the first file comes.
+    most_on_disk : int
+        Bytes of files beyond which the ones that were not used for longest are dropped.
+    most_decoded : int
+        Images that are kept decoded in memory.
+    """
+
+    def __init__(self, folder: Path, most_on_disk: int, most_decoded: int):
+        self.folder = folder
+        self.most_on_disk = most_on_disk
+        self.most_decoded = most_decoded
+        self._decoded: OrderedDict[str, asyncio.Task[Plane | None]] = OrderedDict()
+        # What a killed run has left.
+        self._on_disk = OrderedDict((path, path.stat().st_size) for path in sorted(folder.glob("[!.]*")))
+
+    async def plane(
+        self, session: Session, url: str, decode: Callable[[bytes], Plane], *, at_most: int
+    ) -> Plane | None:
+        """Return an image; None if the server has no such file (404).
+
+        Parameters
+        ----------
+        session : Session
+            Of the target that needs it first.
+        url : str
+        decode : callable
+            Checks the file; raises PassingFailure if it is damaged, FinalFailure if it is not what it should be.
+        at_most : int
+            Bytes of the file at most.
+
+        Raises
+        ------
+        Failure
+            If it cannot be had.
+        """
+        task = self._decoded.get(url)
+        if task is None:
+            task = self._decoded[url] = asyncio.ensure_future(self._load(session, url, decode, at_most))
+            while len(self._decoded) > self.most_decoded:
+                self._decoded.popitem(last=False)
+        else:
+            self._decoded.move_to_end(url)
+        try:
+            return await asyncio.shield(task)
+        except Exception:
+            if self._decoded.get(url) is task:
+                del self._decoded[url]
+            raise
+
+    async def _load(self, session: Session, url: str, decode: Callable[[bytes], Plane], at_most: int) -> Plane | None:
+        name = f"{hashlib.blake2b(url.encode(), digest_size=6).hexdigest()}-{url.rpartition('/')[2]}"
+        path = self.folder / name
+        if path.is_file():
+            try:
+                plane = await asyncio.to_thread(lambda: decode(path.read_bytes()))
+            except (PassingFailure, FinalFailure):
+                path.unlink()
+            else:
+                self._keep(path)
+                return plane
+
+        def accept(answer: Answer) -> tuple[bytes, Plane] | None:
+            if answer.status == 404:
+                return None
+            if answer.status != 200:
+                raise FinalFailure(f"{url} answered {answer.status}: {answer.text}")
+            return answer.body, decode(answer.body)
+
+        found = await session.get(url, accept=accept, at_most=at_most, heavy=True)
+        if found is None:
+            return None
+        body, plane = found
+        await asyncio.to_thread(_write, path, body)
+        self._keep(path)
+        return plane
+
+    def _keep(self, path: Path) -> None:
+        self._on_disk[path] = path.stat().st_size
+        self._on_disk.move_to_end(path)
+        while sum(self._on_disk.values()) > self.most_on_disk and len(self._on_disk) > 1:
+            oldest, _ = self._on_disk.popitem(last=False)
+            oldest.unlink(missing_ok=True)
+
+
+def _write(path: Path, content: bytes) -> None:
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise CannotContinue(
+            f"{path}: cannot be written: {error.strerror}. What is done is kept; see to it and run it again."
+        ) from error

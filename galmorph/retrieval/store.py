@@ -1,0 +1,168 @@
+"""Fetched cutouts on disk: what to do about one, judged by its coverage, written whole or not at all, found again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable
+from enum import Enum
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galmorph.errors import CannotContinue, OutputError
+from galmorph.files import fits as fitsbytes
+from galmorph.images.cutout import cutout_pieces, write_pieces
+from galmorph.retrieval.answers import check_grid, read_images
+from galmorph.retrieval.client import Failure
+from galmorph.retrieval.manifest import FAILED, NO_COVERAGE, OK, PARTIAL, PENDING, Outcome
+from galmorph.retrieval.request import Order
+from galmorph.retrieval.surveys import Delivery
+
+# More zeros than this in a plane, or in its central half (by side), and the cutout is partial. A plane that was
+# observed has hardly any pixel that is exactly zero.
+_MOST_ZEROS = 0.01
+
+
+class Step(Enum):
+    """What to do about a request."""
+
+    KEEP = "keep"
+    ADOPT = "adopt"
+    FETCH = "fetch"
+
+
+def decide(status: str, recorded_bytes: int | None, size_on_disk: int | None, *, retry_failed: bool) -> Step:
+    """Return what to do about a request, from what the manifest and the disk say of it.
+
+    Parameters
+    ----------
+    status : str
+        The state in the manifest.
+    recorded_bytes : int or None
+        The size of the file by the manifest.
+    size_on_disk : int or None
+        The size of the file under its final name, None where there is none.
+    retry_failed : bool
+        Whether failed requests are to be made again.
+
+    Returns
+    -------
+    Step
+        ADOPT: a killed run has left the file without a note of it; take it if it passes the checks.
+    """
+    if status in (OK, PARTIAL):
+        return Step.KEEP if size_on_disk == recorded_bytes else Step.FETCH
+    if status == PENDING:
+        return Step.FETCH if size_on_disk is None else Step.ADOPT
+    return Step.FETCH if status == FAILED and retry_failed else Step.KEEP
+
+
+def size(path: str | os.PathLike[str]) -> int | None:
+    """Return the size of a file in bytes, None where there is none."""
+    try:
+        return os.stat(path).st_size  # noqa: PTH116 - a run that goes on asks for every file; a Path takes thrice as long
+    except OSError:
+        return None
+
+
+def judge(bands: tuple[str, ...], flux: NDArray[np.float32]) -> tuple[str, dict[str, float]]:
+    """Return the state that a cutout's coverage gives it, and the fraction of pixels with data in each band.
+
+    Parameters
+    ----------
+    bands : tuple of str
+    flux : ndarray
+        float32 (band, y, x), in either byte order; pixels without data are exactly 0, and a plane of one value has no
+        data at all.
+
+    Returns
+    -------
+    str
+        ``'ok'``; ``'partial'``: a band is missing, or lacks more than 1 % of the plane or of its central half;
+        ``'no_coverage'``: nothing has data.
+    dict of str to float
+    """
+    quarter = [side // 4 for side in flux.shape[1:]]
+    coverage, partial = {}, False
+    # Integers are counted ten times as fast as floats, and only 0.0 has no bit set.
+    for band, plane in zip(bands, flux.view(np.int32), strict=True):
+        there = np.count_nonzero(plane) / plane.size
+        if there and plane[0, 0] == plane[-1, -1] and (plane == plane[0, 0]).all():
+            there = 0.0
+        centre = plane[quarter[0] : -quarter[0] or None, quarter[1] : -quarter[1] or None]
+        lacking = max(1 - there, 1 - np.count_nonzero(centre) / centre.size)
+        partial |= lacking > _MOST_ZEROS
+        coverage[band] = round(there, 4)
+    if not any(coverage.values()):
+        return NO_COVERAGE, coverage
+    return PARTIAL if partial else OK, coverage
+
+
+def prepare(delivery: Delivery) -> tuple[Outcome, list[bytes | memoryview]]:
+    """Judge a cutout and make its file, in pieces of bytes; no pieces if there is nothing in it."""
+    cutout = delivery.cutout
+    status, coverage = judge(cutout.bands, cutout.flux)
+    if status == NO_COVERAGE:
+        return Outcome(status, delivery.url, coverage=coverage, error="the service has no data in any band"), []
+    cards = [("RELEASE", delivery.release, "data release")] if delivery.release else []
+    cards.append(("URL", delivery.url, "request"))
+    if delivery.unit != "nanomaggy":
+        cards.append(("BUNIT", delivery.unit, "of the pixel values"))
+    pieces = cutout_pieces(cutout, cards=cards)
+    for name, data in delivery.planes.items():
+        pieces += fitsbytes.image("", data, extension=name)
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    n_bytes = sum(map(len, pieces))
+    return Outcome(status, delivery.url, bytes=n_bytes, sha256=digest.hexdigest(), coverage=coverage), pieces
+
+
+def write(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
+    """Write a file, whole or not at all.
+
+    Raises
+    ------
+    CannotContinue
+        If it cannot be written.
+    """
+    try:
+        path.parent.mkdir(exist_ok=True)
+        write_pieces(path, pieces)
+    except (OSError, OutputError, CannotContinue) as error:
+        text = f"{path.parent}: {error.strerror}." if isinstance(error, OSError) else str(error)
+        raise CannotContinue(f"{text} What is done is kept; see to it and run the same command again.") from error
+
+
+def adopt(path: Path, order: Order, bands: tuple[str, ...]) -> Outcome | None:
+    """Take a file that a killed run has left; None if it is not whole or not what was ordered."""
+    try:
+        content = path.read_bytes()
+        primary, *others = read_images(content)
+        check_grid(primary.cards, order.ra, order.dec, order.size, order.pixscale)
+        named, url = str(primary.cards["BANDS"]), str(primary.cards["URL"])
+    except (OSError, KeyError, Failure):
+        return None
+    intact = all(fitsbytes.is_intact(memoryview(content)[image.span]) for image in (primary, *others))
+    if not intact or named != "".join(bands) or primary.data.shape != (len(bands), order.size, order.size):
+        return None
+    status, coverage = judge(bands, np.asarray(primary.data, ">f4"))
+    return Outcome(status, url, bytes=len(content), sha256=hashlib.sha256(content).hexdigest(), coverage=coverage)
+
+
+def clean(folder: Path) -> None:
+    """Remove what killed runs have left half written; only for the run that holds the folder's lock."""
+    for place in (folder, *folder.glob("[0-9a-f][0-9a-f]")):
+        for part in place.glob(".*.part"):
+            part.unlink(missing_ok=True)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder of downloads that are not needed any more."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+__all__ = ["Step", "adopt", "clean", "decide", "judge", "prepare", "remove", "size", "write"]

@@ -1,0 +1,255 @@
+"""Surveys: what is known of their images, and what a source of their cutouts has to do.
+
+Each module defines ``SURVEY``. The modules are the only places that know a server; what they share is here. A run of
+`galmorph.retrieval.fetch.fetch` turns every target into a `galmorph.retrieval.request.Order` and asks one `Source` to
+deliver it.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galmorph.images.cutout import Cutout
+from galmorph.retrieval.client import Session
+from galmorph.retrieval.mosaic import Downloads, Plane, compose
+from galmorph.retrieval.request import Order, tangent_cards
+
+# A galaxy that every layer and release has (ra, dec), the first of the Galaxy10 DECaLS list: a service that does not
+# show it is down, whatever it says.
+CONTROL = (331.66405522, -0.48415457)
+
+
+class NoCoverage(Exception):
+    """The survey has no image of the position; the message says how that is known."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A cutout as it came, checked, and where it came from.
+
+    Parameters
+    ----------
+    cutout : Cutout
+        Pixels without data are exactly 0 in every survey. They may be in the byte order of FITS.
+    url : str
+        What was asked for, without secrets; of several requests the first.
+    release : str
+        The survey's data release.
+    planes : mapping from EXTNAME to ndarray
+        What was asked for beside the image, ``INVVAR`` (band, y, x) or ``MASKBITS`` (y, x).
+    unit : str
+        Of the flux. Files in another unit than nanomaggies are not classified.
+    """
+
+    cutout: Cutout
+    url: str
+    release: str
+    planes: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+    unit: str = "nanomaggy"
+
+
+@dataclass(frozen=True)
+class Imaging:
+    """What all cutouts of a run have in common; None stands for the survey's usual choice.
+
+    Parameters
+    ----------
+    layer : str, optional
+        The data release or layer, as the service names it.
+    hips : str, optional
+        The identifier of a HiPS.
+    bands : tuple of str, optional
+    extras : tuple of str
+        ``'invvar'``, ``'maskbits'``.
+    base_url : str, optional
+        Replaces the service's address.
+    folder : Path
+        Where a source may keep files that it needs for several targets.
+    """
+
+    layer: str | None = None
+    hips: str | None = None
+    bands: tuple[str, ...] | None = None
+    extras: tuple[str, ...] = ()
+    base_url: str | None = None
+    folder: Path = Path()
+
+
+class Source(ABC):
+    """Where cutouts come from.
+
+    Attributes
+    ----------
+    survey : str
+        Name of the survey whose pixels they are, ``''`` where that is unknown.
+    bands : tuple of str
+        The planes of every cutout.
+    pixscale : float
+        The survey's own pixel, arcsec; NaN where that is unknown.
+    footprint : str
+        The name of the footprint (a MOC) that its images cover.
+    unasked : bool
+        Whether it may be taken because it is the cheapest, without having been asked for.
+    """
+
+    survey: str
+    bands: tuple[str, ...]
+    pixscale: float
+    footprint: str
+    unasked: bool = True
+
+    @abstractmethod
+    def request(self, order: Order) -> str:
+        """Return a text that is the same only for the same pixels; no address of a server is in it."""
+
+    def place(self, order: Order) -> str | None:
+        """Return the order's place, so that orders of one place follow one another; None if `locate` must tell."""
+        return ""
+
+    async def locate(self, session: Session, orders: Sequence[Order]) -> list[str | None]:
+        """Return the places of several orders, None where the survey has no image; by default all are of one place."""
+        return [""] * len(orders)
+
+    @abstractmethod
+    async def deliver(self, session: Session, order: Order) -> Delivery:
+        """Fetch and check one cutout.
+
+        Raises
+        ------
+        NoCoverage
+            If the survey has no image there.
+        Failure
+            If the cutout cannot be had, or not now.
+        """
+
+    def delivery(self, order: Order, flux: NDArray[np.float32], url: str, release: str, **more: Any) -> Delivery:
+        """Return the delivery of flux (band, y, x) on the order's own grid; for `more` see `Delivery`."""
+        cutout = Cutout(
+            target_id=order.target_id,
+            survey=self.survey,
+            bands=self.bands,
+            flux=flux,
+            flux_pixscale=order.pixscale if math.isnan(self.pixscale) else self.pixscale,
+            pixscale=order.pixscale,
+            radius_arcsec=order.radius_arcsec,
+            header_text=tangent_cards(order),
+        )
+        return Delivery(cutout, url, release, **more)
+
+    @abstractmethod
+    async def control(self, session: Session) -> None:
+        """Ask for something that the service has for certain; raise a Failure if it does not come."""
+
+    def cost(self, layout: NDArray[np.void]) -> tuple[int, int]:
+        """Return roughly how many requests and bytes a list of cutouts takes.
+
+        Parameters
+        ----------
+        layout : structured ndarray
+            See `galmorph.retrieval.layout.layout`.
+        """
+        data = 4 * len(self.bands) * layout["size"].astype(np.int64) ** 2
+        return len(layout), int(np.sum(_blocks(data) + 2880))
+
+
+class ImageSource(Source):
+    """A source that cuts its cutouts from larger images (bricks, fields), each of which is one file a band.
+
+    Attributes
+    ----------
+    release : int
+        Number of the data release.
+    downloads : Downloads
+    most_bytes : int
+        Of a file.
+    """
+
+    release: int
+    downloads: Downloads
+    most_bytes: int
+    _proven = False
+
+    @abstractmethod
+    def url(self, image: Any, band: str) -> str:
+        """Return the address of an image."""
+
+    @abstractmethod
+    def decode(self, body: bytes, image: Any, band: str) -> Plane:
+        """Check and decompress an image; raise a Failure if it is damaged or another one."""
+
+    async def plane(self, session: Session, image: Any, band: str) -> Plane | None:
+        """Download an image, if that was not done yet; None if there is no such file."""
+        decode = functools.partial(self.decode, image=image, band=band)
+        return await self.downloads.plane(session, self.url(image, band), decode, at_most=self.most_bytes)
+
+    async def cut(self, session: Session, order: Order, images: Sequence[Any]) -> Delivery:
+        """Cut an order from the images that may show it, the best one first.
+
+        Raises
+        ------
+        NoCoverage
+            If none of them does.
+        Failure
+            If one that is needed cannot be had.
+        CannotContinue
+            If there is no file of anything.
+        """
+        planes = [
+            await compose(order, [functools.partial(self.plane, session, image, band) for image in images])
+            for band in self.bands
+        ]
+        flux = np.stack(planes)
+        there = bool(flux.any())
+        if not there and not self._proven:
+            # A wrong address has no file of anything either.
+            await session.client.confirm_alive(math.inf, self.control)
+        self._proven = True
+        if not there:
+            raise NoCoverage(f"no image of DR{self.release} shows it: {', '.join(map(str, images))}")
+        return self.delivery(order, flux, self.url(images[0], self.bands[0]), f"DR{self.release}")
+
+
+@dataclass(frozen=True)
+class Survey:
+    """An imaging survey.
+
+    Parameters
+    ----------
+    name : str
+    title : str
+        Its full name.
+    bands : tuple of str
+        The bands that are fetched unless others are asked for.
+    pixscale : float
+        The native pixel, arcsec; flux is nanomaggies per such a pixel.
+    zero_point : float
+        AB magnitude of a flux of 1.
+    seeing : mapping from band to float
+        Typical full width at half maximum of the point spread function, arcsec.
+    source : callable
+        Makes the `Source` of a run.
+    bulk : callable, optional
+        Makes a source of the same cutouts that cuts them from whole files; returns None where the layer has none.
+    """
+
+    name: str
+    title: str
+    bands: tuple[str, ...]
+    pixscale: float
+    zero_point: float
+    seeing: Mapping[str, float]
+    source: Callable[[Imaging], Source]
+    bulk: Callable[[Imaging], Source | None] | None = None
+
+
+def _blocks(n_bytes: NDArray[np.int64]) -> NDArray[np.int64]:
+    return -(-n_bytes // 2880) * 2880

@@ -1,0 +1,242 @@
+"""DESI Legacy Imaging Surveys (DECaLS, BASS, MzLS) through the cutout service of their viewer.
+
+Protocol: https://www.legacysurvey.org/viewer and the service's source, github.com/legacysurvey/imagine. It rarely says
+no: it clamps sizes, ignores bands that it lacks, answers a mistyped path or layer with 200, a position off the
+footprint with 500, and fills what it has no data for with zeros. So nothing is taken from it that is not checked.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import numpy as np
+
+from galmorph import registry
+from galmorph.errors import GalmorphError
+from galmorph.images.headers import NATIVE_PIXSCALE
+from galmorph.retrieval.answers import check_grid, read_images
+from galmorph.retrieval.client import Answer, FinalFailure, PassingFailure, Session
+from galmorph.retrieval.mosaic import Downloads
+from galmorph.retrieval.request import Order, degrees
+from galmorph.retrieval.surveys import CONTROL, Delivery, Imaging, NoCoverage, Source, Survey
+from galmorph.retrieval.surveys._bricks import MOST_DECODED, MOST_ON_DISK, Bricks
+
+BASE_URL = "https://www.legacysurvey.org/viewer"
+EXTRAS = ("invvar", "maskbits")
+# The spread (of 255) that JPEG rounding can give to a uniform picture, which is how the viewer shows "no survey here".
+_UNIFORM = 4
+_JPEG_SIDE_PX = 64
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of the viewer.
+
+    Parameters
+    ----------
+    name : str
+    bands : str
+        The bands that it has, a letter each.
+    survey : str
+        Name of the survey whose pixels it shows.
+    release : str
+        Where the image itself does not say.
+    """
+
+    name: str
+    bands: str
+    survey: str = "decals"
+    release: str = ""
+
+    @property
+    def pixscale(self) -> float:
+        """The native pixel, arcsec; the flux is per such a pixel."""
+        return NATIVE_PIXSCALE[self.survey]
+
+
+_LAYERS = {
+    layer.name: layer
+    for layer in (
+        *(Layer(f"ls-dr{n}", "griz" if n == 10 else "grz", release=f"DR{n}") for n in (8, 9, 10, 11)),
+        Layer("decals-dr5", "grz", release="DR5"),
+        Layer("decals-dr7", "grz", release="DR7"),
+        Layer("mzls+bass-dr6", "grz", release="DR6"),
+        # The viewer has no z image of SDSS, and gives g, r, i to whoever asks for it.
+        Layer("sdss", "gri", "sdss"),
+    )
+}
+_ALIASES = {"dr8": "ls-dr8", "sdss2": "sdss", "sdssco": "sdss"}
+
+
+def layer(name: str) -> Layer:
+    """Return what is known of a layer.
+
+    Raises
+    ------
+    GalmorphError
+        If galmorph knows no such layer.
+    """
+    name = _ALIASES.get(name, name)
+    if name in _LAYERS:
+        return _LAYERS[name]
+    match = re.fullmatch(r"(ls-dr(\d+))(-north|-south)?(-model|-resid)?(-grz|-gri)?", name)
+    if match is None:
+        raise GalmorphError(registry.unknown("layer", name, [*_LAYERS, "ls-dr10-grz", "ls-dr9-south", "ls-dr9-north"]))
+    whole = _LAYERS.get(match[1])
+    bands = (match[5] or "").lstrip("-") or (whole.bands if whole else "grz")
+    return Layer(name, bands, release=f"DR{match[2]}{match[3] or ''}")
+
+
+def choose_bands(chosen: Layer, bands: tuple[str, ...] | None) -> tuple[str, ...]:
+    """Return the bands to ask for: those given if the layer has them, else g, r, z or what the layer has.
+
+    Raises
+    ------
+    GalmorphError
+        If the layer lacks a band: the service would ignore the wish and send others.
+    """
+    if bands is None:
+        return tuple("grz" if set("grz") <= set(chosen.bands) else chosen.bands)
+    lacking = [band for band in bands if band not in chosen.bands]
+    if lacking or len(set(bands)) < len(bands) or not bands:
+        raise GalmorphError(
+            f"The layer {chosen.name} has the bands {', '.join(chosen.bands)}; asked for: {', '.join(bands)}."
+        )
+    return bands
+
+
+class ServerError(PassingFailure):
+    """Status 500: the server's way to say that no brick is near, or that it is broken; asked twice at most."""
+
+    def __init__(self, message: str):
+        super().__init__(message, attempts=2)
+
+
+class Viewer(Source):
+    """The viewer's cutout service: one request a target, all bands in one cube."""
+
+    def __init__(self, imaging: Imaging):
+        self.layer = layer(imaging.layer or "ls-dr9")
+        self.survey = self.layer.survey
+        self.bands = choose_bands(self.layer, imaging.bands)
+        self.pixscale = self.layer.pixscale
+        self.footprint = self.layer.name
+        self.extras = tuple(sorted(imaging.extras))
+        if not set(self.extras) <= set(EXTRAS):
+            raise GalmorphError(f"extras are {' and '.join(EXTRAS)}, not {', '.join(self.extras)}.")
+        self.base_url = (imaging.base_url or BASE_URL).rstrip("/")
+        self._layer_text, self._bands_text = quote(self.layer.name), "".join(self.bands)
+        self._extras_text = "".join(f"&{extra}" for extra in self.extras)
+
+    def request(self, order: Order) -> str:
+        """Return the path and query of an order."""
+        return f"fits-cutout?{self._query(order, order.size)}{self._extras_text}"
+
+    def _query(self, order: Order, size: int) -> str:
+        return (
+            f"ra={degrees(order.ra)}&dec={degrees(order.dec)}&layer={self._layer_text}"
+            f"&pixscale={order.pixscale:.6g}&size={size}&bands={self._bands_text}"
+        )
+
+    async def deliver(self, session: Session, order: Order) -> Delivery:
+        """Fetch and check one cube; a 500 is looked into."""
+        url = f"{self.base_url}/{self.request(order)}"
+        n_images = 1 + len(self.extras)
+        at_most = n_images * (4 * len(self.bands) * order.size**2 + 4 * 2880)
+        try:
+            return await session.get(url, accept=lambda answer: self._accept(answer, order), at_most=at_most)
+        except ServerError as error:
+            if await self._is_grey(session, order):
+                raise NoCoverage(f"off the footprint of {self.layer.name}: no image, and a uniform picture") from None
+            raise FinalFailure(f"{error} The position is covered, so the fault is the server's.") from error
+
+    def _accept(self, answer: Answer, order: Order) -> Delivery:
+        if answer.status == 500:
+            raise ServerError(f"{answer.url} answered 500 (internal server error).")
+        if answer.status != 200:
+            raise FinalFailure(f"{answer.url} answered {answer.status}: {answer.text}")
+        if b"no such layer" in answer.body[:100]:
+            raise GalmorphError(f"The service does not know the layer {self.layer.name!r}; choose another --layer.")
+        try:
+            return self._read(answer, order)
+        except FinalFailure as error:
+            is_text = not answer.body.startswith(b"SIMPLE")
+            raise FinalFailure(f"{answer.url}: {error}{' It says: ' + answer.text if is_text else ''}") from None
+        except PassingFailure as error:
+            raise PassingFailure(f"{answer.url}: {error}") from None
+
+    def _read(self, answer: Answer, order: Order) -> Delivery:
+        image, *others = read_images(answer.body)
+        cards = image.cards
+        # Never trust the request: where a band is lacking the service sends others, and only the header tells.
+        served = str(cards.get("BANDS", ""))
+        named = tuple(str(cards.get(f"BAND{n}", "")) for n in range(len(self.bands)))
+        if served != "".join(self.bands) or named != self.bands:
+            raise FinalFailure(f"the answer has the bands {served!r} instead of {''.join(self.bands)!r}.")
+        check_grid(cards, order.ra, order.dec, order.size, order.pixscale)
+        if image.data.dtype != np.dtype(">f4"):
+            raise FinalFailure(f"the answer has pixels of the type {image.data.dtype}.")
+        # Left in the byte order of FITS: they are on their way to the disk.
+        flux = np.asarray(image.data, ">f4").reshape(-1, order.size, order.size)
+        if len(flux) != len(self.bands):
+            raise FinalFailure(f"the answer has {len(flux)} planes instead of {len(self.bands)}.")
+        if not np.isfinite([flux.min(), flux.max()]).all():
+            raise PassingFailure("the answer has pixels that are not finite.")
+        planes = {str(other.cards.get("IMAGETYP", "")).upper(): other.data for other in others}
+        # Both flags are dropped without a word where the pixels are binned.
+        if order.pixscale < 2 * self.pixscale and not {extra.upper() for extra in self.extras} <= set(planes):
+            raise FinalFailure(f"the answer lacks {' or '.join(self.extras)}.")
+        release = str(cards.get("VERSION", "")) or self.layer.release
+        return self.delivery(order, flux, answer.url, release, planes=planes)
+
+    async def _is_grey(self, session: Session, order: Order) -> bool:
+        """Ask for a small picture of the same place: off the footprint the picture route answers, with plain grey."""
+        url = f"{self.base_url}/jpeg-cutout?{self._query(order, min(order.size, _JPEG_SIDE_PX))}"
+        return await session.get(url, accept=_uniform, at_most=1 << 20)
+
+    async def control(self, session: Session) -> None:
+        """Ask for a galaxy that every layer has; that it is not covered is a sensible answer too."""
+        try:
+            await self.deliver(session, Order("control", *CONTROL, 32, self.pixscale))
+        except NoCoverage:
+            return
+
+
+def _uniform(answer: Answer) -> bool:
+    """Tell whether a JPEG shows a uniform colour."""
+    from PIL import Image
+
+    if answer.status != 200:
+        raise PassingFailure(f"{answer.url} answered {answer.status}.", attempts=2)
+    try:
+        with Image.open(io.BytesIO(answer.body)) as picture:
+            pixels = np.asarray(picture.convert("RGB"), np.int16)
+    except OSError as error:
+        raise FinalFailure(f"{answer.url} is not a picture: {answer.text}") from error
+    return bool(np.ptp(pixels, axis=(0, 1)).max() <= _UNIFORM)
+
+
+def bricks(imaging: Imaging) -> Source | None:
+    """Return the source that cuts a layer's cutouts from whole bricks; None if it has none, or lacks what is wished."""
+    viewer = Viewer(imaging)
+    match = re.fullmatch(r"ls-dr(8|9|10)(?:-(north|south))?(?:-grz|-gri)?", viewer.layer.name)
+    if match is None or viewer.extras:
+        return None
+    downloads = Downloads(imaging.folder, MOST_ON_DISK, MOST_DECODED)
+    return Bricks(viewer, int(match[1]), match[2] or "", imaging.base_url, downloads)
+
+
+SURVEY = Survey(
+    name="decals",
+    title="DESI Legacy Imaging Surveys",
+    bands=("g", "r", "z"),
+    pixscale=NATIVE_PIXSCALE["decals"],
+    zero_point=22.5,
+    # Median of the DECam images, Dey et al. 2019 (AJ 157, 168), table 3.
+    seeing={"g": 1.29, "r": 1.18, "z": 1.11},
+    source=Viewer,
+    bulk=bricks,
+)

@@ -1,0 +1,161 @@
+"""Any image HiPS through CDS hips2fits, one band a request.
+
+Protocol: https://alasky.cds.unistra.fr/hips-image-services/hips2fits. It resamples without conserving flux, so values
+stay per native pixel of the survey. Outside the coverage it sends an image of NaN with status 200, and now and then it
+does so inside, when it fails; the MocServer tells the two apart.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galmorph.errors import GalmorphError
+from galmorph.images.headers import NATIVE_PIXSCALE
+from galmorph.retrieval.answers import check_grid, float_planes, read_images
+from galmorph.retrieval.client import Answer, FinalFailure, PassingFailure, Session
+from galmorph.retrieval.request import Order, degrees
+from galmorph.retrieval.surveys import CONTROL, Delivery, Imaging, NoCoverage, Source, Survey
+
+BASE_URLS = ("https://alasky.cds.unistra.fr", "https://alaskybis.cds.unistra.fr")
+DEFAULT_HIPS = "CDS/P/DESI-Legacy-Surveys/DR10"
+# How often a blank image of a covered place is asked for again; the mirrors take turns.
+_ROUNDS = 2
+
+
+@dataclass(frozen=True)
+class KnownHips:
+    """A HiPS whose units are known.
+
+    Parameters
+    ----------
+    prefix : str
+        Its identifier without the band.
+    survey, release : str
+    """
+
+    prefix: str
+    survey: str
+    release: str
+
+
+# Nanomaggies per native pixel, by their registry records and renders; of others nothing is known.
+_KNOWN = (
+    KnownHips("CDS/P/DESI-Legacy-Surveys/DR10", "decals", "DR10"),
+    KnownHips("CDS/P/DECaLS/DR5", "decals", "DR5"),
+    KnownHips("CDS/P/SDSS9", "sdss", "DR9"),
+)
+
+
+class Hips2Fits(Source):
+    """One HiPS, a band of which is ``<identifier>/<band>``, or the identifier with ``{band}`` replaced."""
+
+    def __init__(self, imaging: Imaging):
+        if imaging.extras:
+            raise GalmorphError(f"A HiPS has no {' or '.join(imaging.extras)}.")
+        self.hips = (imaging.hips or DEFAULT_HIPS).strip("/")
+        self.bands = imaging.bands or SURVEY.bands
+        if self.hips.lower().endswith("/color"):
+            raise GalmorphError(f"{self.hips} is a colour picture, without flux: choose the HiPS of single bands.")
+        last = self.hips.rpartition("/")[2]
+        if len(self.bands) == 1 and last == self.bands[0]:
+            self.hips = self.hips.removesuffix(f"/{last}")
+        self.known = next((known for known in _KNOWN if known.prefix == self.hips), None)
+        self.survey = self.known.survey if self.known else ""
+        self.pixscale = NATIVE_PIXSCALE[self.survey] if self.known else math.nan
+        self.footprint = self.hips.replace("/", "-")
+        self.base_urls = imaging.base_url.rstrip("/").split(",") if imaging.base_url else BASE_URLS
+
+    def _identifier(self, band: str) -> str:
+        return self.hips.format(band=band) if "{band}" in self.hips else f"{self.hips}/{band}"
+
+    def _query(self, order: Order, band: str) -> str:
+        return (
+            f"hips={quote(self._identifier(band), safe='/')}&width={order.size}&height={order.size}&projection=TAN"
+            f"&coordsys=icrs&ra={degrees(order.ra)}&dec={degrees(order.dec)}"
+            f"&fov={order.pixscale * order.size / 3600:.10g}&format=fits"
+        )
+
+    def request(self, order: Order) -> str:
+        """Return the query of the first band and the letters of all."""
+        return f"hips2fits?{self._query(order, self.bands[0])} {''.join(self.bands)}"
+
+    def cost(self, layout: NDArray[np.void]) -> tuple[int, int]:
+        """Return requests and bytes: one request a band."""
+        n_cutouts, n_bytes = super().cost(layout)
+        return n_cutouts * len(self.bands), n_bytes
+
+    async def deliver(self, session: Session, order: Order) -> Delivery:
+        """Fetch the bands one after another; a cutout that is blank in all is looked into."""
+        for turn in range(_ROUNDS):
+            planes = [await self._plane(session, order, band, turn) for band in self.bands]
+            if any(plane.any() for plane in planes):
+                break
+            if not any([await self._is_covered(session, order, band) for band in self.bands]):
+                raise NoCoverage(f"outside the coverage of {self.hips}, as the MocServer says")
+        else:
+            raise PassingFailure(f"{self.hips} covers ra={order.ra} dec={order.dec}, but sends blank images.")
+        url = f"{self.base_urls[0]}/hips-image-services/hips2fits?{self._query(order, self.bands[0])}"
+        release, unit = (self.known.release, "nanomaggy") if self.known else (self.hips, "unknown")
+        return self.delivery(order, np.concatenate(planes), url, release, unit=unit)
+
+    async def _plane(self, session: Session, order: Order, band: str, turn: int) -> NDArray[np.float32]:
+        """Return one band, float32 (1, y, x), with 0 where there is no data; another mirror begins each turn."""
+
+        def accept(answer: Answer) -> NDArray[np.float32]:
+            if answer.status >= 500:
+                raise PassingFailure(f"{answer.url} answered {answer.status}: {answer.text}")
+            if answer.status != 200:
+                raise FinalFailure(f"{self._identifier(band)}: the service answered {answer.status}: {answer.text}")
+            image, *_ = read_images(answer.body)
+            if image.data.ndim != 2:
+                raise FinalFailure(f"{self._identifier(band)} is a colour picture, without flux.")
+            check_grid(image.cards, order.ra, order.dec, order.size, order.pixscale)
+            plane = float_planes(image.data)
+            blank = image.cards.get("BLANK")
+            return np.where(np.isfinite(plane) & (plane != blank if blank is not None else True), plane, np.float32(0))
+
+        query = self._query(order, band)
+        first = turn % len(self.base_urls)
+        mirrors = (*self.base_urls[first:], *self.base_urls[:first])
+        urls = [f"{mirror}/hips-image-services/hips2fits?{query}" for mirror in mirrors]
+        return await session.get(*urls, accept=accept, at_most=8 * order.size**2 + 20 * 2880)
+
+    async def _is_covered(self, session: Session, order: Order, band: str) -> bool:
+        """Ask the MocServer whether the HiPS covers the place."""
+
+        def accept(answer: Answer) -> bool:
+            if answer.status != 200:
+                raise PassingFailure(f"{answer.url} answered {answer.status}: {answer.text}")
+            return self._identifier(band) in answer.body.decode("utf-8", "replace").split()
+
+        radius = order.pixscale * order.size / 7200
+        query = (
+            f"RA={degrees(order.ra)}&DEC={degrees(order.dec)}&SR={radius:.6f}"
+            f"&expr={quote(f'ID={self._identifier(band)}', safe='/')}&get=id"
+        )
+        urls = [f"{base}/MocServer/query?{query}" for base in self.base_urls]
+        return await session.get(*urls, accept=accept, at_most=1 << 16)
+
+    async def control(self, session: Session) -> None:
+        """Ask for a place that the known HiPS have; that another one does not cover it is a sensible answer too."""
+        try:
+            await self.deliver(session, Order("control", *CONTROL, 32, self.pixscale if self.known else 1.0))
+        except NoCoverage:
+            return
+
+
+SURVEY = Survey(
+    name="hips",
+    title="CDS hips2fits, any HiPS",
+    bands=("g", "r", "z"),
+    pixscale=NATIVE_PIXSCALE["decals"],
+    zero_point=22.5,
+    # Of the default HiPS; see the survey decals.
+    seeing={"g": 1.29, "r": 1.18, "z": 1.11},
+    source=Hips2Fits,
+)

@@ -1,0 +1,185 @@
+"""A run: the pending requests of a manifest, fulfilled one after another by as many tasks as there are slots."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from galmorph.errors import Interrupted
+from galmorph.retrieval import store as storage
+from galmorph.retrieval.client import Client, Failure, Limits, Session
+from galmorph.retrieval.manifest import FAILED, NO_COVERAGE, PENDING, Manifest, Outcome, Task
+from galmorph.retrieval.store import Step
+from galmorph.retrieval.surveys import Delivery, NoCoverage, Source
+
+# Requests that are read from the manifest at a time, and targets that are looked up in one request.
+_PAGE = 256
+_LOCATE_AT_ONCE = 100
+# A cutout of more bytes, or one that follows upon a write that took longer, is checked and written in a thread, so that
+# the others do not wait for it.
+_LARGE_BYTES = 8_000_000
+_SLOW_WRITE_S = 0.01
+
+_STOPPED = "Stopped. What is done is kept; run the same command again to go on."
+
+# Called with the number of requests done and of all that the run has to do.
+Progress = Callable[[int, int], None]
+
+
+class Run:
+    """One run over a manifest's pending requests.
+
+    Attributes
+    ----------
+    requests, bytes : int
+        What was asked for and received.
+    """
+
+    def __init__(
+        self, manifest: Manifest, source: Source, folder: Path, limits: Limits, on_progress: Progress | None
+    ) -> None:
+        self.manifest = manifest
+        self.source = source
+        self.folder = folder
+        self.limits = limits
+        self.on_progress = on_progress
+        self.requests = 0
+        self.bytes = 0
+        self._disk_is_slow = False
+        self._done = 0
+        self._total = manifest.n_pending()
+
+    async def run(self) -> None:
+        """Fulfil every request that can be fulfilled now."""
+        if not self._total:
+            return
+        async with Client(self.limits) as client:
+            try:
+                for tasks in self.manifest.tasks(_LOCATE_AT_ONCE, located=False):
+                    await self._locate(client, tasks)
+                todo = (task for page in self.manifest.tasks(_PAGE, located=True) for task in page)
+                # As many tasks as slots: a kill costs no more answers than that.
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(self.limits.workers):
+                        group.create_task(self._work(client, todo))
+            except BaseExceptionGroup as failures:
+                raise failures.exceptions[0] from failures.exceptions[0].__cause__
+            finally:
+                self.requests, self.bytes = client.requests, client.bytes
+
+    async def _locate(self, client: Client, tasks: list[Task]) -> None:
+        """Ask where the survey has several targets; those that it does not have are done with."""
+        session = Session(client)
+        try:
+            places = await self.source.locate(session, [task.order for task in tasks])
+        except Failure as error:
+            await client.confirm_alive(session.asked_at, self.source.control)
+            for task in tasks:
+                self._record(task, Outcome(FAILED, error=str(error), attempts=session.attempts))
+            return
+        self.manifest.locate({task.key: place for task, place in zip(tasks, places, strict=True) if place is not None})
+        for task, place in zip(tasks, places, strict=True):
+            if place is None:
+                self._record(task, Outcome(NO_COVERAGE, error="off the footprint", attempts=1))
+
+    async def _work(self, client: Client, todo: Iterator[Task]) -> None:
+        for task in todo:
+            self._record(task, await self._fulfil(client, task))
+
+    async def _fulfil(self, client: Client, task: Task) -> Outcome:
+        path = self.folder / task.path
+        if storage.decide(PENDING, None, storage.size(path), retry_failed=False) is Step.ADOPT:
+            adopted = await asyncio.to_thread(storage.adopt, path, task.order, self.source.bands)
+            if adopted is not None:
+                return adopted
+        session = Session(client)
+        try:
+            delivery = await self.source.deliver(session, task.order)
+        except NoCoverage as error:
+            return Outcome(NO_COVERAGE, error=str(error), attempts=session.attempts)
+        except Failure as error:
+            await client.confirm_alive(session.asked_at, self.source.control)
+            return Outcome(FAILED, error=str(error), attempts=session.attempts)
+        # A thread costs more than it is worth, unless there is much to do or the disk is slow.
+        if self._disk_is_slow or delivery.cutout.flux.nbytes > _LARGE_BYTES:
+            outcome = await asyncio.to_thread(self._store, delivery, path)
+        else:
+            outcome = self._store(delivery, path)
+        return replace(outcome, attempts=session.attempts)
+
+    def _store(self, delivery: Delivery, path: Path) -> Outcome:
+        outcome, pieces = storage.prepare(delivery)
+        if pieces:
+            start = time.monotonic()
+            storage.write(path, pieces)
+            self._disk_is_slow = time.monotonic() - start > _SLOW_WRITE_S
+        return outcome
+
+    def _record(self, task: Task, outcome: Outcome) -> None:
+        self.manifest.record(task.key, outcome)
+        self._done += 1
+        if self.on_progress:
+            self.on_progress(self._done, self._total)
+
+
+def until_signal(work: Coroutine[Any, Any, None]) -> None:
+    """Run asynchronous work to its end; SIGINT and SIGTERM stop it.
+
+    Raises
+    ------
+    Interrupted
+        If a signal came.
+    """
+    if threading.current_thread() is not threading.main_thread() or _in_event_loop():
+        _in_a_thread(work)
+        return
+
+    async def stoppable() -> None:
+        task = asyncio.current_task()
+        for number in handlers:
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel if task else work.close)
+        await work
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        asyncio.run(stoppable())
+    except asyncio.CancelledError:
+        raise Interrupted(_STOPPED) from None
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _in_a_thread(work: Coroutine[Any, Any, None]) -> None:
+    """Run asynchronous work where this thread cannot: a notebook has an event loop of its own in it."""
+    started: concurrent.futures.Future[Callable[[], object]] = concurrent.futures.Future()
+
+    async def stoppable() -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        started.set_result(lambda: loop.call_soon_threadsafe(task.cancel if task else work.close))
+        await work
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        done = pool.submit(asyncio.run, stoppable())
+        try:
+            done.result()
+        except KeyboardInterrupt:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the work ended at the same moment
+                started.result()()
+            raise Interrupted(_STOPPED) from None
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

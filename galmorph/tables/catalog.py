@@ -1,0 +1,492 @@
+"""Catalogs of targets: the user's table in, and the same table out with columns appended.
+
+The formats are in :mod:`galmorph.tables.formats`; here is what they share: which columns hold the position, the
+identifier, the size and the cutout, and which columns may be written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galmorph import registry
+from galmorph.errors import CatalogError
+from galmorph.files.reading import Input
+from galmorph.files.writing import COMPRESSIONS, Companion, Output
+from galmorph.tables.blocks import pieces
+from galmorph.tables.formats import Array, Card, Column, Format, Provenance, Table, check_cards, text_array
+from galmorph.tables.positions import Frame, Positions, to_float
+from galmorph.tables.roles import Roles, find_roles, named
+
+__all__ = ["Catalog", "Column", "Targets", "open_catalog", "write_catalog"]
+
+_READ_ROWS = 16384
+_HEAD_BYTES = 65536
+_NULLS = frozenset(("", "nan", "null", "none", "na", "n/a", "--"))
+
+
+@dataclass(frozen=True)
+class Targets:
+    """A block of consecutive rows of a catalog; arrays of equal length.
+
+    Parameters
+    ----------
+    row : ndarray of int64
+        Row numbers in the catalog, from 0.
+    id : ndarray of str objects
+        Text as in the file ('' where null); the row number where the catalog has no id column.
+    ra, dec : ndarray of float64
+        ICRS degrees, NaN where unknown.
+    cutout : ndarray of str objects
+        Text of the cutout column, '' where absent or null.
+    radius_arcsec : ndarray of float64
+        The size column in arcsec, NaN where unknown or not positive.
+    problem : ndarray of str objects
+        '' where the position is fine (or the catalog has none at all), else why it is unusable.
+    """
+
+    row: NDArray[np.int64]
+    id: NDArray[np.object_]
+    ra: NDArray[np.float64]
+    dec: NDArray[np.float64]
+    cutout: NDArray[np.object_]
+    radius_arcsec: NDArray[np.float64]
+    problem: NDArray[np.object_]
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """An opened catalog; made by `open_catalog`.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    format : str
+        The table format, a name of ``registry.names("tables")``.
+    """
+
+    path: Path
+    format: str
+    _table: Table
+    _roles: Roles
+    _positions: Positions | None
+
+    @property
+    def n_rows(self) -> int:
+        """The number of rows."""
+        return self._table.n_rows
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The names of all columns, in order."""
+        return tuple(field.name for field in self._table.fields)
+
+    @property
+    def galmorph_columns(self) -> tuple[str, ...]:
+        """The names of the columns that earlier runs of galmorph wrote, as the file records them."""
+        names = {name.lower() for name in self.column_names}
+        return tuple(name for name in self._table.provenance.columns if name.lower() in names)
+
+    @property
+    def provenance(self) -> tuple[Card, ...]:
+        """The header cards that galmorph wrote: (keyword, value, comment)."""
+        return self._table.provenance.cards
+
+    @property
+    def has_positions(self) -> bool:
+        """Whether the catalog has columns of positions."""
+        return self._positions is not None
+
+    @property
+    def ra_column(self) -> str | None:
+        """The name of the right ascension (or longitude) column."""
+        return self._name(self._roles.ra)
+
+    @property
+    def dec_column(self) -> str | None:
+        """The name of the declination (or latitude) column."""
+        return self._name(self._roles.dec)
+
+    @property
+    def id_column(self) -> str | None:
+        """The name of the identifier column; '' where a CSV file does not name it."""
+        return self._name(self._roles.id)
+
+    @property
+    def size_column(self) -> str | None:
+        """The name of the size column."""
+        return self._name(self._roles.size)
+
+    @property
+    def cutout_column(self) -> str | None:
+        """The name of the column of cutout paths."""
+        return self._name(self._roles.cutout)
+
+    def _name(self, position: int | None) -> str | None:
+        return None if position is None else self._table.fields[position].name
+
+    def blocks(self, n_rows: int, start: int = 0) -> Iterator[Targets]:
+        """Iterate over the catalog in blocks of `n_rows` rows (the last may be shorter), in constant memory.
+
+        Parameters
+        ----------
+        n_rows : int
+            Rows of a block, at least 1.
+        start : int
+            The row to begin with.
+
+        Raises
+        ------
+        CatalogError
+            If the file turns out damaged.
+        """
+        if n_rows < 1 or start < 0:
+            raise CatalogError(f"blocks of {n_rows} rows from row {start} cannot be read")
+        wanted = self._roles.columns
+        blocks = self._table.blocks(wanted, n_rows, start) if wanted else None
+        for first in range(start, self.n_rows, n_rows):
+            row = np.arange(first, min(first + n_rows, self.n_rows), dtype=np.int64)
+            values = dict(zip(wanted, next(blocks), strict=True)) if blocks else {}
+            yield self._targets(row, values)
+
+    def _targets(self, row: NDArray[np.int64], values: Mapping[int, Array]) -> Targets:
+        roles, n = self._roles, len(row)
+        ra, dec, problem = np.full(n, np.nan), np.full(n, np.nan), text_array([""] * n)
+        if self._positions is not None and roles.ra is not None and roles.dec is not None:
+            ra, dec, problem = self._positions.icrs(values[roles.ra], values[roles.dec])
+        radius = np.full(n, np.nan)
+        if roles.size is not None:
+            radius = to_float(values[roles.size]) * roles.size_scale
+            radius[~(np.isfinite(radius) & (radius > 0))] = np.nan
+        return Targets(
+            row=row,
+            id=_text(values[roles.id]) if roles.id is not None else text_array(map(str, row.tolist())),
+            ra=ra,
+            dec=dec,
+            cutout=_text(values[roles.cutout]) if roles.cutout is not None else text_array([""] * n),
+            radius_arcsec=radius,
+            problem=problem,
+        )
+
+    def read(self, names: Sequence[str]) -> dict[str, Array]:
+        """Read whole columns.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Names of columns; upper and lower case are the same where that is not ambiguous.
+
+        Returns
+        -------
+        dict of str to ndarray
+            By the names asked for. Null is NaN in a column of floats, masked in one of integers and '' in text. Columns
+            of a CSV file are integers or floats where every cell is one (or null), else text.
+
+        Raises
+        ------
+        CatalogError
+            If there is no such column.
+        """
+        positions = [named(self._table.fields, name, str(self.path)) for name in names]
+        blocks = list(self._table.blocks(positions, _READ_ROWS, 0)) or [[np.array([])] * len(names)]
+        columns: dict[str, Array] = {}
+        for name, position, parts in zip(names, positions, zip(*blocks, strict=True), strict=True):
+            masked = any(isinstance(part, np.ma.MaskedArray) for part in parts)
+            values = np.ma.concatenate(parts) if masked else np.concatenate(parts)
+            text = self._table.fields[position].text
+            if values.dtype == object and not text:
+                values = _typed(values, is_number=text is False)
+            columns[name] = np.ma.filled(values, np.nan) if masked and values.dtype.kind in "fc" else values
+        return columns
+
+    def append(
+        self,
+        destination: str | Path,
+        columns: Sequence[Column],
+        blocks: Iterable[Mapping[str, Array]],
+        *,
+        cards: Sequence[Card] = (),
+        replace: bool = False,
+        companion: Companion | None = None,
+    ) -> None:
+        """Write the catalog with columns appended; what the file holds already is copied as it is.
+
+        Parameters
+        ----------
+        destination : str or Path
+            The new file, of the catalog's format; it appears only when it is complete, and may be the catalog itself.
+        columns : sequence of Column
+            The columns to append.
+        blocks : iterable of mappings from column name to ndarray
+            The values of consecutive blocks of rows, which together are exactly the rows of the catalog.
+        cards : sequence of (keyword, value, comment)
+            Provenance: header cards in FITS, and the like elsewhere. A keyword of the user's own header is not touched
+            (the card becomes a line of history then); a card of an earlier run of galmorph moves to the history.
+        replace : bool
+            Replace columns of the same names that galmorph wrote (they move to the end), and its cards of the same
+            keywords. A classification replaces the one before under the same prefix whole: of two models' columns
+            none are left side by side.
+        companion : callable, optional
+            From the complete file, before it takes its name: the path and content of one that takes its name with it.
+
+        Raises
+        ------
+        CatalogError
+            If a column exists already and may not be replaced, if the blocks do not fit the catalog, or if the format
+            cannot hold the result.
+        OutputError, CannotContinue
+            If the file cannot be written.
+        """
+        path = Path(destination)
+        self.check_destination(path)
+        dropped, provenance = self.changes(columns, cards, replace=replace)
+        with Output(path, companion) as output:
+            self._table.append(output, columns, pieces(columns, blocks, self.n_rows), dropped, provenance)
+
+    def changes(
+        self, columns: Sequence[Column], cards: Sequence[Card], *, replace: bool
+    ) -> tuple[frozenset[int], Provenance]:
+        """Return the positions of the columns that new ones replace, and the provenance after them; see `append`."""
+        dropped = self._to_replace(columns, replace)
+        replaced = _lower(self._table.fields[position].name for position in dropped)
+        old = self._table.provenance
+        gone = {name for name in old.columns if name.lower() in replaced}
+        return dropped, old.updated([column.name for column in columns], check_cards(cards), gone)
+
+    def check_destination(self, destination: Path) -> None:
+        """Raise CatalogError if a file of this name would be of another format than the catalog."""
+        if _plain_suffix(destination) == _plain_suffix(self.path):
+            return
+        form: Format = registry.load("tables", self.format)
+        other = _format_of(destination)
+        if other is not None and other.name != form.name:
+            raise CatalogError(
+                f"{destination} would be {other.name}, but {self.path} is {form.name} and the output keeps the format: "
+                f"name it *{form.suffixes[0]}"
+            )
+
+    def check_columns(self, columns: Sequence[Column], *, replace: bool) -> None:
+        """Raise CatalogError if the columns cannot be appended, or do not replace galmorph's own."""
+        self._to_replace(columns, replace)
+
+    def _to_replace(self, columns: Sequence[Column], replace: bool) -> frozenset[int]:
+        new = _new_names(columns)
+        clashing = [i for i, name in enumerate(self.column_names) if name.lower() in new]
+        ours = _lower(self.galmorph_columns)
+        foreign = [self.column_names[i] for i in clashing if self.column_names[i].lower() not in ours]
+        if clashing and not replace:
+            names = _some(self.column_names[i] for i in clashing)
+            raise CatalogError(
+                f"{self.path} already has the columns {names}: give the new ones a --prefix, or use --replace for "
+                "those that galmorph wrote"
+            )
+        if foreign:
+            raise CatalogError(
+                f"galmorph did not write the columns {', '.join(foreign)} of {self.path}, so --replace leaves them "
+                "alone: give the new ones a --prefix"
+            )
+        superseded = _superseded(columns, ours) if replace else set()
+        return frozenset(i for i, name in enumerate(self.column_names) if i in clashing or name.lower() in superseded)
+
+
+def _superseded(columns: Sequence[Column], ours: Collection[str]) -> set[str]:
+    """Return galmorph's own columns (lower case) that are of a classification under the prefix of a new one's."""
+    names = [column.name.lower() for column in columns]
+    prefixes = [name.removesuffix("morph_flag") for name in names if name.endswith("morph_flag")]
+    classified = [prefix for prefix in prefixes if any(name.startswith(f"{prefix}p_") for name in names)]
+    return {name for prefix in classified for name in ours if name.startswith((f"{prefix}p_", f"{prefix}morph_"))}
+
+
+def open_catalog(
+    path: str | Path,
+    *,
+    hdu: int | None = None,
+    ra_column: str | None = None,
+    dec_column: str | None = None,
+    id_column: str | None = None,
+    size_column: str | None = None,
+    cutout_column: str | None = None,
+    frame: str = "icrs",
+) -> Catalog:
+    """Open a catalog: FITS, CSV, ECSV, VOTable or Parquet, told by its content first and then by its suffix.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file. FITS and the text formats may be compressed with gzip or bzip2.
+    hdu : int, optional
+        The HDU of a FITS file, from 0; default: the first binary table.
+    ra_column, dec_column : str, optional
+        The columns of the position, both or neither. Default: by UCD (``pos.eq.ra;meta.main``), else by the usual
+        names.
+    id_column : str, optional
+        Default: by UCD (``meta.id;meta.main``), else by the usual names, else a CSV file's unnamed first column.
+    size_column : str, optional
+        A radius, in arcsec where the column has no unit. Default: ``petroR90_r`` and its like.
+    cutout_column : str, optional
+        Default: the column ``cutout``.
+    frame : str
+        The frame of the positions, by astropy's name.
+
+    Raises
+    ------
+    CatalogError
+        If the file is no table that can be read and written without loss, or its columns cannot be told.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise CatalogError(f"{path} is a folder, not a catalog")
+    if not path.exists():
+        raise CatalogError(registry.missing_file(path))
+    form = _recognise(path)
+    if hdu is not None and form.name != "fits":
+        raise CatalogError(f"--hdu is for FITS files; {path} is {form.name}")
+    columns = {"ra_column": ra_column, "dec_column": dec_column, "id_column": id_column, "size_column": size_column}
+    return catalog_of(form.open(path, hdu), path, form.name, frame, **columns, cutout_column=cutout_column)
+
+
+def catalog_of(table: Table, path: Path, form: str, frame: str = "icrs", **columns: str | None) -> Catalog:
+    """Return an opened table as a catalog; `columns` are those of `open_catalog`.
+
+    Raises
+    ------
+    CatalogError
+        If its columns cannot be told.
+    """
+    names = ("ra_column", "dec_column", "id_column", "size_column", "cutout_column")
+    sky = Frame(frame)
+    try:
+        roles = find_roles(table.fields, sky, **{name: columns.get(name) for name in names})
+        pair = [table.fields[p] for p in (roles.ra, roles.dec) if p is not None]
+        positions = Positions(pair[0], pair[1], sky) if pair else None
+    except CatalogError as error:
+        raise CatalogError(f"{path}: {error}") from error
+    return Catalog(path, form, table, roles, positions)
+
+
+def write_catalog(
+    destination: str | Path,
+    columns: Sequence[Column],
+    blocks: Iterable[Mapping[str, Array]],
+    n_rows: int,
+    *,
+    cards: Sequence[Card] = (),
+    companion: Companion | None = None,
+) -> None:
+    """Write a new table, in the format that the suffix names.
+
+    Parameters
+    ----------
+    destination : str or Path
+        The file; it appears only when it is complete.
+    columns, blocks, cards, companion
+        As for `Catalog.append`.
+    n_rows : int
+        The number of rows.
+
+    Raises
+    ------
+    CatalogError
+        If no format has this suffix or the blocks do not fit.
+    OutputError, CannotContinue
+        If the file cannot be written.
+    """
+    path = Path(destination)
+    form = _format_of(path)
+    if form is None:
+        suffixes = ", ".join(suffix for form in _formats() for suffix in form.suffixes)
+        raise CatalogError(f"{path} has no suffix that names a table format: {suffixes}")
+    names = [column.name for column in columns]
+    _new_names(columns)
+    provenance = Provenance().updated(names, check_cards(cards), ())
+    with Output(path, companion) as output:
+        form.write(output, columns, pieces(columns, blocks, n_rows), n_rows, provenance)
+
+
+def _formats() -> list[Format]:
+    return [registry.load("tables", name) for name in registry.names("tables")]
+
+
+def _plain_suffix(path: Path) -> str:
+    """Return the suffix in lower case, without that of a compression."""
+    suffix = path.suffix.lower()
+    return path.with_suffix("").suffix.lower() if suffix in COMPRESSIONS else suffix
+
+
+def _format_of(path: Path) -> Format | None:
+    return next((form for form in _formats() if _plain_suffix(path) in form.suffixes), None)
+
+
+def _recognise(path: Path) -> Format:
+    with Input(path) as source:
+        head = source.read(_HEAD_BYTES)
+    if not head.strip():
+        raise CatalogError(f"{path} is empty")
+    for form in _formats():
+        if form.recognises(head):
+            return form
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:100].lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        raise CatalogError(
+            f"{path} is a web page, not a table; perhaps a server answered with an error or a login page"
+        )
+    if b"\0" in head or start.startswith((b"<", b"{", b"[", b"%pdf")):
+        kinds = ", ".join(form.name for form in _formats())
+        raise CatalogError(f"{path} is none of the table formats that are read here ({kinds}); save it as one of them")
+    named_as = _format_of(path)
+    csv: Format = registry.load("tables", "csv")
+    if named_as not in (None, csv):
+        raise CatalogError(
+            f"{path} is named like {named_as.name}, but its content is not: copy or fetch it again, or rename it"
+        )
+    return csv
+
+
+def _lower(names: Iterable[str]) -> set[str]:
+    return {name.lower() for name in names}
+
+
+def _some(names: Iterable[str], n: int = 4) -> str:
+    """Return the first names and how many more there are."""
+    names = list(names)
+    return ", ".join(names[:n]) + (f" and {len(names) - n} more" if len(names) > n else "")
+
+
+def _new_names(columns: Sequence[Column]) -> set[str]:
+    """Return the names of the columns in lower case; no column, or the same name twice, is an error."""
+    names = _lower(column.name for column in columns)
+    if not names:
+        raise CatalogError("there are no columns to write")
+    if len(names) < len(columns):
+        raise CatalogError(f"two columns to write have the same name: {[column.name for column in columns]}")
+    return names
+
+
+def _text(values: Array) -> NDArray[np.object_]:
+    """Return a column as text, '' where null."""
+    if values.dtype == object:
+        return values
+    null = np.ma.getmaskarray(values)
+    return text_array("" if masked else str(value) for value, masked in zip(np.ma.getdata(values), null, strict=True))
+
+
+def _typed(cells: NDArray[np.object_], *, is_number: bool) -> Array:
+    """Return cells of text as integers (masked where null) or floats (NaN), if every cell is one or null."""
+    null = np.array([cell.lower() in _NULLS for cell in cells], dtype=bool)
+    if null.all():
+        return np.full(len(cells), np.nan) if is_number else cells
+    for dtype in (np.int64, np.float64):
+        try:
+            values = np.ma.MaskedArray(np.zeros(len(cells), dtype), null)
+            values[~null] = cells[~null].astype(dtype)
+        except (ValueError, OverflowError):
+            continue
+        if dtype is np.float64:
+            return np.ma.filled(values, np.nan)
+        return values if null.any() else values.data
+    return cells

@@ -1,0 +1,224 @@
+"""Table formats: one module a format, each defining ``TABLE``; here is what they share with the catalog.
+
+A format knows how to find rows and columns in a file and how to put columns at the end of each row while every other
+byte (FITS, CSV, ECSV, VOTable) or value (Parquet) stays as it was. What a column means is not its business.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galmorph.errors import CatalogError
+from galmorph.files.writing import Output
+
+Array: TypeAlias = NDArray[Any]
+# One value for each column to append, for consecutive rows: text columns as objects, the others in their dtype.
+Piece: TypeAlias = Mapping[str, Array]
+# A header card: keyword of 8 characters at most, value, comment.
+Card: TypeAlias = tuple[str, Any, str]
+
+DTYPES = ("float32", "float64", "int16", "int32", "int64", "str")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column to append to a table.
+
+    Parameters
+    ----------
+    name : str
+        Letters, digits and underscores, no digit first: all formats take that.
+    dtype : {'float32', 'float64', 'int16', 'int32', 'int64', 'str'}
+        The type of the values. NaN is the null of floats; integers have none.
+    unit, ucd, description : str
+        Written in every format that can hold them.
+    width : int
+        Bytes that a ``str`` column takes in FITS; a longer value is an error there.
+
+    Raises
+    ------
+    CatalogError
+        If the name or the dtype is not one of these.
+    """
+
+    name: str
+    dtype: str
+    unit: str = ""
+    ucd: str = ""
+    description: str = ""
+    width: int = 0
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", self.name):
+            raise CatalogError(f"a column cannot be named {self.name!r}: letters, digits and underscores only")
+        if self.dtype not in DTYPES:
+            raise CatalogError(f"column {self.name!r} has dtype {self.dtype!r}; a column is one of {', '.join(DTYPES)}")
+
+
+@dataclass(frozen=True)
+class Field:
+    """A column that a table has: its name, unit and UCD ('' where the file gives none).
+
+    ``text`` is True where the file declares a text column, False where it declares another type, and None where the
+    format has no types (CSV). ``scalar`` is False where a cell holds an array.
+    """
+
+    name: str
+    unit: str = ""
+    ucd: str = ""
+    text: bool | None = None
+    scalar: bool = True
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What galmorph wrote into a table: its columns, its header cards, and the cards that later runs pushed aside.
+
+    FITS and VOTable keep the cards under their own keywords, and the names in ``GMCOLS`` and ``GMKEYS``; the other
+    formats keep the whole as one JSON object named ``galmorph``.
+    """
+
+    columns: tuple[str, ...] = ()
+    cards: tuple[Card, ...] = ()
+    history: tuple[str, ...] = ()
+
+    def updated(self, columns: Sequence[str], cards: Sequence[Card], dropped: Collection[str]) -> Provenance:
+        """Return the provenance after a run that wrote `columns` and `cards` and replaced the columns `dropped`.
+
+        A card of an earlier run stays. Where the new run has the same keyword it takes the old card's place, and the
+        old card becomes a line of history, unless the new run replaced columns: then the old card is gone with them.
+        """
+        gone = {*dropped, *columns}
+        new = {key for key, _, _ in cards}
+        pushed = () if dropped else tuple(history_line(card) for card in self.cards if card[0] in new)
+        return Provenance(
+            columns=(*(name for name in self.columns if name not in gone), *columns),
+            cards=(*(card for card in self.cards if card[0] not in new), *cards),
+            history=self.history + pushed,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the provenance as JSON data."""
+        data = asdict(self)
+        data["cards"] = [{"key": key, "value": value, "comment": comment} for key, value, comment in self.cards]
+        return data
+
+    @classmethod
+    def from_json(cls, data: Any) -> Provenance:
+        """Return the provenance that `to_json` wrote; data of any other shape is no provenance."""
+        try:
+            cards = tuple((card["key"], card["value"], card["comment"]) for card in data["cards"])
+            return cls(tuple(map(str, data["columns"])), cards, tuple(map(str, data["history"])))
+        except (KeyError, TypeError):
+            return cls()
+
+
+def history_line(card: Card) -> str:
+    """Return a card as a line of history."""
+    key, value, comment = card
+    return f"galmorph {key} = {value!r}" + (f" / {comment}" if comment else "")
+
+
+_STRUCTURE = re.compile(
+    "SIMPLE|BITPIX|NAXIS[0-9]*|EXTEND|XTENSION|PCOUNT|GCOUNT|TFIELDS|THEAP|END|COMMENT|HISTORY|CONTINUE|CHECKSUM|DATASUM"
+    "|GMCOLS|GMKEYS|LONGSTRN|EXTNAME|T(TYPE|FORM|UNIT|NULL|SCAL|ZERO|DISP|DIM|UCD|COMM)[0-9]+"
+)
+
+
+def check_cards(cards: Sequence[Card]) -> tuple[Card, ...]:
+    """Return the cards, checked.
+
+    Raises
+    ------
+    CatalogError
+        If a keyword is not one of 1 to 8 of ``A-Z 0-9 _ -``, is given twice, or is one that the file's structure needs.
+    """
+    keys = [key for key, _, _ in cards]
+    for key in keys:
+        if not re.fullmatch("[A-Z0-9_-]{1,8}", key) or _STRUCTURE.fullmatch(key) or keys.count(key) > 1:
+            raise CatalogError(
+                f"{key!r} cannot be the keyword of a provenance card: 1 to 8 of A-Z 0-9 _ -, not twice, not reserved"
+            )
+    return tuple((key, _plain(value), comment) for key, value, comment in cards)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON and FITS have it: no type of numpy's, and NaN and infinity as text."""
+    value = value.item() if isinstance(value, np.generic) else value
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class Table(Protocol):
+    """An opened table. Columns are meant by position, since a CSV file may name two columns alike."""
+
+    fields: tuple[Field, ...]
+    n_rows: int
+    provenance: Provenance
+
+    def blocks(self, positions: Sequence[int], n_rows: int, start: int) -> Iterator[list[Array]]:
+        """Iterate over blocks of `n_rows` rows (the last may be shorter) from row `start` on, in constant memory.
+
+        Each block has an array for each of `positions`: numbers in a native dtype, masked where null; text as objects
+        of type str, '' where null, without surrounding blanks.
+        """
+        ...
+
+    def append(
+        self,
+        output: Output,
+        columns: Sequence[Column],
+        pieces: Iterator[Piece],
+        dropped: Collection[int],
+        provenance: Provenance,
+    ) -> None:
+        """Write the table to `output` without the columns at the positions `dropped` and with `columns` at the end.
+
+        `pieces` has exactly `n_rows` rows.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Format:
+    """A table format.
+
+    Parameters
+    ----------
+    name : str
+        As in messages.
+    suffixes : tuple of str
+        Suffixes of files, without ``.gz`` and ``.bz2``; the first is the usual one.
+    recognises : callable
+        Whether the first bytes of a file (decompressed) are of this format.
+    open : callable
+        Opens the file at a path (and the HDU of a number, for FITS).
+    write : callable
+        Writes a new table: output, columns, pieces, number of rows, provenance.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    recognises: Callable[[bytes], bool]
+    open: Callable[[Path, int | None], Table]
+    write: Callable[[Output, Sequence[Column], Iterator[Piece], int, Provenance], None]
+
+
+def native(values: Array) -> Array:
+    """Return `values` in the machine's byte order."""
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def text_array(cells: Iterable[str]) -> NDArray[np.object_]:
+    """Return an array of str objects."""
+    cells = list(cells)
+    array = np.empty(len(cells), dtype=object)
+    array[:] = cells
+    return array

@@ -1,0 +1,222 @@
+"""Rows of delimited text, which CSV and ECSV share: cells are found by Python's csv module and copied as bytes."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from galmorph.errors import CatalogError
+from galmorph.files.reading import Input
+from galmorph.files.writing import Output
+from galmorph.tables.formats import Array, Column, Piece, text_array
+
+# A record as written, and how many cells it has: 0 if it is no row (a blank line or a comment).
+Record = tuple[bytes, int]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a file of delimited text.
+
+    A record is a line, or more of them where a quoted cell holds line ends. A blank line is no row, nor is a line that
+    begins with ``#`` and has not as many cells as the table has columns. A record with too few cells counts as one
+    whose last cells are empty, as other readers have it.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    delimiter : str
+        One character; a blank stands for any number of blanks.
+    n_columns : int
+        The number of columns.
+    start : int
+        The byte where the first record behind the header begins.
+    first_line : int
+        The number of the line there, from 1.
+    nan, empty : str
+        How NaN and a text of no characters are written.
+    """
+
+    path: Path
+    delimiter: str
+    n_columns: int
+    start: int
+    first_line: int
+    nan: str
+    empty: str
+
+    def scan(self) -> int:
+        """Check every record and return the number of rows.
+
+        Raises
+        ------
+        CatalogError
+            If a record has more cells than there are columns, or quotes that do not match.
+        """
+        return sum(1 for records in self._records() for _, n_cells in records if n_cells)
+
+    def blocks(self, positions: Sequence[int], n_rows: int, start: int) -> Iterator[list[Array]]:
+        """Iterate over blocks of the cells at `positions`, as text."""
+        block: list[list[str]] = []
+        skip = start
+        for records in self._records():
+            for record, n_cells in records:
+                if not n_cells:
+                    continue
+                if skip:
+                    skip -= 1
+                    continue
+                block.append(self._pick(record, positions))
+                if len(block) == n_rows:
+                    yield _columns(block, len(positions))
+                    block = []
+        if block:
+            yield _columns(block, len(positions))
+
+    def copy(
+        self, output: Output, columns: Sequence[Column], pieces: Iterator[Piece], dropped: Collection[int]
+    ) -> None:
+        """Write the records without the cells at `dropped`, with the values of `columns` behind."""
+        new_cells = (cells for piece in pieces for cells in self._cells(columns, piece))
+        for records in self._records():
+            out = [self.extended(record, n, dropped, new_cells) if n else record for record, n in records]
+            output.write(b"".join(out))
+        next(new_cells, None)
+
+    def write(self, output: Output, columns: Sequence[Column], pieces: Iterator[Piece]) -> None:
+        """Write a line of names and a new table of `columns` alone."""
+        output.write(self.joined(column.name for column in columns) + b"\n")
+        for piece in pieces:
+            output.write(b"".join(cells + b"\n" for cells in self._cells(columns, piece)))
+
+    def extended(self, record: bytes, n_cells: int, dropped: Collection[int], new_cells: Iterator[bytes]) -> bytes:
+        """Return a record of `n_cells` cells without the cells at `dropped`, with the next of `new_cells` behind."""
+        delimiter = self.delimiter.encode()
+        body = record.rstrip(b"\r\n")
+        end = record[len(body) :]
+        body += (delimiter + self.empty.encode()) * (self.n_columns - n_cells)
+        if dropped:
+            body = delimiter.join(cell for i, cell in enumerate(split(body, self.delimiter)) if i not in dropped)
+        if len(dropped) < self.n_columns:
+            body += delimiter
+        return body + next(new_cells) + end
+
+    def _cells(self, columns: Sequence[Column], piece: Piece) -> Iterator[bytes]:
+        """Iterate over the new cells of each row, joined by the delimiter."""
+        texts = [self._texts(column, piece[column.name]) for column in columns]
+        return (self.delimiter.join(row).encode("utf-8") for row in zip(*texts, strict=True))
+
+    def joined(self, texts: Iterable[str]) -> bytes:
+        """Return texts as cells, joined by the delimiter."""
+        return self.delimiter.join(map(self.quoted, texts)).encode("utf-8")
+
+    def _texts(self, column: Column, values: Array) -> list[str]:
+        if column.dtype == "str":
+            return [self.quoted(value) for value in values]
+        # astype(str) writes a float32 as short as it can be read back; tolist() would write the digits of its float64.
+        texts: list[str] = values.astype(str).tolist()
+        return [self.nan if text == "nan" else text for text in texts] if values.dtype.kind == "f" else texts
+
+    def quoted(self, text: str) -> str:
+        """Return a text as a cell."""
+        if not text:
+            return self.empty
+        if any(c in text for c in (self.delimiter, '"', "\n", "\r")) or text != text.strip() or text[0] == "#":
+            return '"' + text.replace('"', '""') + '"'
+        return text
+
+    def names(self, header: bytes) -> list[str]:
+        """Return the texts of a record."""
+        return [unquoted(cell) for cell in split(header.rstrip(b"\r\n"), self.delimiter)]
+
+    def _records(self) -> Iterator[list[Record]]:
+        line_number = self.first_line
+        with Input(self.path) as source:
+            source.seek(self.start)
+            while lines := source.lines():
+                if b'"' in b"".join(lines):
+                    records = self._quoted_records(source, lines, line_number)
+                else:
+                    records = [(line, self._count(line, split(line, self.delimiter))) for line in lines]
+                for record, n_cells in records:
+                    if n_cells > self.n_columns:
+                        raise CatalogError(
+                            f"{self.path}, line {line_number}: {n_cells} cells, but the header names {self.n_columns}"
+                        )
+                    line_number += max(record.count(b"\n"), 1)
+                yield records
+
+    def _quoted_records(self, source: Input, lines: list[bytes], line_number: int) -> list[Record]:
+        """Return the records of `lines`, reading on where the last one is not at its end."""
+        consumed: list[bytes] = []
+
+        def feed() -> Iterator[str]:
+            for line in lines:
+                consumed.append(line)
+                yield plain(line)
+            while line := source.line():
+                consumed.append(line)
+                yield plain(line)
+
+        records: list[Record] = []
+        n_lines = 0
+        reader = csv.reader(feed(), delimiter=self.delimiter, skipinitialspace=self.delimiter == " ", strict=True)
+        try:
+            while n_lines < len(lines):
+                cells = next(reader)
+                n_lines += len(consumed)
+                record = b"".join(consumed)
+                records.append((record, self._count(record, cells)))
+                consumed.clear()
+        except csv.Error as error:
+            place = f"{self.path}, line {line_number + n_lines}"
+            raise CatalogError(f"{place}: the quotes do not match ({error})") from error
+        return records
+
+    def _count(self, record: bytes, cells: Sequence[object]) -> int:
+        if not record.strip(b" \r\n") or (record.startswith(b"#") and len(cells) != self.n_columns):
+            return 0
+        return len(cells)
+
+    def _pick(self, record: bytes, positions: Sequence[int]) -> list[str]:
+        cells = split(record.rstrip(b"\r\n"), self.delimiter)
+        return [unquoted(cells[p]) if p < len(cells) else "" for p in positions]
+
+
+def plain(line: bytes) -> str:
+    """Return a line for the csv module, which finds the cells in it but would take any ``\\r`` for a line end."""
+    body = line.rstrip(b"\r\n")
+    return body.replace(b"\r", b" ").decode("latin-1") + "\n"
+
+
+def split(record: bytes, delimiter: str) -> list[bytes]:
+    """Return the cells of a record as they are written, quotes and all."""
+    if b'"' not in record:
+        return record.split(delimiter.encode()) if delimiter != " " else record.split()
+    mark = re.escape(delimiter.encode()) if delimiter != " " else b" +"
+    stop = re.escape(delimiter.encode())
+    cells = []
+    for match in re.finditer(rb'("(?:[^"]|"")*"|[^' + stop + rb"]*)(" + mark + rb"|\Z)", record.strip(b" ")):
+        cells.append(match[1])
+        if not match[2]:
+            break
+    return cells
+
+
+def unquoted(cell: bytes) -> str:
+    """Return the text of a cell, without quotes and surrounding blanks."""
+    cell = cell.strip()
+    if len(cell) > 1 and cell.startswith(b'"'):
+        cell = cell[1:-1].replace(b'""', b'"').strip()
+    try:
+        return cell.decode("utf-8")
+    except UnicodeDecodeError:
+        return cell.decode("latin-1")
+
+
+def _columns(block: list[list[str]], n_columns: int) -> list[Array]:
+    return [text_array(row[i] for row in block) for i in range(n_columns)]

@@ -1,0 +1,182 @@
+"""FITS headers as they are written: cards stay bytes, so that those that are not touched stay as they were."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from galmorph.errors import CatalogError
+from galmorph.files.fits import checksum, encode
+from galmorph.files.reading import Input
+
+BLOCK = 2880
+_CARD = 80
+# More than any real header; keeps a damaged file from being read into memory as one.
+_MAX_HEADER = 1 << 26
+
+
+@dataclass(frozen=True)
+class Header:
+    """The header of an HDU.
+
+    Parameters
+    ----------
+    cards : tuple of bytes
+        The cards before END, each a multiple of 80 bytes: CONTINUE cards belong to the card that they continue.
+    size : int
+        Bytes that the header took in the file, 0 if it comes from none.
+    """
+
+    cards: tuple[bytes, ...]
+    size: int = 0
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {keyword(card): i for i, card in reversed(list(enumerate(self.cards)))}
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._index
+
+    def keys(self) -> set[str]:
+        """Return all keywords."""
+        return set(self._index)
+
+    def card(self, key: str) -> tuple[Any, str]:
+        """Return the value and the comment of a card; None and '' if there is none, or none that can be understood."""
+        if key not in self:
+            return None, ""
+        from astropy.io import fits
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", fits.verify.VerifyWarning)
+            try:
+                card = fits.Card.fromstring(self.cards[self._index[key]])
+                return (None if isinstance(card.value, fits.card.Undefined) else card.value), card.comment
+            except (fits.VerifyError, ValueError):
+                return None, ""
+
+    def text(self, key: str) -> str:
+        """Return a value as text, '' if there is none."""
+        value = self.card(key)[0]
+        return "" if value is None else str(value).strip()
+
+    def integer(self, key: str, default: int | None = None) -> int:
+        """Return a whole number.
+
+        Raises
+        ------
+        CatalogError
+            If there is none and no default.
+        """
+        value = self.card(key)[0]
+        value = default if value is None else value
+        if not isinstance(value, int):
+            raise CatalogError(f"a FITS header has no whole number {key}")
+        return int(value)
+
+    @property
+    def data_size(self) -> int:
+        """Bytes of data behind the header, without padding (FITS 4.0, equations 1, 2 and 4)."""
+        axes = [self.integer(f"NAXIS{i + 1}") for i in range(self.integer("NAXIS"))]
+        if not axes:
+            return 0
+        if axes[0] == 0 and self.card("GROUPS")[0] is True:
+            axes = axes[1:]
+        elements = self.integer("PCOUNT", 0) + math.prod(axes)
+        return abs(self.integer("BITPIX")) // 8 * self.integer("GCOUNT", 1) * elements
+
+    def with_values(self, values: Mapping[str, tuple[Any, str]]) -> Header:
+        """Return a header in which the cards of some keywords have another value and comment."""
+        return Header(
+            tuple(make_card(k, *values[k]) if (k := keyword(card)) in values else card for card in self.cards)
+        )
+
+    def with_checksums(self, datasum: int) -> Header:
+        """Return a header in which CHECKSUM and DATASUM, where it has them, are those of the sum of its data."""
+        sums = {"DATASUM": (str(datasum), "data unit checksum"), "CHECKSUM": ("0" * 16, "HDU checksum")}
+        total = checksum(self.with_values(sums).to_bytes(), datasum)
+        return self.with_values(sums | {"CHECKSUM": (encode(total), "HDU checksum")})
+
+    def to_bytes(self) -> bytes:
+        """Return the header as it is written, padded to whole blocks."""
+        data = b"".join((*self.cards, b"END".ljust(_CARD)))
+        return data.ljust(padded(len(data)))
+
+
+def padded(size: int) -> int:
+    """Return `size` rounded up to whole FITS blocks."""
+    return -(-size // BLOCK) * BLOCK
+
+
+def keyword(card: bytes) -> str:
+    """Return the keyword of a card."""
+    return card[:8].decode("latin-1").rstrip()
+
+
+def make_card(key: str, value: Any, comment: str = "") -> bytes:
+    """Return a card of a keyword, a value and a comment, with CONTINUE cards where a text is long."""
+    from astropy.io import fits
+
+    number = isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
+    value = value if number or value is None else _printable(str(value))
+    with warnings.catch_warnings():
+        # A comment that does not fit is cut.
+        warnings.simplefilter("ignore", fits.verify.VerifyWarning)
+        return fits.Card(key, value, _printable(comment)).image.encode("ascii")
+
+
+def history_cards(text: str) -> Iterable[bytes]:
+    """Return HISTORY cards for a text of any length."""
+    text = _printable(text)
+    width = _CARD - 8
+    return [b"HISTORY " + text[i : i + width].encode("ascii").ljust(width) for i in range(0, len(text), width)]
+
+
+def _printable(text: str) -> str:
+    ascii_text = text.encode("ascii", "replace").decode("ascii")
+    return "".join(c if c.isprintable() else " " for c in ascii_text)
+
+
+def read_header(source: Input, first: bytes) -> Header | None:
+    """Read the header that begins where `source` stands.
+
+    Parameters
+    ----------
+    source : Input
+        The file.
+    first : bytes
+        How the header must begin (``SIMPLE`` or ``XTENSION``).
+
+    Returns
+    -------
+    Header or None
+        None if there is no header: the file ends, or something else follows.
+
+    Raises
+    ------
+    CatalogError
+        If the header does not end.
+    """
+    cards: list[bytes] = []
+    size = 0
+    while block := source.read(BLOCK):
+        if size == 0 and not block.startswith(first):
+            return None
+        if len(block) < BLOCK or size > _MAX_HEADER:
+            break
+        size += BLOCK
+        for i in range(0, BLOCK, _CARD):
+            card = block[i : i + _CARD]
+            if card.rstrip() == b"END":
+                return Header(tuple(cards), size)
+            if keyword(card) == "CONTINUE" and cards:
+                cards[-1] += card
+            else:
+                cards.append(card)
+    if size == 0 and not block:
+        return None
+    raise CatalogError(f"{source.path} is truncated or damaged: a FITS header has no END")

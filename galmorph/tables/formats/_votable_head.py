@@ -1,0 +1,211 @@
+"""What a VOTable says about its columns, and the XML that galmorph adds to it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape, quoteattr
+
+from galmorph.errors import CatalogError
+from galmorph.files.reading import Input
+from galmorph.tables.formats import Column, Provenance, history_line
+from galmorph.tables.formats._votable_rows import DATATYPES, Cell
+from galmorph.tables.formats._xml import Event, events
+
+
+@dataclass
+class Param:
+    """A PARAM of the table and the bytes that it takes."""
+
+    name: str
+    value: str
+    start: int
+    stop: int = 0
+    description: str = ""
+
+
+class Head:
+    """What is before the rows of the first TABLE with columns, and the places where it is to be edited.
+
+    Parameters
+    ----------
+    source : Input
+        The file, from its first byte.
+
+    Attributes
+    ----------
+    prefix : str
+        The prefix of the namespace in tags, with its colon, or ''.
+    tables_before : int
+        How many TABLEs come before it.
+    cells, field_spans
+        Its FIELDs, and the bytes that they take.
+    params : list of Param
+        Its PARAMs.
+    behind : int
+        The place before its first LINK or DATA, or its end: FIELDs and PARAMs may stand there.
+    serialisation : str
+        ``TABLEDATA``, ``BINARY``, ``BINARY2``, or '' if it has no data.
+    stream : (int, int) or None
+        The place of the binary rows.
+    n_rows : int
+        The number of rows of TABLEDATA.
+
+    Raises
+    ------
+    CatalogError
+        If there is no such table, or its data cannot get columns.
+    """
+
+    def __init__(self, source: Input) -> None:
+        self.prefix = ""
+        self.tables_before = -1
+        self.cells: list[Cell] = []
+        self.field_spans: list[tuple[int, int]] = []
+        self.params: list[Param] = []
+        self.behind = 0
+        self.serialisation = ""
+        self.stream: tuple[int, int] | None = None
+        self.n_rows = 0
+        self._n_cells = 0
+        self._inside: list[str] = []
+        for event in events(source):
+            if event.kind == "start":
+                self._start(event, source.path)
+            elif event.kind == "end":
+                self._end(event, source.path)
+                if event.name == "TABLE" and self.cells:
+                    return
+            elif event.kind == "text" and self._inside[-3:] == ["TABLE", "PARAM", "DESCRIPTION"]:
+                self.params[-1].description += event.name
+        raise CatalogError(f"{source.path} has no TABLE with FIELDs")
+
+    @property
+    def provenance(self) -> Provenance:
+        """What galmorph wrote; its history stays in the file and is not read."""
+        params = {param.name: param for param in self.params}
+        columns, keys = (
+            tuple(filter(None, params[key].value.split(","))) if key in params else () for key in ("GMCOLS", "GMKEYS")
+        )
+        known = (params[key] for key in keys if key in params)
+        return Provenance(columns, tuple((param.name, param.value, param.description) for param in known))
+
+    def edits(
+        self, columns: Sequence[Column], dropped: Collection[int], provenance: Provenance
+    ) -> list[tuple[tuple[int, int], bytes]]:
+        """Return the bytes to replace, in order, and what comes in their place."""
+        ours = {"GMCOLS", "GMKEYS", *(key for key, _, _ in self.provenance.cards)}
+        users = {param.name for param in self.params} - ours
+        new = fields_xml(self.prefix, columns) + params_xml(self.prefix, provenance, users)
+        edits = [(span, b"") for i, span in enumerate(self.field_spans) if i in dropped]
+        edits += [((param.start, param.stop), b"") for param in self.params if param.name in ours]
+        return sorted([*edits, ((self.behind, self.behind), new.encode("ascii"))])
+
+    def _start(self, event: Event, path: Path) -> None:
+        name, attributes = event.name, event.attributes
+        parent = self._inside[-1] if self._inside else ""
+        self._inside.append(name)
+        if name == "TABLE":
+            self.prefix, self.behind = event.prefix, 0
+            self.tables_before += 1
+            self.params = []
+        elif name == "FIELD":
+            self.cells.append(Cell.of(attributes))
+            self.field_spans.append((event.offset, 0))
+        elif name == "VALUES" and parent == "FIELD":
+            self.cells[-1] = dataclasses.replace(self.cells[-1], null=attributes.get("null", ""))
+        elif name == "PARAM" and parent == "TABLE":
+            self.params.append(Param(attributes.get("name", ""), attributes.get("value", ""), event.offset))
+        elif name in ("LINK", "DATA") and parent == "TABLE":
+            self.behind = self.behind or event.offset
+        elif parent == "DATA" and name != "INFO":
+            self.serialisation = name
+            if name not in ("TABLEDATA", "BINARY", "BINARY2"):
+                raise CatalogError(f"{path}: data as {name} cannot get columns; save it as TABLEDATA or BINARY2")
+        elif name == "STREAM":
+            if "href" in attributes or attributes.get("encoding") != "base64":
+                raise CatalogError(f"{path}: only binary data inside the file, as base64, can get columns")
+            self.stream = event.stop, event.stop
+        elif name == "TR":
+            self._n_cells = 0
+
+    def _end(self, event: Event, path: Path) -> None:
+        self._inside.pop()
+        parent = self._inside[-1] if self._inside else ""
+        if event.name == "TABLE":
+            self.behind = self.behind or event.offset
+        elif event.name == "FIELD":
+            self.field_spans[-1] = self.field_spans[-1][0], event.stop
+        elif event.name == "PARAM" and parent == "TABLE":
+            self.params[-1].stop = event.stop
+        elif event.name == "STREAM" and self.stream:
+            self.stream = self.stream[0], event.offset
+        elif event.name == "TD":
+            self._n_cells += 1
+        elif event.name == "TR":
+            self.n_rows += 1
+            if self._n_cells > len(self.cells) or not self._n_cells:
+                raise CatalogError(f"{path}: row {self.n_rows} has {self._n_cells} cells for {len(self.cells)} columns")
+
+
+def redescribe(
+    text: bytes, names: Sequence[str], columns: Sequence[Column], dropped: Collection[int], provenance: Provenance
+) -> bytes:
+    """Return a VOTable without data, which describes the columns `names` of another file, brought up to date.
+
+    TOPCAT and STILTS keep such a VOTable in FITS and Parquet files and would ignore one that has other columns. What is
+    no such VOTable is returned as it is.
+    """
+    with suppress(CatalogError), Input(Path("VOTable"), text) as source:
+        head = Head(source)
+        if [cell.field.name for cell in head.cells] == list(names):
+            for (start, stop), new in reversed(head.edits(columns, dropped, provenance)):
+                text = text[:start] + new + text[stop:]
+    return text
+
+
+def ascii_xml(text: str) -> str:
+    """Return XML in ASCII, which all encodings of 8 bits share."""
+    return text.encode("ascii", "xmlcharrefreplace").decode("ascii")
+
+
+def fields_xml(prefix: str, columns: Sequence[Column]) -> str:
+    """Return the FIELDs of columns."""
+    return "".join(
+        _element(prefix, "FIELD", {"name": c.name, **_type(c), "unit": c.unit, "ucd": c.ucd}, c.description)
+        for c in columns
+    )
+
+
+def _type(column: Column) -> dict[str, str]:
+    if column.dtype == "str":
+        return {"datatype": "unicodeChar", "arraysize": "*"}
+    return {"datatype": DATATYPES[column.dtype]}
+
+
+def params_xml(prefix: str, provenance: Provenance, users: Collection[str]) -> str:
+    """Return galmorph's PARAMs; a card whose name the user's PARAMs have already becomes history."""
+    cards = [card for card in provenance.cards if card[0] not in users]
+    pushed = [history_line(card) for card in provenance.cards if card[0] in users]
+    rows: list[tuple[str, Any, str]] = [("GMCOLS", ",".join(provenance.columns), "columns that galmorph wrote")]
+    if cards:
+        rows.append(("GMKEYS", ",".join(key for key, _, _ in cards), "PARAMs that galmorph wrote"))
+    rows += cards
+    rows += [("HISTORY", line, "") for line in (*provenance.history, *pushed)]
+    kind = {"datatype": "unicodeChar", "arraysize": "*"}
+    return "".join(
+        _element(prefix, "PARAM", {"name": key, **kind, "value": str(value)}, comment) for key, value, comment in rows
+    )
+
+
+def _element(prefix: str, name: str, attributes: dict[str, str], description: str) -> str:
+    """Return an element on a line of its own; attributes without a value are left out, except a PARAM's value."""
+    text = "".join(f" {key}={quoteattr(value)}" for key, value in attributes.items() if value or key == "value")
+    if not description:
+        return ascii_xml(f"<{prefix}{name}{text}/>\n")
+    inside = f"<{prefix}DESCRIPTION>{escape(description)}</{prefix}DESCRIPTION>"
+    return ascii_xml(f"<{prefix}{name}{text}>{inside}</{prefix}{name}>\n")

@@ -1,0 +1,138 @@
+"""XML with places: what an element says, and which bytes of the file it takes, so that the file can be edited there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import NamedTuple
+from xml.parsers import expat
+
+from galmorph.errors import CatalogError
+from galmorph.files.reading import CHUNK, Input
+from galmorph.files.writing import Output
+
+
+class Event(NamedTuple):
+    """A tag or a piece of text.
+
+    Parameters
+    ----------
+    kind : {'start', 'end', 'text'}
+        An empty element is a start, and an end behind it.
+    name : str
+        The element, without the prefix of its namespace; the text itself for text.
+    prefix : str
+        The prefix of the namespace with its colon, or ''.
+    attributes : mapping
+        The attributes of a start.
+    offset, stop : int
+        Where it begins, and where the next one does.
+    """
+
+    kind: str
+    name: str
+    prefix: str
+    attributes: Mapping[str, str]
+    offset: int
+    stop: int
+
+
+def events(source: Input, *, text: bool = True) -> Iterator[Event]:
+    """Iterate over the events of a file, in memory that does not grow with it.
+
+    Parameters
+    ----------
+    source : Input
+        The file, from its first byte.
+    text : bool
+        Whether text is wanted. The blanks between tags, most of it, are left out in any case.
+
+    Raises
+    ------
+    CatalogError
+        If the file is not well-formed XML, or declares entities.
+    """
+    seen: list[tuple[str, str, Mapping[str, str], int]] = []
+    parser = expat.ParserCreate()
+
+    def start(name: str, attributes: Mapping[str, str]) -> None:
+        seen.append(("start", name, attributes, parser.CurrentByteIndex))
+
+    def end(name: str) -> None:
+        seen.append(("end", name, {}, parser.CurrentByteIndex))
+
+    def characters(data: str) -> None:
+        if not data.isspace() or (seen and seen[-1][0] == "text"):
+            seen.append(("text", data, {}, parser.CurrentByteIndex))
+
+    def refuse(*declaration: object) -> None:
+        raise CatalogError(f"{source.path} declares XML entities, which a VOTable has no need of")
+
+    parser.StartElementHandler = start
+    parser.EndElementHandler = end
+    parser.CharacterDataHandler = characters if text else None
+    parser.EntityDeclHandler = refuse
+    try:
+        while data := source.read(CHUNK):
+            parser.Parse(data, False)
+            # The last one stays until the next one shows where it ends.
+            yield from _events(seen)
+            del seen[:-1]
+        parser.Parse(b"", True)
+    except expat.ExpatError as error:
+        raise CatalogError(f"{source.path} is not well-formed XML: {error}") from error
+    seen.append(("end", "", {}, parser.CurrentByteIndex))
+    yield from _events(seen)
+
+
+def _events(seen: list[tuple[str, str, Mapping[str, str], int]]) -> Iterator[Event]:
+    for (kind, name, attributes, offset), (*_, stop) in pairwise(seen):
+        if kind != "text" and ":" in name:
+            prefix, colon, local = name.rpartition(":")
+            yield Event(kind, local, prefix + colon, attributes, offset, stop)
+        else:
+            yield Event(kind, name, "", attributes, offset, stop)
+
+
+class Splice:
+    """Copies a file with pieces taken out and others put in.
+
+    Parameters
+    ----------
+    source : Input
+        The file, from its first byte.
+    output : Output
+        Where the result goes.
+    """
+
+    def __init__(self, source: Input, output: Output) -> None:
+        self._source = source
+        self._output = output
+        self._at = 0
+        self._new = bytearray()
+
+    def copy(self, offset: int) -> None:
+        """Copy all that is before a byte of the file and not yet copied or skipped."""
+        for data in self._source.chunks(offset - self._at):
+            self.insert(data)
+        self._at = max(self._at, offset)
+
+    def skip(self, offset: int) -> None:
+        """Leave out all that is before a byte of the file and not yet copied."""
+        for _ in self._source.chunks(offset - self._at):
+            pass
+        self._at = max(self._at, offset)
+
+    def insert(self, data: bytes) -> None:
+        """Put in bytes."""
+        self._new += data
+        if len(self._new) > CHUNK:
+            self._output.write(bytes(self._new))
+            self._new.clear()
+
+    def finish(self) -> None:
+        """Copy the rest."""
+        for data in self._source.chunks():
+            self.insert(data)
+        self._output.write(bytes(self._new))
+        self._new.clear()

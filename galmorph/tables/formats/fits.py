@@ -1,0 +1,359 @@
+"""FITS binary tables: rows are copied as bytes with the new cells behind them; the rest of the file stays as it was."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galmorph.errors import CatalogError
+from galmorph.files.fits import Checksum
+from galmorph.files.reading import Input
+from galmorph.files.writing import Output
+from galmorph.tables.formats import Array, Column, Field, Format, Piece, Provenance, native, text_array
+from galmorph.tables.formats._header import Header, make_card, padded, read_header
+from galmorph.tables.formats._table_header import edit_header, read_provenance
+from galmorph.tables.formats._votable_head import redescribe
+
+_MAX_COLUMNS = 999
+_ROWS_AT_ONCE = 1024
+
+# TFORM letter -> numpy type, bytes of one element.
+_TYPES = {
+    "L": ("S1", 1),
+    "B": ("u1", 1),
+    "I": (">i2", 2),
+    "J": (">i4", 4),
+    "K": (">i8", 8),
+    "A": ("S1", 1),
+    "E": (">f4", 4),
+    "D": (">f8", 8),
+    "C": (">c8", 8),
+    "M": (">c16", 16),
+    "P": ("V8", 8),
+    "Q": ("V16", 16),
+}
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """Where a column lies in a row, and how its bytes are to be understood."""
+
+    field: Field
+    code: str
+    repeat: int
+    offset: int
+    width: int
+    null: int | None
+    scale: float
+    zero: float
+
+    def values(self, rows: NDArray[np.uint8]) -> Array:
+        raw = np.ascontiguousarray(rows[:, self.offset : self.offset + self.width])
+        if self.code in "PQX":
+            kind = "bits" if self.code == "X" else "arrays of variable length"
+            raise CatalogError(f"column {self.field.name!r} holds {kind}, which are kept but not read")
+        if self.code == "A":
+            cells = raw.view(f"S{self.width}")[:, 0] if self.width else [b""] * len(rows)
+            return text_array(map(_decode, cells))
+        data = native(raw.view(_TYPES[self.code][0]))
+        null: Any = np.ma.nomask
+        if self.code == "L":
+            data, null = data == b"T", ~np.isin(data, (b"T", b"F"))
+        elif self.null is not None and data.dtype.kind in "iu":
+            null = data == self.null
+        if (self.scale, self.zero) != (1.0, 0.0):
+            data = self._scaled(data)
+        values = np.ma.MaskedArray(data, null) if np.any(null) else data
+        return values[:, 0] if self.repeat == 1 else values
+
+    def _scaled(self, data: Array) -> Array:
+        if self.scale == 1 and data.dtype.kind in "iu" and float(self.zero).is_integer():
+            # Unsigned 64-bit integers are stored with 2**63 taken off: a float would lose their last digits.
+            if self.code == "K" and self.zero == 2**63:
+                return data.view(np.uint64) ^ np.uint64(2**63)
+            if self.code != "K":
+                return data.astype(np.int64) + int(self.zero)
+        return data * np.float64(self.scale) + np.float64(self.zero)
+
+
+def _decode(cell: bytes) -> str:
+    text = cell.split(b"\0", 1)[0]
+    try:
+        return text.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        return text.decode("latin-1").strip()
+
+
+def _cells(header: Header) -> Iterator[_Cell]:
+    offset = 0
+    for n in range(1, header.integer("TFIELDS") + 1):
+        form = re.match(r"\s*(\d*)([LXBIJKAEDCMPQ])", header.text(f"TFORM{n}").upper())
+        if form is None:
+            raise CatalogError(f"TFORM{n}={header.text(f'TFORM{n}')!r} is no format of a FITS column")
+        repeat, code = int(form[1] or 1), form[2]
+        width = -(-repeat // 8) if code == "X" else repeat * _TYPES[code][1]
+        name = header.text(f"TTYPE{n}") or f"col{n}"
+        scalar = code == "A" or (repeat == 1 and code not in "PQX")
+        null, scale, zero = (header.card(f"{key}{n}")[0] for key in ("TNULL", "TSCAL", "TZERO"))
+        yield _Cell(
+            field=Field(name, header.text(f"TUNIT{n}"), header.text(f"TUCD{n}"), code == "A", scalar),
+            code=code,
+            repeat=repeat,
+            offset=offset,
+            width=width,
+            null=null if isinstance(null, int) else None,
+            scale=1.0 if scale is None else scale,
+            zero=0.0 if zero is None else zero,
+        )
+        offset += width
+    if offset != header.integer("NAXIS1"):
+        raise CatalogError(f"damaged header: the columns take {offset} bytes, but NAXIS1={header.integer('NAXIS1')}")
+
+
+class FitsTable:
+    """A binary table in a FITS file.
+
+    Parameters
+    ----------
+    open_ : callable
+        Opens the file at its first byte.
+    start : int
+        The byte where the HDU begins.
+    header : Header
+        Its header.
+    """
+
+    def __init__(self, open_: Callable[[], Input], start: int, header: Header) -> None:
+        self._open = open_
+        self._start = start
+        self._header = header
+        self._cells = tuple(_cells(header))
+        self._width = header.integer("NAXIS1")
+        self.n_rows = header.integer("NAXIS2")
+        self.fields = tuple(cell.field for cell in self._cells)
+        self.provenance = read_provenance(header)
+
+    def blocks(self, positions: Sequence[int], n_rows: int, start: int) -> Iterator[list[Array]]:
+        cells = [self._cells[position] for position in positions]
+        with self._open() as source:
+            source.seek(self._start + self._header.size + start * self._width)
+            for first in range(start, self.n_rows, n_rows):
+                rows = self._rows(source, min(n_rows, self.n_rows - first))
+                yield [cell.values(rows) for cell in cells]
+
+    def _rows(self, source: Input, n_rows: int) -> NDArray[np.uint8]:
+        return np.frombuffer(source.exactly(n_rows * self._width), np.uint8).reshape(n_rows, self._width)
+
+    def _copy_before(
+        self,
+        source: Input,
+        output: Output,
+        columns: Sequence[Column],
+        dropped: Collection[int],
+        provenance: Provenance,
+    ) -> None:
+        """Copy what is before the table.
+
+        TOPCAT and STILTS write a VOTable into the primary HDU that describes the table behind it ("fits-plus"). It gets
+        the new columns too: if it described other columns than there are, they would ignore all that it says.
+        """
+        header = read_header(source, b"SIMPLE")
+        if header and header.card("VOTMETA")[0] is True and header.size + padded(header.data_size) == self._start:
+            text = source.exactly(header.data_size)
+            text = redescribe(text, [field.name for field in self.fields], columns, dropped, provenance)
+            data = text.ljust(padded(len(text)), b"\0")
+            checksum = Checksum()
+            checksum.update(data)
+            header = header.with_values({"NAXIS1": (len(text), header.card("NAXIS1")[1])})
+            output.write(header.with_checksums(checksum.value).to_bytes() + data)
+            return
+        source.seek(0)
+        for chunk in source.chunks(self._start):
+            output.write(chunk)
+
+    def append(
+        self,
+        output: Output,
+        columns: Sequence[Column],
+        pieces: Iterator[Piece],
+        dropped: Collection[int],
+        provenance: Provenance,
+    ) -> None:
+        kept = [cell for i, cell in enumerate(self._cells) if i not in dropped]
+        if len(kept) + len(columns) > _MAX_COLUMNS:
+            raise CatalogError(f"FITS holds {_MAX_COLUMNS} columns at most, not {len(kept) + len(columns)}")
+        kept_width = sum(cell.width for cell in kept)
+        layout = _layout(columns, kept_width)
+        header = edit_header(self._header, columns, layout.itemsize, dropped, provenance)
+        data_start, data_size = self._start + self._header.size, self._header.data_size
+        with self._open() as source:
+            self._copy_before(source, output, columns, dropped, provenance)
+            header_start = output.tell()
+            output.write(header.to_bytes())
+            before, after = Checksum(), Checksum()
+            checked = not {"CHECKSUM", "DATASUM"}.isdisjoint(header.keys())
+
+            def put(old: bytes | memoryview, new: bytes | memoryview) -> None:
+                output.write(new)
+                if checked:
+                    before.update(old)
+                    after.update(new)
+
+            source.seek(data_start)
+            n_rows = 0
+            for piece in _smaller(pieces):
+                rows = self._rows(source, len(next(iter(piece.values()))))
+                put(rows.reshape(-1).data, _new_rows(rows, kept, columns, piece, layout).data)
+                n_rows += len(rows)
+            # The gap and the heap: descriptors count from the heap's start, so they stay true.
+            for chunk in source.chunks(data_size - n_rows * self._width):
+                put(chunk, chunk)
+            end = output.tell() - header_start - len(header.to_bytes())
+            put(b"", bytes(padded(end) - end))
+            before.update(source.read(padded(data_size) - data_size))
+            if checked and _was_true(self._header, before.value):
+                output.patch(header_start, header.with_checksums(after.value).to_bytes())
+            for chunk in source.chunks():
+                output.write(chunk)
+
+
+def _smaller(pieces: Iterator[Piece]) -> Iterator[Piece]:
+    """Cut pieces so that their rows, to which each column goes apart, stay in a core's own cache."""
+    for piece in pieces:
+        for first in range(0, len(next(iter(piece.values()))), _ROWS_AT_ONCE):
+            yield {name: values[first : first + _ROWS_AT_ONCE] for name, values in piece.items()}
+
+
+def _layout(columns: Sequence[Column], start: int) -> np.dtype[Any]:
+    """Return the type of a row: `start` bytes that are copied, then the columns."""
+    types = [f"S{max(c.width, 1)}" if c.dtype == "str" else np.dtype(c.dtype).newbyteorder(">") for c in columns]
+    sizes = [np.dtype(t).itemsize for t in types]
+    offsets = np.cumsum([start, *sizes]).tolist()
+    return np.dtype(
+        {"names": [c.name for c in columns], "formats": types, "offsets": offsets[:-1], "itemsize": offsets[-1]}
+    )
+
+
+def _new_rows(
+    rows: NDArray[np.uint8], kept: Sequence[_Cell], columns: Sequence[Column], piece: Piece, layout: np.dtype[Any]
+) -> NDArray[np.uint8]:
+    out = np.empty(len(rows), layout)
+    raw = out.view(np.uint8).reshape(len(rows), layout.itemsize)
+    for source, target, width in _runs(kept):
+        raw[:, target : target + width] = rows[:, source : source + width]
+    for column in columns:
+        values = piece[column.name]
+        out[column.name] = _encoded(column, values) if column.dtype == "str" else values
+    return raw.reshape(-1)
+
+
+def _runs(kept: Sequence[_Cell]) -> list[tuple[int, int, int]]:
+    """Return the bytes to copy from each row as (from, to, how many), neighbours joined."""
+    runs: list[tuple[int, int, int]] = []
+    target = 0
+    for cell in kept:
+        if runs and sum(runs[-1][::2]) == cell.offset:
+            runs[-1] = (*runs[-1][:2], runs[-1][2] + cell.width)
+        else:
+            runs.append((cell.offset, target, cell.width))
+        target += cell.width
+    return runs
+
+
+def _encoded(column: Column, values: Array) -> NDArray[np.bytes_]:
+    width = max(column.width, 1)
+    try:
+        cells = values.astype("S")
+    except UnicodeEncodeError as error:
+        raise CatalogError(f"column {column.name!r}: {error.object!r} is not ASCII, which FITS wants") from error
+    if cells.itemsize > width:
+        value = next(value for value in values if len(value) > width)
+        raise CatalogError(f"column {column.name!r}: {value!r} is longer than its {column.width} bytes")
+    return cells
+
+
+def _was_true(header: Header, datasum: int) -> bool:
+    """Tell whether a header's DATASUM is that of its data: a wrong one is left alone, so that damage stays visible."""
+    text = header.text("DATASUM")
+    return "DATASUM" not in header or (text.isdigit() and int(text) == datasum)
+
+
+def _open(path: Path, hdu: int | None) -> FitsTable:
+    kinds: list[str] = []
+    start = 0
+    with Input(path) as source:
+        size = None if source.compressed else path.stat().st_size
+        while header := read_header(source, b"XTENSION" if kinds else b"SIMPLE"):
+            kind = _kind(header)
+            end = start + header.size + header.data_size
+            if size is not None and end > size:
+                raise CatalogError(f"{path} is truncated: {end - size} bytes of HDU {len(kinds)} ({kind}) are missing")
+            if len(kinds) == hdu or (hdu is None and kind == "binary table"):
+                _check(path, header, kind, len(kinds))
+                return FitsTable(partial(Input, path), start, header)
+            kinds.append(kind)
+            start += header.size + padded(header.data_size)
+            source.seek(start)
+    listing = ", ".join(f"{i} {kind}" for i, kind in enumerate(kinds))
+    if hdu is not None:
+        raise CatalogError(f"{path} has no HDU {hdu}; it has {listing}")
+    for i, kind in enumerate(kinds):
+        if kind not in ("image", "empty", "tile-compressed image"):
+            raise CatalogError(f"{path}: {_refusal(kind, i)}")
+    raise CatalogError(f"{path} holds no table, so it is no catalog; its HDUs: {listing}")
+
+
+def _kind(header: Header) -> str:
+    extension = header.text("XTENSION")
+    if extension in ("BINTABLE", "A3DTABLE"):
+        if header.card("ZIMAGE")[0] is True:
+            return "tile-compressed image"
+        return "tile-compressed table" if header.card("ZTABLE")[0] is True else "binary table"
+    if extension == "TABLE":
+        return "ASCII table"
+    if header.card("GROUPS")[0] is True:
+        return "random groups"
+    return "image" if header.data_size else "empty"
+
+
+def _refusal(kind: str, hdu: int) -> str:
+    return (
+        f"HDU {hdu} ({kind}) cannot get columns without being written anew; save it as a binary table (TOPCAT and "
+        "STILTS can, funpack if it is compressed), or name another HDU with --hdu"
+    )
+
+
+def _check(path: Path, header: Header, kind: str, hdu: int) -> None:
+    if kind != "binary table":
+        raise CatalogError(f"{path}: {_refusal(kind, hdu)}")
+    if "XT_ICOL" in header or header.integer("TFIELDS") > _MAX_COLUMNS:
+        raise CatalogError(f"{path}: the table has more than {_MAX_COLUMNS} columns, and FITS has no room for another")
+
+
+def _write(
+    output: Output, columns: Sequence[Column], pieces: Iterator[Piece], n_rows: int, provenance: Provenance
+) -> None:
+    primary = [("SIMPLE", True), ("BITPIX", 8), ("NAXIS", 0), ("EXTEND", True)]
+    table = [("XTENSION", "BINTABLE"), ("BITPIX", 8), ("NAXIS", 2), ("NAXIS1", 0), ("NAXIS2", n_rows)]
+    table += [("PCOUNT", 0), ("GCOUNT", 1), ("TFIELDS", 0)]
+    first, second = (Header(tuple(make_card(key, value) for key, value in cards)) for cards in (primary, table))
+    skeleton = first.to_bytes() + second.to_bytes()
+    source = partial(Input, output.path, skeleton)
+    header = Header(second.cards, len(second.to_bytes()))
+    FitsTable(source, len(first.to_bytes()), header).append(output, columns, pieces, (), provenance)
+
+
+TABLE = Format(
+    name="fits",
+    suffixes=(".fits", ".fit", ".fts"),
+    recognises=lambda head: head.startswith(b"SIMPLE  ="),
+    open=_open,
+    write=_write,
+)

@@ -1,0 +1,306 @@
+"""Parquet: row group by row group through Arrow, with the metadata of the file and of its columns kept.
+
+Columns keep their Arrow types and codecs. A row group that is larger than 256 MiB becomes several.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from galmorph.errors import CatalogError
+from galmorph.files.reading import Input
+from galmorph.files.writing import COMPRESSIONS, Output
+from galmorph.tables.formats import Array, Column, Field, Format, Piece, Provenance, text_array
+from galmorph.tables.formats._votable_head import Head, redescribe
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyarrow import parquet as pq
+
+_KEY = b"galmorph"
+# Where STILTS and TOPCAT keep units and UCDs (as a VOTable without data), and where astropy does.
+_VOTABLE = b"IVOA.VOTable-Parquet.content"
+_ASTROPY = b"table_meta_yaml"
+_MAX_GROUP_BYTES = 1 << 28
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise CatalogError(f"{path} cannot be read as Parquet: {error}") from error
+
+
+class ParquetTable:
+    """A Parquet file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with self._file() as file:
+            self.n_rows: int = file.metadata.num_rows
+            self._schema: pa.Schema = file.schema_arrow
+        if len(set(self._schema.names)) < len(self._schema.names):
+            raise CatalogError(f"{path} has several columns of the same name")
+        metadata = self._schema.metadata or {}
+        described = _astropy_fields(metadata) | _votable_fields(path, metadata)
+        self.fields = tuple(_field(field, described.get(field.name, Field(field.name))) for field in self._schema)
+        try:
+            self.provenance = Provenance.from_json(json.loads(metadata.get(_KEY, b"null")))
+        except ValueError:
+            self.provenance = Provenance()
+
+    @contextmanager
+    def _file(self) -> Iterator[pq.ParquetFile]:
+        from pyarrow import parquet as pq
+
+        with _reading(self._path):
+            file = pq.ParquetFile(self._path)
+        with file:
+            yield file
+
+    def blocks(self, positions: Sequence[int], n_rows: int, start: int) -> Iterator[list[Array]]:
+        names = [self._schema.names[position] for position in positions]
+        with self._file() as file:
+            groups, skip = _groups_from(file, start)
+            batches = _read(self._path, file.iter_batches(batch_size=n_rows, row_groups=groups, columns=names))
+            for table in _in_blocks(batches, n_rows, skip):
+                yield [_values(table.column(name), name) for name in names]
+
+    def append(
+        self,
+        output: Output,
+        columns: Sequence[Column],
+        pieces: Iterator[Piece],
+        dropped: Collection[int],
+        provenance: Provenance,
+    ) -> None:
+        import pyarrow as pa
+
+        kept = [name for i, name in enumerate(self._schema.names) if i not in dropped]
+        metadata = dict(self._schema.metadata or {})
+        if _VOTABLE in metadata:
+            names = self._schema.names
+            metadata[_VOTABLE] = redescribe(metadata[_VOTABLE], names, columns, dropped, provenance)
+        fields = [*map(self._schema.field, kept), *map(_arrow_field, columns)]
+        schema = pa.schema(fields, metadata | _metadata(provenance))
+        feed = _Feed(columns, pieces)
+        with self._file() as file, _writer(output, schema, **_options(file, columns)) as writer:
+            for group in range(file.num_row_groups):
+                size = file.metadata.row_group(group).num_rows
+                bytes_ = file.metadata.row_group(group).total_byte_size
+                n_rows = max(1, min(size, size * _MAX_GROUP_BYTES // max(bytes_, 1)))
+                batches = _read(self._path, file.iter_batches(batch_size=n_rows, row_groups=[group]))
+                for table in _in_blocks(batches, n_rows, 0):
+                    new = feed.take(table.num_rows)
+                    arrays = [*(table.column(name) for name in kept), *new]
+                    writer.write_table(pa.Table.from_arrays(arrays, schema=schema), row_group_size=n_rows)
+        next(pieces, None)
+
+
+class _Feed:
+    """Takes any number of rows from the pieces."""
+
+    def __init__(self, columns: Sequence[Column], pieces: Iterator[Piece]) -> None:
+        self._columns = columns
+        self._pieces = pieces
+        self._held: list[Piece] = []
+        self._n_held = 0
+
+    def take(self, n_rows: int) -> list[pa.ChunkedArray]:
+        """Return the next rows as a chunked array for each column."""
+        import pyarrow as pa
+
+        while self._n_held < n_rows:
+            piece = next(self._pieces)
+            self._held.append(piece)
+            self._n_held += len(piece[self._columns[0].name])
+        values = {c.name: np.concatenate([piece[c.name] for piece in self._held]) for c in self._columns}
+        self._held = [{name: array[n_rows:] for name, array in values.items()}]
+        self._n_held -= n_rows
+        return [pa.chunked_array([pa.array(values[c.name][:n_rows], _arrow_type(c))]) for c in self._columns]
+
+
+def _read(path: Path, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    while True:
+        with _reading(path):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
+
+
+def _groups_from(file: pq.ParquetFile, start: int) -> tuple[list[int], int]:
+    """Return the row groups from a row on, and how many rows of the first come before that row."""
+    group = 0
+    while group < file.num_row_groups and start >= file.metadata.row_group(group).num_rows:
+        start -= file.metadata.row_group(group).num_rows
+        group += 1
+    return list(range(group, file.num_row_groups)), start
+
+
+def _in_blocks(batches: Iterator[pa.RecordBatch], n_rows: int, skip: int) -> Iterator[pa.Table]:
+    """Yield the rows behind the first `skip` in tables of `n_rows`, the last one shorter, however long batches are."""
+    import pyarrow as pa
+
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        held.append(batch.slice(min(skip, batch.num_rows)))
+        skip -= min(skip, batch.num_rows)
+        while sum(part.num_rows for part in held) >= n_rows:
+            table = pa.Table.from_batches(held)
+            yield table.slice(0, n_rows)
+            held = table.slice(n_rows).to_batches()
+    if sum(part.num_rows for part in held):
+        yield pa.Table.from_batches(held)
+
+
+def _values(column: pa.ChunkedArray, name: str) -> Array:
+    """Return a column as numbers (masked where null) or text ('' where null)."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    kind = column.type
+    if pa.types.is_nested(kind):
+        raise CatalogError(f"column {name!r} holds {kind} in each cell, which is kept but not read")
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+        null = column.is_null().to_numpy()
+        data = column.fill_null(False if pa.types.is_boolean(kind) else 0).to_numpy()
+        return np.ma.MaskedArray(data, null) if null.any() else data
+    cells = ("" if cell is None else cell for cell in column.to_pylist())
+    return text_array(
+        (cell.decode("utf-8", "replace") if isinstance(cell, bytes) else str(cell)).strip() for cell in cells
+    )
+
+
+def _votable_fields(path: Path, metadata: Mapping[bytes, bytes]) -> dict[str, Field]:
+    with suppress(CatalogError), Input(path, metadata.get(_VOTABLE, b"")) as source:
+        return {cell.field.name: cell.field for cell in Head(source).cells}
+    return {}
+
+
+def _astropy_fields(metadata: Mapping[bytes, bytes]) -> dict[str, Field]:
+    if _ASTROPY not in metadata:
+        return {}
+    from astropy.table.meta import YamlParseError, get_header_from_yaml
+
+    try:
+        columns = get_header_from_yaml(metadata[_ASTROPY].decode("utf-8", "replace").splitlines())["datatype"]
+    except (YamlParseError, KeyError):
+        return {}
+    return {c["name"]: Field(c["name"], c.get("unit", ""), dict(c.get("meta") or {}).get("ucd", "")) for c in columns}
+
+
+def _field(field: pa.Field, described: Field) -> Field:
+    """Return a column; unit and UCD are the column's own, else those that the file describes it with."""
+    import pyarrow as pa
+
+    metadata = field.metadata or {}
+    unit, ucd = (metadata.get(key, b"").decode("utf-8", "replace") for key in (b"unit", b"ucd"))
+    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    scalar = not pa.types.is_nested(kind)
+    return Field(field.name, unit or described.unit, ucd or described.ucd, text=not number, scalar=scalar)
+
+
+def _arrow_type(column: Column) -> pa.DataType:
+    import pyarrow as pa
+
+    return pa.string() if column.dtype == "str" else pa.from_numpy_dtype(np.dtype(column.dtype))
+
+
+def _arrow_field(column: Column) -> pa.Field:
+    import pyarrow as pa
+
+    texts = {"unit": column.unit, "ucd": column.ucd, "description": column.description}
+    return pa.field(
+        column.name, _arrow_type(column), metadata={key: text for key, text in texts.items() if text} or None
+    )
+
+
+def _metadata(provenance: Provenance) -> dict[bytes, bytes]:
+    return {_KEY: json.dumps(provenance.to_json(), default=str).encode()}
+
+
+def _options(file: pq.ParquetFile, columns: Sequence[Column]) -> dict[str, Any]:
+    """Return what a writer needs to know to write a file as the given one was: codecs, version, old timestamps."""
+    metadata = file.metadata
+    options: dict[str, Any] = {
+        "version": metadata.format_version if metadata.format_version in ("1.0", "2.4") else "2.6"
+    }
+    if metadata.num_row_groups:
+        group = metadata.row_group(0)
+        chunks = [group.column(i) for i in range(group.num_columns)]
+        codecs = {c.path_in_schema: "NONE" if c.compression == "UNCOMPRESSED" else c.compression for c in chunks}
+        usual = next(iter(codecs.values()), "NONE")
+        options["compression"] = codecs | {column.name: usual for column in columns}
+        options["use_deprecated_int96_timestamps"] = any(c.physical_type == "INT96" for c in chunks)
+    return options
+
+
+class _Sink(io.RawIOBase):
+    """An output as the file object that Arrow wants."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._output.write(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self._output.tell()
+
+
+@contextmanager
+def _writer(output: Output, schema: pa.Schema, **options: Any) -> Iterator[pq.ParquetWriter]:
+    import pyarrow as pa
+    from pyarrow import parquet as pq
+
+    if output.path.suffix in COMPRESSIONS:
+        raise CatalogError(f"{output.path}: Parquet compresses its columns itself; leave out {output.path.suffix}")
+    try:
+        with pq.ParquetWriter(pa.PythonFile(_Sink(output), mode="w"), schema, **options) as writer:
+            yield writer
+    except pa.ArrowException as error:
+        raise CatalogError(f"{output.path} cannot be written as Parquet: {error}") from error
+
+
+def _write(
+    output: Output, columns: Sequence[Column], pieces: Iterator[Piece], n_rows: int, provenance: Provenance
+) -> None:
+    import pyarrow as pa
+
+    schema = pa.schema(list(map(_arrow_field, columns)), _metadata(provenance))
+    with _writer(output, schema) as writer:
+        for piece in pieces:
+            arrays = [pa.array(piece[column.name], _arrow_type(column)) for column in columns]
+            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+
+
+TABLE = Format(
+    name="parquet",
+    suffixes=(".parquet", ".parq", ".pq"),
+    recognises=lambda head: head.startswith(b"PAR1"),
+    open=lambda path, hdu: ParquetTable(path),
+    write=_write,
+)

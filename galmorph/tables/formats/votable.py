@@ -1,0 +1,171 @@
+"""VOTable: the XML is edited where it must be and copied as bytes elsewhere.
+
+TABLEDATA keeps the text of its cells and gets TD elements behind them. The rows of BINARY and BINARY2 are cut into
+cells, which are copied as bytes with ours behind them; the base64 around them is written anew. Columns go to the first
+TABLE that has any; other tables, resources, PARAMs, INFOs and LINKs stay as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from itertools import dropwhile, islice, takewhile
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+from galmorph.files.reading import Input
+from galmorph.files.writing import Output
+from galmorph.tables.formats import Array, Column, Format, Piece, Provenance, text_array
+from galmorph.tables.formats._votable_head import Head, ascii_xml, fields_xml, params_xml
+from galmorph.tables.formats._votable_rows import BinaryRows, binary_cells, decoded, encoded
+from galmorph.tables.formats._xml import Event, Splice, events
+
+
+class VoTable:
+    """A table in a VOTable file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with Input(path) as source:
+            self._head = Head(source)
+        self.fields = tuple(cell.field for cell in self._head.cells)
+        self._binary = BinaryRows(self._head.cells, flagged=self._head.serialisation == "BINARY2")
+        self.n_rows = self._head.n_rows if self._head.stream is None else sum(1 for _ in self._binary_rows())
+        self.provenance = self._head.provenance
+
+    def _events(self, *, text: bool) -> Iterator[Event]:
+        """Iterate over the events from the first row on, to the end of the table."""
+        with Input(self._path) as source:
+            behind = dropwhile(lambda event: event.offset < self._head.behind, events(source, text=text))
+            yield from takewhile(lambda event: event.name != "TABLE", behind)
+
+    def _text_rows(self, *, text: bool = True) -> Iterator[tuple[list[str], list[tuple[int, int]], int]]:
+        """Iterate over the rows of TABLEDATA: the texts of the cells, their places, and where the row ends."""
+        texts: list[str] = []
+        spans: list[tuple[int, int]] = []
+        inside = False
+        for event in self._events(text=text):
+            if event.kind == "text" and inside:
+                texts[-1] += event.name
+            elif event.name == "TD":
+                inside = event.kind == "start"
+                if inside:
+                    texts.append("")
+                    spans.append((event.offset, 0))
+                else:
+                    spans[-1] = spans[-1][0], event.stop
+            elif event.name == "TR" and event.kind == "end":
+                yield texts, spans, event.offset
+                texts, spans = [], []
+
+    def _binary_rows(self) -> Iterator[list[bytes]]:
+        """Iterate over the rows of BINARY or BINARY2: flags and cells."""
+        start, stop = self._head.stream or (0, 0)
+        texts = (e.name for e in self._events(text=True) if e.kind == "text" and start <= e.offset < stop)
+        return self._binary.split(decoded(texts))
+
+    def blocks(self, positions: Sequence[int], n_rows: int, start: int) -> Iterator[list[Array]]:
+        if self._head.stream is None:
+            text_rows = islice((row[0] for row in self._text_rows()), start, None)
+            while block := list(islice(text_rows, n_rows)):
+                yield [self._texts(block, position) for position in positions]
+            return
+        rows = islice(self._binary_rows(), start, None)
+        while parts := list(islice(rows, n_rows)):
+            flags = [self._binary.nulls(row[0]) for row in parts]
+            yield [
+                self._head.cells[p].values([row[p + 1] for row in parts], [bits[p] == "1" for bits in flags])
+                for p in positions
+            ]
+
+    def _texts(self, rows: Sequence[Sequence[str]], position: int) -> Array:
+        null = self._head.cells[position].null
+        texts = (row[position].strip() if position < len(row) else "" for row in rows)
+        return text_array("" if text == null else text for text in texts)
+
+    def append(
+        self,
+        output: Output,
+        columns: Sequence[Column],
+        pieces: Iterator[Piece],
+        dropped: Collection[int],
+        provenance: Provenance,
+    ) -> None:
+        head = self._head
+        with Input(self._path) as source:
+            splice = Splice(source, output)
+            for (start, stop), text in head.edits(columns, dropped, provenance):
+                splice.copy(start)
+                splice.skip(stop)
+                splice.insert(text)
+            if head.stream is not None:
+                cells = (row for piece in pieces for row in binary_cells(columns, piece))
+                splice.copy(head.stream[0])
+                splice.insert(b"\n")
+                rows = (self._binary.extended(row, dropped, next(cells)) for row in self._binary_rows())
+                for line in encoded(rows):
+                    splice.insert(line)
+                splice.skip(head.stream[1])
+                next(cells, None)
+            else:
+                self._copy_text_rows(splice, columns, pieces, dropped)
+            splice.finish()
+
+    def _copy_text_rows(
+        self, splice: Splice, columns: Sequence[Column], pieces: Iterator[Piece], dropped: Collection[int]
+    ) -> None:
+        prefix = self._head.prefix
+        cells = (row for piece in pieces for row in _text_cells(prefix, columns, piece))
+        for texts, spans, end in self._text_rows(text=False):
+            for i in sorted(dropped):
+                if i < len(spans):
+                    splice.copy(spans[i][0])
+                    splice.skip(spans[i][1])
+            splice.copy(end)
+            splice.insert(f"<{prefix}TD/>".encode() * (len(self.fields) - len(texts)) + next(cells))
+        next(cells, None)
+
+
+def _text_cells(prefix: str, columns: Sequence[Column], piece: Piece) -> Iterator[bytes]:
+    """Iterate over the new TD elements of each row."""
+    begin, end = f"<{prefix}TD>", f"</{prefix}TD>"
+    texts = []
+    for column in columns:
+        values = piece[column.name]
+        if column.dtype == "str":
+            texts.append([ascii_xml(escape(value)) for value in values])
+        else:
+            special = {"nan": "NaN", "inf": "+Inf", "-inf": "-Inf"}
+            texts.append([special.get(text, text) for text in values.astype(str).tolist()])
+    return (begin.encode() + f"{end}{begin}".join(row).encode() + end.encode() for row in zip(*texts, strict=True))
+
+
+_DESCRIPTION = "Galaxies with the probabilities of their morphology by galmorph; the PARAMs tell of the model."
+
+
+def _write(
+    output: Output, columns: Sequence[Column], pieces: Iterator[Piece], n_rows: int, provenance: Provenance
+) -> None:
+    head = (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        '<VOTABLE version="1.4" xmlns="http://www.ivoa.net/xml/VOTable/v1.3">\n<RESOURCE>\n'
+        f'<TABLE nrows="{n_rows}">\n<DESCRIPTION>{_DESCRIPTION}</DESCRIPTION>\n'
+    )
+    output.write((head + fields_xml("", columns) + params_xml("", provenance, ()) + "<DATA><TABLEDATA>\n").encode())
+    for piece in pieces:
+        output.write(b"".join(b"<TR>" + cells + b"</TR>\n" for cells in _text_cells("", columns, piece)))
+    output.write(b"</TABLEDATA></DATA>\n</TABLE>\n</RESOURCE>\n</VOTABLE>\n")
+
+
+TABLE = Format(
+    name="votable",
+    suffixes=(".vot", ".xml", ".votable"),
+    recognises=lambda head: b"VOTABLE" in head and head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"),
+    open=lambda path, hdu: VoTable(path),
+    write=_write,
+)

@@ -1,0 +1,81 @@
+"""Tables in memory: an astropy Table as a catalog, and the same table back with columns appended."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from astropy.table import Column as TableColumn
+from astropy.table import Table
+
+from galmorph.tables.formats import Array, Column, Field, Piece, Provenance, native, text_array
+
+
+class MemoryTable:
+    """An astropy Table as a table format: read in blocks; columns are appended to a copy.
+
+    Parameters
+    ----------
+    table : astropy.table.Table
+    """
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self.n_rows = len(table)
+        self.fields = tuple(_field(name, table[name]) for name in table.colnames)
+        columns, keys = (tuple(filter(None, str(table.meta.get(key, "")).split(","))) for key in ("GMCOLS", "GMKEYS"))
+        self.provenance = Provenance(columns, tuple((key, table.meta.get(key), "") for key in keys))
+
+    def blocks(self, positions: Sequence[int], n_rows: int, start: int) -> Iterator[list[Array]]:
+        """Yield blocks of rows: numbers masked where null, text as objects."""
+        columns = [self._table[self._table.colnames[position]] for position in positions]
+        for first in range(start, self.n_rows, n_rows):
+            yield [_cells(column[first : first + n_rows]) for column in columns]
+
+    def appended(
+        self, columns: Sequence[Column], pieces: Iterator[Piece], dropped: Collection[int], provenance: Provenance
+    ) -> Table:
+        """Return a copy of the table with columns at the end, their units, UCDs and descriptions, and the provenance.
+
+        The provenance goes into ``meta`` as the cards of a FITS header, so that a table that is written as FITS, or was
+        read from it, is as if galmorph had written the file.
+        """
+        result = self._table.copy()
+        result.remove_columns([name for i, name in enumerate(self._table.colnames) if i in dropped])
+        blocks = list(pieces)
+        for column in columns:
+            parts = [block[column.name] for block in blocks]
+            values = np.concatenate(parts) if parts else np.array([], column.dtype)
+            result[column.name] = TableColumn(
+                values.astype(str) if column.dtype == "str" else values,
+                unit=column.unit or None,
+                description=column.description,
+                meta={"ucd": column.ucd},
+            )
+        for key, _, _ in self.provenance.cards:
+            result.meta.pop(key, None)
+        result.meta["GMCOLS"] = ",".join(provenance.columns)
+        result.meta["GMKEYS"] = ",".join(key for key, _, _ in provenance.cards)
+        result.meta.update((key, value) for key, value, _ in provenance.cards)
+        if provenance.history:
+            result.meta["HISTORY"] = [*result.meta.get("HISTORY", ()), *provenance.history]
+        return result
+
+
+def _field(name: str, column: Any) -> Field:
+    ucd = str((getattr(column.info, "meta", None) or {}).get("ucd", ""))
+    kind = getattr(getattr(column, "dtype", None), "kind", "")
+    scalar = getattr(column, "ndim", 0) == 1 and kind in "biufSUO" and kind != ""
+    return Field(name, str(column.info.unit or ""), ucd, kind in "SUO", scalar)
+
+
+def _cells(column: Any) -> Array:
+    """Return the values of a column or a quantity."""
+    values = column.value
+    if hasattr(values, "unmasked"):  # astropy's own kind of masked array
+        values = np.ma.MaskedArray(values.unmasked, values.mask)
+    if values.dtype.kind not in "SUO":
+        return native(values)
+    cells = np.ma.filled(values.astype(object), "").tolist()
+    return text_array((cell.decode() if isinstance(cell, bytes) else str(cell)).strip() for cell in cells)

@@ -1,0 +1,1 @@
+"""Training and scoring: samples, configuration, the training loop, evaluation."""

@@ -1,0 +1,206 @@
+"""Comparison: backbones, with and without pretrained weights, trained alike over several seeds, in one table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galmorph import registry
+from galmorph.errors import GalmorphError, WeightsUnavailable
+from galmorph.models.model import write_atomically
+from galmorph.schemas import LabelSchema
+from galmorph.training import figures
+from galmorph.training.config import TrainConfig, configure
+from galmorph.training.train import train
+
+CLASS_SCORES = ("accuracy", "precision", "recall", "f1")
+FRACTION_SCORES = ("rmse", "accuracy")
+# Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom; beyond, those of the normal distribution.
+_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+
+
+def compare(
+    data: Sequence[str],
+    schema: str,
+    backbones: Sequence[str],
+    pretrained: Sequence[str],
+    seeds: int,
+    out: Path,
+    *,
+    recipe: str = "default",
+    on_run: Callable[[str], None] | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Train every backbone from every start over several seeds, each with its own split, and tabulate the scores.
+
+    Each run has a folder ``<backbone>-<pretrained>-<seed>`` in ``out``; a comparison that was stopped goes on where it
+    was. A start whose weights cannot be had leaves its cell empty, with the reason.
+
+    Parameters
+    ----------
+    data : sequence of str
+        One labelled sample.
+    schema : str
+    backbones, pretrained : sequence of str
+        Names; ``imagenet``, ``none`` or weights files.
+    seeds : int
+        Number of seeds, from 0.
+    out : Path
+        Gets ``table.csv``, ``table.md``, ``comparison.json``, the runs, ``curves.csv`` and ``.png``, and of classes
+        ``confusion_matrices.csv`` and ``.png``, summed over the seeds.
+    recipe : str
+    on_run : callable, optional
+        Called with the name of each run before it starts.
+    **options
+        Fields of :class:`galmorph.training.config.TrainConfig` that override the recipe.
+
+    Returns
+    -------
+    dict
+        What ``comparison.json`` holds: ``part`` and ``cells``.
+
+    Raises
+    ------
+    GalmorphError
+        If the data or a name cannot be used.
+    """
+    if len(data) != 1:
+        raise GalmorphError(f"A comparison scores one sample: give one --data, not {len(data)}.")
+    if seeds < 1:
+        raise GalmorphError(f"--seeds {seeds}: at least 1.")
+    loaded: LabelSchema = registry.load("schemas", schema)
+    names = CLASS_SCORES if loaded.is_classes else FRACTION_SCORES
+    cells: list[dict[str, Any]] = []
+    histories: dict[tuple[str, str], list[list[dict[str, float]]]] = {}
+    matrices: dict[tuple[str, str], NDArray[np.int64]] = {}
+    for backbone, start in itertools.product(backbones, pretrained):
+        place = registry.load("backbones", backbone).name, Path(start).stem
+        cell: dict[str, Any] = {"backbone": place[0], "pretrained": start}
+        folders = [out / f"{'-'.join(place)}-{seed}" for seed in range(seeds)]
+        try:
+            runs = []
+            for seed, folder in enumerate(folders):
+                config = configure(recipe, data, schema, backbone, pretrained=start, seed=seed, **options)
+                if on_run:
+                    on_run(folder.name)
+                runs.append(_metrics(config, folder))
+            part = "test" if config.split.test else "val"
+            cell |= _summary([next(iter(run[part].values())) for run in runs], names)
+            histories[place] = [figures.read_history(folder) for folder in folders]
+            if loaded.is_classes:
+                matrices[place] = np.sum([_matrix(folder) for folder in folders], axis=0)
+        except WeightsUnavailable as error:
+            cell["error"] = str(error)
+        cells.append(cell)
+    result = {"recipe": recipe, "part": part if histories else "", "seeds": seeds, "cells": cells}
+    write_atomically(out / "comparison.json", (json.dumps(result, indent=1) + "\n").encode())
+    scores = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
+    _write_csv(out / "table.csv", cells, ["backbone", "pretrained", "n_runs", *scores, "error"])
+    write_atomically(out / "table.md", _markdown(cells, names).encode())
+    _write_curves(histories, out)
+    _write_matrices(cells, matrices, loaded.labels, out)
+    return result
+
+
+def _metrics(config: TrainConfig, folder: Path) -> dict[str, Any]:
+    """Return the scores of a run, which is done, gone on with or started."""
+    if (folder / "metrics.json").exists():
+        if (folder / "config.json").read_text() != config.to_json():
+            raise GalmorphError(f"The run in {folder} had other options: choose another --out, or remove it.")
+        return json.loads((folder / "metrics.json").read_text())
+    return train(config, folder, resume=(folder / "config.json").exists())
+
+
+def _summary(runs: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[str, Any]:
+    """Return means over the seeds with 95 % intervals: of the mean over seeds, or of the bootstrap for a single one."""
+    cell: dict[str, Any] = {"n_runs": len(runs), "n": [int(run["n"]) for run in runs]}
+    for name in names:
+        values = np.array([run[name] for run in runs if name in run])
+        if not len(values):
+            continue
+        cell[name] = float(values.mean())
+        if len(values) > 1:
+            t = _T95[len(values) - 2] if len(values) <= len(_T95) + 1 else 1.96
+            half = t * float(values.std(ddof=1)) / len(values) ** 0.5
+            cell |= {f"{name}_low": cell[name] - half, f"{name}_high": cell[name] + half}
+        elif f"{name}_low" in runs[0]:
+            cell |= {f"{name}_{end}": float(runs[0][f"{name}_{end}"]) for end in ("low", "high")}
+    return cell
+
+
+def _write_csv(path: Path, lines: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    write_atomically(path, text.getvalue().encode())
+
+
+def _markdown(cells: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+    lines = [f"| backbone | pretrained | {' | '.join(names)} |", "|---|---|" + "---:|" * len(names)]
+    for cell in cells:
+        if "error" in cell:
+            told = ["weights unavailable", *[""] * (len(names) - 1)]
+        else:
+            told = [_told(cell, name) for name in names]
+        lines.append(f"| {cell['backbone']} | {Path(cell['pretrained']).stem} | {' | '.join(told)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _write_curves(histories: Mapping[tuple[str, str], Sequence[Sequence[Mapping[str, float]]]], out: Path) -> None:
+    """Write what was scored after each epoch of each run, as a table and drawn."""
+    if not histories:
+        return
+    lines = [
+        {"backbone": backbone, "pretrained": start, "seed": seed, **line, "epoch": int(line["epoch"])}
+        for (backbone, start), runs in histories.items()
+        for seed, history in enumerate(runs)
+        for line in history
+    ]
+    _write_csv(out / "curves.csv", lines, list(lines[0]))
+    named = {", ".join(place): runs for place, runs in histories.items()}
+    figures.save(figures.compared_curves(named), out / "curves.png")
+
+
+def _matrix(folder: Path) -> NDArray[np.int64]:
+    """Return the confusion matrix that a run has written."""
+    path = folder / "confusion_matrix.csv"
+    if not path.exists():
+        raise GalmorphError(f"{path} is missing: the run is of an older version; remove its folder to make it again.")
+    return np.loadtxt(path, dtype=np.int64, delimiter=",", skiprows=1, converters={0: lambda _: 0}, ndmin=2)[:, 1:]
+
+
+def _write_matrices(
+    cells: Sequence[Mapping[str, Any]],
+    matrices: Mapping[tuple[str, str], NDArray[np.int64]],
+    labels: Sequence[str],
+    out: Path,
+) -> None:
+    """Write the confusion matrices, as a table of true classes and drawn: backbones down, starts across."""
+    if not matrices:
+        return
+    lines = [
+        {"backbone": backbone, "pretrained": start, "true": label, **dict(zip(labels, row, strict=True))}
+        for (backbone, start), matrix in matrices.items()
+        for label, row in zip(labels, matrix.tolist(), strict=True)
+    ]
+    _write_csv(out / "confusion_matrices.csv", lines, list(lines[0]))
+    backbones = dict.fromkeys(cell["backbone"] for cell in cells)
+    starts = dict.fromkeys(Path(cell["pretrained"]).stem for cell in cells)
+    grid = [[(f"{b}, {s}", matrices.get((b, s))) for s in starts] for b in backbones]
+    figures.save(figures.confusion_matrices(labels, grid), out / "confusion_matrices.png")
+
+
+def _told(cell: Mapping[str, Any], name: str) -> str:
+    if name not in cell:
+        return ""
+    interval = f" ({cell[f'{name}_low']:.3f} to {cell[f'{name}_high']:.3f})" if f"{name}_low" in cell else ""
+    return f"{cell[name]:.3f}{interval}"

@@ -1,0 +1,201 @@
+"""Labelled samples by the layout they are published in: one file each, which defines ``SAMPLE``."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galmorph.errors import SampleError
+from galmorph.images.normalization import Framing
+from galmorph.schemas import LabelSchema
+
+# Columns of the number of people who answered the first question, as Galaxy Zoo 2 and Galaxy Zoo DECaLS name it.
+TOTAL_VOTES = ("total_votes", "smooth-or-featured_total-votes")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Labelled galaxies: pictures and what is known of their labels.
+
+    Attributes
+    ----------
+    name : str
+        Of the folder or file.
+    galaxies : ndarray of str, shape (n,)
+        Key of each galaxy; pictures of the same galaxy share a key and never part in a split.
+    fractions : ndarray, float32, shape (n, n_labels)
+        Fractions in cumulative form (one-hot for classes); NaN where unknown.
+    image : callable
+        ``image(i)`` returns picture i, uint8 (y, x, 3), RGB, north or any side up.
+    contents : ndarray, int64, shape (n,)
+        Hash of each picture's bytes, by which the same picture is known wherever it lies.
+    sha256 : str
+        Hash of labels and pictures.
+    framing : Framing
+        How wide a piece of sky each picture is.
+    votes : ndarray, float32, shape (n,), optional
+        How many people answered the first question; NaN where unknown.
+    lenient : bool
+        Whether pictures that cannot be read are left out, rather than an error.
+    skipped : tuple of str
+        Why rows were left out already, each.
+    apparent : callable, optional
+        ``apparent(i)`` returns R90 in arcsec and the signal to noise of galaxy i, NaN where unknown.
+    """
+
+    name: str
+    galaxies: NDArray[np.object_]
+    fractions: NDArray[np.float32]
+    image: Callable[[int], NDArray[np.uint8]]
+    contents: NDArray[np.int64]
+    sha256: str
+    framing: Framing
+    votes: NDArray[np.float32] | None = None
+    lenient: bool = False
+    skipped: tuple[str, ...] = ()
+    apparent: Callable[[int], tuple[float, float]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.galaxies)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a kind of sample lies on disk.
+
+    Attributes
+    ----------
+    name, description : str
+        What users see.
+    matches : callable
+        ``matches(path) -> bool``: is it this layout? Looks at names only.
+    read : callable
+        ``read(path, schema) -> Sample``; raises SampleError.
+    """
+
+    name: str
+    description: str
+    matches: Callable[[Path], bool]
+    read: Callable[[Path, LabelSchema], Sample]
+
+
+def content_hash(data: bytes) -> int:
+    """Return a 64-bit hash of a picture's bytes."""
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big", signed=True)
+
+
+def known_galaxies(folder: Path, column: str) -> dict[str, str]:
+    """Return the galaxies that ``same_galaxies.csv`` knows under a key of another sample.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the file may lie, with ``column`` and one column ``<sample>_<column of that sample>``.
+
+    Returns
+    -------
+    dict
+        This sample's identifier to ``<sample>:<identifier there>``.
+    """
+    import pandas as pd
+
+    path = folder / "same_galaxies.csv"
+    if not path.exists():
+        return {}
+    table = pd.read_csv(path, dtype=str)
+    other = next(name for name in table.columns if name != column)
+    sample = other.rsplit("_", 1)[0]
+    return dict(zip(table[column], sample + ":" + table[other], strict=True))
+
+
+def galaxy_keys(name: str, identifiers: Iterable[str], known: dict[str, str]) -> NDArray[np.object_]:
+    """Return the key of each galaxy: ``<sample>:<identifier>``, or the key under which it is known elsewhere."""
+    return np.array([known.get(i, f"{name}:{i}") for i in identifiers], dtype=object)
+
+
+def sky_groups(ra: NDArray[np.floating], dec: NDArray[np.floating], radius_arcsec: float) -> NDArray[np.int64]:
+    """Return for each position the first one of its group: positions that neighbours closer than a radius join.
+
+    Parameters
+    ----------
+    ra, dec : ndarray, shape (n,)
+        ICRS degrees; a position that is not finite is a group of its own.
+    radius_arcsec : float
+
+    Returns
+    -------
+    ndarray of int64, shape (n,)
+        Row numbers.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
+
+    rows = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
+    lon, lat = np.radians(np.asarray(ra, float)[rows]), np.radians(np.asarray(dec, float)[rows])
+    vectors = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
+    chord = 2 * np.sin(np.radians(radius_arcsec / 3600) / 2)
+    pairs = rows[cKDTree(vectors).query_pairs(chord, output_type="ndarray")] if len(rows) else np.empty((0, 2), int)
+    links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(ra), len(ra)))
+    _, first, group = np.unique(connected_components(links)[1], return_index=True, return_inverse=True)
+    return first[group]
+
+
+def picture_folder(
+    path: Path,
+    labels: Path,
+    column: str,
+    identifiers: Sequence[str],
+    pictures: Sequence[Path],
+    fractions: NDArray[np.float32],
+    framing: Framing,
+) -> Sample:
+    """Make the sample of a folder with one picture file a galaxy.
+
+    Parameters
+    ----------
+    path, labels : Path
+        The folder and its table of labels.
+    column : str
+        The table's column of identifiers, by which ``same_galaxies.csv`` knows them.
+    identifiers : sequence of str, length n
+    pictures : sequence of Path, length n
+    fractions : ndarray, shape (n, n_labels)
+    framing : Framing
+
+    Raises
+    ------
+    SampleError
+        If pictures are missing.
+    """
+    missing = [picture for picture in pictures if not picture.is_file()]
+    if missing:
+        raise SampleError(f"{len(missing)} of {len(pictures)} pictures of {path} are missing, first {missing[0]}.")
+    whole = hashlib.sha256(labels.read_bytes())
+    contents = []
+    for picture in pictures:
+        data = picture.read_bytes()
+        whole.update(data)
+        contents.append(content_hash(data))
+    return Sample(
+        name=path.resolve().name,
+        galaxies=galaxy_keys(path.resolve().name, identifiers, known_galaxies(path, column)),
+        fractions=fractions,
+        image=partial(_picture, pictures),
+        contents=np.array(contents, dtype=np.int64),
+        sha256=whole.hexdigest(),
+        framing=framing,
+    )
+
+
+def _picture(pictures: Sequence[Path], index: int) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    with Image.open(pictures[index]) as image:
+        return np.asarray(image.convert("RGB"))

@@ -1,0 +1,139 @@
+"""What people see: help in groups with examples, progress with rate and time left, completion, errors that go on."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+import typer
+from made import cutout_folder, kaggle_folder, model_file
+from rich.console import Console
+from test_cli import invoke, run
+
+from galmorph.classification.classify import classify
+from galmorph.cli import app as cli
+from galmorph.cli import terminal
+from galmorph.errors import GalmorphError
+from galmorph.registry import missing_file
+from galmorph.training.train import train
+
+COMMANDS = (
+    "fetch",
+    "classify",
+    "train",
+    "compare",
+    "evaluate",
+    "report",
+    "doctor",
+    "demo",
+    "models list",
+    "models show",
+)
+
+
+def command(name):
+    """The click command of a name."""
+    found = typer.main.get_command(cli.app)
+    for part in name.split():
+        found = found.commands[part]
+    return found
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_examples_that_can_be_typed(name):
+    found = command(name)
+    examples = re.findall(r"^Example: galmorph (.*)$", found.help, flags=re.MULTILINE)
+    assert examples
+    for example in examples:
+        words = shlex.split(example)
+        assert words[: len(name.split())] == name.split()
+        known = {option for parameter in found.params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= known
+
+
+def test_options_are_grouped():
+    for name, panels in terminal.PANELS.items():
+        found = command(name)
+        listed = [parameter for names in panels.values() for parameter in names.split()]
+        assert len(listed) == len(set(listed))
+        assert set(listed) <= {parameter.name for parameter in found.params}, name
+        shown = invoke(name, "--help").stdout
+        for panel in panels:
+            assert f"─ {panel} ─" in shown, name
+
+
+def test_no_colour_where_it_is_not_wanted(tmp_path):
+    for variables, coloured in (({"FORCE_COLOR": "1"}, True), ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False)):
+        env = {"TERM": "xterm-256color", "NO_COLOR": "", **variables}
+        done = run("--help", env={name: value for name, value in env.items() if value}, cwd=tmp_path)
+        assert bool(re.search(r"\x1b\[(\d+;)*3\d", done.stdout)) is coloured, variables
+
+
+def test_completion():
+    def galmorph(*arguments, **env):
+        code = "import sys; sys.argv[0] = 'galmorph'; from galmorph.cli.app.app import main; main()"
+        # The shell is the argument's, not the one that the test runs in.
+        env = os.environ | {"OMP_NUM_THREADS": "1", "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1", **env}
+        command = [sys.executable, "-c", code, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env=env, check=False).stdout
+
+    assert "_GALMORPH_COMPLETE=complete_bash" in galmorph("--show-completion", "bash")
+    words = {"_GALMORPH_COMPLETE": "complete_bash", "COMP_WORDS": "galmorph cl", "COMP_CWORD": "1"}
+    assert galmorph(**words).split() == ["classify"]
+    words |= {"COMP_WORDS": "galmorph classify --ov", "COMP_CWORD": "2"}
+    assert galmorph(**words).split() == ["--overwrite"]
+
+
+def test_a_bar_tells_rate_and_time_left(monkeypatch):
+    console = Console(force_terminal=True, width=110, file=open(os.devnull, "w"), record=True)  # noqa: SIM115, PTH123
+    monkeypatch.setattr(terminal, "stderr", console)
+    clock = iter(range(100))
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: next(clock) / 2)
+    with terminal.progress("classifying") as tell:
+        for done in (20, 40, 60):
+            tell(done, 100)
+    text = console.export_text()
+    assert "60/100" in text
+    assert "40 a second" in text
+    console.file.close()
+
+
+def test_plain_lines_tell_rate_and_time_left(monkeypatch, capsys):
+    clock = iter(range(100))
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: 10 * next(clock))
+    with terminal.progress("fetching") as tell:
+        for done in (1000, 1015, 1200, 2000):  # the first thousand were there: the run goes on
+            tell(done, 2000)
+    assert capsys.readouterr().err.splitlines() == [
+        "fetching: 1000 of 2000",
+        "fetching: 1200 of 2000, 20 a second, 40 s left",
+        "fetching: 2000 of 2000",
+    ]
+
+
+def test_a_missing_file_is_looked_for(tmp_path):
+    (tmp_path / "targets.csv").touch()
+    assert missing_file(tmp_path / "target.csv").endswith(f"Did you mean {tmp_path / 'targets.csv'}?")
+    assert missing_file(tmp_path / "other.fits").endswith("other.fits.")
+    assert "the folder" in missing_file(tmp_path / "none" / "t.csv")
+
+
+def test_threads_are_at_least_one(tmp_path):
+    cutout_folder(tmp_path / "c", n=1)
+    with pytest.raises(GalmorphError, match="--workers 0: at least 1"):
+        classify(tmp_path / "c", model=model_file(tmp_path / "m.safetensors"), workers=0)
+
+
+def test_a_folder_stays_free_where_nothing_was_trained(tmp_path, monkeypatch):
+    from galmorph.training.config import configure
+
+    monkeypatch.setenv("GALMORPH_CACHE", str(tmp_path / "cache"))
+    data = kaggle_folder(tmp_path / "k", n=30)
+    for path, pretrained in (("nowhere", "none"), (str(data), str(tmp_path / "none.safetensors"))):
+        options = {"input_size": 32, "pretrained": pretrained, "device": "cpu"}
+        config = configure("default", [path], "galaxyzoo2", "mobilenet_v3_small", **options)
+        with pytest.raises(GalmorphError):
+            train(config, tmp_path / "run")
+        assert not any((tmp_path / "run").iterdir())

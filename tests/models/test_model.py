@@ -1,0 +1,212 @@
+"""Models: the tree's probabilities, losses, weights in and out, cards."""
+
+import dataclasses
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from made import model_file
+from safetensors.torch import load_file, save_file
+
+from galmorph import registry
+from galmorph.errors import ModelError, OutputError
+from galmorph.models import card as cards
+from galmorph.models.model import build, cross_entropy, load, loss_named, mse, probabilities, save
+
+GZ2 = registry.load("schemas", "galaxyzoo2")
+CLASSES = registry.load("schemas", "galaxy10_sdss")
+
+
+def random_logits(n=6, n_labels=37):
+    return torch.randn(n, n_labels, generator=torch.Generator().manual_seed(1)) * 2
+
+
+def test_every_question_sums_to_its_parents():
+    p = probabilities(GZ2, random_logits())
+    assert GZ2.largest_tree_error(p.numpy()) < 1e-6
+    assert (p >= 0).all()
+
+
+def test_a_tree_of_one_question_is_a_softmax():
+    logits = random_logits(n_labels=10)
+    torch.testing.assert_close(probabilities(CLASSES, logits), logits.softmax(1))
+
+
+def test_temperature_divides_the_logits_of_its_question():
+    logits = random_logits(n_labels=10)
+    torch.testing.assert_close(probabilities(CLASSES, logits, [2.0]), (logits / 2).softmax(1))
+
+
+def test_cross_entropy_of_classes_is_the_usual_one():
+    logits, classes = random_logits(n_labels=10), torch.tensor([0, 1, 9, 3, 3, 5])
+    expected = torch.nn.functional.cross_entropy(logits, classes)
+    torch.testing.assert_close(cross_entropy(CLASSES, logits, torch.eye(10)[classes]), expected)
+
+
+@pytest.mark.parametrize("loss", [mse, cross_entropy])
+def test_unknown_answers_are_masked(loss):
+    logits = random_logits().requires_grad_()
+    truth = probabilities(GZ2, random_logits().flip(0)).detach()
+    truth[:, GZ2.slices[7]] = torch.nan
+    loss(GZ2, logits, truth).backward()
+    assert torch.isfinite(logits.grad).all()
+    assert (logits.grad[:, GZ2.slices[7]] == 0).all()
+    assert (logits.grad[:, GZ2.slices[0]] != 0).any()
+
+
+def test_mse_is_over_known_fractions():
+    truth = torch.full((1, 37), torch.nan)
+    truth[0, 0] = 0.25
+    logits = torch.zeros(1, 37)
+    assert mse(GZ2, logits, truth).item() == pytest.approx((1 / 3 - 0.25) ** 2)
+
+
+def test_unknown_loss_gets_a_hint():
+    with pytest.raises(ModelError, match="Did you mean 'cross_entropy'"):
+        loss_named("crossentropy")
+
+
+def test_only_the_head_of_pretrained_weights_may_differ(tmp_path):
+    torch.manual_seed(0)
+    source = build("mobilenet_v3_small", 7)
+    save_file(source.state_dict(), tmp_path / "w.safetensors")
+    network = build("mobilenet_v3_small", 3, str(tmp_path / "w.safetensors"))
+    assert torch.equal(network.features[0][0].weight, source.features[0][0].weight)
+    assert network.classifier[3].out_features == 3
+    with pytest.raises(ModelError, match="do not belong to the backbone 'mobilenet_v2'"):
+        build("mobilenet_v2", 3, str(tmp_path / "w.safetensors"))
+
+
+def test_pth_files_are_read_without_running_code(tmp_path):
+    network = build("mobilenet_v3_small", 7)
+    torch.save(network.state_dict(), tmp_path / "plain.pth")
+    again = build("mobilenet_v3_small", 3, str(tmp_path / "plain.pth"))
+    assert torch.equal(again.features[0][0].weight, network.features[0][0].weight)
+
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    torch.save({"state_dict": Evil()}, tmp_path / "evil.pth", pickle_module=pickle)
+    with pytest.raises(ModelError, match="refused for safety"):
+        build("mobilenet_v3_small", 3, str(tmp_path / "evil.pth"))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_imagenet_weights_come_from_the_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("GALMORPH_PRETRAINED", str(tmp_path))
+    network = build("mobilenet_v1", 1000)
+    save_file({k: v.half() if v.is_floating_point() else v for k, v in network.state_dict().items()},
+              tmp_path / "mobilenet_v1.imagenet.fp16.safetensors")  # fmt: skip
+    again = build("mobilenet_v1", 10, "imagenet")
+    torch.testing.assert_close(again.features[1][0][0].weight, network.features[1][0][0].weight.half().float())
+
+
+def test_missing_imagenet_weights_are_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("GALMORPH_PRETRAINED", str(tmp_path))
+    with pytest.raises(ModelError, match=r"weights unavailable: .*mobilenet_v1.*torchvision has none"):
+        build("mobilenet_v1", 10, "imagenet")
+
+
+@pytest.mark.real_data
+def test_real_imagenet_weights_load(shared, monkeypatch):
+    monkeypatch.setenv("GALMORPH_PRETRAINED", str(shared / "weights"))
+    for name in ("mobilenet_v1", "mobilenet_v2"):
+        assert build(name, 1000, "imagenet").state_dict().keys() == build(name, 1000).state_dict().keys()
+
+
+def test_a_model_comes_back_as_it_was_saved(tmp_path):
+    path = model_file(tmp_path / "m.safetensors")
+    model = load(path)
+    model.trained = {"galmorph.trained_galaxies": torch.tensor([1, -5])}
+    save(model, tmp_path / "again.safetensors")
+    again = load(tmp_path / "again.safetensors")
+    assert again.card == model.card
+    assert again.trained["galmorph.trained_galaxies"].tolist() == [1, -5]
+    x = torch.rand(2, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.equal(model(x), again(x))
+    assert model.sha256 == cards.file_sha256(path)
+
+
+def test_weights_of_the_same_model_are_the_same_bytes(tmp_path):
+    first, second = (model_file(tmp_path / name / "m.safetensors") for name in map(mkdir(tmp_path), "ab"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def mkdir(tmp_path):
+    def make(name):
+        (tmp_path / name).mkdir()
+        return name
+
+    return make
+
+
+def test_card_survives_json(tmp_path):
+    card = load(model_file(tmp_path / "m.safetensors", calibration={"temperature": [1.5] * 11})).card
+    assert cards.ModelCard.from_json(card.to_json()) == card
+
+
+def test_first_matching_input_is_used(tmp_path):
+    card = load(model_file(tmp_path / "m.safetensors")).card
+    assert card.input_for("decals", ("g", "r", "i", "z"), 0.262).normalization.kind == "galaxyzoo_decals"
+    assert card.input_for("sdss", ("g", "r", "i"), 0.396).normalization.kind == "lupton"
+    assert card.input_for("sdss", ("g", "r", "z"), 0.396).normalization.kind == "galaxyzoo_decals"
+    assert card.input_for("decals", ("g", "r"), 0.262) is None
+    assert card.input_for("decals", ("g", "r", "z"), 5.0) is None
+    assert card.input_for("hsc", ("g", "r", "z"), 0.168) is None
+
+
+def damaged(tmp_path, change):
+    path = model_file(tmp_path / "m.safetensors")
+    change(path)
+    return path
+
+
+def rewrite_card(**changes):
+    def change(path):
+        values = json.loads(cards.read_card(path).to_json()) | changes
+        save_file(load_file(path), path, metadata={"galmorph": json.dumps(values)})
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda path: path.write_bytes(b"<html>not found</html>"), "not a safetensors file"),
+        (lambda path: path.write_bytes(b""), "not a safetensors file"),
+        (lambda path: path.write_bytes(path.read_bytes()[:1000]), "cut short|cannot be read"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1000]), "is damaged"),
+        (lambda path: save_file(load_file(path), path), "no galmorph card"),
+        (rewrite_card(format=99), "format 99.*upgrade"),
+        (rewrite_card(inputs=[]), "names no inputs"),
+        (rewrite_card(backbone="mobilenet_v2"), "do not fit its card"),
+        (rewrite_card(schema="galaxy10_sdss"), "do not fit its card"),
+        (rewrite_card(surprise=1), "damaged"),
+    ],
+)
+def test_corrupt_models_get_a_clear_error(tmp_path, change, message):
+    with pytest.raises(ModelError, match=message):
+        load(damaged(tmp_path, change))
+
+
+def test_unknown_models_get_a_hint(tmp_path):
+    with pytest.raises(ModelError, match="Did you mean 'galaxyzoo2-mobilenet_v2'"):
+        load("galaxyzoo2-mobilenet")
+    with pytest.raises(ModelError, match="There is no model file"):
+        load(tmp_path / "none.safetensors")
+
+
+def test_unwritable_model(tmp_path):
+    model = load(model_file(tmp_path / "m.safetensors"))
+    with pytest.raises(OutputError, match="cannot be written"):
+        save(model, tmp_path / "no" / "m.safetensors")
+
+
+def test_cards_hold_no_nan(tmp_path):
+    card = load(model_file(tmp_path / "m.safetensors")).card
+    with pytest.raises(ValueError, match="JSON"):
+        dataclasses.replace(card, metrics={"rmse": np.nan}).to_json()

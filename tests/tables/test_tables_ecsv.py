@@ -1,0 +1,191 @@
+"""ECSV files: the YAML of astropy, of STILTS, and written by hand; the user's lines and cells stay."""
+
+import numpy as np
+import pytest
+from astropy.table import MaskedColumn, Table
+from tablemaking import CARDS, COLUMNS, FLAG, LABEL, PROBABILITY, append, stilts, stilts_meta, values
+
+from galmorph.errors import CatalogError
+from galmorph.tables.catalog import Column, open_catalog, write_catalog
+
+ITEMS = """\
+# %ECSV 1.0
+# ---
+# delimiter: ','
+# datatype:
+# - {name: id, datatype: int64}
+# - {name: ra, unit: deg, datatype: float64, meta: {ucd: pos.eq.ra;meta.main}}
+# - {name: dec, unit: deg, datatype: float64, meta: {ucd: pos.eq.dec;meta.main}}
+"""
+BLOCKS = """\
+# %ECSV 1.0
+# ---
+# datatype:
+# -
+#   name: id
+#   datatype: string
+# -
+#   name: ra
+#   datatype: float64
+#   unit: rad
+#   meta:
+#     ucd: pos.eq.ra
+# -
+#   name: dec
+#   datatype: float64
+#   unit: rad
+"""
+METAS = [
+    "",
+    "# meta:\n#   b: 1\n#   a: [1, 2]\n",
+    "# meta: !!omap\n# - b: 1\n# - a:\n#     x: 1\n",
+    "# meta: {b: 1, a: '}'}\n",
+    "# meta: !!omap [{b: 1}, {a: 2}]\n",
+]
+SCHEMA = "# schema: astropy-2.0\n"
+
+
+def make(path, text):
+    path.write_bytes(text.encode())
+    return path
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("meta", METAS)
+@pytest.mark.parametrize(("head", "delimiter"), [(ITEMS, ","), (BLOCKS, " ")])
+def test_the_header_gets_lines_and_keeps_its_own(tmp_path, head, delimiter, meta, newline):
+    data = 'id|ra|dec\n1|1.50|0\n2|""|1\n'.replace("|", delimiter)
+    text = (head + meta + SCHEMA + data).replace("\n", newline)
+    catalog = append(make(tmp_path / "in.ecsv", text), tmp_path / "out.ecsv")
+    assert catalog.galmorph_columns == tuple(c.name for c in COLUMNS)
+    new = (tmp_path / "out.ecsv").read_bytes().decode()
+    old_lines, new_lines = text.splitlines(keepends=True), new.splitlines(keepends=True)
+    added = [line for line in new_lines if line not in old_lines]
+    data_lines = [line for line in added if not line.startswith("#")]
+    assert [line.rstrip() for line in data_lines] == [
+        "id|ra|dec|p_spiral|morph_flag|morph_label".replace("|", delimiter),
+        "1|1.50|0|nan|0|class0".replace("|", delimiter),
+        '2|""|1|0.14285715|1|class1'.replace("|", delimiter),
+    ]
+    assert all(line.endswith(newline) for line in added)
+    kept = [line for line in old_lines if line.startswith("#") and "meta: {b" not in line and "omap [" not in line]
+    assert [line for line in new_lines if line in kept] == kept
+    table = Table.read(tmp_path / "out.ecsv", format="ascii.ecsv")
+    before = Table.read(tmp_path / "in.ecsv", format="ascii.ecsv")
+    assert table.colnames == ["id", "ra", "dec", *(c.name for c in COLUMNS)]
+    assert np.array_equal(table["p_spiral"], values(2)["p_spiral"], equal_nan=True)
+    assert table["p_spiral"].dtype == np.float32
+    assert table["p_spiral"].meta["ucd"] == PROBABILITY.ucd
+    assert table["p_spiral"].description == PROBABILITY.description
+    assert table["ra"].unit == before["ra"].unit
+    provenance = table.meta.pop("galmorph")
+    assert dict(table.meta) == dict(before.meta)
+    assert provenance["columns"] == [c.name for c in COLUMNS]
+
+
+@pytest.mark.parametrize("meta", METAS)
+def test_columns_are_replaced(tmp_path, meta):
+    source = make(tmp_path / "in.ecsv", ITEMS + meta + SCHEMA + "id,ra,dec\n1,2,3\n")
+    append(source, tmp_path / "out.ecsv")
+    new = {"p_spiral": [0.5], "morph_label": [""]}
+    cards = [("GMMODEL", "new", "model")]
+    open_catalog(tmp_path / "out.ecsv").append(
+        tmp_path / "out.ecsv", [PROBABILITY, LABEL], [new], cards=cards, replace=True
+    )
+    table = Table.read(tmp_path / "out.ecsv", format="ascii.ecsv")
+    assert table.colnames == ["id", "ra", "dec", "morph_flag", "p_spiral", "morph_label"]
+    assert table["p_spiral"].tolist() == [0.5]
+    assert table["morph_flag"].meta["ucd"] == FLAG.ucd
+    provenance = table.meta.pop("galmorph")
+    assert provenance["columns"] == ["morph_flag", "p_spiral", "morph_label"]
+    assert {card["key"]: card["value"] for card in provenance["cards"]} == {"GMBATCH": 64, "GMMODEL": "new"}
+    assert dict(table.meta) == dict(Table.read(source, format="ascii.ecsv").meta)
+
+
+@pytest.mark.parametrize("meta", ["# meta:\n", "# meta: null\n", "# meta: {}\n"])
+def test_an_empty_meta_is_filled(tmp_path, meta):
+    source = make(tmp_path / "in.ecsv", ITEMS + meta + SCHEMA + "id,ra,dec\n1,2,3\n")
+    append(source, tmp_path / "out.ecsv")
+    append(source, tmp_path / "in.ecsv")
+    assert (tmp_path / "in.ecsv").read_text() == (tmp_path / "out.ecsv").read_text()
+    assert list(Table.read(tmp_path / "out.ecsv").meta) == ["galmorph"]
+
+
+def test_a_meta_of_text_is_not_lost(tmp_path):
+    source = make(tmp_path / "in.ecsv", ITEMS + "# meta: my table\n" + "id,ra,dec\n1,2,3\n")
+    with pytest.raises(CatalogError, match="neither a mapping nor a list"):
+        append(source, tmp_path / "out.ecsv")
+
+
+def test_a_table_of_astropy(tmp_path):
+    table = Table({"name": ["a b", 'c "d"', ""], "ra": [1.0, 2.0, 3.0], "dec": [1, 2, 3]})
+    table["id"] = MaskedColumn([2**62 + 1, 2, 3], mask=[False, True, False])
+    table["ra"].info.description = "right: ascension"
+    table["ra"].unit = "hourangle"
+    table.meta["comments"] = ["one", "two"]
+    table.write(tmp_path / "in.ecsv")
+    catalog = append(tmp_path / "in.ecsv", tmp_path / "out.ecsv")
+    block = next(catalog.blocks(10))
+    assert block.id.tolist() == [str(2**62 + 1), "", "3"]
+    assert block.ra.tolist() == [15, 30, 45]
+    assert catalog.read(["name"])["name"].tolist() == ["a b", 'c "d"', ""]
+    new = Table.read(tmp_path / "out.ecsv")
+    assert new["id"].tolist() == [2**62 + 1, None, 3]
+    assert new["ra"].info.description == "right: ascension"
+    # astropy writes the table again, and the provenance is still known.
+    new.write(tmp_path / "again.ecsv")
+    assert open_catalog(tmp_path / "again.ecsv").galmorph_columns == tuple(c.name for c in COLUMNS)
+
+
+def test_stilts_reads_units_descriptions_and_ucds(tmp_path):
+    append(make(tmp_path / "in.ecsv", ITEMS + "id,ra,dec\n1,2,3\n4,5,6\n"), tmp_path / "out.ecsv")
+    meta = stilts_meta(tmp_path / "out.ecsv")
+    assert meta["ra"] == ("deg", "", "pos.eq.ra;meta.main")
+    assert meta["p_spiral"] == ("", PROBABILITY.description, PROBABILITY.ucd)
+    assert stilts(tmp_path / "out.ecsv", "keepcols morph_label")[1]["morph_label"] == "class1"
+
+
+def test_text_columns_stay_text(tmp_path):
+    head = ITEMS.replace("id, datatype: int64", "id, datatype: string")
+    catalog = open_catalog(make(tmp_path / "in.ecsv", head + "id,ra,dec\n007,2,3\n"))
+    assert catalog.read(["id", "ra"])["id"].tolist() == ["007"]
+
+
+def test_array_columns_are_no_positions(tmp_path):
+    head = ITEMS.replace("unit: deg, datatype: float64,", "datatype: string, subtype: 'float64[2]',", 1)
+    catalog = open_catalog(make(tmp_path / "in.ecsv", head + 'id,ra,dec\n1,"[1,2]",3\n'))
+    assert not catalog.has_positions
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("# %ECSV 1.0\n# ---\n# datatype: [\nra\n1\n", "is not YAML"),
+        (
+            "# %ECSV 1.0\n# ---\n# datatype: [{name: ra, datatype: float64}]\nra\n1\n",
+            "does not list its columns line by line",
+        ),
+        ("# %ECSV 1.0\n# ---\n# meta: 1\nra\n1\n", "does not list its columns line by line"),
+        (ITEMS + "id,ra\n1,2\n", r"other columns than the line of names, \['id', 'ra'\]"),
+        (ITEMS + "id,ra,dec\n1,2,3,4\n", "line 9: 4 cells"),
+        (ITEMS, "other columns"),
+    ],
+)
+def test_what_is_no_ecsv(tmp_path, text, reason):
+    with pytest.raises(CatalogError, match=reason):
+        open_catalog(make(tmp_path / "in.ecsv", text))
+
+
+def test_no_rows(tmp_path):
+    catalog = append(make(tmp_path / "in.ecsv", ITEMS + "id,ra,dec\n"), tmp_path / "out.ecsv")
+    assert (catalog.n_rows, len(catalog.column_names)) == (0, 6)
+
+
+def test_new_tables(tmp_path):
+    columns = [Column("ra", "float64", "deg", "pos.eq.ra;meta.main", "Right: 'ascension'"), *COLUMNS]
+    write_catalog(tmp_path / "new.ecsv", columns, [{"ra": [1.5, np.nan], **values(2)}], 2, cards=CARDS)
+    table = Table.read(tmp_path / "new.ecsv")
+    assert table["ra"].description == "Right: 'ascension'"
+    assert str(table["ra"].unit) == "deg"
+    assert table["morph_label"].tolist() == ["class0", "class1"]
+    assert table.meta["galmorph"]["cards"][1] == {"key": "GMBATCH", "value": 64, "comment": "batch size"}

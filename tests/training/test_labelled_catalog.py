@@ -1,0 +1,176 @@
+"""A user's own catalog as a training sample: every format, ways to write labels, rows that cannot be used."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from astropy.table import Table
+from made import blob, cutout, cutout_folder, model_file
+from PIL import Image
+
+from galmorph import registry
+from galmorph.classification.classify import prepare
+from galmorph.errors import OutputError, SampleError
+from galmorph.images.cutout import write_cutout
+from galmorph.images.normalization import Framing
+from galmorph.models.card import survey_inputs
+from galmorph.models.model import load
+from galmorph.tables.catalog import Column, open_catalog
+from galmorph.training import dataset
+from galmorph.training.config import TrainConfig
+from galmorph.training.dataset import Split, read_sample
+from galmorph.training.train import train
+
+GZ2 = registry.load("schemas", "galaxyzoo2")
+RINGS = registry.load("schemas", "rings")
+EFIGI = registry.load("schemas", "efigi")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("GALMORPH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def table(path, **columns):
+    """A user's catalog with these columns, in the format of its suffix."""
+    if path.suffix == ".parquet":
+        pd.DataFrame(columns).to_parquet(path, index=False)
+        return path
+    forms = {".csv": "ascii.csv", ".ecsv": "ascii.ecsv", ".fits": "fits", ".vot": "votable"}
+    Table(columns).write(path, format=forms[path.suffix])
+    return path
+
+
+def cutouts(folder, n=4):
+    """Paths of made-up cutouts, relative to the folder."""
+    cutout_folder(folder / "fits", n=n)
+    return [f"fits/g{i}.fits" for i in range(n)]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".fits", ".ecsv", ".vot", ".parquet"])
+def test_every_format_with_fractions(tmp_path, suffix):
+    smooth = [0.9, 0.5, np.nan, 0.1]
+    columns = {"p_smooth_or_featured_smooth": smooth, "total_votes": [40.0, 38.0, 42.0, 0.0]}
+    columns |= {"how_rounded_round": [0.3, 0.2, 0.1, 0.0]}
+    path = table(tmp_path / f"mine{suffix}", id=["a", "b", "c", "d"], cutout=cutouts(tmp_path), **columns)
+    sample = read_sample(path, GZ2)
+    assert list(sample.galaxies) == ["mine:a", "mine:b", "mine:c", "mine:d"]
+    assert sample.fractions[:, 0] == pytest.approx(smooth, nan_ok=True)
+    assert sample.fractions[0, GZ2.labels.index("how_rounded_round")] == pytest.approx(0.3)
+    assert np.isfinite(sample.fractions).any(axis=0).sum() == 2, "what no column tells is unknown"
+    assert sample.votes == pytest.approx([40, 38, 42, np.nan], nan_ok=True)
+    assert not sample.skipped
+    assert sample.image(0).shape == (424, 424, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "schema"),
+    [
+        ("class", ["ring", "No ring", "ring", "no_ring"], RINGS),
+        ("label", [1, 0, 1, 0], RINGS),
+        ("ring", ["1", "0", "1", "0"], RINGS),
+        ("Class", ["lenticular", "Elliptical", "1", "0"], EFIGI),
+    ],
+)
+def test_classes_in_one_column(tmp_path, name, values, schema):
+    path = table(tmp_path / "mine.csv", cutout=cutouts(tmp_path), **{name: values})
+    sample = read_sample(path, schema)
+    assert list(schema.classes(sample.fractions)) == [1, 0, 1, 0]
+
+
+def test_the_picture_is_the_one_that_classify_makes(tmp_path):
+
+    path = table(tmp_path / "mine.csv", cutout=cutouts(tmp_path, 1), petroR90_r=[4.0], label=[1])
+    picture = read_sample(path, RINGS).image(0)
+    model = load(model_file(tmp_path / "m.safetensors"))
+    inputs = survey_inputs(424, Framing(radii=8.48), (0.0,) * 3, (1.0,) * 3)
+    model.card = dataclasses.replace(model.card, inputs=inputs)
+    prepared = prepare(tmp_path / "fits/g0.fits", model, 4.0)
+    rgb = prepared.entry.normalization.rgb(torch.from_numpy(prepared.flux)[None])[0].numpy()
+    np.testing.assert_allclose(picture[::-1] / 255, rgb.transpose(1, 2, 0), atol=0.003)
+
+
+def test_pictures_are_taken_as_they_are(tmp_path):
+    image = blob(0, np.random.default_rng(0))
+    Image.fromarray(image).save(tmp_path / "a.png")
+    Image.fromarray(image).save(tmp_path / "b.jpg")
+    sample = read_sample(table(tmp_path / "mine.csv", cutout=["a.png", "b.jpg"], label=[1, 0]), RINGS)
+    assert np.array_equal(sample.image(0), image)
+    assert np.abs(sample.image(1).astype(int) - image).mean() < 10
+
+
+def test_rows_that_cannot_be_used_are_left_out_told_and_counted(tmp_path, caplog):
+    paths = cutouts(tmp_path, 5)
+    (tmp_path / "fits/g1.fits").write_bytes(b"<html>")
+    write_cutout(cutout("blank", radius=1e-6, noise=0.0), tmp_path / "fits/g2.fits")
+    (tmp_path / "fits/g3.fits").write_bytes((tmp_path / "fits/g3.fits").read_bytes()[:4000])
+    paths += ["", "fits/none.fits", "../outside.fits", "fits/g4.fits", "fits/g4.fits"]
+    labels = ["ring", "ring", "ring", "ring", "no_ring", "ring", "ring", "ring", "sphinx", ""]
+    path = table(tmp_path / "mine.csv", cutout=paths, label=labels)
+    data = dataset.load([path], RINGS, 32, 5.12)
+    assert list(data.galaxies) == ["mine:0", "mine:4"]
+    assert (len(data), data.skipped) == (2, {"mine": 8})
+    assert data.batch(np.arange(2))[0].float().std() > 1
+    assert "mine: 8 of 10 rows are left out; first: row 6: 5: the catalog names no cutout." in caplog.text
+    again = dataset.load([path], RINGS, 32, 5.12)
+    assert np.array_equal(again.images, data.images), "from the cache"
+    assert again.skipped == data.skipped
+
+
+def test_numbers_that_are_no_fractions_are_left_out(tmp_path):
+    path = table(tmp_path / "mine.csv", cutout=cutouts(tmp_path, 3), smooth_or_featured_smooth=[0.2, 35.0, -1.0])
+    sample = read_sample(path, GZ2)
+    assert len(sample) == 1
+    assert [reason.split(": ")[1] for reason in sample.skipped] == [
+        "smooth_or_featured_smooth is 35, not a fraction.",
+        "smooth_or_featured_smooth is -1, not a fraction.",
+    ]
+
+
+def test_rows_at_one_place_are_one_galaxy(tmp_path):
+    columns = {"id": ["a", "b", "c"], "ra": [10.0, 10.0005, 11.0], "dec": [0.0, 0.0, 0.0], "label": [1, 1, 0]}
+    sample = read_sample(table(tmp_path / "mine.csv", cutout=cutouts(tmp_path, 3), **columns), RINGS)
+    assert list(sample.galaxies) == ["mine:a", "mine:a", "mine:c"]
+
+
+def test_own_predictions_are_not_read_as_labels(tmp_path):
+    path = table(tmp_path / "mine.fits", cutout=cutouts(tmp_path, 2))
+    said = [Column("p_ring", "float32")]
+    open_catalog(path).append(tmp_path / "out.fits", said, [{"p_ring": np.array([0.1, 0.9], np.float32)}])
+    with pytest.raises(SampleError, match=r"out.fits: No column belongs to the schema 'rings'"):
+        read_sample(tmp_path / "out.fits", RINGS)
+
+
+def test_without_any_usable_row(tmp_path):
+    with pytest.raises(SampleError, match=r"No row of .*mine.csv can be used; first: row 1: 0: the catalog names no"):
+        read_sample(table(tmp_path / "mine.csv", cutout=["", ""], label=[1, 0]), RINGS)
+    (tmp_path / "a.fits").write_bytes(b"<html>")
+    with pytest.raises(SampleError, match="No picture of broken can be used"):
+        dataset.load([table(tmp_path / "broken.csv", cutout=["a.fits"], label=[1])], RINGS, 32, 5.12)
+
+
+def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("GALMORPH_CACHE", str(tmp_path / "file"))
+    path = table(tmp_path / "mine.csv", cutout=cutouts(tmp_path, 2), label=[1, 0])
+    with pytest.raises(OutputError, match="GALMORPH_CACHE"):
+        dataset.load([path], RINGS, 32, 5.12)
+
+
+def test_training_on_a_catalog(tmp_path):
+    paths = cutouts(tmp_path, 24)
+    (tmp_path / "fits/g5.fits").write_bytes(b"")
+    path = table(tmp_path / "mine.csv", cutout=paths, label=[i % 2 for i in range(24)])
+    options = {"backbone": "mobilenet_v1", "pretrained": "none", "input_size": 32, "device": "cpu", "epochs": 1}
+    split = Split(val=0.3, test=0.3, by_class=True)
+    train(TrainConfig((str(path),), "rings", loss="cross_entropy", split=split, **options), tmp_path / "run")
+    card = json.loads((tmp_path / "run" / "model.json").read_text())
+    assert {key: card["trained_on"][0][key] for key in ("name", "n", "n_skipped")} == {
+        "name": "mine",
+        "n": 23,
+        "n_skipped": 1,
+    }
