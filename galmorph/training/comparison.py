@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t as student
 
 from galmorph import registry
 from galmorph.errors import GalmorphError, WeightsUnavailable
@@ -23,8 +24,6 @@ from galmorph.training.train import train
 
 CLASS_SCORES = ("accuracy", "precision", "recall", "f1")
 FRACTION_SCORES = ("rmse", "accuracy")
-# Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom; beyond, those of the normal distribution.
-_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
 def compare(
@@ -120,7 +119,7 @@ def _metrics(config: TrainConfig, folder: Path) -> dict[str, Any]:
 
 
 def _summary(runs: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[str, Any]:
-    """Return means over the seeds with 95 % intervals: of the mean over seeds, or of the bootstrap for a single one."""
+    """Return means over the seeds with 95 % intervals: Student's of the mean, or the bootstrap's of a single run."""
     cell: dict[str, Any] = {"n_runs": len(runs), "n": [int(run["n"]) for run in runs]}
     for name in names:
         values = np.array([run[name] for run in runs if name in run])
@@ -128,8 +127,7 @@ def _summary(runs: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[
             continue
         cell[name] = float(values.mean())
         if len(values) > 1:
-            t = _T95[len(values) - 2] if len(values) <= len(_T95) + 1 else 1.96
-            half = t * float(values.std(ddof=1)) / len(values) ** 0.5
+            half = float(student.ppf(0.975, len(values) - 1)) * float(values.std(ddof=1)) / len(values) ** 0.5
             cell |= {f"{name}_low": cell[name] - half, f"{name}_high": cell[name] + half}
         elif f"{name}_low" in runs[0]:
             cell |= {f"{name}_{end}": float(runs[0][f"{name}_{end}"]) for end in ("low", "high")}

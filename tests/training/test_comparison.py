@@ -101,10 +101,18 @@ def test_one_sample_is_compared(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_interval_over_seeds_is_students():
-    cell = _summary([{"n": 9, "f1": value} for value in (0.5, 0.6, 0.7)], ("f1",))
+# Two-sided 95 % quantiles of Student's t, from published tables, by the number of seeds.
+@pytest.mark.parametrize(("n", "quantile"), [(2, 12.706), (3, 4.303), (10, 2.262), (11, 2.228), (31, 2.042)])
+def test_interval_over_seeds_is_students(n, quantile):
+    values = np.linspace(0.5, 0.7, n)
+    cell = _summary([{"n": 9, "f1": value} for value in values], ("f1",))
     assert cell["f1"] == pytest.approx(0.6)
-    assert cell["f1_high"] - cell["f1"] == pytest.approx(4.303 * 0.1 / 3**0.5)
+    half = quantile * values.std(ddof=1) / n**0.5
+    assert cell["f1_high"] - cell["f1"] == pytest.approx(half, rel=5e-4)
+    assert cell["f1"] - cell["f1_low"] == pytest.approx(half, rel=5e-4)
+
+
+def test_interval_of_a_single_run_is_its_bootstraps():
     single = _summary([{"n": 9, "f1": 0.5, "f1_low": 0.4, "f1_high": 0.55}], ("f1",))
     assert (single["f1_low"], single["f1_high"]) == (0.4, 0.55)
 
