@@ -67,8 +67,8 @@ class LabelSchema:
     codes : tuple of str
         The publication's name of each label (``Class1.1`` for Galaxy Zoo, the class number for Galaxy10).
     conditional : Mapping
-        Column names of other publications that give an answer's share *among those who were asked*: name to
-        ``(label, answer's complement)``. See :meth:`from_columns`.
+        Other publications' columns, ``{column: label}``, of an answer's share *among those who were asked*. Of two
+        answers the other one has the rest. See :meth:`from_columns`.
     class_column : str
         Name of the publication's column that numbers the first question's answers from 0; empty where there is none.
     """
