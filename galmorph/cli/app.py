@@ -33,6 +33,7 @@ from galmorph.cli.terminal import (
     stdout,
     write_events,
 )
+from galmorph.environment import Variable
 from galmorph.errors import GalmorphError
 
 app = typer.Typer(
@@ -391,7 +392,7 @@ def _common(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
     log_json: Annotated[
-        bool, typer.Option("--log-json", envvar="GALMORPH_LOG_JSON", help="Messages and progress as JSON lines.")
+        bool, typer.Option("--log-json", envvar=str(Variable.LOG_JSON), help="Messages and progress as JSON lines.")
     ] = False,
 ) -> None:
     stderr.quiet = quiet

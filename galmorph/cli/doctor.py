@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import galmorph
 from galmorph import registry
+from galmorph.environment import PREFIX, Variable, cache_folder
 from galmorph.errors import GalmorphError
 from galmorph.models import card
 
@@ -25,15 +26,6 @@ if TYPE_CHECKING:
 PACKAGE = "galmorph-survey"
 GOOD, NOTE, WRONG = "good", "note", "wrong"
 OLDEST_PYTHON = (3, 11)
-# Variables that galmorph reads, and what for.
-VARIABLES: Mapping[str, str] = {
-    "GALMORPH_CACHE": "folder of decoded training pictures",
-    "GALMORPH_PRETRAINED": "folder of ImageNet weights",
-    "GALMORPH_FOOTPRINTS": "folder of survey footprints",
-    "GALMORPH_BRICKS_URL": "address of the Legacy Surveys' bricks",
-    "GALMORPH_SDSS_SKYSERVER_URL": "address of the SDSS SkyServer",
-    "GALMORPH_SDSS_SAS_URL": "address of the SDSS Science Archive Server",
-}
 # Below this much space little can be written; below the next a large fetch or training may not fit.
 MIN_FREE_BYTES, LITTLE_FREE_BYTES = 100e6, 5e9
 # Imported to see that they work; an installed package may still miss a library of the system.
@@ -226,11 +218,6 @@ def recorded_sha256(path: Path) -> str:
     return next((line.split()[0] for line in lines if line.split()[1:] == [path.name]), "")
 
 
-def cache_folder() -> Path:
-    """Return the folder of decoded pictures, as `galmorph.training.dataset.cache_folder` does, which needs torch."""
-    return Path(os.environ.get("GALMORPH_CACHE") or Path.home() / ".cache" / "galmorph")
-
-
 def _folders() -> Iterator[Finding]:
     cache = cache_folder()
     existing = next(folder for folder in (cache, *cache.absolute().parents) if folder.exists())
@@ -250,17 +237,18 @@ def _folders() -> Iterator[Finding]:
 
 
 def _variables(environment: Mapping[str, str]) -> Iterator[Finding]:
+    known = {str(variable): variable for variable in Variable}
     for name, value in sorted(environment.items()):
-        if not name.startswith("GALMORPH_"):
+        if not name.startswith(PREFIX):
             continue
-        if name not in VARIABLES:
-            yield Finding(name, NOTE, "galmorph reads no such variable", registry.unknown("variable", name, VARIABLES))
-        elif name.endswith("_URL"):
-            yield Finding(name, GOOD, f"{VARIABLES[name]}: {_without_secrets(value)}")
-        elif name == "GALMORPH_CACHE" or Path(value).is_dir():
-            yield Finding(name, GOOD, f"{VARIABLES[name]}: {value}")
+        variable = known.get(name)
+        if variable is None:
+            yield Finding(name, NOTE, "galmorph reads no such variable", registry.unknown("variable", name, known))
+        elif variable.kind == "folder" and not Path(value).is_dir():
+            yield Finding(name, NOTE, f"{variable.meaning}: {value} is no folder", f"Make it, or unset {name}.")
         else:
-            yield Finding(name, NOTE, f"{VARIABLES[name]}: {value} is no folder", f"Make it, or unset {name}.")
+            shown = _without_secrets(value) if variable.kind == "address" else value
+            yield Finding(name, GOOD, f"{variable.meaning}: {shown}")
     proxies = sorted(name for name in environment if name.lower() in ("http_proxy", "https_proxy", "all_proxy"))
     if proxies:
         yield Finding("proxy", GOOD, f"{', '.join(proxies)} set: galmorph fetch goes through it")

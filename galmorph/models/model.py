@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import galmorph
 from galmorph import registry
+from galmorph.environment import Variable
 from galmorph.errors import CannotContinue, ModelError, OutputError, WeightsUnavailable
 from galmorph.models import card as cards
 from galmorph.models.backbones import Backbone
@@ -243,7 +244,7 @@ def _shape(value: Tensor | None) -> torch.Size | None:
 
 
 def _imagenet_state(entry: Backbone) -> dict[str, Tensor]:
-    folder = os.environ.get("GALMORPH_PRETRAINED")
+    folder = Variable.PRETRAINED.read()
     if folder:
         stem = entry.name.rpartition(":")[2]
         for pattern in (f"{stem}.imagenet.safetensors", f"{stem}.imagenet.fp16.safetensors"):

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from galmorph.environment import Variable
 from galmorph.errors import GalmorphError
 
-FOLDER_VARIABLE = "GALMORPH_FOOTPRINTS"
 # HEALPix order of the cells that a made footprint consists of: 3.4 arcmin.
 _ORDER = 10
 # A position is refused only if neither the cell of this order (14 arcmin) that it lies in nor a neighbour has any
@@ -53,7 +53,7 @@ def load(name: str) -> Footprint | None:
     GalmorphError
         If the file is no MOC.
     """
-    folder = os.environ.get(FOLDER_VARIABLE, "")
+    folder = Variable.FOOTPRINTS.read()
     path = Path(folder, f"{name}.fits")
     if not folder or not path.is_file():
         return None
@@ -62,7 +62,7 @@ def load(name: str) -> Footprint | None:
     try:
         moc = MOC.from_fits(str(path))
     except (OSError, ValueError) as error:
-        raise GalmorphError(f"{path} is not a MOC: {error}. Replace it, or unset {FOLDER_VARIABLE}.") from error
+        raise GalmorphError(f"{path} is not a MOC: {error}. Replace it, or unset {Variable.FOOTPRINTS}.") from error
     coarse = moc.degrade_to_order(_COARSE_ORDER) if moc.max_order > _COARSE_ORDER else moc
     return Footprint(name, coarse.extended())
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from galmorph import registry
+from galmorph.environment import cache_folder
 from galmorph.errors import CutoutError, OutputError, SampleError
 from galmorph.images.normalization import Framing
 from galmorph.schemas import LabelSchema
@@ -272,11 +273,6 @@ def load(paths: Sequence[str | Path], schema: LabelSchema, input_size: int, radi
         skipped={sample.name: len(sample.skipped) for sample in samples if sample.skipped},
         samples=tuple(samples),
     )
-
-
-def cache_folder() -> Path:
-    """Return the folder of decoded pictures: ``GALMORPH_CACHE`` or ``~/.cache/galmorph``."""
-    return Path(os.environ.get("GALMORPH_CACHE") or Path.home() / ".cache" / "galmorph")
 
 
 def decode(sample: Sample, side: int) -> NDArray[np.uint8]:

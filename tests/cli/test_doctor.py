@@ -1,7 +1,9 @@
 """The doctor finds what is wrong, names the remedy, and works where torch does not."""
 
+import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import pytest
 
 from galmorph.cli import doctor
 from galmorph.cli.doctor import GOOD, NOTE, WRONG
+from galmorph.environment import Variable
 from galmorph.models import card
 from galmorph.training import dataset
 
@@ -104,11 +107,34 @@ def test_variables_are_checked_and_secrets_kept(tmp_path):
     assert "secret" not in str(list(found.values()))
 
 
+@pytest.mark.parametrize("variable", Variable)
+def test_a_variable_that_is_read_is_not_called_unread(variable, tmp_path):
+    value = "https://host" if variable.kind == "address" else str(tmp_path)
+    found = by_name(doctor._variables({str(variable): value}))[str(variable)]
+    assert (found.state, found.found) == (GOOD, f"{variable.meaning}: {value}")
+
+
+def test_a_switch_of_the_command_line_is_one_of_the_variables(tmp_path):
+    done = run(tmp_path, "--json", GALMORPH_LOG_JSON="1")
+    found = {finding["name"]: finding for finding in json.loads(done.stdout.splitlines()[-1])["findings"]}
+    assert found["GALMORPH_LOG_JSON"]["state"] == GOOD
+
+
+def test_variables_are_declared_in_one_place():
+    folder = Path(doctor.__file__).parent
+    trees = {path: ast.parse(path.read_text()) for path in folder.rglob("*.py") if path.name != "environment.py"}
+    nodes = [(path.name, node) for path, tree in trees.items() for node in ast.walk(tree)]
+    named = {(path, n.value) for path, n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+    assert {(path, text) for path, text in named if re.fullmatch(r"GALMORPH_[A-Z_]*", text)} == set()
+    read = {n.attr for _, n in nodes if isinstance(n, ast.Attribute) and ast.unparse(n.value) == "Variable"}
+    assert read == {variable.name for variable in Variable} - {"CACHE"}, "cache_folder reads CACHE"
+
+
 def test_folders(tmp_path, monkeypatch):
     monkeypatch.setenv("GALMORPH_CACHE", str(tmp_path / "a" / "b"))
     assert doctor.cache_folder() == dataset.cache_folder() == tmp_path / "a" / "b"
     monkeypatch.delenv("GALMORPH_CACHE")
-    assert doctor.cache_folder() == dataset.cache_folder()
+    assert doctor.cache_folder() == dataset.cache_folder() == Path.home() / ".cache" / "galmorph"
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**12, 10**12, 10**6))
     assert by_name(doctor._folders())["disk here"].state == WRONG
     assert Path.cwd().exists()

@@ -16,10 +16,10 @@ from typer.main import get_command
 import galmorph
 from galmorph import registry
 from galmorph.cli import app as cli
+from galmorph.environment import Variable
 from galmorph.images.cutout import Flag
 from galmorph.models import card
-from galmorph.retrieval import footprint, manifest
-from galmorph.retrieval.surveys import _bricks, sdss
+from galmorph.retrieval import manifest
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,8 +47,14 @@ def test_all_of_fetch_is_in_the_docs():
     known = set(get_command(cli.app).commands["fetch"].params)
     options = {option for parameter in known for option in parameter.opts}
     assert set(re.findall(r"--[a-z][a-z-]+", text)) <= options
-    for variable in (footprint.FOLDER_VARIABLE, _bricks.URL_VARIABLE, sdss.SKYSERVER_VARIABLE, sdss.SAS_VARIABLE):
-        assert f"`{variable}`" in text
+    for variable in ("FOOTPRINTS", "BRICKS_URL", "SDSS_SKYSERVER_URL", "SDSS_SAS_URL"):
+        assert f"`{Variable[variable]}`" in text
+
+
+def test_every_variable_is_in_the_docs():
+    text = "".join(page.read_text() for page in (ROOT / "docs").rglob("*.md"))
+    for variable in Variable:
+        assert re.search(rf"`{variable}(=1)?`", text), variable
 
 
 PAGES = [

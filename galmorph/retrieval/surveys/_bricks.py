@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import io
 import math
-import os
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from galmorph.environment import Variable
 from galmorph.images.fits_file import quiet
 from galmorph.retrieval.answers import read_images
 from galmorph.retrieval.client import FinalFailure, PassingFailure, Session
@@ -22,7 +22,6 @@ from galmorph.retrieval.request import Order
 from galmorph.retrieval.surveys import CONTROL, Delivery, ImageSource, Source
 
 BASE_URL = "https://portal.nersc.gov/cfs/cosmo/data/legacysurvey"
-URL_VARIABLE = "GALMORPH_BRICKS_URL"
 SIDE_PX = 3600
 SIDE_DEG = 0.25
 # North of this declination and of the Galactic plane the merged layers show BASS and MzLS.
@@ -116,10 +115,10 @@ class Bricks(ImageSource):
         self.survey, self.bands, self.pixscale, self.footprint = like.survey, like.bands, like.pixscale, like.footprint
         self.release = release
         self.half = half
-        given = os.environ.get(URL_VARIABLE)
+        given = Variable.BRICKS_URL.read()
         self.base_url = (given or BASE_URL).rstrip("/")
         # With another service's address galmorph does not turn to the original's archive by itself.
-        self.unasked = base_url is None or given is not None
+        self.unasked = base_url is None or bool(given)
         self.downloads = downloads
 
     def request(self, order: Order) -> str:

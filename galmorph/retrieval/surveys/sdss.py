@@ -11,7 +11,6 @@ import asyncio
 import bz2
 import csv
 import math
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from galmorph.environment import Variable
 from galmorph.errors import GalmorphError
 from galmorph.images.fits_file import quiet
 from galmorph.images.headers import NATIVE_PIXSCALE
@@ -29,8 +29,6 @@ from galmorph.retrieval.mosaic import Downloads, Plane
 from galmorph.retrieval.request import Order, degrees
 from galmorph.retrieval.surveys import CONTROL, Delivery, ImageSource, Imaging, Survey
 
-SKYSERVER_VARIABLE = "GALMORPH_SDSS_SKYSERVER_URL"
-SAS_VARIABLE = "GALMORPH_SDSS_SAS_URL"
 SKYSERVER_URL = "https://skyserver.sdss.org"
 SAS_URL = "https://data.sdss.org/sas"
 DEFAULT_RELEASE = 17
@@ -95,8 +93,8 @@ class Frames(ImageSource):
             raise GalmorphError(f"SDSS has the bands u, g, r, i, z; asked for: {', '.join(self.bands)}.")
         self.pixscale = SURVEY.pixscale
         base_url = (imaging.base_url or "").rstrip("/")
-        self.skyserver_url = os.environ.get(SKYSERVER_VARIABLE) or base_url or SKYSERVER_URL
-        self.sas_url = os.environ.get(SAS_VARIABLE) or (f"{base_url}/sas" if base_url else SAS_URL)
+        self.skyserver_url = Variable.SDSS_SKYSERVER_URL.read() or base_url or SKYSERVER_URL
+        self.sas_url = Variable.SDSS_SAS_URL.read() or (f"{base_url}/sas" if base_url else SAS_URL)
         self.downloads = Downloads(imaging.folder, _MOST_ON_DISK, _MOST_DECODED)
         self._frame_path = SDSSClass.IMAGING_URL_SUFFIX
         self._looked_up_at = -math.inf

@@ -1,0 +1,46 @@
+"""The environment variables of galmorph: declared here, and read nowhere else."""
+
+from __future__ import annotations
+
+import os
+from enum import Enum
+from pathlib import Path
+from typing import Literal
+
+PREFIX = "GALMORPH_"
+
+
+class Variable(Enum):
+    """An environment variable; its text is its whole name, such as ``GALMORPH_CACHE``.
+
+    Attributes
+    ----------
+    meaning : str
+        Meaning of the value.
+    kind : {'folder', 'new folder', 'address', 'switch'}
+        A ``folder`` must exist; a ``new folder`` is made where it does not.
+    """
+
+    CACHE = ("folder of decoded training pictures", "new folder")
+    PRETRAINED = ("folder of ImageNet weights", "folder")
+    FOOTPRINTS = ("folder of survey footprints", "folder")
+    BRICKS_URL = ("address of the Legacy Surveys' bricks", "address")
+    SDSS_SKYSERVER_URL = ("address of the SDSS SkyServer", "address")
+    SDSS_SAS_URL = ("address of the SDSS Science Archive Server", "address")
+    LOG_JSON = ("messages and progress as JSON lines", "switch")
+
+    def __init__(self, meaning: str, kind: Literal["folder", "new folder", "address", "switch"]) -> None:
+        self.meaning = meaning
+        self.kind = kind
+
+    def __str__(self) -> str:
+        return PREFIX + self.name
+
+    def read(self) -> str:
+        """Return the value, ``''`` where it is not set."""
+        return os.environ.get(str(self), "")
+
+
+def cache_folder() -> Path:
+    """Return the folder of decoded pictures: ``GALMORPH_CACHE`` or ``~/.cache/galmorph``."""
+    return Path(Variable.CACHE.read() or Path.home() / ".cache" / "galmorph")
