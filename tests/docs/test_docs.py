@@ -222,5 +222,4 @@ def test_makefile_has_the_two_commands_of_the_readme():
     for command in ("demo", "test", "docs"):
         assert f"make {command}" in (ROOT / "README.md").read_text()
         assert re.search(rf"^{command}:", makefile, flags=re.MULTILINE)
-    assert "make test" in (ROOT / ".ci" / "run").read_text()
     assert cli.DEFAULT_MODEL in (ROOT / "README.md").read_text()

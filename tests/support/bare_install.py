@@ -34,12 +34,13 @@ _VERSIONS_TOLD = "import importlib.metadata as m, json; print(json.dumps({{n: m.
 
 
 def interpreters() -> dict[str, str]:
-    """Return the interpreters of the declared versions that this machine has: on the path, or pyenv's."""
+    """Return the interpreters of the declared versions that this machine has: pyenv's, on the path, or this one."""
     found = {}
     for version in VERSIONS:
         pyenv = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))
         if path := shutil.which(f"python{version}"):
             pyenv.append(Path(path))
+        pyenv.append(Path(sys.executable))
         for python in pyenv:
             told = subprocess.run([python, "-c", "import sys; print(sys.version)"], capture_output=True, text=True)
             if told.returncode == 0 and told.stdout.startswith(version):
@@ -93,7 +94,7 @@ def try_wheel(wheel: Path, python: str, venv: Path, folder: Path) -> None:
 def try_lowest(wheel: Path, python: str, venv: Path) -> None:
     """Install the lowest versions declared, and run the quick tests with them."""
     call(sys.executable, "-m", "uv", "venv", "--quiet", "--clear", "--python", python, venv)
-    install = (sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", venv / "bin/python")
+    install = (sys.executable, "-m", "uv", "pip", "install", "--quiet", "--no-cache", "--python", venv / "bin/python")
     # Not the wheel's requirements: to uv the wheel alone would be direct, and of the rest it would take the newest.
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     tools = [line for line in wanted["optional-dependencies"]["dev"] if not line.startswith(_RAISING)]
