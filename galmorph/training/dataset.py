@@ -194,20 +194,36 @@ def read_sample(path: str | Path, schema: LabelSchema) -> Sample:
     Raises
     ------
     SampleError
-        If it is missing, empty or of no known layout, or if a question is unknown.
+        If it is missing, empty, of no known layout or of several, or if a question is unknown.
     """
     path, questions = _with_questions(path)
     if not path.exists():
         raise SampleError(registry.missing_file(path))
-    layouts: list[Layout] = [registry.load("samples", name) for name in registry.names("samples")]
-    layout = next((layout for layout in layouts if layout.matches(path)), None)
-    if layout is None:
-        known = "; ".join(f"{layout.name}: {layout.description}" for layout in layouts)
-        raise SampleError(f"{path} has no known layout. Known: {known}.")
-    sample = layout.read(path, schema)
+    sample = _layout_of(path).read(path, schema)
     if not len(sample):
         raise SampleError(f"{path} holds no galaxies.")
     return _restricted(sample, schema, questions) if questions else sample
+
+
+def _layout_of(path: Path) -> Layout:
+    """Return the layout of a folder or file.
+
+    Raises
+    ------
+    SampleError
+        If no layout matches, or several of which none gives way.
+    """
+    layouts: list[Layout] = [registry.load("samples", name) for name in registry.names("samples")]
+    matching = [layout for layout in layouts if layout.matches(path)]
+    general = {name for layout in matching for name in layout.before}
+    chosen = [layout for layout in matching if layout.name not in general]
+    if not chosen:
+        known = "; ".join(f"{layout.name}: {layout.description}" for layout in layouts)
+        raise SampleError(f"{path} has no known layout. Known: {known}.")
+    if len(chosen) > 1:
+        both = "; ".join(f"{layout.name}: {layout.description}" for layout in chosen)
+        raise SampleError(f"{path} has several layouts: {both}. Give each a folder of its own.")
+    return chosen[0]
 
 
 def _with_questions(path: str | Path) -> tuple[Path, list[str]]:

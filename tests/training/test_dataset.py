@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -121,6 +122,22 @@ def test_efigi_gives_classes_and_strengths_and_leaves_undefined_ones_unknown(tmp
     # Galaxies fill these pictures: they are framed whole, however wide the frame is meant to be.
     decoded = dataset.load([folder], schema, 32, 5.12)
     assert (decoded.view, decoded.framing) == (1.0, sample.framing)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_which_layout_a_folder_has_does_not_follow_from_the_names_of_files(tmp_path, monkeypatch, order):
+    names = registry.names
+    monkeypatch.setattr(registry, "names", lambda folder: names(folder)[::order])
+    columns = {"PGC_name": list("abcd"), "Bulge_to_Total": 0, "Class1.1": 0.9}
+    efigi = labelled_folder(tmp_path / "efigi", **columns)
+    assert read_sample(efigi, GZ2).framing == Framing(radii=3.5), "labels.csv with EFIGI's columns is EFIGI's"
+    both = labelled_folder(tmp_path / "both", **{"Class1.1": 0.9})
+    kaggle_folder(tmp_path / "kaggle", n=4)
+    shutil.copy(tmp_path / "kaggle" / "training_solutions_rev1.csv", both)
+    assert read_sample(both, GZ2).fractions[0, 0] == pytest.approx(0.1), "Kaggle's table comes before labels.csv"
+    shutil.copy(tmp_path / "kaggle" / "training_solutions_rev1.csv", efigi)
+    with pytest.raises(SampleError, match=r"several layouts: (?=.*efigi: )(?=.*kaggle: )"):
+        read_sample(efigi, GZ2)
 
 
 def test_class_numbers_of_a_folder(tmp_path):

@@ -77,12 +77,15 @@ class Layout:
         ``matches(path) -> bool``: is it this layout? Looks at names only.
     read : callable
         ``read(path, schema) -> Sample``; raises SampleError.
+    before : tuple of str
+        More general layouts, by name, that give way where both match.
     """
 
     name: str
     description: str
     matches: Callable[[Path], bool]
     read: Callable[[Path, LabelSchema], Sample]
+    before: tuple[str, ...] = ()
 
 
 def content_hash(data: bytes) -> int:

@@ -28,4 +28,5 @@ SAMPLE = Layout(
     description=f"EFIGI: folder with {LABELS} (columns PGC_name, Bulge_to_Total, ...) and pictures",
     matches=_matches,
     read=partial(read, framing=FRAMING),
+    before=("labelled",),
 )

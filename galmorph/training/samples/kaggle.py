@@ -48,4 +48,5 @@ SAMPLE = Layout(
     description=f"folder with {LABELS} and {IMAGES}/<GalaxyID>.jpg",
     matches=lambda path: (path / LABELS).is_file(),
     read=read,
+    before=("labelled",),
 )
