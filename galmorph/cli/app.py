@@ -18,9 +18,25 @@ from rich.table import Table
 
 import galmorph
 from galmorph.cli.models import models_app
-from galmorph.cli.options import BatchSize, Data, Device, Dtype, Json, Settings, Tta
+from galmorph.cli.options import (
+    BatchSize,
+    Data,
+    Device,
+    Dtype,
+    Json,
+    Settings,
+    Tta,
+    catalog_option,
+    computing_option,
+    imaging_option,
+    input_option,
+    model_option,
+    output_option,
+    run_option,
+    service_option,
+    training_option,
+)
 from galmorph.cli.terminal import (
-    GroupedCommand,
     print_json,
     progress,
     show_epoch,
@@ -50,33 +66,35 @@ DEFAULT_MODEL = "galaxyzoo2-mobilenet_v2"
 
 @app.command()
 def fetch(
-    catalog: Annotated[Path, typer.Option(help="Targets: CSV, FITS, ECSV, VOTable or Parquet with positions.")],
-    out: Annotated[Path, typer.Option(help="Folder of the cutouts and of the table with them.")] = Path("cutouts"),
-    survey: Annotated[str, typer.Option(help="decals, sdss or hips.")] = "decals",
-    layer: Annotated[str | None, typer.Option(help="ls-dr9, ls-dr10-grz, decals-dr5, ...")] = None,
-    hips: Annotated[str | None, typer.Option(help="Identifier of a HiPS, for --survey hips.")] = None,
-    bands: Annotated[str | None, typer.Option(help="A letter each; default the survey's.")] = None,
-    extras: Annotated[str, typer.Option(help="invvar, maskbits or both (with a comma): beside the image.")] = "",
-    size: Annotated[int, typer.Option(help="Pixels a side, where galaxies are not framed by size.")] = 256,
-    pixscale: Annotated[float | None, typer.Option(help="Arcsec per pixel; default the survey's own.")] = None,
-    size_column: Annotated[str | None, typer.Option(help="Column of sizes that frames each galaxy.")] = None,
-    size_factor: Annotated[float | None, typer.Option(help="Full width in units of the column; default 8.48.")] = None,
-    ra_column: Annotated[str | None, typer.Option(help="Right ascensions; default found by UCD or name.")] = None,
-    dec_column: Annotated[str | None, typer.Option(help="Declinations.")] = None,
-    id_column: Annotated[str | None, typer.Option(help="Identifiers.")] = None,
-    frame: Annotated[str, typer.Option(help="Frame of the positions, by astropy's name.")] = "icrs",
-    hdu: Annotated[int | None, typer.Option(help="HDU of the table.")] = None,
-    workers: Annotated[int, typer.Option(help="Requests in flight at most.")] = 4,
-    rate: Annotated[float, typer.Option(help="Requests a second at most.")] = 4.0,
-    retries: Annotated[int, typer.Option(help="Attempts at most.")] = 5,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer.")] = 120.0,
-    base_url: Annotated[str | None, typer.Option(help="Replaces the service's address.")] = None,
-    way: Annotated[str | None, typer.Option(help="cutouts or bricks; default the cheaper.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Only so many rows.")] = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what an earlier run missed.")] = False,
-    status: Annotated[bool, typer.Option("--status", help="Only tell how the folder stands.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what it would take.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if a target failed.")] = False,
+    catalog: Annotated[Path, catalog_option(help="Targets: CSV, FITS, ECSV, VOTable or Parquet with positions.")],
+    ra_column: Annotated[str | None, catalog_option(help="Right ascensions; default found by UCD or name.")] = None,
+    dec_column: Annotated[str | None, catalog_option(help="Declinations.")] = None,
+    id_column: Annotated[str | None, catalog_option(help="Identifiers.")] = None,
+    size_column: Annotated[str | None, catalog_option(help="Column of sizes that frames each galaxy.")] = None,
+    frame: Annotated[str, catalog_option(help="Frame of the positions, by astropy's name.")] = "icrs",
+    hdu: Annotated[int | None, catalog_option(help="HDU of the table.")] = None,
+    limit: Annotated[int | None, catalog_option(help="Only so many rows.")] = None,
+    survey: Annotated[str, imaging_option(help="decals, sdss or hips.")] = "decals",
+    layer: Annotated[str | None, imaging_option(help="ls-dr9, ls-dr10-grz, decals-dr5, ...")] = None,
+    hips: Annotated[str | None, imaging_option(help="Identifier of a HiPS, for --survey hips.")] = None,
+    bands: Annotated[str | None, imaging_option(help="A letter each; default the survey's.")] = None,
+    extras: Annotated[str, imaging_option(help="invvar, maskbits or both (with a comma): beside the image.")] = "",
+    size: Annotated[int, imaging_option(help="Pixels a side, where galaxies are not framed by size.")] = 256,
+    pixscale: Annotated[float | None, imaging_option(help="Arcsec per pixel; default the survey's own.")] = None,
+    size_factor: Annotated[
+        float | None, imaging_option(help="Full width in units of the column; default 8.48.")
+    ] = None,
+    workers: Annotated[int, service_option(help="Requests in flight at most.")] = 4,
+    rate: Annotated[float, service_option(help="Requests a second at most.")] = 4.0,
+    retries: Annotated[int, service_option(help="Attempts at most.")] = 5,
+    timeout: Annotated[float, service_option(help="Seconds to wait for an answer.")] = 120.0,
+    base_url: Annotated[str | None, service_option(help="Replaces the service's address.")] = None,
+    way: Annotated[str | None, service_option(help="cutouts or bricks; default the cheaper.")] = None,
+    retry_failed: Annotated[bool, run_option("--retry-failed", help="Try again what an earlier run missed.")] = False,
+    status: Annotated[bool, run_option("--status", help="Only tell how the folder stands.")] = False,
+    dry_run: Annotated[bool, run_option("--dry-run", help="Only tell what it would take.")] = False,
+    strict: Annotated[bool, run_option("--strict", help="Exit with 1 if a target failed.")] = False,
+    out: Annotated[Path, output_option(help="Folder of the cutouts and of the table with them.")] = Path("cutouts"),
     as_json: Json = False,
 ) -> None:
     """Get FITS cutouts of a list of positions; run it again to go on.
@@ -108,40 +126,43 @@ def fetch(
 @app.command()
 def classify(
     survey: Annotated[Path | None, typer.Argument(help="A catalog, a cutout, a folder, or a survey image.")] = None,
-    model: Annotated[str, typer.Option(help="A model's name (galmorph models list) or file.")] = DEFAULT_MODEL,
-    out: Annotated[Path | None, typer.Option(help="Output; default <stem>_morph.<suffix> beside the input.")] = None,
-    cutouts: Annotated[Path | None, typer.Option(help="Folder of the cutouts; default the catalog's.")] = None,
+    cutouts: Annotated[Path | None, input_option(help="Folder of the cutouts; default the catalog's.")] = None,
     catalog: Annotated[
-        Path | None, typer.Option(help="Targets in survey images; without it galaxies are detected.")
+        Path | None, input_option(help="Targets in survey images; without it galaxies are detected.")
     ] = None,
     images: Annotated[
-        list[str] | None, typer.Option(help="A survey image, {band} for one file a band; repeat it for more images.")
+        list[str] | None, input_option(help="A survey image, {band} for one file a band; repeat it for more images.")
     ] = None,
-    kind: Annotated[str | None, typer.Option("--as", help="Take the input for a catalog, cutout or field.")] = None,
-    hdu: Annotated[int | None, typer.Option(help="HDU of the table or image.")] = None,
-    size_column: Annotated[str | None, typer.Option(help="Column of radii (R90, arcsec unless it has a unit).")] = None,
+    kind: Annotated[str | None, input_option("--as", help="Take the input for a catalog, cutout or field.")] = None,
+    hdu: Annotated[int | None, input_option(help="HDU of the table or image.")] = None,
+    size_column: Annotated[str | None, input_option(help="Column of radii (R90, arcsec unless it has a unit).")] = None,
     zero_point: Annotated[
-        str | None, typer.Option(help="Survey images: AB magnitude of a pixel value of 1; 30, or g=25.1,r=24.9.")
+        str | None, input_option(help="Survey images: AB magnitude of a pixel value of 1; 30, or g=25.1,r=24.9.")
     ] = None,
-    prefix: Annotated[str, typer.Option(help="Prefix of the new columns.")] = "",
-    replace: Annotated[bool, typer.Option("--replace", help="Replace galmorph's columns of an earlier run.")] = False,
-    spread: Annotated[
-        bool, typer.Option("--spread", help="Write p_<label>_err too: how far vote fractions scatter around p_<label>.")
-    ] = False,
+    model: Annotated[str, model_option(help="A model's name (galmorph models list) or file.")] = DEFAULT_MODEL,
     tta: Tta = 1,
-    batch_size: Annotated[int | None, typer.Option(help="Galaxies in a batch; default 16, on a GPU 256.")] = None,
+    batch_size: Annotated[int | None, computing_option(help="Galaxies in a batch; default 16, on a GPU 256.")] = None,
     device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, cuda:1, ...; cuda:0,cuda:1 take batches in turn.")
+        str, computing_option(help="auto, cpu, cuda, cuda:1, ...; cuda:0,cuda:1 take batches in turn.")
     ] = "auto",
     dtype: Dtype = "auto",
-    workers: Annotated[int | None, typer.Option(help="Threads, each with its own batches; default one a core.")] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Dask scheduler (address or file) for a HATS catalog; default this machine.")
+    workers: Annotated[
+        int | None, computing_option(help="Threads, each with its own batches; default one a core.")
     ] = None,
-    profile: Annotated[bool, typer.Option("--profile", help="Tell where the time went.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if a target failed.")] = False,
+    scheduler: Annotated[
+        str | None, computing_option(help="Dask scheduler (address or file) for a HATS catalog; default this machine.")
+    ] = None,
+    resume: Annotated[bool, run_option("--resume", help="Go on with a run that was stopped.")] = False,
+    strict: Annotated[bool, run_option("--strict", help="Exit with 1 if a target failed.")] = False,
+    profile: Annotated[bool, run_option("--profile", help="Tell where the time went.")] = False,
+    out: Annotated[Path | None, output_option(help="Output; default <stem>_morph.<suffix> beside the input.")] = None,
+    prefix: Annotated[str, output_option(help="Prefix of the new columns.")] = "",
+    replace: Annotated[bool, output_option("--replace", help="Replace galmorph's columns of an earlier run.")] = False,
+    spread: Annotated[
+        bool,
+        output_option("--spread", help="Write p_<label>_err too: how far vote fractions scatter around p_<label>."),
+    ] = False,
+    overwrite: Annotated[bool, output_option("--overwrite", help="Replace an existing output.")] = False,
     as_json: Json = False,
 ) -> None:
     """Classify galaxies and write the probabilities into a copy of the table.
@@ -179,43 +200,45 @@ def _classifier(survey: Path | None, scheduler: str | None) -> Callable[..., Any
 
 @app.command()
 def train(
+    *,
     data: Data,
-    out: Annotated[Path, typer.Option(help="Folder of the run.")],
-    schema: Annotated[str, typer.Option(help="galaxyzoo2, galaxy10_sdss, efigi, rings, ...")] = "galaxyzoo2",
-    backbone: Annotated[str, typer.Option(help="mobilenet, resnet50, vgg16, mobilenet_v1, ...")] = "mobilenet",
-    pretrained: Annotated[str, typer.Option(help="imagenet, none or a weights file.")] = "imagenet",
-    fine_tune: Annotated[
-        bool | None, typer.Option("--fine-tune/--freeze", help="Refine all weights (the default), or only the head.")
+    schema: Annotated[str, input_option(help="galaxyzoo2, galaxy10_sdss, efigi, rings, ...")] = "galaxyzoo2",
+    backbone: Annotated[str, model_option(help="mobilenet, resnet50, vgg16, mobilenet_v1, ...")] = "mobilenet",
+    pretrained: Annotated[str, model_option(help="imagenet, none or a weights file.")] = "imagenet",
+    teacher: Annotated[
+        list[str] | None, model_option(help="A trained model to learn from beside the labels; may be repeated.")
     ] = None,
+    name: Annotated[str | None, model_option(help="The model's name in its card.")] = None,
+    about: Annotated[Path | None, model_option(help="JSON with texts of the card: intended_use, limits, ...")] = None,
     recipe: Annotated[
-        str, typer.Option(help="default, galaxy10, efigi, paper-a or paper-b; single options override it.")
+        str, training_option(help="default, galaxy10, efigi, paper-a or paper-b; single options override it.")
     ] = "default",
-    epochs: Annotated[int | None, typer.Option()] = None,
-    batch_size: Annotated[int | None, typer.Option()] = None,
+    fine_tune: Annotated[
+        bool | None, training_option("--fine-tune/--freeze", help="Refine all weights (the default), or only the head.")
+    ] = None,
+    epochs: Annotated[int | None, training_option()] = None,
+    batch_size: Annotated[int | None, training_option()] = None,
     lr: Annotated[
-        float | None, typer.Option(help="Peak learning rate of the backbone; the head's is three times it.")
+        float | None, training_option(help="Peak learning rate of the backbone; the head's is three times it.")
     ] = None,
     patience: Annotated[
-        int | None, typer.Option(help="Epochs without a better validation score; 0: never stop.")
+        int | None, training_option(help="Epochs without a better validation score; 0: never stop.")
     ] = None,
-    loss: Annotated[str | None, typer.Option(help="mse, cross_entropy or dirichlet_multinomial.")] = None,
-    input_size: Annotated[int | None, typer.Option(help="Side of the network's input in pixels.")] = None,
-    teacher: Annotated[
-        list[str] | None, typer.Option(help="A trained model to learn from beside the labels; may be repeated.")
-    ] = None,
+    loss: Annotated[str | None, training_option(help="mse, cross_entropy or dirichlet_multinomial.")] = None,
+    input_size: Annotated[int | None, training_option(help="Side of the network's input in pixels.")] = None,
     refit: Annotated[
-        bool, typer.Option("--refit", help="Train on the validation part too, from a trained model; choices are made.")
+        bool,
+        training_option("--refit", help="Train on the validation part too, from a trained model; choices are made."),
     ] = False,
     settings: Settings = None,
-    seed: Annotated[int, typer.Option()] = 0,
-    name: Annotated[str | None, typer.Option(help="The model's name in its card.")] = None,
-    about: Annotated[Path | None, typer.Option(help="JSON with texts of the card: intended_use, limits, ...")] = None,
+    seed: Annotated[int, training_option()] = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
     test: Annotated[
-        bool, typer.Option("--test/--no-test", help="Score the test part; not while choosing options.")
+        bool, run_option("--test/--no-test", help="Score the test part; not while choosing options.")
     ] = True,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
+    resume: Annotated[bool, run_option("--resume", help="Go on with a run that was stopped.")] = False,
+    out: Annotated[Path, output_option(help="Folder of the run.")],
     as_json: Json = False,
 ) -> None:
     """Train a model on labelled galaxies.
@@ -241,18 +264,19 @@ def train(
 
 @app.command()
 def compare(
+    *,
     data: Data,
-    out: Annotated[Path, typer.Option(help="Folder of the table, the curves and the runs.")],
-    schema: Annotated[str, typer.Option(help="galaxyzoo2, galaxy10_sdss, galaxy10_decals, efigi, rings.")],
-    backbones: Annotated[str, typer.Option(help="Names, separated by commas.")] = "mobilenet_v1,resnet50,vgg16",
-    pretrained: Annotated[str, typer.Option(help="imagenet, none or weights files, by commas.")] = "imagenet,none",
-    seeds: Annotated[int, typer.Option(help="Runs of each cell, each with another split.")] = 3,
-    recipe: Annotated[str, typer.Option(help="default, paper-a or paper-b.")] = "paper-b",
-    epochs: Annotated[int | None, typer.Option()] = None,
-    input_size: Annotated[int | None, typer.Option(help="Side of the network's input in pixels.")] = None,
+    schema: Annotated[str, input_option(help="galaxyzoo2, galaxy10_sdss, galaxy10_decals, efigi, rings.")],
+    backbones: Annotated[str, model_option(help="Names, separated by commas.")] = "mobilenet_v1,resnet50,vgg16",
+    pretrained: Annotated[str, model_option(help="imagenet, none or weights files, by commas.")] = "imagenet,none",
+    seeds: Annotated[int, training_option(help="Runs of each cell, each with another split.")] = 3,
+    recipe: Annotated[str, training_option(help="default, paper-a or paper-b.")] = "paper-b",
+    epochs: Annotated[int | None, training_option()] = None,
+    input_size: Annotated[int | None, training_option(help="Side of the network's input in pixels.")] = None,
     settings: Settings = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    out: Annotated[Path, output_option(help="Folder of the table, the curves and the runs.")],
     as_json: Json = False,
 ) -> None:
     """Compare backbones with and without pretrained weights, over several seeds.
@@ -274,13 +298,13 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="A model's name, file or training folder.")],
     data: Data,
     part: Annotated[
-        str | None, typer.Option(help="test, val, train or all; default test where trained on these data.")
+        str | None, input_option(help="test, val, train or all; default test where trained on these data.")
     ] = None,
     tta: Tta = 1,
+    batch_size: BatchSize = 64,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    batch_size: BatchSize = 64,
-    out: Annotated[Path | None, typer.Option(help="Folder for scores, predictions and figures.")] = None,
+    out: Annotated[Path | None, output_option(help="Folder for scores, predictions and figures.")] = None,
     as_json: Json = False,
 ) -> None:
     """Score a model on labelled galaxies, with 95 % bootstrap intervals.
@@ -306,19 +330,19 @@ def evaluate(
 @app.command()
 def report(
     result: Annotated[Path, typer.Argument(help="A classified catalog, or a folder of train or evaluate.")],
-    out: Annotated[Path, typer.Option(help="The HTML file.")] = Path("report.html"),
-    cutouts: Annotated[Path | None, typer.Option(help="Folder of the cutouts; default where the catalog says.")] = None,
-    images: Annotated[list[str] | None, typer.Option(help="Survey images that were classified, for pictures.")] = None,
-    figures: Annotated[Path | None, typer.Option(help="Write the figures as PNG and PDF into this folder.")] = None,
-    regions: Annotated[Path | None, typer.Option(help="Write the galaxies as a region file for DS9.")] = None,
+    cutouts: Annotated[Path | None, input_option(help="Folder of the cutouts; default where the catalog says.")] = None,
+    images: Annotated[list[str] | None, input_option(help="Survey images that were classified, for pictures.")] = None,
     data: Annotated[
-        list[str] | None, typer.Option(help="Labelled data, for the pictures of an evaluation's worst errors.")
+        list[str] | None, input_option(help="Labelled data, for the pictures of an evaluation's worst errors.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="The model's name or file, for its colours; default as the catalog says.")
+        str | None, input_option(help="The model's name or file, for its colours; default as the catalog says.")
     ] = None,
-    prefix: Annotated[str | None, typer.Option(help="Which results, where the catalog holds several.")] = None,
-    size_column: Annotated[str | None, typer.Option(help="As it was given to galmorph classify.")] = None,
+    prefix: Annotated[str | None, input_option(help="Which results, where the catalog holds several.")] = None,
+    size_column: Annotated[str | None, input_option(help="As it was given to galmorph classify.")] = None,
+    out: Annotated[Path, output_option(help="The HTML file.")] = Path("report.html"),
+    figures: Annotated[Path | None, output_option(help="Write the figures as PNG and PDF into this folder.")] = None,
+    regions: Annotated[Path | None, output_option(help="Write the galaxies as a region file for DS9.")] = None,
     as_json: Json = False,
 ) -> None:
     """Show what a run found as one HTML file that opens from disk.
@@ -355,7 +379,7 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the made-up survey and the result.")] = Path("demo"),
+    out: Annotated[Path, output_option(help="Folder for the made-up survey and the result.")] = Path("demo"),
     as_json: Json = False,
 ) -> None:
     """Do the main job on made-up survey data, offline, in under a minute.
@@ -406,10 +430,6 @@ def _common(
         level=logging.WARNING, format="%(levelname)s: %(message)s", handlers=[handler] if handler else None
     )
     logging.getLogger("galmorph").setLevel(level)
-
-
-for _command in app.registered_commands:
-    _command.cls = GroupedCommand
 
 
 def _interrupt(*_: Any) -> NoReturn:

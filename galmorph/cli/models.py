@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from galmorph.cli.options import Data, Device, Json
+from galmorph.cli.options import Data, Device, Json, output_option
 from galmorph.cli.terminal import print_json, stderr, stdout
 
 models_app = typer.Typer(help="The models that ship with galmorph, and any model file.", no_args_is_help=True)
@@ -60,7 +60,7 @@ def models_show(model: Annotated[str, typer.Argument(help="A model's name or fil
 def models_calibrate(
     model: Annotated[str, typer.Argument(help="A model's name, file or training folder.")],
     data: Data,
-    out: Annotated[Path, typer.Option(help="The new weights file, .safetensors; its card is written beside it.")],
+    out: Annotated[Path, output_option(help="The new weights file, .safetensors; its card is written beside it.")],
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -78,7 +78,7 @@ def models_calibrate(
 @models_app.command("join")
 def models_join(
     models: Annotated[list[str], typer.Argument(help="Names, files or training folders of two models or more.")],
-    out: Annotated[Path, typer.Option(help="The new weights file, .safetensors; its card is written beside it.")],
+    out: Annotated[Path, output_option(help="The new weights file, .safetensors; its card is written beside it.")],
     as_json: Json = False,
 ) -> None:
     """Make one model of several that answer the same questions about the same pictures: an ensemble.

@@ -18,7 +18,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
-from typer.core import TyperCommand
 
 # Wide enough for the tables where there is no terminal to measure.
 _WIDTH = None if sys.stdout.isatty() else 120
@@ -210,37 +209,3 @@ def _span(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-
-
-# How ``--help`` groups the options of a command, by the names of their parameters; the rest stand under "Options".
-PANELS: Mapping[str, Mapping[str, str]] = {
-    "fetch": {
-        "Columns of the catalog": "ra_column dec_column id_column size_column frame hdu",
-        "What to fetch": "survey layer hips bands extras size pixscale size_factor limit",
-        "The service": "workers rate retries timeout base_url way",
-        "The run": "retry_failed status dry_run strict as_json",
-    },
-    "classify": {
-        "Input": "cutouts catalog images kind hdu size_column",
-        "Output": "out prefix replace overwrite resume strict as_json profile",
-        "Model and computing": "model tta batch_size device dtype workers",
-    },
-    "train": {
-        "Data and model": "data schema backbone pretrained teacher name about",
-        "How it is trained": "recipe fine_tune epochs batch_size lr patience loss input_size refit seed",
-        "The run": "out device dtype test resume as_json",
-    },
-}
-
-
-class GroupedCommand(TyperCommand):
-    """A command whose ``--help`` shows its options in groups."""
-
-    def __init__(self, name: str | None, **options: Any) -> None:
-        super().__init__(name, **options)
-        panels = {name: panel for panel, names in PANELS.get(name or "", {}).items() for name in names.split()}
-        for parameter in self.params:
-            if parameter.name in panels and hasattr(parameter, "rich_help_panel"):
-                parameter.rich_help_panel = panels[parameter.name]
-        order = list(PANELS.get(name or "", {}))
-        self.params.sort(key=lambda p: order.index(panels[p.name]) if p.name in panels else -1)

@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import typer
@@ -14,6 +15,7 @@ from test_cli import invoke, run
 
 from galmorph.classification.classify import classify
 from galmorph.cli import app as cli
+from galmorph.cli import options as options_module
 from galmorph.cli import terminal
 from galmorph.errors import GalmorphError
 from galmorph.registry import missing_file
@@ -53,15 +55,31 @@ def test_help_has_examples_that_can_be_typed(name):
         assert {word for word in words if word.startswith("--")} <= known
 
 
-def test_options_are_grouped():
-    for name, panels in terminal.PANELS.items():
-        found = command(name)
-        listed = [parameter for names in panels.values() for parameter in names.split()]
-        assert len(listed) == len(set(listed))
-        assert set(listed) <= {parameter.name for parameter in found.params}, name
-        shown = invoke(name, "--help").stdout
-        for panel in panels:
-            assert f"─ {panel} ─" in shown, name
+def leaves(group, path=()):
+    """The names of all commands, those of groups too."""
+    for name, found in group.commands.items():
+        yield from leaves(found, (*path, name)) if hasattr(found, "commands") else [" ".join((*path, name))]
+
+
+@pytest.mark.parametrize("name", [*leaves(typer.main.get_command(cli.app))])
+def test_every_option_has_a_panel(name, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = {}
+    for line in invoke(*name.split(), "--help").stdout.splitlines():
+        if title := re.match(r"╭─ (.+?) ─", line):
+            options = shown.setdefault(title[1], set())
+        elif option := re.match(r"│ [* ]*(--[a-z-]+)", line):
+            options.add(option[1])
+    shown.pop("Arguments", None)
+    assert shown.pop("Options") == {"--help"}, "each option has a panel"
+    declared = [parameter for parameter in command(name).params if parameter.param_type_name == "option"]
+    assert set().union(*shown.values()) == {parameter.opts[0] for parameter in declared}
+    for panel, options in shown.items():
+        assert options == {parameter.opts[0] for parameter in declared if parameter.rich_help_panel == panel}
+    panels = {
+        found.keywords["rich_help_panel"] for found in vars(options_module).values() if isinstance(found, partial)
+    }
+    assert set(shown) <= panels
 
 
 def test_no_colour_where_it_is_not_wanted(tmp_path):
