@@ -42,6 +42,7 @@ from galmorph.images.survey_image import ZeroPoint
 from galmorph.models.card import Input
 from galmorph.models.model import Model, load
 from galmorph.models.predictor import CPU_BATCH, Predictor, on_devices, to_device
+from galmorph.progress import progress_bar
 from galmorph.threads import ahead, stop_requested
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ def classify(
     resume: bool = False,
     overwrite: bool = False,
     record_provenance: bool = True,
+    progress: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Summary | Any:
     """Classify galaxies and write the table with probabilities and flags; or give it back, where a Table was given.
@@ -170,6 +172,8 @@ def classify(
         Go on with a run that was stopped; replace an existing output.
     record_provenance : bool
         Write ``<output>.prov.json`` beside the output.
+    progress : bool
+        Show a bar (tqdm), in a script or a notebook.
     on_progress : callable, optional
         Called with the rows done and the number of rows, after each batch.
 
@@ -217,7 +221,8 @@ def classify(
         if destination.exists() and not overwrite and len(journal) < source.n_rows:
             raise _exists(destination, resume)
         try:
-            _run(source, predictors, journal, batch_size, workers or os.cpu_count() or 1, clock, on_progress)
+            with progress_bar(progress, "classifying", "galaxies", on_progress) as update:
+                _run(source, predictors, journal, batch_size, workers or os.cpu_count() or 1, clock, update)
             with clock("write"):
                 remove_leftovers(destination)
                 companion = None

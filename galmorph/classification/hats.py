@@ -34,6 +34,7 @@ from galmorph.files.lock import locked
 from galmorph.files.writing import Output
 from galmorph.models.model import load
 from galmorph.models.predictor import Predictor, pick_device, pick_dtype
+from galmorph.progress import progress_bar
 from galmorph.tables.formats import Card
 from galmorph.tables.hats import HatsCatalog, is_hats, open_hats, swap
 
@@ -65,6 +66,7 @@ def classify_hats(
     client: Client | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    progress: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> Summary:
@@ -89,6 +91,8 @@ def classify_hats(
         A client of the cluster to use.
     resume, overwrite : bool
         Go on with a run that was stopped; replace a HATS catalog that has the output's name.
+    progress : bool
+        Show a bar (tqdm), in a script or a notebook.
     on_progress : callable, optional
         Called with the rows done and the number of rows, margins included, after each file.
     **options
@@ -129,7 +133,8 @@ def classify_hats(
         given = {name: value for name, value in options.items() if value}
         with _work(destination, fingerprint | given | asdict(network), resume=resume) as folder:
             job = Job(network, catalog.root, folder, options, threads)
-            notes = _run(cluster, catalog, job, on_progress)
+            with progress_bar(progress, "classifying", "galaxies", on_progress) as update:
+                notes = _run(cluster, catalog, job, update)
             _clean(folder / "catalog")
             catalog.complete(folder / "catalog", columns, cards, replace=replaces)
             swap(folder / "catalog", destination, folder / "replaced")

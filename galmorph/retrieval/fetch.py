@@ -20,6 +20,7 @@ import numpy as np
 
 from galmorph import registry
 from galmorph.errors import CatalogError, GalmorphError
+from galmorph.progress import Progress, progress_bar
 from galmorph.retrieval import footprint
 from galmorph.retrieval import store as storage
 from galmorph.retrieval.client import Limits
@@ -27,7 +28,7 @@ from galmorph.retrieval.layout import BLOCK_ROWS, GALAXY_ZOO_FACTOR, Framing, en
 from galmorph.retrieval.manifest import NO_COVERAGE, Manifest, read_counts
 from galmorph.retrieval.store import Step
 from galmorph.retrieval.surveys import Imaging, Source, Survey
-from galmorph.retrieval.workers import Progress, Run, until_signal
+from galmorph.retrieval.workers import Run, until_signal
 from galmorph.tables.catalog import Catalog, Column, open_catalog
 
 COLUMNS = (
@@ -135,6 +136,7 @@ def fetch(
     backoff_s: float = 2.0,
     limit: int | None = None,
     retry_failed: bool = False,
+    progress: bool = False,
     on_progress: Progress | None = None,
 ) -> FetchSummary:
     """Fetch the cutouts of a catalog's targets into a folder.
@@ -174,6 +176,8 @@ def fetch(
         Only the first `limit` rows.
     retry_failed : bool
         Try again what an earlier run could not get.
+    progress : bool
+        Show a bar (tqdm), in a script or a notebook.
     on_progress : callable, optional
         Called with the number of requests done and of all that this run has to do.
 
@@ -204,11 +208,12 @@ def fetch(
         manifest.enroll(entries(catalog, survey, source, framing, footprint.load(source.footprint)), limit)
         _reconsider(manifest, folder, retry_failed)
         _announce(manifest.n_pending(), limits.rate, source, ways)
-        run = Run(manifest, source, folder, limits, on_progress)
-        try:
-            until_signal(run.run())
-        finally:
-            manifest.add_totals(run.requests, run.bytes, time.monotonic() - started)
+        with progress_bar(progress, "fetching", "requests", on_progress) as update:
+            run = Run(manifest, source, folder, limits, update)
+            try:
+                until_signal(run.run())
+            finally:
+                manifest.add_totals(run.requests, run.bytes, time.monotonic() - started)
         storage.remove(imaging.folder)
         _write_targets(catalog, manifest, destination)
         counts = manifest.counts(limit)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from galmorph.errors import Interrupted
+from galmorph.progress import Progress
 from galmorph.retrieval import store as storage
 from galmorph.retrieval.client import Client, Failure, Limits, Session
 from galmorph.retrieval.manifest import FAILED, NO_COVERAGE, PENDING, Manifest, Outcome, Task
@@ -29,9 +30,6 @@ _LARGE_BYTES = 8_000_000
 _SLOW_WRITE_S = 0.01
 
 _STOPPED = "Stopped. What is done is kept; run the same command again to go on."
-
-# Called with the number of requests done and of all that the run has to do.
-Progress = Callable[[int, int], None]
 
 
 class Run:

@@ -183,6 +183,14 @@ def test_no_rows_is_a_catalog(run, tmp_path):
     assert ARTIFACT in pq.read_schema(tmp_path / "in_morph" / "dataset" / "_metadata").names
 
 
+def test_a_bar_where_it_is_asked_for(run, tmp_path, capsys):
+    write_hats(tmp_path / "in", targets())
+    run(tmp_path / "in", progress=True)
+    shown = capsys.readouterr().err
+    assert "classifying: 100%" in shown
+    assert "30/30" in shown
+
+
 def test_a_stopped_run_goes_on_with_the_same_bytes(run, tmp_path, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     write_hats(tmp_path / "in", targets())

@@ -345,6 +345,16 @@ def test_progress(server, tmp_path):
     assert seen == [(i, 6) for i in range(1, 7)]
 
 
+def test_a_bar_where_it_is_asked_for(server, tmp_path, capsys):
+    table = write(tmp_path / "t.csv", many(6))
+    run(server, table, tmp_path / "out", progress=True)
+    shown = capsys.readouterr().err
+    assert "fetching: 100%" in shown
+    assert "6/6" in shown
+    run(server, table, tmp_path / "other")
+    assert capsys.readouterr().err == ""
+
+
 def test_within_an_event_loop(server, tmp_path):
     """As in a notebook."""
 

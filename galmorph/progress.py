@@ -1,0 +1,45 @@
+"""Progress of long runs in scripts and notebooks: a bar of tqdm. The command line has its own, of rich."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Progress = Callable[[int, int], None]
+
+
+@contextmanager
+def progress_bar(wanted: bool, what: str, unit: str, on_progress: Progress | None) -> Iterator[Progress | None]:
+    """Show a bar while the context is open, if it is wanted.
+
+    Parameters
+    ----------
+    wanted : bool
+    what, unit : str
+        Text before the bar; plural of what is counted.
+    on_progress : callable, optional
+        Called too, with the same numbers.
+
+    Yields
+    ------
+    callable or None
+        To be called with the number done and the whole number; None where nobody wants to know.
+    """
+    if not wanted:
+        yield on_progress
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(desc=what, unit=f" {unit}") as bar:
+
+        def update(done: int, total: int) -> None:
+            if bar.total is None:  # a resumed run begins with some done: they are not of its rate
+                bar.reset(total)
+                bar.n = bar.initial = done
+                bar.refresh()
+            bar.total = total
+            bar.update(done - bar.n)
+            if on_progress:
+                on_progress(done, total)
+
+        yield update
