@@ -224,7 +224,7 @@ def counted(monkeypatch):
 
 
 def command(*arguments):
-    return [sys.executable, "-c", "from galmorph.cli.app.app import main; main()", "classify", *map(str, arguments)]
+    return [sys.executable, "-c", "from galmorph.cli.app import main; main()", "classify", *map(str, arguments)]
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ README = (Path(__file__).parents[2] / "README.md").read_text()
 
 def run(*arguments, **options):
     """Run the command in a process of its own, as a user does."""
-    command = [sys.executable, "-c", "from galmorph.cli.app.app import main; main()", *map(str, arguments)]
+    command = [sys.executable, "-c", "from galmorph.cli.app import main; main()", *map(str, arguments)]
     env = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "120", **options.pop("env", {})}
     return subprocess.run(command, capture_output=True, text=True, env=env, check=False, **options)
 
@@ -104,7 +104,7 @@ def test_sigterm_exits_with_130_and_can_be_resumed(survey):
         "        time.sleep(0.5)\n"
         "    return predict(*a)\n"
         "c._predict = slow\n"
-        "from galmorph.cli.app.app import main; main()\n"
+        "from galmorph.cli.app import main; main()\n"
     )
     arguments = [
         "classify",

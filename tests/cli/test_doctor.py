@@ -25,7 +25,7 @@ def run(tmp_path, *arguments, blocked="", **env):
         package.mkdir(parents=True)
         (package / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
         env["PYTHONPATH"] = str(package.parent)
-    command = [sys.executable, "-c", "from galmorph.cli.app.app import main; main()", "doctor", *arguments]
+    command = [sys.executable, "-c", "from galmorph.cli.app import main; main()", "doctor", *arguments]
     whole = {name: value for name, value in os.environ.items() if not name.startswith("GALMORPH_")}
     whole |= {"OMP_NUM_THREADS": "1", "GALMORPH_CACHE": str(tmp_path / "cache"), **env}
     return subprocess.run(command, capture_output=True, text=True, env=whole, check=False)
@@ -121,7 +121,7 @@ def test_a_switch_of_the_command_line_is_one_of_the_variables(tmp_path):
 
 
 def test_variables_are_declared_in_one_place():
-    folder = Path(doctor.__file__).parent
+    folder = Path(doctor.__file__).parents[1]
     trees = {path: ast.parse(path.read_text()) for path in folder.rglob("*.py") if path.name != "environment.py"}
     nodes = [(path.name, node) for path, tree in trees.items() for node in ast.walk(tree)]
     named = {(path, n.value) for path, n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}

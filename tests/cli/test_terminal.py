@@ -91,7 +91,7 @@ def test_no_colour_where_it_is_not_wanted(tmp_path):
 
 def test_completion():
     def galmorph(*arguments, **env):
-        code = "import sys; sys.argv[0] = 'galmorph'; from galmorph.cli.app.app import main; main()"
+        code = "import sys; sys.argv[0] = 'galmorph'; from galmorph.cli.app import main; main()"
         # The shell is the argument's, not the one that the test runs in.
         env = os.environ | {"OMP_NUM_THREADS": "1", "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1", **env}
         command = [sys.executable, "-c", code, *arguments]

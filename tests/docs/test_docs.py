@@ -210,7 +210,7 @@ def test_citation_is_of_this_version():
 
 def test_every_event_of_the_log_is_in_the_docs():
     text = (ROOT / "docs" / "scale.md").read_text()
-    events = re.findall(r'emit\("(\w+)"', (ROOT / "galmorph" / "terminal.py").read_text())
+    events = re.findall(r'emit\("(\w+)"', (ROOT / "galmorph" / "cli" / "terminal.py").read_text())
     assert set(events) == {"message", "log", "error", "done", "progress"}
     for event in events:
         assert f"| `{event}` |" in text

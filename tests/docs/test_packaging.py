@@ -49,7 +49,7 @@ def test_the_wheel_holds_what_is_needed_and_no_more(built):
             if path.is_file() and "__pycache__" not in name:
                 assert found.get(name) == path.read_bytes(), name
     assert any(name.endswith(".safetensors") for name in found)
-    assert "galmorph/templates/catalog.html" in found
+    assert "galmorph/reports/templates/catalog.html" in found
     assert {name.split("/")[0].rpartition(".")[2] for name in found} == {"galmorph", "dist-info"}
     assert {Path(name).name for name in found if "/licenses/" in name} == {"LICENSE", "NOTICE"}
     assert built[0].stat().st_size < 20e6

@@ -125,7 +125,7 @@ class Session:
             (folder / name).symlink_to(ROOT / name)
         programs = folder / ".bin"
         programs.mkdir()
-        for name, arguments in (("galmorph", "-c 'from galmorph.cli.app.app import main; main()' "), ("python", "")):
+        for name, arguments in (("galmorph", "-c 'from galmorph.cli.app import main; main()' "), ("python", "")):
             (programs / name).write_text(f"#!/bin/sh\nexec '{sys.executable}' {arguments}\"$@\"\n")
             (programs / name).chmod(0o755)
         path = os.pathsep.join([str(programs), os.environ["PATH"]])
