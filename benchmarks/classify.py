@@ -37,7 +37,7 @@ BATCH_SIZE = 64  # of the bare network and of the plain loop
 
 
 def made_survey(folder: Path, n_targets: int, side: int, *, radius: bool) -> Path:
-    """Write cutouts of twelve made-up galaxies with fresh noise, and their catalog with or without a radius."""
+    """Write cutouts of the drawn galaxies of the demo with fresh noise, and their catalog with or without a radius."""
     from astropy.io import fits
 
     generator = np.random.default_rng(0)
@@ -45,7 +45,7 @@ def made_survey(folder: Path, n_targets: int, side: int, *, radius: bool) -> Pat
     header = fits.Header(demo.wcs_cards((side, side))).tostring()
     paths = []
     for i in range(n_targets):
-        planes = [kinds[i % 12][band] + generator.normal(0, demo.NOISE[band], (side, side)) for band in "grz"]
+        planes = [kinds[i % len(kinds)][band] + generator.normal(0, demo.NOISE[band], (side, side)) for band in "grz"]
         flux = np.stack(planes).astype(np.float32)
         paths.append(f"{i % 100:02d}/{i}.fits")
         (folder / paths[-1]).parent.mkdir(exist_ok=True)

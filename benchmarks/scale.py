@@ -37,7 +37,7 @@ CHUNK = 1 << 20
 
 
 def cutouts(folder: Path) -> None:
-    """Write the cutouts that the rows share: the made-up galaxies of the demo with fresh noise."""
+    """Write the cutouts that the rows share: the drawn galaxies of the demo with fresh noise."""
     from astropy.io import fits
 
     from galmorph.cli import demo
@@ -47,7 +47,9 @@ def cutouts(folder: Path) -> None:
     kinds = [demo.light(galaxy, SIDE_PX, demo.PIXSCALE) for galaxy in demo.GALAXIES]
     header = fits.Header(demo.wcs_cards((SIDE_PX, SIDE_PX))).tostring()
     for i in range(CUTOUTS):
-        planes = [kinds[i % 12][band] + generator.normal(0, demo.NOISE[band], (SIDE_PX, SIDE_PX)) for band in "grz"]
+        planes = [
+            kinds[i % len(kinds)][band] + generator.normal(0, demo.NOISE[band], (SIDE_PX, SIDE_PX)) for band in "grz"
+        ]
         flux = np.stack(planes).astype(np.float32)
         made = Cutout(str(i), "decals", ("g", "r", "z"), flux, demo.PIXSCALE, demo.PIXSCALE, header_text=header)
         write_cutout(made, folder / f"{i}.fits")

@@ -379,10 +379,10 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command()
 def demo(
-    out: Annotated[Path, output_option(help="Folder for the made-up survey and the result.")] = Path("demo"),
+    out: Annotated[Path, output_option(help="Folder for the cutouts, the catalog and the report.")] = Path("demo"),
     as_json: Json = False,
 ) -> None:
-    """Do the main job on made-up survey data, offline, in under a minute.
+    """Classify real galaxies that ship with galmorph, and a few drawn ones, offline, in under a minute.
 
     Example: galmorph demo --out demo
     """
@@ -390,15 +390,14 @@ def demo(
 
     with progress("classifying") as on_progress:
         result = run(out, on_progress=on_progress)
-    table = Table(
-        *result.header,
-        title="Made-up galaxies and what the model says of them (flag 32: unlike what it was trained on)",
-        box=SIMPLE_HEAD,
-    )
+    title = "What the model says of real galaxies, and of drawn ones"
+    table = Table(title=title, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    for name in result.header:
+        table.add_column(name, justify="right" if name in ("smooth", "flag") else "left")
     for row in result.rows:
         table.add_row(*row)
     stdout.print(table)
-    stderr.print(f"Catalog: {result.summary.out}\nPicture: {result.picture}\nReport:  {result.report}", markup=False)
+    stderr.print(f"Picture: {result.picture}\nReport:  {result.report}\nCatalog: {result.summary.out}", markup=False)
     stderr.print(f"Open {result.report.resolve().as_uri()} in a browser.", markup=False, soft_wrap=True)
     print_json(result.summary, as_json, leave_out=("flags", "labels", "profile"))
 

@@ -1,23 +1,28 @@
-"""The demo: a small made-up survey field, its cutouts and catalog, classified and drawn. Needs no network."""
+"""The demo: cutouts of real galaxies that ship with galmorph, and a few drawn ones, classified. Needs no network."""
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.classification.classify import Summary, classify
+from galmorph.classification.results import Results, read_results
 from galmorph.images.cutout import Cutout, read_cutout, write_cutout
 from galmorph.images.quality import measure_r90
 from galmorph.reports.catalog import report as write_report
+from galmorph.reports.pictures import composites
 from galmorph.tables.catalog import Column, write_catalog
 
 PIXSCALE = 0.262  # arcsec per pixel of the Legacy Surveys
-SIDE = 352  # pixels of a cutout: 92 arcsec, wider than the frame of the largest galaxy
+SIDE = 352  # pixels of a drawn cutout: 92 arcsec, wider than the frame of the largest galaxy
 CENTRE = (150.1, 2.2)  # ICRS degrees, in the COSMOS field
 SEED = 20
 # Standard deviation of a pixel's noise (nanomaggies) at the 5-sigma point-source depths of DR9, 24.7, 23.9 and 23.0 mag
@@ -32,7 +37,7 @@ Image = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Galaxy:
-    """A made-up galaxy: what it is, and its light.
+    """A drawn galaxy: what it is, and its light.
 
     Attributes
     ----------
@@ -50,8 +55,6 @@ class Galaxy:
         Spiral arms; 0: none.
     winding : float
         Radians that an arm turns over a factor e in radius.
-    bar, ring : float
-        Share of the disk's light in a bar and in a ring.
     companion : float
         Flux of a second nucleus at one and a half radii, relative to the first.
     """
@@ -64,25 +67,49 @@ class Galaxy:
     angle: float = 0.6
     arms: int = 0
     winding: float = 2.5
-    bar: float = 0.0
-    ring: float = 0.0
     companion: float = 0.0
 
 
+# Kinds of which no real image is at hand. Of many drawings these are among those that the shipped model does not take
+# for pictures unlike its training (flag 32), as it does most drawings.
 GALAXIES = (
-    Galaxy("smooth, round", 15.6, 4.0),
-    Galaxy("smooth, in between", 15.9, 4.5, axis_ratio=0.62, angle=1.1),
-    Galaxy("smooth, cigar", 16.2, 5.5, axis_ratio=0.27, angle=0.3),
-    Galaxy("edge-on disk, bulge", 15.8, 7.0, bulge=0.25, axis_ratio=0.13, angle=2.4),
-    Galaxy("edge-on disk, no bulge", 16.4, 7.5, bulge=0.01, axis_ratio=0.08, angle=0.9),
-    Galaxy("spiral, tight", 15.3, 7.0, bulge=0.22, axis_ratio=0.85, arms=2, winding=5.5),
-    Galaxy("spiral, two arms", 15.2, 7.5, bulge=0.12, axis_ratio=0.9, arms=2, winding=3.2),
-    Galaxy("spiral, loose", 15.4, 8.0, bulge=0.08, axis_ratio=0.75, arms=3, winding=2.0),
-    Galaxy("barred spiral", 15.2, 7.5, bulge=0.1, axis_ratio=0.92, arms=2, winding=2.4, bar=0.22),
-    Galaxy("ring", 15.6, 6.5, bulge=0.3, axis_ratio=0.88, ring=0.55),
-    Galaxy("merger", 15.7, 5.5, bulge=0.5, axis_ratio=0.7, companion=0.6),
-    Galaxy("smooth, small and faint", 18.6, 1.8, axis_ratio=0.8),
+    Galaxy("cigar", 16.6, 3.8, bulge=0.62, axis_ratio=0.22, angle=2.5),
+    Galaxy("edge-on, bulge", 17.2, 7.2, bulge=0.375, axis_ratio=0.225, angle=0.74),
+    Galaxy("edge-on, no bulge", 17.0, 10.0, bulge=0.005, axis_ratio=0.23, angle=2.27),
+    Galaxy("merger", 15.66, 4.05, bulge=0.69, axis_ratio=0.77, angle=2.75, arms=1, winding=2.55, companion=0.7),
 )
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A galaxy of the demo.
+
+    Attributes
+    ----------
+    cutout : Cutout
+        At whose centre it is.
+    ra, dec : float
+        ICRS degrees.
+    r90 : float
+        Radius of 90 % of the Petrosian flux, measured on the cutout, arcsec.
+    release : str
+        Data release of the image, or ``drawn``.
+    type : str
+        What experts or volunteers call it, or what it was drawn to be; '' where nothing is at hand.
+    type_source : str
+        Who says so.
+    note : str
+        What else is to be said.
+    """
+
+    cutout: Cutout
+    ra: float
+    dec: float
+    r90: float
+    release: str
+    type: str
+    type_source: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,7 +126,7 @@ class Demo:
 def demo(
     out: Path, *, galaxies: tuple[Galaxy, ...] = GALAXIES, on_progress: Callable[[int, int], None] | None = None
 ) -> Demo:
-    """Make a survey field, cut out its galaxies, classify them with the shipped model and draw them.
+    """Classify cutouts of real galaxies, and of drawn ones, with the shipped model and draw what it says.
 
     Parameters
     ----------
@@ -107,6 +134,7 @@ def demo(
         Folder for ``cutouts/``, ``targets.fits``, ``targets_morph.fits``, ``galaxies.png`` and ``report.html``; what a
         demo left there before is replaced.
     galaxies : tuple of Galaxy
+        What to draw besides the real galaxies.
     on_progress : callable, optional
 
     Raises
@@ -114,30 +142,58 @@ def demo(
     GalmorphError
         If the folder cannot be written.
     """
-    from galmorph.training import figures
-
     (out / "cutouts").mkdir(parents=True, exist_ok=True)
+    shown = (*real(), *drawn(galaxies))
+    paths = []
+    for galaxy in shown:
+        paths.append(f"cutouts/{galaxy.cutout.target_id}.fits")
+        write_cutout(galaxy.cutout, out / paths[-1])
+    _write_targets(out / "targets.fits", shown, paths)
+    summary = classify(out / "targets.fits", overwrite=True, on_progress=on_progress)
+    results = read_results(Path(summary.out))
+    picture, page = out / "galaxies.png", out / "report.html"
+    _draw(results, shown, picture)
+    write_report(summary.out, page)
+    p = _probabilities(results)
+    rows = tuple(
+        (
+            galaxy.cutout.target_id,
+            galaxy.type,
+            results.label[i],
+            f"{p['smooth'][i]:.2f}",
+            str(results.flag[i]),
+        )
+        for i, galaxy in enumerate(shown)
+    )
+    return Demo(summary, picture, page, ("galaxy", "type", "morph_label", "smooth", "flag"), rows)
+
+
+def real() -> tuple[Shown, ...]:
+    """Return the real galaxies that ship with galmorph (``docs/make_demo_cutouts.py``)."""
+    folder = resources.files("galmorph") / "demo_cutouts"
+    found = []
+    for row in csv.DictReader((folder / "galaxies.csv").read_text().splitlines()):
+        with resources.as_file(folder / f"{row['id']}.fits") as path:
+            cutout = read_cutout(path)
+        ra, dec, r90 = float(row["ra"]), float(row["dec"]), float(row["petroR90_r"])
+        found.append(Shown(cutout, ra, dec, r90, row["release"], row["type"], row["type_source"], row["note"]))
+    return tuple(found)
+
+
+def drawn(galaxies: tuple[Galaxy, ...]) -> tuple[Shown, ...]:
+    """Return drawn galaxies, each in its cell of one field."""
+    if not galaxies:
+        return ()
     columns = 4
     flux, header = field(galaxies, columns)
-    cutouts = [cut(flux, header, i % columns, i // columns, f"demo-{i + 1:02d}") for i in range(len(galaxies))]
-    paths = []
-    for cutout in cutouts:
-        paths.append(f"cutouts/{cutout.target_id}.fits")
-        write_cutout(cutout, out / paths[-1])
-    _write_targets(out / "targets.fits", galaxies, cutouts, paths)
-    summary = classify(out / "targets.fits", overwrite=True, on_progress=on_progress)
-    results = _results(Path(summary.out))
-    header_row = ("id", "made as", "morph_label", "smooth", "featured", "edge-on", "spiral", "odd", "flags")
-    rows = tuple(
-        (cutout.target_id, galaxy.kind, *_told(result))
-        for cutout, galaxy, result in zip(cutouts, galaxies, results, strict=True)
-    )
-    picture = out / "galaxies.png"
-    titles = [f"{galaxy.kind}\n{result['morph_label']}" for galaxy, result in zip(galaxies, results, strict=True)]
-    bars = [_bars(result) for result in results]
-    figures.save(figures.gallery([_composite(out / path) for path in paths], titles, bars), picture)
-    write_report(summary.out, out / "report.html")
-    return Demo(summary, picture, out / "report.html", header_row, rows)
+    found = []
+    for i, galaxy in enumerate(galaxies):
+        cutout = cut(flux, header, i % columns, i // columns, f"drawn-{i + 1}")
+        position = cutout.wcs.pixel_to_world((SIDE - 1) / 2, (SIDE - 1) / 2)
+        found.append(
+            Shown(cutout, position.ra.deg, position.dec.deg, measure_r90(cutout), "drawn", galaxy.kind, "drawn so")
+        )
+    return tuple(found)
 
 
 def light(galaxy: Galaxy, side: int, pixscale: float) -> dict[str, Image]:
@@ -177,12 +233,6 @@ def light(galaxy: Galaxy, side: int, pixscale: float) -> dict[str, Image]:
             phase = galaxy.arms * (azimuth - galaxy.winding * np.log(np.maximum(radius, 0.5) / galaxy.radius))
             inside = 1 / (1 + np.exp(-(radius / galaxy.radius - 0.45) / 0.08))
             disk = disk * (0.35 + 1.9 * inside * np.exp(-((1 - np.cos(phase)) / 0.45)))
-        if galaxy.ring:
-            ring = np.exp(-(((radius - 1.25 * galaxy.radius) / (0.17 * galaxy.radius)) ** 2))
-            disk = (1 - galaxy.ring) * disk / disk.sum() + galaxy.ring * ring / ring.sum()
-        if galaxy.bar:
-            bar = np.exp(-((along / (0.45 * galaxy.radius)) ** 4) - (across / (0.12 * galaxy.radius)) ** 2)
-            old = old + galaxy.bar * bar / bar.sum()
         young = (1 - old.sum()) * disk / disk.sum()
     if galaxy.companion:
         shift = 1.5 * galaxy.radius
@@ -197,7 +247,7 @@ def light(galaxy: Galaxy, side: int, pixscale: float) -> dict[str, Image]:
 
 
 def field(galaxies: tuple[Galaxy, ...], columns: int) -> tuple[dict[str, Image], Mapping[str, float | str]]:
-    """Return a made-up field: galaxies on a grid, stars in between, seeing and noise.
+    """Return a drawn field: galaxies on a grid, stars in between, seeing and noise.
 
     Returns
     -------
@@ -256,56 +306,54 @@ def cut(flux: Mapping[str, Image], header: Mapping[str, float | str], column: in
     return Cutout(name, "decals", ("g", "r", "z"), planes, PIXSCALE, PIXSCALE, header_text=own.tostring())
 
 
-def _write_targets(path: Path, galaxies: tuple[Galaxy, ...], cutouts: list[Cutout], paths: list[str]) -> None:
-    positions = [c.wcs.pixel_to_world((SIDE - 1) / 2, (SIDE - 1) / 2) for c in cutouts]
+def _write_targets(path: Path, shown: tuple[Shown, ...], paths: list[str]) -> None:
     columns = (
-        Column("id", "str", ucd="meta.id;meta.main", description="made-up galaxy", width=16),
+        Column("id", "str", ucd="meta.id;meta.main", description="galaxy", width=16),
         Column("ra", "float64", unit="deg", ucd="pos.eq.ra;meta.main"),
         Column("dec", "float64", unit="deg", ucd="pos.eq.dec;meta.main"),
         Column("petroR90_r", "float32", unit="arcsec", ucd="phys.angSize", description="R90, measured on the cutout"),
-        Column("made_as", "str", description="what the galaxy was made to be", width=32),
+        Column("type", "str", description="what experts or volunteers call it, or what was drawn", width=20),
+        Column("type_source", "str", description="who says so", width=32),
+        Column("release", "str", description="data release of the image, or drawn", width=32),
+        Column("note", "str", width=72),
         Column("cutout", "str", ucd="meta.ref.url", width=32),
     )
     values = {
-        "id": np.array([c.target_id for c in cutouts], dtype=object),
-        "ra": np.array([p.ra.deg for p in positions]),
-        "dec": np.array([p.dec.deg for p in positions]),
-        "petroR90_r": np.array([measure_r90(c) for c in cutouts], dtype=np.float32),
-        "made_as": np.array([g.kind for g in galaxies], dtype=object),
+        "id": np.array([g.cutout.target_id for g in shown], dtype=object),
+        "ra": np.array([g.ra for g in shown]),
+        "dec": np.array([g.dec for g in shown]),
+        "petroR90_r": np.array([g.r90 for g in shown], dtype=np.float32),
         "cutout": np.array(paths, dtype=object),
     }
-    write_catalog(path, columns, [values], len(cutouts))
+    for name in ("type", "type_source", "release", "note"):
+        values[name] = np.array([getattr(g, name) for g in shown], dtype=object)
+    write_catalog(path, columns, [values], len(shown))
 
 
-def _results(path: Path) -> list[Mapping[str, object]]:
-    from astropy.table import Table
-
-    table = Table.read(path)
-    return [dict(zip(table.colnames, row, strict=True)) for row in table.iterrows()]
-
-
-def _told(result: Mapping[str, object]) -> tuple[str, ...]:
-    shown = (
-        "p_smooth_or_featured_smooth",
-        "p_smooth_or_featured_featured_or_disk",
-        "p_disk_edge_on_yes",
-        "p_has_spiral_arms_yes",
-        "p_something_odd_yes",
-    )
-    return (str(result["morph_label"]), *(f"{result[name]:.2f}" for name in shown), str(result["morph_flag"]))
+def _probabilities(results: Results) -> dict[str, NDArray[np.float32]]:
+    """Return the probabilities that the demo shows, by a short name."""
+    names = {
+        "smooth": "smooth_or_featured_smooth",
+        "featured": "smooth_or_featured_featured_or_disk",
+        "edge-on": "disk_edge_on_yes",
+        "spiral": "has_spiral_arms_yes",
+        "odd": "something_odd_yes",
+    }
+    return {short: results.p[:, results.schema.labels.index(label)] for short, label in names.items()}
 
 
-def _bars(result: Mapping[str, object]) -> dict[str, float]:
-    return dict(zip(("smooth", "featured", "edge-on", "spiral", "odd"), map(float, _told(result)[1:6]), strict=True))
+def _draw(results: Results, shown: tuple[Shown, ...], path: Path) -> None:
+    """Draw the galaxies as the model saw them, with a few probabilities under each."""
+    from PIL import Image
 
+    from galmorph.training import figures
 
-def _composite(path: Path) -> NDArray[np.float32]:
-    """Return the picture that the model saw, without the framing: rows north up, shape (y, x, 3)."""
-    import torch
-
-    from galmorph.models import card
-
-    cutout = read_cutout(path)
-    normalization = card.read_card(card.find("galaxyzoo2-mobilenet_v2")).inputs[0].normalization
-    flux = torch.from_numpy(np.stack([cutout.plane(band) for band in normalization.bands]))
-    return normalization.rgb(flux[None])[0].permute(1, 2, 0).flip(0).numpy()
+    made = composites(results, range(len(shown)))
+    pictures = [np.asarray(Image.open(io.BytesIO(made.jpeg[i]))) for i in range(len(shown))]
+    titles = []
+    for galaxy, label in zip(shown, results.label, strict=True):
+        name = "drawn" if galaxy.release == "drawn" else galaxy.cutout.target_id
+        titles.append(f"{name}: {galaxy.type}\n{label}" if galaxy.type else f"{name}\n{label}")
+    p = _probabilities(results)
+    bars = [{name: float(values[i]) for name, values in p.items()} for i in range(len(shown))]
+    figures.save(figures.gallery(pictures, titles, bars), path)
