@@ -60,7 +60,7 @@ def test_readme(demo, tmp_path, monkeypatch, capsys):
     )
     (tmp_path / "targets_morph.fits").unlink()
     cutouts = sorted((tmp_path / "cutouts").glob("*.fits"))
-    (tmp_path / "targets.csv").write_text("id,ra,dec\ndemo-01,150.13845,2.17438\ndemo-02,150.11282,2.17438\n")
+    (tmp_path / "targets.csv").write_text("id,ra,dec\nJ0946-0102,146.71421,-1.04128\nJ0000+0032,0.00437,0.54132\n")
     shutil.copytree(tmp_path / "cutouts", tmp_path / "DIR")
     shutil.copy(cutouts[5], tmp_path / "ngc1300.fits")
     mosaic(cutouts, tmp_path / "mosaic.fits")
@@ -91,9 +91,9 @@ def flagged(folder):
 
 
 def mosaic(paths, out):
-    """Put the demo's cutouts together again, as a survey image."""
-    cutouts = [read_cutout(path) for path in paths]
-    rows = [np.concatenate([c.flux for c in cutouts[i : i + 4]], axis=2) for i in (0, 4, 8)]
+    """Put the drawn galaxies of the demo together, three times, as a survey image."""
+    cutouts = [read_cutout(path) for path in paths if path.stem.startswith("drawn")]
+    rows = [np.concatenate([c.flux[:, ::step] for c in cutouts], axis=2) for step in (1, -1, 1)]
     write_cutout(replace(cutouts[0], flux=np.concatenate(rows, axis=1), target_id="mosaic"), out)
 
 

@@ -55,7 +55,7 @@ class Sky:
     holes : sequence of (Box, str)
         Observed, but without the bands in the text: planes of exact zeros.
     real : sequence of Path
-        Legacy Surveys cubes that are shown at their true positions.
+        Cubes of the Legacy Surveys or SDSS that are shown at their true positions.
     noise : float
         Standard deviation of the sky, nanomaggies per 0.262 arcsec pixel.
     """
@@ -94,8 +94,12 @@ class Sky:
                     galaxy.radius_arcsec
                 )
                 total[near] += _disc(galaxy, ra[near], dec[near]) * COLOURS[band]
-        for path in self.real:
-            total += self._real(path, band, ra, dec)
+        shown = np.zeros(ra.shape, bool)
+        for path in self.real:  # where cubes overlap, the first is shown
+            flux = self._real(path, band, ra, dec)
+            new = np.isfinite(flux) & ~shown
+            total[new] += flux[new]
+            shown |= new
         return total
 
     def noise_plane(self, shape: tuple[int, int], *seed: object) -> np.ndarray:
@@ -106,7 +110,8 @@ class Sky:
         )
         return _NOISE[np.ix_(rows, columns)] * np.float32(self.noise)
 
-    def _real(self, path: Path, band: str, ra, dec):
+    def _real(self, path: Path, band: str, ra, dec) -> np.ndarray:
+        """Return a cube's flux per 0.262 arcsec pixel, NaN beyond it. Where it lacks z or i it shows the other one."""
         from astropy.io import fits
         from astropy.wcs import WCS
         from scipy.ndimage import map_coordinates
@@ -114,12 +119,16 @@ class Sky:
         if path not in self._cubes:
             with fits.open(path) as hdus:
                 header = hdus[0].header
-                self._cubes[path] = (header["BANDS"], hdus[0].data.astype(np.float64), WCS(header, naxis=2, fix=False))
+                scale = (LS_PIXEL / header.get("PIXNATIV", LS_PIXEL)) ** 2
+                wcs = WCS(header, naxis=2, fix=False)
+                self._cubes[path] = (header["BANDS"], scale * hdus[0].data.astype(np.float64), wcs)
         bands, cube, wcs = self._cubes[path]
+        if band not in bands:
+            band = {"z": "i", "i": "z"}.get(band, band)
         if band not in bands or _apart_arcsec(*wcs.wcs.crval, float(ra.flat[0]), float(dec.flat[0])) > 7200:
-            return 0.0
+            return np.full(ra.shape, np.nan)
         x, y = wcs.all_world2pix(ra, dec, 0)
-        return map_coordinates(cube[bands.index(band)], [y, x], order=1, mode="constant", cval=0.0)
+        return map_coordinates(cube[bands.index(band)], [y, x], order=1, mode="constant", cval=np.nan)
 
 
 def _apart_arcsec(ra1, dec1, ra2, dec2) -> float:
