@@ -229,9 +229,9 @@ def _context(
         "lead": f"{len(results):,} galaxies, classified by {model}"
         + (f" on {date.replace('T', ' at ')} UTC." if (date := results.card("GMDATE")) else "."),
         "sections": [
-            *(("summary", "Summary"), ("distributions", "Distributions"), ("sky", "Sky")),
+            ("summary", "Summary"),
             *((gallery["id"], gallery["short"]) for gallery in galleries),
-            ("table", "Table"),
+            *(("distributions", "Distributions"), ("sky", "Sky"), ("table", "Table")),
         ],
         "notes": notes,
         "tiles": [

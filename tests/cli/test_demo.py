@@ -41,6 +41,19 @@ def test_demo_classifies_real_galaxies_and_drawn_ones(made):
     assert np.count_nonzero(table["morph_flag"]) <= len(table) / 4
 
 
+def test_the_report_shows_every_galaxy_before_any_figure(made):
+    folder, _, table = made
+    page = (folder / "report.html").read_text()
+    assert page.count('"/9j/') == len(table), "JPEG files, as base64"
+    sections = re.findall(r'<section id="([\w-]+)"', page)
+    assert re.findall(r'<a href="#([\w-]+)">', page.split("</nav>")[0])[: len(sections)] == sections, (
+        "in the same order"
+    )
+    assert sections[0] == "summary"
+    assert sections[-3:] == ["distributions", "sky", "table"]
+    assert all(name in page for name in table["id"])
+
+
 def test_what_the_model_says_agrees_with_what_the_galaxies_are(made):
     table = made[2]
     p = {name.removeprefix("p_"): np.asarray(table[name]) for name in table.colnames if name.startswith("p_")}
