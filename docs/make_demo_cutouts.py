@@ -22,7 +22,7 @@ from astropy.wcs import WCS
 from galmorph.images.cutout import Cutout, read_cutout
 from galmorph.images.quality import measure_r90
 
-OUT = Path(__file__).parents[1] / "galmorph" / "demo_cutouts"
+OUT = Path(__file__).parents[1] / "galmorph" / "cli" / "demo_cutouts"
 WIDTH_R90 = 5.5  # width of a cutout: the model's frame, 5.12 R90, and some sky around it
 QUANTIZE = 4.0  # the step of the rounding is the noise of a pixel divided by this
 _WCS = ("CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2", "CD1_1", "CD1_2", "CD2_1", "CD2_2")

@@ -170,7 +170,7 @@ def demo(
 
 def real() -> tuple[Shown, ...]:
     """Return the real galaxies that ship with galmorph (``docs/make_demo_cutouts.py``)."""
-    folder = resources.files("galmorph") / "demo_cutouts"
+    folder = resources.files("galmorph.cli") / "demo_cutouts"
     found = []
     for row in csv.DictReader((folder / "galaxies.csv").read_text().splitlines()):
         with resources.as_file(folder / f"{row['id']}.fits") as path:

@@ -15,9 +15,9 @@ from galmorph.classification.classify import classify
 from galmorph.cli.demo import GALAXIES, demo, light, real
 from galmorph.images.cutout import read_cutout
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ORIGINALS = ROOT.parent / "shared" / "fits"
-SHIPPED = resources.files("galmorph") / "demo_cutouts"
+SHIPPED = resources.files("galmorph.cli") / "demo_cutouts"
 
 
 @pytest.fixture(scope="module")
