@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from galmorph import registry
 from galmorph.errors import CatalogError
-from galmorph.tables.formats import Array, Field, text_array
+from galmorph.tables.formats import Array, TableField, text_array
 
 Floats = NDArray[np.float64]
 
@@ -29,12 +29,12 @@ _SEXAGESIMAL = re.compile(
 )
 
 
-def scale(field: Field, unit: str) -> float:
+def scale(field: TableField, unit: str) -> float:
     """Return the factor from a column's unit to `unit`.
 
     Parameters
     ----------
-    field : Field
+    field : TableField
         The column; if it names no unit, it is in `unit`.
     unit : {'deg', 'arcsec'}
         The unit that is wanted.
@@ -105,7 +105,7 @@ class Axis:
 
     Parameters
     ----------
-    field : Field
+    field : TableField
         The column.
     low, high : float
         The range in degrees that makes sense; `high` itself does if `closed`.
@@ -115,7 +115,7 @@ class Axis:
         Whether sexagesimal text counts hours where the column gives no unit.
     """
 
-    field: Field
+    field: TableField
     low: float
     high: float
     closed: bool
@@ -205,7 +205,7 @@ class Positions:
 
     Parameters
     ----------
-    lon, lat : Field
+    lon, lat : TableField
         The two columns.
     frame : Frame
         The frame that they are in.
@@ -216,7 +216,7 @@ class Positions:
         If a column's unit is none of angle or its cells are arrays.
     """
 
-    def __init__(self, lon: Field, lat: Field, frame: Frame) -> None:
+    def __init__(self, lon: TableField, lat: TableField, frame: Frame) -> None:
         self.frame = frame
         self.lon = Axis(lon, -180.0, 360.0, closed=False, hours=frame.equatorial)
         self.lat = Axis(lat, -90.0, 90.0, closed=True, hours=False)

@@ -21,7 +21,7 @@ from galmorph.files.writing import Output
 
 Array: TypeAlias = NDArray[Any]
 # One value for each column to append, for consecutive rows: text columns as objects, the others in their dtype.
-Piece: TypeAlias = Mapping[str, Array]
+Block: TypeAlias = Mapping[str, Array]
 # A header card: keyword of 8 characters at most, value, comment.
 Card: TypeAlias = tuple[str, Any, str]
 
@@ -64,7 +64,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Field:
+class TableField:
     """A column that a table has: its name, unit and UCD ('' where the file gives none).
 
     ``text`` is True where the file declares a text column, False where it declares another type, and None where the
@@ -159,7 +159,7 @@ def _plain(value: Any) -> Any:
 class Table(Protocol):
     """An opened table. Columns are meant by position, since a CSV file may name two columns alike."""
 
-    fields: tuple[Field, ...]
+    fields: tuple[TableField, ...]
     n_rows: int
     provenance: Provenance
 
@@ -175,13 +175,13 @@ class Table(Protocol):
         self,
         output: Output,
         columns: Sequence[Column],
-        pieces: Iterator[Piece],
+        blocks: Iterator[Block],
         dropped: Collection[int],
         provenance: Provenance,
     ) -> None:
         """Write the table to `output` without the columns at the positions `dropped` and with `columns` at the end.
 
-        `pieces` has exactly `n_rows` rows.
+        `blocks` has exactly `n_rows` rows.
         """
         ...
 
@@ -201,14 +201,14 @@ class Format:
     open : callable
         Opens the file at a path (and the HDU of a number, for FITS).
     write : callable
-        Writes a new table: output, columns, pieces, number of rows, provenance.
+        Writes a new table: output, columns, blocks, number of rows, provenance.
     """
 
     name: str
     suffixes: tuple[str, ...]
     recognises: Callable[[bytes], bool]
     open: Callable[[Path, int | None], Table]
-    write: Callable[[Output, Sequence[Column], Iterator[Piece], int, Provenance], None]
+    write: Callable[[Output, Sequence[Column], Iterator[Block], int, Provenance], None]
 
 
 def native(values: Array) -> Array:

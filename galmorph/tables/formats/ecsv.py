@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from galmorph.errors import CatalogError
 from galmorph.files.reading import CHUNK, Input
 from galmorph.files.writing import Output
-from galmorph.tables.formats import Array, Column, Field, Format, Piece, Provenance
+from galmorph.tables.formats import Array, Block, Column, Format, Provenance, TableField
 from galmorph.tables.formats._delimited import Rows
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class _YamlHeader:
         """The character between cells."""
         return str(self._keys["delimiter"].node.value) if "delimiter" in self._keys else " "
 
-    def fields(self) -> tuple[Field, ...]:
+    def fields(self) -> tuple[TableField, ...]:
         """Return the columns."""
         return tuple(_field(entry.node) for entry in self._columns)
 
@@ -156,7 +156,7 @@ def _plain(node: Node) -> Any:
         return None
 
 
-def _field(node: Node) -> Field:
+def _field(node: Node) -> TableField:
     """Return a column; its UCD is where astropy and STILTS keep it, in ``meta``."""
     scalars = {key.value: value for key, value in node.value}
     name, unit, kind, subtype = (
@@ -164,7 +164,7 @@ def _field(node: Node) -> Field:
     )
     meta = _plain(scalars["meta"]) if "meta" in scalars else None
     ucd = dict(meta).get("ucd") if isinstance(meta, dict | list) else None
-    return Field(name, unit, str(ucd or ""), text=kind == "string", scalar=not subtype)
+    return TableField(name, unit, str(ucd or ""), text=kind == "string", scalar=not subtype)
 
 
 def _flow(data: Any) -> str:
@@ -216,14 +216,14 @@ class EcsvTable:
         self,
         output: Output,
         columns: Sequence[Column],
-        pieces: Iterator[Piece],
+        blocks: Iterator[Block],
         dropped: Collection[int],
         provenance: Provenance,
     ) -> None:
         output.write(self._yaml.edited(columns, dropped, provenance).encode("utf-8", "surrogateescape"))
         names = self._rows.joined(column.name for column in columns)
         output.write(self._rows.extended(self._header, len(self.fields), dropped, iter([names])))
-        self._rows.copy(output, columns, pieces, dropped)
+        self._rows.copy(output, columns, blocks, dropped)
 
 
 def _rows(path: Path, delimiter: str, n_columns: int, start: int, first_line: int) -> Rows:
@@ -246,12 +246,12 @@ def _open(path: Path, hdu: int | None) -> EcsvTable:
 
 
 def _write(
-    output: Output, columns: Sequence[Column], pieces: Iterator[Piece], n_rows: int, provenance: Provenance
+    output: Output, columns: Sequence[Column], blocks: Iterator[Block], n_rows: int, provenance: Provenance
 ) -> None:
     lines = ["%ECSV 1.0", "---", "delimiter: ','", "datatype:", *(f"- {_item(column)}" for column in columns)]
     lines += ["meta:", f"  galmorph: {_flow(provenance.to_json())}", "schema: astropy-2.0"]
     output.write("".join(f"# {line}\n" for line in lines).encode())
-    _rows(output.path, ",", 0, 0, 1).write(output, columns, pieces)
+    _rows(output.path, ",", 0, 0, 1).write(output, columns, blocks)
 
 
 TABLE = Format(
