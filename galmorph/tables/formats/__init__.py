@@ -105,6 +105,16 @@ class Provenance:
             history=self.history + pushed,
         )
 
+    @classmethod
+    def from_cards(cls, card: Callable[[str], tuple[Any, str]]) -> Provenance:
+        """Return the provenance that ``GMCOLS`` and ``GMKEYS`` list; `card` gives a keyword's value and comment.
+
+        The value is None where there is no such card.
+        """
+        columns, keys = (tuple(filter(None, str(card(key)[0] or "").split(","))) for key in ("GMCOLS", "GMKEYS"))
+        cards = ((key, *card(key)) for key in keys)
+        return cls(columns, tuple(each for each in cards if each[1] is not None))
+
     def to_json(self) -> dict[str, Any]:
         """Return the provenance as JSON data."""
         data = asdict(self)
