@@ -1,7 +1,16 @@
 """Table formats: one module a format, each defining ``TABLE``; here is what they share with the catalog.
 
-A format knows how to find rows and columns in a file and how to put columns at the end of each row while every other
-byte (FITS, CSV, ECSV, VOTable) or value (Parquet) stays as it was. What a column means is not its business.
+A format reads rows and columns of a file, and writes a copy with columns at the end. What the user had is kept:
+
+====================== =============================================================
+format                 kept
+====================== =============================================================
+FITS                   rows, heap and cards, byte for byte; further HDUs
+CSV                    the text of every cell, and the dialect
+VOTable, ECSV, Parquet values and metadata
+====================== =============================================================
+
+What a column means is not a format's business.
 """
 
 from __future__ import annotations
