@@ -1,7 +1,16 @@
 """Table formats: one module a format, each defining ``TABLE``; here is what they share with the catalog.
 
-A format knows how to find rows and columns in a file and how to put columns at the end of each row while every other
-byte (FITS, CSV, ECSV, VOTable) or value (Parquet) stays as it was. What a column means is not its business.
+A format reads rows and columns of a file, and writes a copy with columns at the end. What the user had is kept:
+
+====================== =============================================================
+format                 kept
+====================== =============================================================
+FITS                   rows, heap and cards, byte for byte; further HDUs
+CSV                    the text of every cell, and the dialect
+VOTable, ECSV, Parquet values and metadata
+====================== =============================================================
+
+What a column means is not a format's business.
 """
 
 from __future__ import annotations
@@ -104,6 +113,16 @@ class Provenance:
             cards=(*(card for card in self.cards if card[0] not in new), *cards),
             history=self.history + pushed,
         )
+
+    @classmethod
+    def from_cards(cls, card: Callable[[str], tuple[Any, str]]) -> Provenance:
+        """Return the provenance that ``GMCOLS`` and ``GMKEYS`` list; `card` gives a keyword's value and comment.
+
+        The value is None where there is no such card.
+        """
+        columns, keys = (tuple(filter(None, str(card(key)[0] or "").split(","))) for key in ("GMCOLS", "GMKEYS"))
+        cards = ((key, *card(key)) for key in keys)
+        return cls(columns, tuple(each for each in cards if each[1] is not None))
 
     def to_json(self) -> dict[str, Any]:
         """Return the provenance as JSON data."""

@@ -216,7 +216,7 @@ def edit_header(
     changed = {"NAXIS1": width, "TFIELDS": len(numbers) + len(columns)}
     if "THEAP" in header:
         changed["THEAP"] = header.integer("THEAP") + (width - header.integer("NAXIS1")) * header.integer("NAXIS2")
-    ours = {"GMCOLS", "GMKEYS", *(key for key, _, _ in read_provenance(header).cards)}
+    ours = {"GMCOLS", "GMKEYS", *(key for key, _, _ in Provenance.from_cards(header.card).cards)}
     cards: list[bytes] = []
     behind = 0
     for card in header.cards:
@@ -267,9 +267,3 @@ def _provenance_cards(provenance: Provenance, users: Collection[str]) -> Iterato
         yield make_card(key, value, comment)
     for line in (*provenance.history, *(history_line(card) for card in provenance.cards if card[0] in users)):
         yield from history_cards(line)
-
-
-def read_provenance(header: Header) -> Provenance:
-    """Return the provenance of a header; its history stays in the header and is not read."""
-    columns, keys = (tuple(filter(None, header.text(key).split(","))) for key in ("GMCOLS", "GMKEYS"))
-    return Provenance(columns, tuple((key, *header.card(key)) for key in keys))

@@ -23,7 +23,6 @@ from galmorph.tables.formats._fits_header import (
     make_card,
     padded,
     read_header,
-    read_provenance,
 )
 from galmorph.tables.formats._votable_head import redescribe
 
@@ -144,7 +143,7 @@ class FitsTable:
         self._width = header.integer("NAXIS1")
         self.n_rows = header.integer("NAXIS2")
         self.fields = tuple(cell.field for cell in self._cells)
-        self.provenance = read_provenance(header)
+        self.provenance = Provenance.from_cards(header.card)
 
     def blocks(self, positions: Sequence[int], n_rows: int, start: int) -> Iterator[list[Array]]:
         cells = [self._cells[position] for position in positions]
