@@ -17,7 +17,7 @@ from galmorph import registry
 from galmorph.errors import CatalogError
 from galmorph.files.reading import Input
 from galmorph.files.writing import COMPRESSIONS, Companion, Output
-from galmorph.tables.blocks import pieces
+from galmorph.tables.blocks import checked_blocks
 from galmorph.tables.formats import Array, Card, Column, Format, Provenance, Table, check_cards, text_array
 from galmorph.tables.positions import Frame, Positions, to_float
 from galmorph.tables.roles import Roles, find_roles, named
@@ -246,7 +246,7 @@ class Catalog:
         self.check_destination(path)
         dropped, provenance = self.changes(columns, cards, replace=replace)
         with Output(path, companion) as output:
-            self._table.append(output, columns, pieces(columns, blocks, self.n_rows), dropped, provenance)
+            self._table.append(output, columns, checked_blocks(columns, blocks, self.n_rows), dropped, provenance)
 
     def changes(
         self, columns: Sequence[Column], cards: Sequence[Card], *, replace: bool
@@ -405,7 +405,7 @@ def write_catalog(
     _new_names(columns)
     provenance = Provenance().updated(names, check_cards(cards), ())
     with Output(path, companion) as output:
-        form.write(output, columns, pieces(columns, blocks, n_rows), n_rows, provenance)
+        form.write(output, columns, checked_blocks(columns, blocks, n_rows), n_rows, provenance)
 
 
 def _formats() -> list[Format]:
