@@ -27,11 +27,12 @@ from numpy.typing import NDArray
 import galmorph
 from galmorph import registry
 from galmorph.classification.memory import MemorySource
+from galmorph.classification.opening import open_survey
 from galmorph.classification.output_columns import column_values, output_columns, record_dtype
 from galmorph.classification.process import Clock, keep_freed_memory, peak_memory_mb
 from galmorph.classification.provenance import Record, provenance
 from galmorph.classification.sources import Addition, CutoutRows, Row, Source
-from galmorph.classification.survey_images import FieldSource, open_survey
+from galmorph.classification.survey_images import FieldSource
 from galmorph.errors import CutoutError, GalmorphError, Interrupted, OutputError
 from galmorph.files.journal import Journal
 from galmorph.files.writing import remove_leftovers

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,17 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from galmorph.classification.memory import memory_source
-from galmorph.classification.sources import (
-    KINDS,
-    Addition,
-    Result,
-    Source,
-    file_state,
-    kind_of,
-    open_source,
-    output_beside,
-)
+from galmorph.classification.sources import Addition, Result, file_state, output_beside
 from galmorph.errors import CatalogError, GalmorphError, OutputError
 from galmorph.images.cutout import Flag, bits_told
 from galmorph.images.detection import Detection, DetectionFlag, detect
@@ -37,17 +26,15 @@ from galmorph.images.survey_image import (
     Planes,
     ZeroPoint,
     image_files,
-    image_templates,
     read_grid,
     read_planes,
     zero_points,
 )
 from galmorph.images.wcs import edge_distance, pixels, side_arcsec, sky
 from galmorph.models.card import Input, ModelCard
-from galmorph.tables.catalog import Catalog, Column, open_catalog, write_catalog
+from galmorph.tables.catalog import Catalog, Column, write_catalog
 
 if TYPE_CHECKING:
-    from astropy.table import Table
     from torch import Tensor
 
 log = logging.getLogger(__name__)
@@ -439,57 +426,3 @@ def _primary(targets: Array) -> NDArray[np.bool_]:
         if targets["image"][i] != targets["image"][j]:
             primary[j if targets["edge"][i] >= targets["edge"][j] else i] = False
     return primary
-
-
-def open_survey(
-    survey: str | Path | Table | None,
-    images: Sequence[str | Path] = (),
-    *,
-    kind: str | None = None,
-    cutouts: str | Path | None = None,
-    catalog: str | Path | None = None,
-    hdu: int | None = None,
-    size_column: str | None = None,
-    zero_point: ZeroPoint = None,
-) -> Source:
-    """Open what the user named: survey images, or what `galmorph.classification.sources.open_source` opens.
-
-    Parameters
-    ----------
-    survey : path, astropy Table or None
-    images : sequence of path
-        Survey images, in the place of `survey`; ``{band}`` stands for one file a band.
-    kind, cutouts, catalog, hdu, size_column, zero_point
-        As for `galmorph.classify`.
-
-    Raises
-    ------
-    GalmorphError
-        If it is not clear what is meant, something is missing, or the catalog cannot be used.
-    """
-    if kind is not None and kind not in KINDS:
-        raise GalmorphError(f"--as {kind}: one of {', '.join(KINDS)}.")
-    if not isinstance(survey, str | os.PathLike | None):
-        if images or kind not in (None, "catalog") or any(x is not None for x in (catalog, hdu, zero_point)):
-            raise GalmorphError("A table in memory is a catalog: leave out what belongs to files and images.")
-        return memory_source(survey, cutouts, size_column)
-    if (survey is None) == (not images):
-        raise GalmorphError("Name one of these: a catalog, a cutout, a folder, a survey image; or --images.")
-    is_field = bool(images) or kind == "field"
-    if survey is not None and kind is None and not Path(survey).is_dir():
-        is_field = kind_of(Path(survey)) == "field"
-    if not is_field:
-        if catalog is not None:
-            raise GalmorphError(
-                f"--catalog goes with survey images. A catalog of cutouts is given alone: galmorph classify {catalog}; "
-                "a small survey image needs --as field."
-            )
-        if zero_point is not None:
-            raise GalmorphError("--zero-point is for survey images: give cutouts a card MAGZERO, or --as field.")
-        return open_source(Path(str(survey)), kind=kind, cutouts=cutouts, hdu=hdu, size_column=size_column)
-    if kind not in (None, "field") or cutouts is not None:
-        raise GalmorphError("Survey images have no cutouts: leave out --cutouts and --as.")
-    if catalog is None and size_column is not None:
-        raise GalmorphError("--size-column is for a catalog: give one with --catalog.")
-    table = open_catalog(catalog, size_column=size_column) if catalog is not None else None
-    return FieldSource(image_templates([str(path) for path in images] or [str(survey)]), table, hdu, zero_point)

@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from galmorph.classification.sources import CatalogSource, kind_of
+from galmorph.classification.opening import kind_of
+from galmorph.classification.sources import CatalogSource
 from galmorph.errors import CatalogError, CutoutError, SampleError
 from galmorph.images.cutout import MAX_SIDE_PX, Cutout, Flag, read_cutout
 from galmorph.images.headers import band_files
