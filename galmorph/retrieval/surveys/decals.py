@@ -16,7 +16,8 @@ import numpy as np
 
 from galmorph import registry
 from galmorph.errors import GalmorphError
-from galmorph.images.headers import NATIVE_PIXSCALE
+from galmorph.images.surveys import native_pixscale
+from galmorph.images.surveys.decals import FACTS
 from galmorph.retrieval.answers import check_grid, read_images
 from galmorph.retrieval.client import Answer, FinalFailure, PassingFailure, Session
 from galmorph.retrieval.mosaic import Downloads
@@ -54,7 +55,7 @@ class Layer:
     @property
     def pixscale(self) -> float:
         """The native pixel, arcsec; the flux is per such a pixel."""
-        return NATIVE_PIXSCALE[self.survey]
+        return native_pixscale(self.survey)
 
 
 _LAYERS = {
@@ -233,10 +234,9 @@ SURVEY = Survey(
     name="decals",
     title="DESI Legacy Imaging Surveys",
     bands=("g", "r", "z"),
-    pixscale=NATIVE_PIXSCALE["decals"],
+    pixscale=FACTS.pixscale,
     zero_point=22.5,
-    # Median of the DECam images, Dey et al. 2019 (AJ 157, 168), table 3.
-    seeing={"g": 1.29, "r": 1.18, "z": 1.11},
+    seeing=FACTS.seeing,
     source=Viewer,
     bulk=bricks,
 )

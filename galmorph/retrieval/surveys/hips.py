@@ -7,7 +7,6 @@ does so inside, when it fails; the MocServer tells the two apart.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -15,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.errors import GalmorphError
-from galmorph.images.headers import NATIVE_PIXSCALE
+from galmorph.images.surveys import native_pixscale
+from galmorph.images.surveys.decals import FACTS
 from galmorph.retrieval.answers import check_grid, float_planes, read_images
 from galmorph.retrieval.client import Answer, FinalFailure, PassingFailure, Session
 from galmorph.retrieval.request import Request, degrees
@@ -66,7 +66,7 @@ class Hips2Fits(Source):
             self.hips = self.hips.removesuffix(f"/{last}")
         self.known = next((known for known in _KNOWN if known.prefix == self.hips), None)
         self.survey = self.known.survey if self.known else ""
-        self.pixscale = NATIVE_PIXSCALE[self.survey] if self.known else math.nan
+        self.pixscale = native_pixscale(self.survey)
         self.footprint = self.hips.replace("/", "-")
         self.base_urls = imaging.base_url.rstrip("/").split(",") if imaging.base_url else BASE_URLS
 
@@ -153,9 +153,9 @@ SURVEY = Survey(
     name="hips",
     title="CDS hips2fits, any HiPS",
     bands=("g", "r", "z"),
-    pixscale=NATIVE_PIXSCALE["decals"],
+    pixscale=FACTS.pixscale,
     zero_point=22.5,
-    # Of the default HiPS; see the survey decals.
-    seeing={"g": 1.29, "r": 1.18, "z": 1.11},
+    # Of the default HiPS.
+    seeing=FACTS.seeing,
     source=Hips2Fits,
 )

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from galmorph.environment import Variable
 from galmorph.errors import GalmorphError
 from galmorph.images.fits_file import quiet
-from galmorph.images.headers import NATIVE_PIXSCALE
+from galmorph.images.surveys.sdss import FACTS
 from galmorph.retrieval.answers import read_images
 from galmorph.retrieval.client import Answer, FinalFailure, PassingFailure, Session
 from galmorph.retrieval.mosaic import Downloads, Plane
@@ -260,9 +260,8 @@ SURVEY = Survey(
     name="sdss",
     title="Sloan Digital Sky Survey",
     bands=("g", "r", "z"),
-    pixscale=NATIVE_PIXSCALE["sdss"],
+    pixscale=FACTS.pixscale,
     zero_point=22.5,
-    # Medians of the imaging: https://www.sdss4.org/dr17/imaging/other_info/
-    seeing={"u": 1.53, "g": 1.44, "r": 1.32, "i": 1.26, "z": 1.29},
+    seeing=FACTS.seeing,
     source=Frames,
 )
