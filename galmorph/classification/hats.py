@@ -28,7 +28,8 @@ import torch
 
 import galmorph
 from galmorph.classification.classify import Summary, classify, output_columns, provenance
-from galmorph.classification.sources import file_state, open_source
+from galmorph.classification.opening import open_source
+from galmorph.classification.sources import file_state
 from galmorph.errors import CannotContinue, CatalogError, GalmorphError, Interrupted, OutputError
 from galmorph.files.lock import locked
 from galmorph.files.writing import Output

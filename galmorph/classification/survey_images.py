@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,38 +15,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from galmorph.classification.memory import memory_source
-from galmorph.classification.sources import (
-    KINDS,
-    Addition,
-    Result,
-    Source,
-    file_state,
-    kind_of,
-    open_source,
-    output_beside,
-)
+from galmorph.classification.sources import Addition, Result, file_state, output_beside
 from galmorph.errors import CatalogError, GalmorphError, OutputError
-from galmorph.images.cutout import Flag, bits_told
-from galmorph.images.detection import Detection, DetectionFlag, detect
-from galmorph.images.framing import Flagger, blended, constant_bands, cut
-from galmorph.images.hdus import celestial_wcs
+from galmorph.images.detection import Detection, detect
+from galmorph.images.flags import DetectionFlag, Flag, describe_bits
+from galmorph.images.framing import cut
 from galmorph.images.headers import split_band
+from galmorph.images.inputs import ImageInput
+from galmorph.images.quality import Flagger, are_blended, constant_bands
 from galmorph.images.survey_image import (
     Planes,
     ZeroPoint,
     image_files,
-    image_templates,
     read_grid,
     read_planes,
     zero_points,
 )
-from galmorph.images.wcs import edge_distance, pixels, side_arcsec, sky
-from galmorph.models.card import Input, ModelCard
-from galmorph.tables.catalog import Catalog, Column, open_catalog, write_catalog
+from galmorph.images.wcs import celestial_wcs, edge_distance, pixels, side_arcsec, sky
+from galmorph.models.card import ModelCard
+from galmorph.tables.catalog import Catalog, Column, write_catalog
 
 if TYPE_CHECKING:
-    from astropy.table import Table
     from torch import Tensor
 
 log = logging.getLogger(__name__)
@@ -62,7 +50,7 @@ SAME_GALAXY_ARCSEC = 1.0
 MICROJANSKY = 3.631
 _READ_ROWS = 16_384
 # A target that is ready: its flag, its framed flux (band, y, x) or None, the card's input, and why there is no flux.
-Stamp = tuple[Flag, Any, "Input | None", str]
+Stamp = tuple[Flag, Any, "ImageInput | None", str]
 
 
 @dataclass(eq=False)
@@ -176,7 +164,7 @@ class FieldSource:
 
         Returns
         -------
-        list of (Flag, Tensor or None, Input or None, str)
+        list of (Flag, Tensor or None, ImageInput or None, str)
             In the order of the rows.
         """
         targets = self._targets[list(rows)]
@@ -211,7 +199,7 @@ class FieldSource:
         flag = opened.flagger(normalization.bands, x, y, width, r90)
         if normalization.framing.radii:
             flag |= np.where(measured, Flag.RADIUS_MEASURED, 0).astype(np.int16)
-        flag |= np.where(blended(opened.detection.objects, x, y, r90), Flag.BLENDED, 0).astype(np.int16)
+        flag |= np.where(are_blended(opened.detection.objects, x, y, r90), Flag.BLENDED, 0).astype(np.int16)
         bands = [planes.bands.index(band) for band in normalization.bands]
         flux = cut(planes.flux, x, y, width, normalization.input_size, bands, opened.tensor(device))
         flag |= np.where(constant_bands(flux), Flag.MISSING_BAND, 0).astype(np.int16)
@@ -367,7 +355,9 @@ class FieldSource:
             number("position_angle", t["pa"], "deg", "pos.posAng", f"of the major axis, {north}, 0 to 180"),
             number("position_angle_err", t["pa_err"], "deg", "stat.error;pos.posAng", "uncertainty of position_angle"),
         ]
-        columns.append((Column("detection_flag", "int16", "", "meta.code.qual", bits_told(DetectionFlag)), t["flag"]))
+        columns.append(
+            (Column("detection_flag", "int16", "", "meta.code.qual", describe_bits(DetectionFlag)), t["flag"])
+        )
         return columns
 
     @property
@@ -385,7 +375,7 @@ def _name(path: str) -> str:
 _USUAL_WIDTH_ARCSEC = 30.0
 
 
-def _entry(planes: Planes, card: ModelCard) -> tuple[Input | None, float]:
+def _entry(planes: Planes, card: ModelCard) -> tuple[ImageInput | None, float]:
     """Return the card's input for an image, and arcsec per pixel: where that is unknown, what the input is for."""
     if math.isfinite(planes.pixscale):
         return card.input_for(planes.survey, planes.bands, planes.pixscale), planes.pixscale
@@ -439,57 +429,3 @@ def _primary(targets: Array) -> NDArray[np.bool_]:
         if targets["image"][i] != targets["image"][j]:
             primary[j if targets["edge"][i] >= targets["edge"][j] else i] = False
     return primary
-
-
-def open_survey(
-    survey: str | Path | Table | None,
-    images: Sequence[str | Path] = (),
-    *,
-    kind: str | None = None,
-    cutouts: str | Path | None = None,
-    catalog: str | Path | None = None,
-    hdu: int | None = None,
-    size_column: str | None = None,
-    zero_point: ZeroPoint = None,
-) -> Source:
-    """Open what the user named: survey images, or what `galmorph.classification.sources.open_source` opens.
-
-    Parameters
-    ----------
-    survey : path, astropy Table or None
-    images : sequence of path
-        Survey images, in the place of `survey`; ``{band}`` stands for one file a band.
-    kind, cutouts, catalog, hdu, size_column, zero_point
-        As for `galmorph.classify`.
-
-    Raises
-    ------
-    GalmorphError
-        If it is not clear what is meant, something is missing, or the catalog cannot be used.
-    """
-    if kind is not None and kind not in KINDS:
-        raise GalmorphError(f"--as {kind}: one of {', '.join(KINDS)}.")
-    if not isinstance(survey, str | os.PathLike | None):
-        if images or kind not in (None, "catalog") or any(x is not None for x in (catalog, hdu, zero_point)):
-            raise GalmorphError("A table in memory is a catalog: leave out what belongs to files and images.")
-        return memory_source(survey, cutouts, size_column)
-    if (survey is None) == (not images):
-        raise GalmorphError("Name one of these: a catalog, a cutout, a folder, a survey image; or --images.")
-    is_field = bool(images) or kind == "field"
-    if survey is not None and kind is None and not Path(survey).is_dir():
-        is_field = kind_of(Path(survey)) == "field"
-    if not is_field:
-        if catalog is not None:
-            raise GalmorphError(
-                f"--catalog goes with survey images. A catalog of cutouts is given alone: galmorph classify {catalog}; "
-                "a small survey image needs --as field."
-            )
-        if zero_point is not None:
-            raise GalmorphError("--zero-point is for survey images: give cutouts a card MAGZERO, or --as field.")
-        return open_source(Path(str(survey)), kind=kind, cutouts=cutouts, hdu=hdu, size_column=size_column)
-    if kind not in (None, "field") or cutouts is not None:
-        raise GalmorphError("Survey images have no cutouts: leave out --cutouts and --as.")
-    if catalog is None and size_column is not None:
-        raise GalmorphError("--size-column is for a catalog: give one with --catalog.")
-    table = open_catalog(catalog, size_column=size_column) if catalog is not None else None
-    return FieldSource(image_templates([str(path) for path in images] or [str(survey)]), table, hdu, zero_point)
