@@ -1,16 +1,224 @@
-"""What a file holds: its table format, by its content first and then by its suffix."""
+"""Contents: what a file or a folder holds, and which of its tables or images is meant. Nothing else decides that.
+
+The content decides, then the suffix. Where two readings are possible the file is refused, and the message names the
+option that says which is meant.
+"""
 
 from __future__ import annotations
 
+import stat
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from galmorph import registry
 from galmorph.errors import CatalogError
 from galmorph.files.reading import Input
 from galmorph.files.writing import COMPRESSIONS
-from galmorph.tables.formats import Format
+from galmorph.tables.formats import Format, StoredTable
+from galmorph.tables.formats.fits import Hdu, list_hdus
+from galmorph.tables.positions import Frame
+from galmorph.tables.roles import plain_name, usefulness
 
 _HEAD_BYTES = 65536
+# Tables beside a catalog or an image that are none of galaxies: the header that SExtractor saw, the headers of the
+# exposures of a drizzled image, the metadata of JWST.
+_NOT_OF_GALAXIES = frozenset(("LDAC_IMHEAD", "HDRTAB", "ASDF"))
+# From here on a table beside an image is taken seriously: positions and identifiers, or cutouts.
+_A_CATALOG = 3
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file holds.
+
+    Parameters
+    ----------
+    kind : {'table', 'image'}
+    reason : str
+        What tells so, for messages.
+    format : Format or None
+        Of a table.
+    number : int or None
+        The HDU, or the TABLE of a VOTable, that is meant; None where there is no choice.
+    side_px : int
+        The longer side of an image; 0 of a table.
+    """
+
+    kind: str
+    reason: str
+    format: Format | None = None
+    number: int | None = None
+    side_px: int = 0
+
+
+def contents_of(
+    path: Path, number: int | None = None, *, named: Collection[str] = (), wanted: str | None = None
+) -> Contents:
+    """Return what a file holds and which of its tables or images is meant.
+
+    Parameters
+    ----------
+    path : Path
+    number : int, optional
+        The HDU, or the TABLE of a VOTable, that the user named.
+    named : collection of str
+        Columns that the user named: only a table that has them is meant.
+    wanted : {'table', 'image'}, optional
+        What it is taken for, where it may be both.
+
+    Raises
+    ------
+    CatalogError
+        If it is none of what galmorph reads, is damaged, or two readings are possible.
+    """
+    check_file(path)
+    form = recognise(path)
+    if form.name == "fits":
+        return _fits(path, form, number, named, wanted)
+    if number is not None and form.tables is None:
+        raise CatalogError(f"--hdu is for FITS files and VOTables; {path} is {form.name}")
+    if form.tables is None or number is not None:
+        return Contents("table", f"it is {form.name}", form, number)
+    tables = form.tables(path)
+    meant = _meant(path, tables, named) if tables else None
+    return Contents("table", f"it is {form.name}", form, meant.number if meant else None)
+
+
+def check_file(path: Path) -> None:
+    """Raise CatalogError if there is no such file, or if it is a folder, a pipe or a device: those are never opened."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise CatalogError(registry.missing_file(path)) from None
+    except (OSError, ValueError) as error:  # a link that leads to itself; a NUL in the name
+        raise CatalogError(f"{str(path)!r} cannot be read: {error}") from error
+    if stat.S_ISDIR(mode):
+        raise CatalogError(parquet_folder(path) or f"{path} is a folder, not a catalog")
+    if not stat.S_ISREG(mode):
+        raise CatalogError(f"{path} is a pipe or a device, not a file: save what it gives as a file first")
+
+
+def parquet_folder(folder: Path) -> str:
+    """Return why a folder is no input though it holds a table, as Dask and Spark write it; '' where it holds none."""
+    n_files = sum(1 for depth in ("*", "*/*") for _ in folder.glob(f"{depth}.parquet"))
+    if not n_files:
+        return ""
+    joined = f"{folder.name.removesuffix('.parquet')}_joined.parquet"
+    return (
+        f"{folder} is a folder of Parquet files ({n_files}), which are read one at a time. Make one file of them: "
+        f"python -c \"from pyarrow import parquet as p; p.write_table(p.read_table('{folder}'), '{joined}')\""
+    )
+
+
+def _meant(path: Path, tables: Sequence[StoredTable], named: Collection[str]) -> StoredTable:
+    """Return the table of galaxies among those of a file: the one with cutouts, positions and identifiers.
+
+    Where none has any of them, it is the first.
+
+    Raises
+    ------
+    CatalogError
+        If several are as likely as each other.
+    """
+    if len(tables) == 1:
+        return tables[0]
+    names = {plain_name(name) for name in named}
+    fitting = [table for table in tables if names <= {plain_name(field.name) for field in table.fields}]
+    uses = [usefulness(table.fields, Frame("icrs")) for table in fitting]
+    best = [table for table, use in zip(fitting, uses, strict=True) if use == max(uses)]
+    filled = [table for table in best if table.n_rows != 0] or best
+    if not filled:
+        return tables[0]
+    if len(filled) > 1 and (max(uses) or names):
+        listed = "; ".join(_described(table) for table in filled)
+        raise CatalogError(f"{path} holds {len(filled)} tables that may be meant: {listed}. Say which with --hdu")
+    return filled[0]
+
+
+def _described(table: StoredTable) -> str:
+    names = [field.name for field in table.fields]
+    columns = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return table.label + (f", {table.n_rows} rows" if table.n_rows is not None else "") + f" of {columns}"
+
+
+def _fits(path: Path, form: Format, number: int | None, named: Collection[str], wanted: str | None) -> Contents:
+    hdus = _read_hdus(path)
+    if number is not None:
+        return _numbered(path, form, hdus, number)
+    images = [hdu for hdu in hdus if len(hdu.shape) > 1 and min(hdu.shape[-2:]) > 1]
+    stored = [hdu for hdu in hdus if hdu.kind == "binary table"]
+    tables = [hdu.table for hdu in stored if hdu.header.text("EXTNAME").strip() not in _NOT_OF_GALAXIES]
+    tables = tables or [hdu.table for hdu in stored]
+    if wanted == "image" or (images and wanted is None and not _is_catalog(path, images[0], tables, named)):
+        if not images:
+            raise CatalogError(f"{path} holds no image. Its HDUs: {_listing(hdus)}")
+        return _image(images[0])
+    if not tables:  # the format says why
+        form.open(path, None)
+        raise CatalogError(f"{path} holds no table. Its HDUs: {_listing(hdus)}")
+    meant = _meant(path, tables, named)
+    _check_length(path, hdus, meant.number)
+    return Contents("table", f"{meant.label} is a table of {meant.n_rows} rows", form, meant.number)
+
+
+def _read_hdus(path: Path) -> list[Hdu]:
+    """List the HDUs of a file; behind an image, damage is left to the reader of images."""
+    hdus: list[Hdu] = []
+    with Input(path) as source:
+        try:
+            for hdu in list_hdus(source):
+                hdus.append(hdu)
+                if source.compressed and len(hdu.shape) > 1:  # to go on would decompress all pixels
+                    break
+        except CatalogError:
+            if not any(len(hdu.shape) > 1 for hdu in hdus):
+                raise
+    return hdus
+
+
+def _numbered(path: Path, form: Format, hdus: Sequence[Hdu], number: int) -> Contents:
+    hdu = next((hdu for hdu in hdus if hdu.index == number), None)
+    if hdu is not None and len(hdu.shape) > 1:
+        return _image(hdu)
+    return Contents("table", f"--hdu {number} is no image", form, number)
+
+
+def _image(hdu: Hdu) -> Contents:
+    size = " x ".join(map(str, reversed(hdu.shape)))
+    return Contents("image", f"{hdu.label} is an image of {size} px", number=hdu.index, side_px=max(hdu.shape[-2:]))
+
+
+def _is_catalog(path: Path, image: Hdu, tables: Sequence[StoredTable], named: Collection[str]) -> bool:
+    """Tell whether a file with an image is a catalog: where the first HDU with data is a table of galaxies.
+
+    Raises
+    ------
+    CatalogError
+        If a catalog stands behind an image.
+    """
+    uses = {table.number: usefulness(table.fields, Frame("icrs")) for table in tables if table.n_rows}
+    if any(use and number < image.index for number, use in uses.items()):
+        return True
+    catalogs = [table for table in tables if uses.get(table.number, 0) >= _A_CATALOG]
+    if catalogs:
+        raise CatalogError(
+            f"{path} holds an image ({image.label}) and a table of galaxies ({_described(catalogs[0])}): say which is "
+            "meant with --as catalog, or --as cutout or --as field for the image"
+        )
+    return False
+
+
+def _check_length(path: Path, hdus: Sequence[Hdu], last: int) -> None:
+    for hdu in hdus[: last + 1]:
+        if hdu.n_missing:
+            raise CatalogError(
+                f"{path} is truncated: {hdu.n_missing} bytes of HDU {hdu.index} ({hdu.kind}) are missing"
+            )
+
+
+def _listing(hdus: Sequence[Hdu]) -> str:
+    return ", ".join(f"{hdu.index} {hdu.kind}" for hdu in hdus)
 
 
 def formats() -> list[Format]:
