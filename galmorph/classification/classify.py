@@ -25,7 +25,6 @@ import torch
 from numpy.typing import NDArray
 
 import galmorph
-from galmorph import registry
 from galmorph.classification.memory import MemorySource
 from galmorph.classification.opening import open_survey
 from galmorph.classification.output_columns import column_values, output_columns, record_dtype
@@ -36,11 +35,14 @@ from galmorph.classification.survey_images import FieldSource
 from galmorph.errors import CutoutError, GalmorphError, Interrupted, OutputError
 from galmorph.files.journal import Journal
 from galmorph.files.writing import remove_leftovers
-from galmorph.images.cutout import MAX_SIDE_PX, Cutout, Flag, read_cutout
-from galmorph.images.normalization import frame
-from galmorph.images.quality import is_blended, measure_r90, quality
+from galmorph.images.cutout import MAX_SIDE_PX, Cutout, read_cutout
+from galmorph.images.flags import Flag
+from galmorph.images.framing import frame
+from galmorph.images.inputs import ImageInput
+from galmorph.images.quality import is_blended, quality
+from galmorph.images.radius import measure_r90
 from galmorph.images.survey_image import ZeroPoint
-from galmorph.models.card import Input
+from galmorph.images.surveys import typical_seeing
 from galmorph.models.model import Model, load
 from galmorph.models.predictor import CPU_BATCH, Predictor, on_devices, to_device
 from galmorph.progress import progress_bar
@@ -90,7 +92,7 @@ class Prepared:
     flag : Flag
     flux : ndarray or Tensor, float32, shape (3, size, size), or None
         In the order of the normalization's bands, per its native pixel, framed.
-    entry : Input or None
+    entry : ImageInput or None
         The card's input that the cutout matched.
     ra, dec : float
         ICRS degrees of the cutout's centre, where the source asks for it.
@@ -100,7 +102,7 @@ class Prepared:
 
     flag: Flag
     flux: NDArray[np.float32] | torch.Tensor | None = None
-    entry: Input | None = None
+    entry: ImageInput | None = None
     ra: float = math.nan
     dec: float = math.nan
     reason: str = ""
@@ -296,7 +298,7 @@ def prepare(
     width_arcsec = normalization.framing.width_arcsec(radius)
     if not math.isfinite(width_arcsec):  # no signal to measure a radius on: the whole cutout
         width_arcsec = min(cutout.flux.shape[1:]) * cutout.pixscale
-    flag |= quality(cutout, normalization.bands, width_arcsec, radius, seeing_arcsec=_seeing(cutout.survey))
+    flag |= quality(cutout, normalization.bands, width_arcsec, radius, seeing_arcsec=typical_seeing(cutout.survey, "r"))
     if is_blended(cutout, radius):
         flag |= Flag.BLENDED
     if flag & UNUSABLE:
@@ -318,13 +320,6 @@ def _centre(cutout: Cutout) -> tuple[float, float]:
     height, width = cutout.flux.shape[1:]
     sky = wcs.pixel_to_world((width - 1) / 2, (height - 1) / 2).icrs
     return float(sky.ra.deg), float(sky.dec.deg)
-
-
-def _seeing(survey: str) -> float:
-    """Return the typical seeing of a survey in r (arcsec), NaN where it is unknown."""
-    if survey not in registry.names("surveys"):
-        return math.nan
-    return registry.load("surveys", survey).seeing.get("r", math.nan)
 
 
 @contextmanager

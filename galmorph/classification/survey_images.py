@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from galmorph.classification.sources import Addition, Result, file_state, output_beside
 from galmorph.errors import CatalogError, GalmorphError, OutputError
-from galmorph.images.cutout import Flag, bits_told
-from galmorph.images.detection import Detection, DetectionFlag, detect
-from galmorph.images.framing import Flagger, blended, constant_bands, cut
-from galmorph.images.hdus import celestial_wcs
+from galmorph.images.detection import Detection, detect
+from galmorph.images.flags import DetectionFlag, Flag, describe_bits
+from galmorph.images.framing import cut
 from galmorph.images.headers import split_band
+from galmorph.images.inputs import ImageInput
+from galmorph.images.quality import Flagger, are_blended, constant_bands
 from galmorph.images.survey_image import (
     Planes,
     ZeroPoint,
@@ -30,8 +31,8 @@ from galmorph.images.survey_image import (
     read_planes,
     zero_points,
 )
-from galmorph.images.wcs import edge_distance, pixels, side_arcsec, sky
-from galmorph.models.card import Input, ModelCard
+from galmorph.images.wcs import celestial_wcs, edge_distance, pixels, side_arcsec, sky
+from galmorph.models.card import ModelCard
 from galmorph.tables.catalog import Catalog, Column, write_catalog
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ SAME_GALAXY_ARCSEC = 1.0
 MICROJANSKY = 3.631
 _READ_ROWS = 16_384
 # A target that is ready: its flag, its framed flux (band, y, x) or None, the card's input, and why there is no flux.
-Stamp = tuple[Flag, Any, "Input | None", str]
+Stamp = tuple[Flag, Any, "ImageInput | None", str]
 
 
 @dataclass(eq=False)
@@ -163,7 +164,7 @@ class FieldSource:
 
         Returns
         -------
-        list of (Flag, Tensor or None, Input or None, str)
+        list of (Flag, Tensor or None, ImageInput or None, str)
             In the order of the rows.
         """
         targets = self._targets[list(rows)]
@@ -198,7 +199,7 @@ class FieldSource:
         flag = opened.flagger(normalization.bands, x, y, width, r90)
         if normalization.framing.radii:
             flag |= np.where(measured, Flag.RADIUS_MEASURED, 0).astype(np.int16)
-        flag |= np.where(blended(opened.detection.objects, x, y, r90), Flag.BLENDED, 0).astype(np.int16)
+        flag |= np.where(are_blended(opened.detection.objects, x, y, r90), Flag.BLENDED, 0).astype(np.int16)
         bands = [planes.bands.index(band) for band in normalization.bands]
         flux = cut(planes.flux, x, y, width, normalization.input_size, bands, opened.tensor(device))
         flag |= np.where(constant_bands(flux), Flag.MISSING_BAND, 0).astype(np.int16)
@@ -354,7 +355,9 @@ class FieldSource:
             number("position_angle", t["pa"], "deg", "pos.posAng", f"of the major axis, {north}, 0 to 180"),
             number("position_angle_err", t["pa_err"], "deg", "stat.error;pos.posAng", "uncertainty of position_angle"),
         ]
-        columns.append((Column("detection_flag", "int16", "", "meta.code.qual", bits_told(DetectionFlag)), t["flag"]))
+        columns.append(
+            (Column("detection_flag", "int16", "", "meta.code.qual", describe_bits(DetectionFlag)), t["flag"])
+        )
         return columns
 
     @property
@@ -372,7 +375,7 @@ def _name(path: str) -> str:
 _USUAL_WIDTH_ARCSEC = 30.0
 
 
-def _entry(planes: Planes, card: ModelCard) -> tuple[Input | None, float]:
+def _entry(planes: Planes, card: ModelCard) -> tuple[ImageInput | None, float]:
     """Return the card's input for an image, and arcsec per pixel: where that is unknown, what the input is for."""
     if math.isfinite(planes.pixscale):
         return card.input_for(planes.survey, planes.bands, planes.pixscale), planes.pixscale

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from galmorph.classification.classify import Summary, classify
 from galmorph.classification.results import Results, read_results
 from galmorph.images.cutout import Cutout, read_cutout, write_cutout
-from galmorph.images.quality import measure_r90
+from galmorph.images.radius import measure_r90
 from galmorph.reports.catalog import report as write_report
 from galmorph.reports.pictures import composites
 from galmorph.tables.catalog import Column, write_catalog

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from galmorph.classification.results import Results
-from galmorph.images.normalization import Framing
+from galmorph.images.framing import Framing
+from galmorph.images.inputs import ImageInput
 from galmorph.models import card as cards
-from galmorph.models.card import Input, ModelCard
+from galmorph.models.card import ModelCard
 from galmorph.reports.page import jpeg
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def composites(
 
 
 # A row, the flux (band, y, x) in its frame and the card's input that it fits, or why there is none.
-_Framed = tuple[int, "Tensor | None", Input | None, str]
+_Framed = tuple[int, "Tensor | None", ImageInput | None, str]
 
 
 def _of_cutouts(results: Results, rows: Sequence[int], folder: Path | None, card: ModelCard) -> Iterator[_Framed]:

@@ -17,7 +17,8 @@ from made import cutout, cutout_folder, model_file
 
 from galmorph.classification.classify import classify, prepare
 from galmorph.errors import CatalogError, CutoutError, GalmorphError, Interrupted, ModelError, OutputError
-from galmorph.images.cutout import Flag, write_cutout
+from galmorph.images.cutout import write_cutout
+from galmorph.images.flags import Flag
 from galmorph.models.model import load
 from galmorph.models.predictor import Predictor
 

@@ -22,12 +22,15 @@ from numpy.typing import NDArray
 from galmorph.classification.opening import kind_of
 from galmorph.classification.sources import CatalogSource
 from galmorph.errors import CatalogError, CutoutError, SampleError
-from galmorph.images.cutout import MAX_SIDE_PX, Cutout, Flag, read_cutout
+from galmorph.images.cutout import MAX_SIDE_PX, Cutout, read_cutout
+from galmorph.images.flags import Flag
+from galmorph.images.framing import Framing, frame
 from galmorph.images.headers import band_files
-from galmorph.images.normalization import Framing, Normalization, frame
+from galmorph.images.inputs import ImageInput
+from galmorph.images.normalization import Normalization
 from galmorph.images.quality import quality, signal_to_noise
 from galmorph.images.radius import measure_r90
-from galmorph.models.card import Input, survey_inputs
+from galmorph.models.card import survey_inputs
 from galmorph.schemas import LabelSchema
 from galmorph.tables.catalog import Catalog, open_catalog
 from galmorph.tables.formats import Array
@@ -217,7 +220,7 @@ def _apparent(files: Sequence[tuple[Path, float]], index: int) -> tuple[float, f
     return radius, signal_to_noise(cutout, normalization.bands, radius)
 
 
-def _inputs() -> tuple[Input, ...]:
+def _inputs() -> tuple[ImageInput, ...]:
     return survey_inputs(PICTURE_SIDE_PX, FRAMING, (0.0,) * 3, (1.0,) * 3)
 
 
