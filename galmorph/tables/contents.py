@@ -15,15 +15,14 @@ from galmorph import registry
 from galmorph.errors import CatalogError
 from galmorph.files.reading import Input
 from galmorph.files.writing import COMPRESSIONS
-from galmorph.tables.formats import Format, StoredTable
-from galmorph.tables.formats.fits import Hdu, list_hdus
+from galmorph.tables.formats import Format, TableSummary
+from galmorph.tables.formats.fits import list_images
 from galmorph.tables.positions import Frame
 from galmorph.tables.roles import plain_name, usefulness
 
 _HEAD_BYTES = 65536
-# Tables beside a catalog or an image that are none of galaxies: the header that SExtractor saw, the headers of the
-# exposures of a drizzled image, the metadata of JWST.
-_NOT_OF_GALAXIES = frozenset(("LDAC_IMHEAD", "HDRTAB", "ASDF"))
+# Tables beside an image that are none of galaxies: the headers of its exposures, the metadata of JWST.
+_NOT_OF_GALAXIES = frozenset(("HDRTAB", "ASDF"))
 # From here on a table beside an image is taken seriously: positions and identifiers, or cutouts.
 _A_CATALOG = 3
 
@@ -111,7 +110,7 @@ def parquet_folder(folder: Path) -> str:
     )
 
 
-def _meant(path: Path, tables: Sequence[StoredTable], named: Collection[str]) -> StoredTable:
+def _meant(path: Path, tables: Sequence[TableSummary], named: Collection[str]) -> TableSummary:
     """Return the table of galaxies among those of a file: the one with cutouts, positions and identifiers.
 
     Where none has any of them, it is the first.
@@ -121,6 +120,7 @@ def _meant(path: Path, tables: Sequence[StoredTable], named: Collection[str]) ->
     CatalogError
         If several are as likely as each other.
     """
+    tables = [table for table in tables if table.name not in _NOT_OF_GALAXIES] or tables
     if len(tables) == 1:
         return tables[0]
     names = {plain_name(name) for name in named}
@@ -136,89 +136,69 @@ def _meant(path: Path, tables: Sequence[StoredTable], named: Collection[str]) ->
     return filled[0]
 
 
-def _described(table: StoredTable) -> str:
+def _described(table: TableSummary) -> str:
     names = [field.name for field in table.fields]
     columns = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    return table.label + (f", {table.n_rows} rows" if table.n_rows is not None else "") + f" of {columns}"
+    rows = "" if table.n_rows is None else f", {table.n_rows} rows"
+    return str(table.number) + (f" ({table.name[:40]})" if table.name else "") + f": {columns}{rows}"
 
 
 def _fits(path: Path, form: Format, number: int | None, named: Collection[str], wanted: str | None) -> Contents:
-    hdus = _read_hdus(path)
+    images = [] if wanted == "table" else [(n, shape) for n, shape in list_images(path) if _is_picture(shape)]
+    for n, shape in images:
+        if n == number:
+            return _image(n, shape)
     if number is not None:
-        return _numbered(path, form, hdus, number)
-    images = [hdu for hdu in hdus if len(hdu.shape) > 1 and min(hdu.shape[-2:]) > 1]
-    stored = [hdu for hdu in hdus if hdu.kind == "binary table"]
-    tables = [hdu.table for hdu in stored if hdu.header.text("EXTNAME").strip() not in _NOT_OF_GALAXIES]
-    tables = tables or [hdu.table for hdu in stored]
-    if wanted == "image" or (images and wanted is None and not _is_catalog(path, images[0], tables, named)):
-        if not images:
-            raise CatalogError(f"{path} holds no image. Its HDUs: {_listing(hdus)}")
-        return _image(images[0])
-    if not tables:  # the format says why
-        form.open(path, None)
-        raise CatalogError(f"{path} holds no table. Its HDUs: {_listing(hdus)}")
+        return Contents("table", f"--hdu {number} is no image", form, number)
+    if images and (wanted == "image" or not _is_catalog(path, images[0], form, named)):
+        return _image(*images[0])
+    if wanted == "image":
+        raise CatalogError(f"{path} holds no image of two axes; a table of galaxies is given as a catalog")
+    tables = form.tables(path) if form.tables else []
+    if not tables:  # the format says why, but where the only table is not one of galaxies
+        return Contents("table", "it is FITS", form)
     meant = _meant(path, tables, named)
-    _check_length(path, hdus, meant.number)
-    return Contents("table", f"{meant.label} is a table of {meant.n_rows} rows", form, meant.number)
+    return Contents("table", f"HDU {meant.number} is a table", form, meant.number)
 
 
-def _read_hdus(path: Path) -> list[Hdu]:
-    """List the HDUs of a file; behind an image, damage is left to the reader of images."""
-    hdus: list[Hdu] = []
-    with Input(path) as source:
-        try:
-            for hdu in list_hdus(source):
-                hdus.append(hdu)
-                if source.compressed and len(hdu.shape) > 1:  # to go on would decompress all pixels
-                    break
-        except CatalogError:
-            if not any(len(hdu.shape) > 1 for hdu in hdus):
-                raise
-    return hdus
+def _counts(table: TableSummary) -> bool:
+    return bool(table.n_rows) and table.name not in _NOT_OF_GALAXIES
 
 
-def _numbered(path: Path, form: Format, hdus: Sequence[Hdu], number: int) -> Contents:
-    hdu = next((hdu for hdu in hdus if hdu.index == number), None)
-    if hdu is not None and len(hdu.shape) > 1:
-        return _image(hdu)
-    return Contents("table", f"--hdu {number} is no image", form, number)
+def _is_picture(shape: tuple[int, ...]) -> bool:
+    return len(shape) > 1 and min(shape[-2:]) > 1
 
 
-def _image(hdu: Hdu) -> Contents:
-    size = " x ".join(map(str, reversed(hdu.shape)))
-    return Contents("image", f"{hdu.label} is an image of {size} px", number=hdu.index, side_px=max(hdu.shape[-2:]))
+def _image(number: int, shape: tuple[int, ...]) -> Contents:
+    size = " x ".join(map(str, reversed(shape)))
+    return Contents("image", f"HDU {number} is an image of {size} px", number=number, side_px=max(shape[-2:]))
 
 
-def _is_catalog(path: Path, image: Hdu, tables: Sequence[StoredTable], named: Collection[str]) -> bool:
-    """Tell whether a file with an image is a catalog: where the first HDU with data is a table of galaxies.
+def _is_catalog(path: Path, image: tuple[int, tuple[int, ...]], form: Format, named: Collection[str]) -> bool:
+    """Tell whether a file with an image is a catalog: where a table of galaxies comes before the image.
 
     Raises
     ------
     CatalogError
         If a catalog stands behind an image.
     """
-    uses = {table.number: usefulness(table.fields, Frame("icrs")) for table in tables if table.n_rows}
-    if any(use and number < image.index for number, use in uses.items()):
+    with Input(path) as source:
+        if source.compressed:  # to look behind the image would decompress all pixels
+            return False
+    try:
+        tables = form.tables(path) if form.tables else []
+    except CatalogError:  # the reader of images says what is wrong
+        return False
+    uses = {table.number: usefulness(table.fields, Frame("icrs")) for table in tables if _counts(table)}
+    if any(use and number < image[0] for number, use in uses.items()):
         return True
     catalogs = [table for table in tables if uses.get(table.number, 0) >= _A_CATALOG]
     if catalogs:
         raise CatalogError(
-            f"{path} holds an image ({image.label}) and a table of galaxies ({_described(catalogs[0])}): say which is "
-            "meant with --as catalog, or --as cutout or --as field for the image"
+            f"{path} holds an image (HDU {image[0]}) and a table of galaxies (HDU {_described(catalogs[0])}): say "
+            "which is meant with --as catalog, or --as cutout or --as field for the image"
         )
     return False
-
-
-def _check_length(path: Path, hdus: Sequence[Hdu], last: int) -> None:
-    for hdu in hdus[: last + 1]:
-        if hdu.n_missing:
-            raise CatalogError(
-                f"{path} is truncated: {hdu.n_missing} bytes of HDU {hdu.index} ({hdu.kind}) are missing"
-            )
-
-
-def _listing(hdus: Sequence[Hdu]) -> str:
-    return ", ".join(f"{hdu.index} {hdu.kind}" for hdu in hdus)
 
 
 def formats() -> list[Format]:

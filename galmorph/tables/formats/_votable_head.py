@@ -12,7 +12,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from galmorph.errors import CatalogError
 from galmorph.files.reading import Input
-from galmorph.tables.formats import Column, Provenance, StoredTable, history_line
+from galmorph.tables.formats import Column, Provenance, TableSummary, history_line
 from galmorph.tables.formats._votable_rows import DATATYPES, Cell
 from galmorph.tables.formats._xml import Event, events
 
@@ -75,16 +75,18 @@ class Head:
         raise CatalogError(f"{source.path} has no {which} with FIELDs")
 
     @classmethod
-    def listing(cls, source: Input) -> list[StoredTable]:
-        """Return the TABLEs with columns; those without data only where none has data."""
+    def listing(cls, source: Input) -> list[TableSummary]:
+        """Return the TABLEs with columns; damage behind one of them is not looked for."""
         head = cls.__new__(cls)
-        tables = [(head._stored(), bool(head.serialisation)) for _ in head._tables(source)]
-        return [table for table, has_data in tables if has_data] or [table for table, _ in tables]
-
-    def _stored(self) -> StoredTable:
-        label = f"TABLE {self.tables_before}" + (f" ({self.name[:40]})" if self.name else "")
-        n_rows = self.n_rows if self.stream is None else None
-        return StoredTable(self.tables_before, label, tuple(cell.field for cell in self.cells), n_rows)
+        tables = []
+        try:
+            for _ in head._tables(source):
+                n_rows = None if head.stream else head.n_rows
+                tables.append(TableSummary(head.tables_before, head.name, n_rows, tuple(c.field for c in head.cells)))
+        except CatalogError:
+            if not tables:
+                raise
+        return tables
 
     def _tables(self, source: Input) -> Iterator[None]:
         """Read the file and stop behind each TABLE with columns, which the attributes are then about."""

@@ -15,7 +15,7 @@ from xml.sax.saxutils import escape
 
 from galmorph.files.reading import Input
 from galmorph.files.writing import Output
-from galmorph.tables.formats import Array, Block, Column, Format, Provenance, StoredTable, text_array
+from galmorph.tables.formats import Array, Block, Column, Format, Provenance, TableSummary, text_array
 from galmorph.tables.formats._votable_head import Head, ascii_xml, fields_xml, params_xml
 from galmorph.tables.formats._votable_rows import BinaryRows, binary_cells, decoded, encoded
 from galmorph.tables.formats._xml import Event, Splice, events
@@ -151,7 +151,7 @@ def _text_cells(prefix: str, columns: Sequence[Column], block: Block) -> Iterato
     return (begin.encode() + f"{end}{begin}".join(row).encode() + end.encode() for row in zip(*texts, strict=True))
 
 
-def _tables(path: Path) -> list[StoredTable]:
+def _tables(path: Path) -> list[TableSummary]:
     """List the TABLEs of a file, which is parsed for that only where it has several."""
     with Input(path) as source:
         overlap = b""
