@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from galmorph.classification.classify import Summary, classify
+from galmorph.classification.classify import classify
 from galmorph.classification.results import Results, read_results
+from galmorph.classification.summary import Summary
 from galmorph.images.cutout import Cutout, read_cutout, write_cutout
 from galmorph.images.quality import measure_r90
 from galmorph.reports.catalog import report as write_report
