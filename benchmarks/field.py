@@ -35,8 +35,9 @@ from fields import REAL, Field, made_field, matched, real_planes, refound, write
 
 from galmorph.classification.classify import classify
 from galmorph.classification.survey_images import FieldSource, open_survey
+from galmorph.images.colours import ZOO_CONTRAST, ZOO_HIGH, ZOO_LOW
 from galmorph.images.framing import cut
-from galmorph.images.normalization import ZOO_CONTRAST, ZOO_HIGH, ZOO_LOW, Normalization
+from galmorph.images.normalization import Normalization
 from galmorph.models.card import ModelCard, find, read_card
 from galmorph.models.model import load
 from galmorph.models.predictor import Predictor

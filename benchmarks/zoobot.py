@@ -35,7 +35,7 @@ from PIL import Image
 
 from galmorph.classification.prepare import prepare
 from galmorph.cli import demo
-from galmorph.images.normalization import Framing
+from galmorph.images.framing import Framing
 from galmorph.models.card import ModelCard, survey_inputs
 from galmorph.models.model import Model, build, save
 

@@ -22,7 +22,7 @@ from galmorph.classification.prepare import Prepared
 from galmorph.classification.process import Clock
 from galmorph.classification.sources import Source
 from galmorph.files.journal import Journal
-from galmorph.images.cutout import Flag
+from galmorph.images.flags import Flag
 from galmorph.models.predictor import Predictor, to_device
 from galmorph.threads import stop_requested
 

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 import galmorph
 from galmorph.classification.batches import classify_rows
+from galmorph.classification.opening import open_survey
 from galmorph.classification.options import ClassifyOptions
 from galmorph.classification.output_columns import column_values, output_columns, record_dtype
 from galmorph.classification.process import Clock, keep_freed_memory
 from galmorph.classification.provenance import Record, provenance
 from galmorph.classification.sources import Addition, Source
 from galmorph.classification.summary import Summary, summarize
-from galmorph.classification.survey_images import open_survey
 from galmorph.errors import Interrupted, OutputError
 from galmorph.files.journal import Journal
 from galmorph.files.writing import remove_leftovers

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.errors import GalmorphError
-from galmorph.images.cutout import bits_told
-from galmorph.images.detection import DetectionFlag
+from galmorph.images.flags import DetectionFlag, describe_bits
 from galmorph.images.headers import split_band
 from galmorph.images.survey_image import Planes
 from galmorph.images.wcs import edge_distance, sky
@@ -134,7 +133,7 @@ class Detected:
             _number("axis_ratio_err", t["axis_ratio_err"], "", error, "uncertainty of axis_ratio"),
             _number("position_angle", t["pa"], "deg", "pos.posAng", angle),
             _number("position_angle_err", t["pa_err"], "deg", f"{error};pos.posAng", angle_error),
-            (Column("detection_flag", "int16", "", "meta.code.qual", bits_told(DetectionFlag)), t["flag"]),
+            (Column("detection_flag", "int16", "", "meta.code.qual", describe_bits(DetectionFlag)), t["flag"]),
         ]
 
 

@@ -28,9 +28,10 @@ import torch
 
 import galmorph
 from galmorph.classification.classify import classify
+from galmorph.classification.opening import open_source
 from galmorph.classification.output_columns import output_columns
 from galmorph.classification.provenance import provenance
-from galmorph.classification.sources import file_state, open_source
+from galmorph.classification.sources import file_state
 from galmorph.classification.summary import Summary
 from galmorph.errors import CannotContinue, CatalogError, GalmorphError, Interrupted, OutputError
 from galmorph.files.lock import locked

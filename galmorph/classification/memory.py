@@ -15,7 +15,7 @@ from galmorph.classification.sources import Addition, CatalogSource, Result, cut
 from galmorph.classification.summary import Summary
 from galmorph.errors import GalmorphError, OutputError
 from galmorph.tables import formats as tables
-from galmorph.tables.blocks import pieces
+from galmorph.tables.blocks import checked_blocks
 from galmorph.tables.catalog import catalog_of
 from galmorph.tables.memory import MemoryTable
 
@@ -71,7 +71,7 @@ class MemorySource(CatalogSource):
     def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
         """Make the table with the columns appended."""
         dropped, provenance = self.catalog.changes(added.columns, added.cards, replace=added.replace)
-        new = pieces(added.columns, (values for _, values in results), self.n_rows)
+        new = checked_blocks(added.columns, (values for _, values in results), self.n_rows)
         self.result = self._memory.appended(added.columns, new, dropped, provenance)
 
 

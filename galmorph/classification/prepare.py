@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from galmorph import registry
 from galmorph.errors import CutoutError
-from galmorph.images.cutout import MAX_SIDE_PX, Cutout, Flag, read_cutout
-from galmorph.images.normalization import frame
-from galmorph.images.quality import is_blended, measure_r90, quality
-from galmorph.models.card import Input, ModelCard
+from galmorph.images.cutout import MAX_SIDE_PX, Cutout, read_cutout
+from galmorph.images.flags import Flag
+from galmorph.images.framing import frame
+from galmorph.images.inputs import ImageInput
+from galmorph.images.quality import is_blended, quality
+from galmorph.images.radius import measure_r90
+from galmorph.images.surveys import typical_seeing
+from galmorph.models.card import ModelCard
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +39,7 @@ class Prepared:
     flag : Flag
     flux : ndarray or Tensor, float32, shape (3, size, size), or None
         Bands in the order of the normalization's, per its native pixel, framed.
-    entry : Input or None
+    entry : ImageInput or None
         The card's input that the image matched.
     ra, dec : float
         ICRS position of the cutout's centre in degrees, where the source asks for it.
@@ -46,7 +49,7 @@ class Prepared:
 
     flag: Flag
     flux: NDArray[np.float32] | Tensor | None = None
-    entry: Input | None = None
+    entry: ImageInput | None = None
     ra: float = math.nan
     dec: float = math.nan
     reason: str = ""
@@ -59,14 +62,14 @@ class Opened:
     Attributes
     ----------
     cutout : Cutout
-    entry : Input or None
+    entry : ImageInput or None
         The card's input that it matches.
     radius_arcsec : float
         R90 of the catalog, else of the cutout's header, else NaN.
     """
 
     cutout: Cutout
-    entry: Input | None
+    entry: ImageInput | None
     radius_arcsec: float
 
 
@@ -124,7 +127,7 @@ def prepare(
     width_arcsec = normalization.framing.width_arcsec(radius)
     if not math.isfinite(width_arcsec):  # no signal to measure a radius on: the whole cutout
         width_arcsec = min(cutout.flux.shape[1:]) * cutout.pixscale
-    flag |= quality(cutout, normalization.bands, width_arcsec, radius, seeing_arcsec=_seeing(cutout.survey))
+    flag |= quality(cutout, normalization.bands, width_arcsec, radius, seeing_arcsec=typical_seeing(cutout.survey, "r"))
     if is_blended(cutout, radius):
         flag |= Flag.BLENDED
     if flag & UNUSABLE:
@@ -155,10 +158,3 @@ def _centre(cutout: Cutout) -> tuple[float, float]:
     height, width = cutout.flux.shape[1:]
     sky = wcs.pixel_to_world((width - 1) / 2, (height - 1) / 2).icrs
     return float(sky.ra.deg), float(sky.dec.deg)
-
-
-def _seeing(survey: str) -> float:
-    """Return the typical seeing of a survey in r (arcsec), NaN where it is unknown."""
-    if survey not in registry.names("surveys"):
-        return math.nan
-    return registry.load("surveys", survey).seeing.get("r", math.nan)

@@ -12,29 +12,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from galmorph import registry
 from galmorph.classification.prepare import Prepared, prepare
-from galmorph.errors import CatalogError, CutoutError, OutputError
+from galmorph.errors import CatalogError, OutputError
 from galmorph.files.writing import Companion
-from galmorph.images.cutout import FIELD_SIDE_PX, Flag, cutout_files
-from galmorph.images.fits_file import quiet
-from galmorph.images.headers import band_files
+from galmorph.images.cutout import cutout_files
+from galmorph.images.flags import Flag
 from galmorph.models.card import ModelCard
-from galmorph.tables.catalog import Catalog, Column, open_catalog, write_catalog
-from galmorph.tables.hats import is_hats
+from galmorph.tables.catalog import Catalog, Column, write_catalog
 
 if TYPE_CHECKING:
     import torch
 
     from galmorph.classification.summary import Summary
 
-KINDS = ("catalog", "cutout", "field")
 # Rows of a target: the path of its cutout, or the reason (text) why it has none; and its radius in arcsec or NaN.
 Row = tuple[Path | str, float]
 # Of consecutive rows: the journal's records, and the values of the new columns.
 Result = tuple[NDArray[np.void], Mapping[str, NDArray[Any]]]
 _COMPRESSIONS = (".gz", ".bz2", ".fz")
-_COMPRESSED = (b"\x1f\x8b", b"BZh")  # how files that gzip and bzip2 wrote begin
 
 
 @dataclass(frozen=True)
@@ -285,42 +280,6 @@ def write_new_table(
     write_catalog(destination, columns, blocks(), n_rows, cards=added.cards, companion=added.companion)
 
 
-def open_source(
-    path: Path,
-    *,
-    kind: str | None = None,
-    cutouts: str | Path | None = None,
-    hdu: int | None = None,
-    size_column: str | None = None,
-) -> CutoutRows:
-    """Open what the user named: a catalog, a folder of cutouts, or one cutout; survey images are not opened here.
-
-    Raises
-    ------
-    GalmorphError
-        If it is missing, is none of these, or has no cutouts.
-    """
-    if path.is_dir():
-        if is_hats(path):
-            raise CatalogError(
-                f"{path} is a HATS catalog: classify it with galmorph.classify_hats, or galmorph classify {path}."
-            )
-        files = [(name, Path(file)) for name, file in cutout_files(path)]
-        if not files:
-            raise CutoutError(
-                f"There are no FITS cutouts in {path}: galmorph fetch --catalog TABLE --out {path} gets them."
-            )
-        return CutoutSource(path, files, hdu)
-    if "{band}" not in path.name and not path.exists():
-        raise CatalogError(registry.missing_file(path))
-    kind = kind or kind_of(path)
-    if kind == "cutout":
-        return CutoutSource(path, [(path.name.split(".fit")[0], path)], hdu)
-    catalog = open_catalog(path, hdu=hdu, size_column=size_column)
-    folder = cutout_folder(catalog, cutouts, path.parent)
-    return CatalogSource(catalog, folder, by_id=catalog.cutout_column is None)
-
-
 def cutout_folder(catalog: Catalog, cutouts: str | Path | None, beside: Path) -> Path:
     """Return the folder of a catalog's cutouts: the one given, or that `beside` it.
 
@@ -343,43 +302,6 @@ def cutout_folder(catalog: Catalog, cutouts: str | Path | None, beside: Path) ->
 def _width(texts: Iterable[str]) -> int:
     """Return the bytes that the longest text takes."""
     return max((len(text.encode()) for text in texts), default=1)
-
-
-def kind_of(path: Path) -> str:
-    """Tell a FITS image from a catalog by the first HDU with data, and a survey image from a cutout by its size.
-
-    Parameters
-    ----------
-    path : Path
-        A file; ``{band}`` in it stands for one file a band.
-
-    Returns
-    -------
-    str
-        One of `KINDS`.
-    """
-    if "{band}" in str(path):
-        try:
-            path = Path(next(iter(band_files(str(path)).values())))
-        except CutoutError:  # the reader of cutouts says what is missing
-            return "cutout"
-    if not path.is_file():
-        return "catalog"
-    with path.open("rb") as stream:
-        if not stream.read(9).startswith((b"SIMPLE  =", *_COMPRESSED)):
-            return "catalog"
-    from astropy.io import fits
-
-    try:
-        with quiet(), fits.open(path, memmap=True, lazy_load_hdus=True) as hdus:
-            for hdu in hdus:
-                if hdu.is_image and hdu.shape:
-                    return "field" if max(hdu.shape[-2:]) > FIELD_SIDE_PX else "cutout"
-                if not hdu.is_image:
-                    return "catalog"
-    except Exception:  # astropy raises almost anything for a damaged file; the reader of cutouts says what is wrong
-        return "catalog" if path.suffix in (".csv", ".ecsv", ".vot", ".xml") else "cutout"
-    return "cutout"
 
 
 def output_beside(path: Path) -> Path:

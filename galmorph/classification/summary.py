@@ -11,7 +11,7 @@ import numpy as np
 
 from galmorph.classification.process import Clock, peak_memory_mb
 from galmorph.files.journal import Journal
-from galmorph.images.cutout import Flag
+from galmorph.images.flags import Flag
 from galmorph.models.card import ModelCard
 
 

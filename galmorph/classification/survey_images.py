@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,41 +15,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.classification.detected import Detected, image_name
-from galmorph.classification.memory import memory_source
 from galmorph.classification.prepare import Prepared
 from galmorph.classification.sources import (
-    KINDS,
     Addition,
     Result,
     Source,
     append,
     file_state,
-    kind_of,
-    open_source,
     output_beside,
     write_new_table,
 )
-from galmorph.errors import CatalogError, GalmorphError, OutputError
-from galmorph.images.cutout import Flag
+from galmorph.errors import CatalogError, OutputError
 from galmorph.images.detection import Detection, detect
-from galmorph.images.framing import Flagger, blended, constant_bands, cut
-from galmorph.images.hdus import celestial_wcs
+from galmorph.images.flags import Flag
+from galmorph.images.framing import cut
+from galmorph.images.inputs import ImageInput
+from galmorph.images.quality import Flagger, are_blended, constant_bands
 from galmorph.images.survey_image import (
     Planes,
     ZeroPoint,
     image_files,
-    image_templates,
     read_grid,
     read_planes,
     zero_points,
 )
-from galmorph.images.wcs import edge_distance, pixels, side_arcsec
-from galmorph.models.card import Input, ModelCard
-from galmorph.tables.catalog import Catalog, Column, open_catalog
+from galmorph.images.wcs import celestial_wcs, edge_distance, pixels, side_arcsec
+from galmorph.models.card import ModelCard
+from galmorph.tables.catalog import Catalog, Column
 
 if TYPE_CHECKING:
     import torch
-    from astropy.table import Table
     from torch import Tensor
 
 Array = NDArray[Any]
@@ -207,7 +201,7 @@ class FieldSource(Source):
         flags = opened.flagger(normalization.bands, x, y, width, r90)
         if normalization.framing.radii:
             flags |= np.where(measured, Flag.RADIUS_MEASURED, 0).astype(np.int16)
-        flags |= np.where(blended(opened.detection.objects, x, y, r90), Flag.BLENDED, 0).astype(np.int16)
+        flags |= np.where(are_blended(opened.detection.objects, x, y, r90), Flag.BLENDED, 0).astype(np.int16)
         bands = [planes.bands.index(band) for band in normalization.bands]
         flux = cut(planes.flux, x, y, width, normalization.input_size, bands, opened.tensor(device))
         flags |= np.where(constant_bands(flux), Flag.MISSING_BAND, 0).astype(np.int16)
@@ -285,7 +279,7 @@ class FieldSource(Source):
 _USUAL_WIDTH_ARCSEC = 30.0
 
 
-def _entry(planes: Planes, card: ModelCard) -> tuple[Input | None, float]:
+def _entry(planes: Planes, card: ModelCard) -> tuple[ImageInput | None, float]:
     """Return the card's input for an image, and arcsec per pixel: where that is unknown, what the input is for."""
     if math.isfinite(planes.pixscale):
         return card.input_for(planes.survey, planes.bands, planes.pixscale), planes.pixscale
@@ -293,57 +287,3 @@ def _entry(planes: Planes, card: ModelCard) -> tuple[Input | None, float]:
         if entry.matches(planes.survey, planes.bands, entry.pixscale_range[0]):
             return entry, entry.normalization.flux_pixscale
     return None, math.nan
-
-
-def open_survey(
-    survey: str | Path | Table | None,
-    images: Sequence[str | Path] = (),
-    *,
-    kind: str | None = None,
-    cutouts: str | Path | None = None,
-    catalog: str | Path | None = None,
-    hdu: int | None = None,
-    size_column: str | None = None,
-    zero_point: ZeroPoint = None,
-) -> Source:
-    """Open what the user named: survey images, or what `galmorph.classification.sources.open_source` opens.
-
-    Parameters
-    ----------
-    survey : path, astropy Table or None
-    images : sequence of path
-        Survey images, in the place of `survey`; ``{band}`` stands for one file a band.
-    kind, cutouts, catalog, hdu, size_column, zero_point
-        As for `galmorph.classify`.
-
-    Raises
-    ------
-    GalmorphError
-        If it is not clear what is meant, something is missing, or the catalog cannot be used.
-    """
-    if kind is not None and kind not in KINDS:
-        raise GalmorphError(f"--as {kind}: one of {', '.join(KINDS)}.")
-    if not isinstance(survey, str | os.PathLike | None):
-        if images or kind not in (None, "catalog") or any(x is not None for x in (catalog, hdu, zero_point)):
-            raise GalmorphError("A table in memory is a catalog: leave out what belongs to files and images.")
-        return memory_source(survey, cutouts, size_column)
-    if (survey is None) == (not images):
-        raise GalmorphError("Name one of these: a catalog, a cutout, a folder, a survey image; or --images.")
-    is_field = bool(images) or kind == "field"
-    if survey is not None and kind is None and not Path(survey).is_dir():
-        is_field = kind_of(Path(survey)) == "field"
-    if not is_field:
-        if catalog is not None:
-            raise GalmorphError(
-                f"--catalog goes with survey images. A catalog of cutouts is given alone: galmorph classify {catalog}; "
-                "a small survey image needs --as field."
-            )
-        if zero_point is not None:
-            raise GalmorphError("--zero-point is for survey images: give cutouts a card MAGZERO, or --as field.")
-        return open_source(Path(str(survey)), kind=kind, cutouts=cutouts, hdu=hdu, size_column=size_column)
-    if kind not in (None, "field") or cutouts is not None:
-        raise GalmorphError("Survey images have no cutouts: leave out --cutouts and --as.")
-    if catalog is None and size_column is not None:
-        raise GalmorphError("--size-column is for a catalog: give one with --catalog.")
-    table = open_catalog(catalog, size_column=size_column) if catalog is not None else None
-    return FieldSource(image_templates([str(path) for path in images] or [str(survey)]), table, hdu, zero_point)

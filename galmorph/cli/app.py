@@ -110,15 +110,29 @@ def fetch(
     columns = {"ra_column": ra_column, "dec_column": dec_column, "id_column": id_column, "size_column": size_column}
     table = open_catalog(catalog, hdu=hdu, frame=frame, **columns)
     factor = size_factor or (retrieval.GALAXY_ZOO_FACTOR if size_column else None)
-    options: dict[str, Any] = {"survey": survey, "layer": layer, "hips": hips, "bands": bands, "size": size}
-    options |= {"pixscale": pixscale, "size_factor": factor, "base_url": base_url, "rate": rate, "limit": limit}
-    options["extras"] = tuple(extras.split(",")) if extras else ()
+    options = retrieval.FetchOptions(
+        survey=survey,
+        layer=layer,
+        hips=hips,
+        bands=bands,
+        size=size,
+        pixscale=pixscale,
+        size_factor=factor,
+        extras=tuple(extras.split(",")) if extras else (),
+        base_url=base_url,
+        way=way,
+        workers=workers,
+        rate=rate,
+        retries=retries,
+        timeout_s=timeout,
+        limit=limit,
+        retry_failed=retry_failed,
+    )
     if dry_run:
-        show_plan(retrieval.plan(table, **options), as_json)
+        show_plan(retrieval.plan(table, options=options), as_json)
         return
-    options |= {"workers": workers, "retries": retries, "timeout_s": timeout, "retry_failed": retry_failed, "way": way}
     with progress("fetching") as on_progress:
-        summary = retrieval.fetch(table, out=out, **options, on_progress=on_progress)
+        summary = retrieval.fetch(table, out=out, options=options, on_progress=on_progress)
     show_fetched(summary, as_json)
     raise typer.Exit(1 if strict and summary.failed else 0)
 

@@ -17,7 +17,7 @@ from galmorph.classification.classify import classify
 from galmorph.classification.results import Results, read_results
 from galmorph.classification.summary import Summary
 from galmorph.images.cutout import Cutout, read_cutout, write_cutout
-from galmorph.images.quality import measure_r90
+from galmorph.images.radius import measure_r90
 from galmorph.reports.catalog import report as write_report
 from galmorph.reports.pictures import composites
 from galmorph.tables.catalog import Column, write_catalog

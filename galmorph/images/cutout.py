@@ -23,7 +23,6 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from enum import IntFlag
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ from numpy.typing import NDArray
 from galmorph.errors import CannotContinue, CutoutError, OutputError
 from galmorph.files.fits import card, image
 from galmorph.images.fits_file import FileImages, StoredImage, open_images, plain_image, quiet
-from galmorph.images.hdus import celestial_wcs, choose_pictures, same_grid
+from galmorph.images.hdus import choose_pictures
 from galmorph.images.headers import (
     SUFFIX,
     band,
@@ -50,6 +49,7 @@ from galmorph.images.headers import (
     split_band,
     survey,
 )
+from galmorph.images.wcs import celestial_wcs, same_grid
 
 # Above this side a FITS image is taken for a survey image in which galaxies are to be found (see `galmorph classify`).
 FIELD_SIDE_PX = 1024
@@ -66,26 +66,6 @@ _COPIED_KEYWORDS = re.compile(
     r"|LONPOLE|LATPOLE|RADESYS|EQUINOX|RELEASE|URL"
 )
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F))).replace("%", "")
-
-
-class Flag(IntFlag):
-    """What may be wrong with a target or its cutout: the bits of the output column ``morph_flag``."""
-
-    MISSING_BAND = 1
-    PARTIAL = 2
-    BLANK = 4
-    BAD_PIXELS = 8
-    UNREADABLE = 16
-    UNLIKE_TRAINING = 32
-    TOO_SMALL = 64
-    BLENDED = 128
-    RADIUS_MEASURED = 256
-    LARGER_THAN_CUTOUT = 512
-
-
-def bits_told(flags: type[IntFlag]) -> str:
-    """Return what the bits of a column are, for its description."""
-    return "bits: " + ", ".join(f"{flag.value} {(flag.name or '').lower()}" for flag in flags)
 
 
 @dataclass(frozen=True, eq=False)

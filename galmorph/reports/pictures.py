@@ -9,8 +9,8 @@ from pathlib import Path
 from galmorph.classification.prepare import Prepared, colour_picture, prepare
 from galmorph.classification.results import Results
 from galmorph.classification.survey_images import FieldSource
-from galmorph.images.cutout import Flag
-from galmorph.images.normalization import Framing
+from galmorph.images.flags import Flag
+from galmorph.images.framing import Framing
 from galmorph.images.survey_image import image_templates
 from galmorph.models import card as cards
 from galmorph.models.card import ModelCard

@@ -1,4 +1,4 @@
-"""FITS images as services send them: read with no mercy, because a damaged one looks much like a good one."""
+"""FITS images as services send them: checked strictly, because a damaged one looks much like a good one."""
 
 from __future__ import annotations
 
@@ -112,12 +112,12 @@ def _value(text: str) -> Any:
 
 
 def check_grid(cards: Mapping[str, Any], ra: float, dec: float, size: int, pixscale: float) -> None:
-    """Make sure that an image is of the place, size and pixel scale that were asked for.
+    """Make sure that an image is of the position, size and pixel scale that were asked for.
 
     Parameters
     ----------
     cards : mapping
-        Of the image's header.
+        Cards of the image's header.
     ra, dec : float
         The centre, ICRS degrees.
     size : int
@@ -128,20 +128,22 @@ def check_grid(cards: Mapping[str, Any], ra: float, dec: float, size: int, pixsc
     Raises
     ------
     PassingFailure
-        If it is the image of another place.
+        If it is the image of another position.
     FinalFailure
         If it has another size or scale.
     """
     try:
         sides = (cards["NAXIS1"], cards["NAXIS2"])
-        place = (float(cards["CRVAL1"]), float(cards["CRVAL2"]))
+        position = (float(cards["CRVAL1"]), float(cards["CRVAL2"]))
         step = abs(float(cards["CD1_1"] if "CD1_1" in cards else cards["CDELT1"])) * 3600
         centre = (float(cards["CRPIX1"]), float(cards["CRPIX2"]))
     except (KeyError, TypeError, ValueError) as error:
         raise PassingFailure(f"the answer lacks a WCS: {error}.") from error
-    off_ra = abs((place[0] - ra + 180) % 360 - 180)
-    if off_ra > _NEAR_DEG or abs(place[1] - dec) > _NEAR_DEG:
-        raise PassingFailure(f"the answer is the image of another place, ra={place[0]:.6f} dec={place[1]:.6f}.")
+    off_ra = abs((position[0] - ra + 180) % 360 - 180)
+    if off_ra > _NEAR_DEG or abs(position[1] - dec) > _NEAR_DEG:
+        raise PassingFailure(
+            f"the answer is the image of another position, ra={position[0]:.6f} dec={position[1]:.6f}."
+        )
     if sides != (size, size):
         raise FinalFailure(f"the answer is {sides[0]} x {sides[1]} px instead of {size} x {size}.")
     if abs(step / pixscale - 1) > 1e-4:

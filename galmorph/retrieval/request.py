@@ -1,4 +1,4 @@
-"""Order: one cutout to be fetched, and the grid on the sky that it stands for."""
+"""Request: one cutout to be fetched, and the grid on the sky that it stands for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Order:
+class Request:
     """One cutout to be fetched.
 
     Parameters
@@ -20,9 +20,9 @@ class Order:
     pixscale : float
         arcsec per pixel.
     radius_arcsec : float
-        The galaxy's radius, NaN where unknown.
-    place : str
-        Which of the source's larger files it is cut from; ``''`` where the source has none.
+        The galaxy's radius, NaN where there is none.
+    images : str
+        Names of the larger images that it is cut from, separated by blanks; ``''`` where the source serves cutouts.
     """
 
     target_id: str
@@ -31,14 +31,14 @@ class Order:
     size: int
     pixscale: float
     radius_arcsec: float = math.nan
-    place: str = ""
+    images: str = ""
 
 
-def tangent_cards(order: Order) -> str:
-    """Return the celestial WCS of an order as FITS cards: TAN, north up, east left, centred on the order's position."""
-    centre = (order.size + 1) / 2
-    step = order.pixscale / 3600
-    numbers = {"CRVAL1": order.ra, "CRVAL2": order.dec, "CRPIX1": centre, "CRPIX2": centre}
+def tangent_cards(request: Request) -> str:
+    """Return the celestial WCS of a request as FITS cards: TAN, north up, east left, centred on its position."""
+    centre = (request.size + 1) / 2
+    step = request.pixscale / 3600
+    numbers = {"CRVAL1": request.ra, "CRVAL2": request.dec, "CRPIX1": centre, "CRPIX2": centre}
     numbers |= {"CD1_1": -step, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": step}
     texts = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CUNIT1": "deg", "CUNIT2": "deg", "RADESYS": "ICRS"}
     cards = [f"{key:<8}= '{value:<8}'" for key, value in texts.items()]

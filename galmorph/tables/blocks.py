@@ -1,4 +1,4 @@
-"""Columns to write: their values checked, and cut into pieces that are small enough to be written at once."""
+"""Columns to write: their values checked, and cut into blocks that are small enough to be written at once."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from galmorph.errors import CatalogError
-from galmorph.tables.formats import Array, Column, Piece, text_array
+from galmorph.tables.formats import Array, Block, Column, text_array
 
-_PIECE_ROWS = 16384
+_BLOCK_ROWS = 16384
 
 
-def pieces(columns: Sequence[Column], blocks: Iterable[Mapping[str, Array]], n_rows: int) -> Iterator[Piece]:
-    """Yield the blocks checked, in the columns' dtypes, and in pieces that are small enough to be written at once."""
+def checked_blocks(columns: Sequence[Column], blocks: Iterable[Mapping[str, Array]], n_rows: int) -> Iterator[Block]:
+    """Yield the blocks checked, in the columns' dtypes, and in blocks that are small enough to be written at once."""
     done = 0
     for block in blocks:
         values = {column.name: _checked(column, block) for column in columns}
@@ -23,8 +23,8 @@ def pieces(columns: Sequence[Column], blocks: Iterable[Mapping[str, Array]], n_r
         size = sizes.pop() if sizes else 0
         if done + size > n_rows:
             raise CatalogError(f"the blocks have more rows than the table, which has {n_rows}")
-        for first in range(0, size, _PIECE_ROWS):
-            yield {name: array[first : first + _PIECE_ROWS] for name, array in values.items()}
+        for first in range(0, size, _BLOCK_ROWS):
+            yield {name: array[first : first + _BLOCK_ROWS] for name, array in values.items()}
         done += size
     if done < n_rows:
         raise CatalogError(f"the blocks have {done} rows, but the table has {n_rows}")

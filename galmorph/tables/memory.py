@@ -9,7 +9,7 @@ import numpy as np
 from astropy.table import Column as TableColumn
 from astropy.table import Table
 
-from galmorph.tables.formats import Array, Column, Field, Piece, Provenance, native, text_array
+from galmorph.tables.formats import Array, Block, Column, Provenance, TableField, native, text_array
 
 
 class MemoryTable:
@@ -24,8 +24,7 @@ class MemoryTable:
         self._table = table
         self.n_rows = len(table)
         self.fields = tuple(_field(name, table[name]) for name in table.colnames)
-        columns, keys = (tuple(filter(None, str(table.meta.get(key, "")).split(","))) for key in ("GMCOLS", "GMKEYS"))
-        self.provenance = Provenance(columns, tuple((key, table.meta.get(key), "") for key in keys))
+        self.provenance = Provenance.from_cards(lambda key: (table.meta.get(key), ""))
 
     def blocks(self, positions: Sequence[int], n_rows: int, start: int) -> Iterator[list[Array]]:
         """Yield blocks of rows: numbers masked where null, text as objects."""
@@ -34,7 +33,7 @@ class MemoryTable:
             yield [_cells(column[first : first + n_rows]) for column in columns]
 
     def appended(
-        self, columns: Sequence[Column], pieces: Iterator[Piece], dropped: Collection[int], provenance: Provenance
+        self, columns: Sequence[Column], blocks: Iterator[Block], dropped: Collection[int], provenance: Provenance
     ) -> Table:
         """Return a copy of the table with columns at the end, their units, UCDs and descriptions, and the provenance.
 
@@ -43,9 +42,9 @@ class MemoryTable:
         """
         result = self._table.copy()
         result.remove_columns([name for i, name in enumerate(self._table.colnames) if i in dropped])
-        blocks = list(pieces)
+        values_of = list(blocks)
         for column in columns:
-            parts = [block[column.name] for block in blocks]
+            parts = [block[column.name] for block in values_of]
             values = np.concatenate(parts) if parts else np.array([], column.dtype)
             result[column.name] = TableColumn(
                 values.astype(str) if column.dtype == "str" else values,
@@ -63,11 +62,11 @@ class MemoryTable:
         return result
 
 
-def _field(name: str, column: Any) -> Field:
+def _field(name: str, column: Any) -> TableField:
     ucd = str((getattr(column.info, "meta", None) or {}).get("ucd", ""))
     kind = getattr(getattr(column, "dtype", None), "kind", "")
     scalar = getattr(column, "ndim", 0) == 1 and kind in "biufSUO" and kind != ""
-    return Field(name, str(column.info.unit or ""), ucd, kind in "SUO", scalar)
+    return TableField(name, str(column.info.unit or ""), ucd, kind in "SUO", scalar)
 
 
 def _cells(column: Any) -> Array:

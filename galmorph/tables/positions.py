@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,31 +11,30 @@ from numpy.typing import NDArray
 
 from galmorph import registry
 from galmorph.errors import CatalogError
-from galmorph.tables.formats import Array, Field, text_array
+from galmorph.tables.formats import Array, TableField, text_array
 
 Floats = NDArray[np.float64]
 
-# Degrees in a unit, by its spellings in lower case; VizieR writes "h:m:s" with its quotes.
-_SPELLINGS = {
-    1.0: "deg degs degree degrees d dms d:m:s",
-    15.0: "hourangle h hr hrs hour hours hms h:m:s",
-    180 / np.pi: "rad rads radian radians",
-    1 / 60: "arcmin arcmins arcminute arcminutes amin",
-    1 / 3600: "arcsec arcsecs arcsecond arcseconds asec",
-    1 / 3.6e6: "mas",
+# Units of angle that astropy spells otherwise or takes for times; VizieR writes "h:m:s" with its quotes.
+_HABITS = {
+    "deg": "degs d degrees dms d:m:s",
+    "rad": "rads radians",
+    "arcmin": "arcmins arcminutes amin '",
+    "arcsec": "arcsecs arcseconds asec ''",
 }
-_DEGREES = {spelling: degrees for degrees, spellings in _SPELLINGS.items() for spelling in spellings.split()}
+_UNITS = {spelling: unit for unit, spellings in _HABITS.items() for spelling in spellings.split()}
+_HOURS = frozenset(["hourangle", "h", "hr", "hrs", "hour", "hours", "hms", "h:m:s"])
 _SEXAGESIMAL = re.compile(
     r"([+-]?)\s*(\d{1,3})\s*([:hd°\s])\s*(\d{1,2}(?:\.\d*)?)\s*(?:(?:[:m'\s])\s*(\d{1,2}(?:\.\d*)?)\s*[s\"]?|[m']?)"
 )
 
 
-def scale(field: Field, unit: str) -> float:
+def scale(field: TableField, unit: str) -> float:
     """Return the factor from a column's unit to `unit`.
 
     Parameters
     ----------
-    field : Field
+    field : TableField
         The column; if it names no unit, it is in `unit`.
     unit : {'deg', 'arcsec'}
         The unit that is wanted.
@@ -44,13 +44,22 @@ def scale(field: Field, unit: str) -> float:
     CatalogError
         If the column's unit is not one of angle.
     """
-    given = field.unit.strip(" \"'[]().").lower() or unit
-    if given not in _DEGREES:
-        raise CatalogError(
-            f"column {field.name!r} has the unit {field.unit!r}, which is not known here as one of angle: write deg, "
-            "rad, hourangle, arcmin, arcsec or mas"
-        )
-    return _DEGREES[given] / _DEGREES[unit]
+    given = field.unit.strip(' "[]().').lower()
+    if given in ("", unit):
+        return 1.0
+    from astropy import units
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", units.UnitsWarning)
+        try:
+            if given in _HOURS:
+                return 15 * float(units.deg.to(unit))
+            return float(units.Unit(_UNITS.get(given, given)).to(unit))
+        except (ValueError, TypeError, units.UnitConversionError) as error:
+            raise CatalogError(
+                f"column {field.name!r} has the unit {field.unit!r}, which is none of angle: write deg, rad, "
+                "hourangle, arcmin, arcsec or mas"
+            ) from error
 
 
 def to_float(values: Array) -> Floats:
@@ -105,7 +114,7 @@ class Axis:
 
     Parameters
     ----------
-    field : Field
+    field : TableField
         The column.
     low, high : float
         The range in degrees that makes sense; `high` itself does if `closed`.
@@ -115,7 +124,7 @@ class Axis:
         Whether sexagesimal text counts hours where the column gives no unit.
     """
 
-    field: Field
+    field: TableField
     low: float
     high: float
     closed: bool
@@ -205,7 +214,7 @@ class Positions:
 
     Parameters
     ----------
-    lon, lat : Field
+    lon, lat : TableField
         The two columns.
     frame : Frame
         The frame that they are in.
@@ -216,7 +225,7 @@ class Positions:
         If a column's unit is none of angle or its cells are arrays.
     """
 
-    def __init__(self, lon: Field, lat: Field, frame: Frame) -> None:
+    def __init__(self, lon: TableField, lat: TableField, frame: Frame) -> None:
         self.frame = frame
         self.lon = Axis(lon, -180.0, 360.0, closed=False, hours=frame.equatorial)
         self.lat = Axis(lat, -90.0, 90.0, closed=True, hours=False)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from galmorph import registry
 from galmorph.errors import CatalogError
-from galmorph.tables.formats import Field
+from galmorph.tables.formats import TableField
 from galmorph.tables.positions import Frame, scale
 
 # Names in lower case. A pair of an earlier line is preferred; two pairs of one line are ambiguous. VizieR adds
@@ -65,7 +65,7 @@ class Roles:
 
 
 def find_roles(
-    fields: Sequence[Field],
+    fields: Sequence[TableField],
     frame: Frame,
     *,
     ra_column: str | None,
@@ -99,7 +99,7 @@ def find_roles(
     )
 
 
-def named(fields: Sequence[Field], name: str, option: str) -> int:
+def named(fields: Sequence[TableField], name: str, option: str) -> int:
     """Return the position of the column `name`; upper and lower case are the same if no column has the very name.
 
     Raises
@@ -116,7 +116,7 @@ def named(fields: Sequence[Field], name: str, option: str) -> int:
     return found[0]
 
 
-def _ucd_words(field: Field) -> list[str]:
+def _ucd_words(field: TableField) -> list[str]:
     """Return the words of a UCD, the old ``POS_EQ_RA_MAIN`` as the new ``pos.eq.ra;meta.main``."""
     ucd = field.ucd.strip().lower()
     if "_" in ucd and "." not in ucd:
@@ -125,7 +125,7 @@ def _ucd_words(field: Field) -> list[str]:
     return [word.strip() for word in ucd.split(";")]
 
 
-def _find_pair(fields: Sequence[Field], frame: Frame) -> tuple[int, int] | None:
+def _find_pair(fields: Sequence[TableField], frame: Frame) -> tuple[int, int] | None:
     tiers: Sequence[Sequence[tuple[str, str]]]
     if frame.equatorial:
         ucds, tiers = ("pos.eq.ra", "pos.eq.dec"), _EQUATORIAL
@@ -144,14 +144,11 @@ def _find_pair(fields: Sequence[Field], frame: Frame) -> tuple[int, int] | None:
             return lons[0], lats[0]
         if lons and lats:
             tied = tied or [*lons, *lats]
+    by_name: dict[str, list[int]] = {}
+    for i, field in scalar:
+        by_name.setdefault(field.name.strip().lower(), []).append(i)
     for tier in tiers:
-        pairs = [
-            (i, j)
-            for lon, lat in tier
-            for i, x in scalar
-            for j, y in scalar
-            if x.name.strip().lower() == lon and y.name.strip().lower() == lat
-        ]
+        pairs = [(i, j) for lon, lat in tier for i in by_name.get(lon, ()) for j in by_name.get(lat, ())]
         if len(pairs) == 1:
             return pairs[0]
         if pairs:
@@ -163,7 +160,7 @@ def _find_pair(fields: Sequence[Field], frame: Frame) -> tuple[int, int] | None:
     return None
 
 
-def _find_id(fields: Sequence[Field]) -> int | None:
+def _find_id(fields: Sequence[TableField]) -> int | None:
     main = [i for i, field in enumerate(fields) if field.scalar and {"meta.id", "meta.main"} <= set(_ucd_words(field))]
     if len(main) == 1:
         return main[0]
@@ -173,12 +170,12 @@ def _find_id(fields: Sequence[Field]) -> int | None:
     return found
 
 
-def _first(fields: Sequence[Field], names: Sequence[str]) -> int | None:
+def _first(fields: Sequence[TableField], names: Sequence[str]) -> int | None:
     by_name = {field.name.strip().lower(): i for i, field in reversed(list(enumerate(fields))) if field.scalar}
     return next((by_name[name] for name in names if name in by_name), None)
 
 
-def _find_size(fields: Sequence[Field], size_column: str | None) -> tuple[int | None, float]:
+def _find_size(fields: Sequence[TableField], size_column: str | None) -> tuple[int | None, float]:
     if size_column is not None:
         size = named(fields, size_column, "--size-column")
         if not fields[size].scalar:

@@ -24,7 +24,7 @@ from torch import Tensor
 from galmorph import registry
 from galmorph.environment import cache_folder
 from galmorph.errors import CutoutError, OutputError, SampleError
-from galmorph.images.normalization import Framing
+from galmorph.images.framing import Framing
 from galmorph.schemas import LabelSchema
 from galmorph.training.samples import Layout, Sample, content_hash
 

@@ -18,7 +18,8 @@ from made import cutout, cutout_folder, model_file
 from galmorph.classification.classify import classify
 from galmorph.classification.prepare import prepare
 from galmorph.errors import CatalogError, CutoutError, GalmorphError, Interrupted, ModelError, OutputError
-from galmorph.images.cutout import Flag, write_cutout
+from galmorph.images.cutout import write_cutout
+from galmorph.images.flags import Flag
 from galmorph.models.model import load
 from galmorph.models.predictor import Predictor
 
@@ -430,7 +431,7 @@ def test_several_devices_take_batches_in_turn(survey, model, tmp_path, monkeypat
 
 SLOW = """
 import sys, time
-from galmorph.classification import classify
+from galmorph import classify
 def wait(done, total):
     print(done, flush=True)
     time.sleep(0.2)

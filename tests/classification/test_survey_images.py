@@ -18,14 +18,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from galmorph.classification.classify import classify
+from galmorph.classification.opening import open_survey
 from galmorph.classification.results import read_results
-from galmorph.classification.survey_images import open_survey
 from galmorph.cli import app as cli
 from galmorph.errors import CatalogError, CutoutError, GalmorphError, Interrupted, OutputError
-from galmorph.images.cutout import Flag
-from galmorph.images.detection import DetectionFlag, detect
+from galmorph.images.detection import detect
+from galmorph.images.flags import DetectionFlag, Flag
 from galmorph.images.framing import cut as cut_each
-from galmorph.images.normalization import frame
+from galmorph.images.framing import frame
 from galmorph.images.survey_image import Planes, image_templates, read_planes
 from galmorph.models.model import load
 from galmorph.reports.pictures import composites

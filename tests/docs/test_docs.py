@@ -17,7 +17,7 @@ import galmorph
 from galmorph import registry
 from galmorph.cli import app as cli
 from galmorph.environment import Variable
-from galmorph.images.cutout import Flag
+from galmorph.images.flags import Flag
 from galmorph.models import card
 from galmorph.retrieval import manifest
 

@@ -22,7 +22,7 @@ from galmorph.classification.prepare import prepare
 from galmorph.classification.results import FLAGS, read_results
 from galmorph.cli import app as cli
 from galmorph.errors import GalmorphError
-from galmorph.images.cutout import Flag
+from galmorph.images.flags import Flag
 from galmorph.models.model import load
 from galmorph.reports import catalog as report
 from galmorph.reports.pictures import composites

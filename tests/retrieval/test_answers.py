@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from galmorph.files.fits import card, image
 from galmorph.retrieval.answers import check_grid, parse_cards, read_images
 from galmorph.retrieval.client import FinalFailure, PassingFailure
-from galmorph.retrieval.request import Order, tangent_cards
+from galmorph.retrieval.request import Request, tangent_cards
 
 # astropy misreads a quote before a slash.
 TEXT = st.text("ab &'=", max_size=200).map(str.rstrip)
@@ -67,13 +67,13 @@ def test_what_is_not_fits(body, kind):
 
 
 def test_grid():
-    order = Order("t", 10.0, 5.0, 40, 0.262)
-    cards = parse_cards(tangent_cards(order)) | {"NAXIS1": 40, "NAXIS2": 40}
+    request = Request("t", 10.0, 5.0, 40, 0.262)
+    cards = parse_cards(tangent_cards(request)) | {"NAXIS1": 40, "NAXIS2": 40}
     check_grid(cards, 10.0, 5.0, 40, 0.262)
     check_grid({k: v for k, v in cards.items() if "CD" not in k} | {"CDELT1": -0.262 / 3600}, 10.0, 5.0, 40, 0.262)
     with pytest.raises(PassingFailure, match="lacks a WCS"):
         check_grid({"NAXIS1": 40, "NAXIS2": 40}, 10.0, 5.0, 40, 0.262)
-    with pytest.raises(PassingFailure, match="another place"):
+    with pytest.raises(PassingFailure, match="another position"):
         check_grid(cards, 10.0, 5.000002, 40, 0.262)
     with pytest.raises(FinalFailure, match="40 x 40 px instead of 41"):
         check_grid(cards, 10.0, 5.0, 41, 0.262)

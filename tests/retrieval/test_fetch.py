@@ -613,4 +613,6 @@ def test_torch_is_not_imported():
 
 
 def test_the_public_functions():
-    assert set(retrieval.__all__) == {"GALAXY_ZOO_FACTOR", "FetchSummary", "Plan", "Way", "fetch", "plan", "status"}
+    assert set(retrieval.__all__) == {
+        "GALAXY_ZOO_FACTOR", "FetchOptions", "FetchSummary", "Plan", "Way", "fetch", "plan", "status"
+    }  # fmt: skip

@@ -12,11 +12,11 @@ from astropy.io import fits
 from galmorph.errors import CannotContinue
 from galmorph.images.cutout import Cutout, read_cutout
 from galmorph.retrieval import store as storage
-from galmorph.retrieval.request import Order, tangent_cards
+from galmorph.retrieval.request import Request, tangent_cards
 from galmorph.retrieval.store import Step, decide, judge
 from galmorph.retrieval.surveys import Delivery
 
-ORDER = Order("ngc1", 10.0, -5.0, 40, 0.262, 3.5)
+ORDER = Request("ngc1", 10.0, -5.0, 40, 0.262, 3.5)
 
 
 def store(delivery, path):
@@ -150,7 +150,8 @@ def test_a_damaged_file_is_not_adopted(tmp_path, damage):
 
 
 @pytest.mark.parametrize(
-    "other", [Order("x", 10.001, -5.0, 40, 0.262), Order("x", 10.0, -5.0, 41, 0.262), Order("x", 10.0, -5.0, 40, 0.3)]
+    "other",
+    [Request("x", 10.001, -5.0, 40, 0.262), Request("x", 10.0, -5.0, 41, 0.262), Request("x", 10.0, -5.0, 40, 0.3)],
 )
 def test_the_file_of_another_order_is_not_adopted(tmp_path, other):
     store(delivery(), tmp_path / "a.fits")

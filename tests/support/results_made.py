@@ -6,7 +6,7 @@ import numpy as np
 
 from galmorph import registry
 from galmorph.classification.output_columns import output_columns
-from galmorph.images.cutout import Flag
+from galmorph.images.flags import Flag
 from galmorph.models.card import ModelCard
 from galmorph.tables.catalog import Column, write_catalog
 

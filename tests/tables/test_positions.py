@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from galmorph.errors import CatalogError
-from galmorph.tables.formats import Field, text_array
+from galmorph.tables.formats import TableField, text_array
 from galmorph.tables.positions import Frame, Positions, scale, sexagesimal, to_float
 
 
 def icrs(ra, dec, ra_unit="", dec_unit="", frame="icrs"):
-    positions = Positions(Field("ra", ra_unit), Field("dec", dec_unit), Frame(frame))
+    positions = Positions(TableField("ra", ra_unit), TableField("dec", dec_unit), Frame(frame))
     columns = [text_array(v) if isinstance(v[0], str) else np.array(v) for v in (ra, dec)]
     return positions.icrs(*columns)
 
@@ -84,13 +84,13 @@ def test_usable_positions():
 
 
 def test_the_digits_of_single_precision_stay_out_of_messages():
-    positions = Positions(Field("ra"), Field("dec"), Frame("icrs"))
+    positions = Positions(TableField("ra"), TableField("dec"), Frame("icrs"))
     *_, problem = positions.icrs(np.array([1], "f4"), np.array([91.2], "f4"))
     assert problem.tolist() == ["dec=91.2 is outside -90..90"]
 
 
 def test_masked_integers_are_empty():
-    x, _, problem = Positions(Field("ra"), Field("dec"), Frame("icrs")).icrs(
+    x, _, problem = Positions(TableField("ra"), TableField("dec"), Frame("icrs")).icrs(
         np.ma.MaskedArray([5, 6], [False, True]), np.array([1, 2])
     )
     assert x[0] == 5
@@ -120,12 +120,12 @@ def test_units_are_obeyed(unit, value, degrees):
 
 def test_unknown_units_are_refused():
     with pytest.raises(CatalogError, match="column 'x' has the unit 'pix'"):
-        scale(Field("x", "pix"), "deg")
+        scale(TableField("x", "pix"), "deg")
 
 
 def test_array_columns_are_refused():
     with pytest.raises(CatalogError, match="column 'ra' holds an array in each cell"):
-        Positions(Field("ra", scalar=False), Field("dec"), Frame("icrs"))
+        Positions(TableField("ra", scalar=False), TableField("dec"), Frame("icrs"))
 
 
 @pytest.mark.parametrize("frame", ["galactic", "fk5", "FK4", "supergalactic", "barycentrictrueecliptic"])

@@ -15,7 +15,7 @@ from galmorph import registry
 from galmorph.classification.prepare import prepare
 from galmorph.errors import OutputError, SampleError
 from galmorph.images.cutout import write_cutout
-from galmorph.images.normalization import Framing
+from galmorph.images.framing import Framing
 from galmorph.models.card import survey_inputs
 from galmorph.models.model import load
 from galmorph.tables.catalog import Column, open_catalog

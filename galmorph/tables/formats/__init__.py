@@ -1,7 +1,16 @@
 """Table formats: one module a format, each defining ``TABLE``; here is what they share with the catalog.
 
-A format knows how to find rows and columns in a file and how to put columns at the end of each row while every other
-byte (FITS, CSV, ECSV, VOTable) or value (Parquet) stays as it was. What a column means is not its business.
+A format reads rows and columns of a file, and writes a copy with columns at the end. What the user had is kept:
+
+====================== =============================================================
+format                 kept
+====================== =============================================================
+FITS                   rows, heap and cards, byte for byte; further HDUs
+CSV                    the text of every cell, and the dialect
+VOTable, ECSV, Parquet values and metadata
+====================== =============================================================
+
+What a column means is not a format's business.
 """
 
 from __future__ import annotations
@@ -21,7 +30,7 @@ from galmorph.files.writing import Output
 
 Array: TypeAlias = NDArray[Any]
 # One value for each column to append, for consecutive rows: text columns as objects, the others in their dtype.
-Piece: TypeAlias = Mapping[str, Array]
+Block: TypeAlias = Mapping[str, Array]
 # A header card: keyword of 8 characters at most, value, comment.
 Card: TypeAlias = tuple[str, Any, str]
 
@@ -64,7 +73,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Field:
+class TableField:
     """A column that a table has: its name, unit and UCD ('' where the file gives none).
 
     ``text`` is True where the file declares a text column, False where it declares another type, and None where the
@@ -104,6 +113,16 @@ class Provenance:
             cards=(*(card for card in self.cards if card[0] not in new), *cards),
             history=self.history + pushed,
         )
+
+    @classmethod
+    def from_cards(cls, card: Callable[[str], tuple[Any, str]]) -> Provenance:
+        """Return the provenance that ``GMCOLS`` and ``GMKEYS`` list; `card` gives a keyword's value and comment.
+
+        The value is None where there is no such card.
+        """
+        columns, keys = (tuple(filter(None, str(card(key)[0] or "").split(","))) for key in ("GMCOLS", "GMKEYS"))
+        cards = ((key, *card(key)) for key in keys)
+        return cls(columns, tuple(each for each in cards if each[1] is not None))
 
     def to_json(self) -> dict[str, Any]:
         """Return the provenance as JSON data."""
@@ -159,7 +178,7 @@ def _plain(value: Any) -> Any:
 class Table(Protocol):
     """An opened table. Columns are meant by position, since a CSV file may name two columns alike."""
 
-    fields: tuple[Field, ...]
+    fields: tuple[TableField, ...]
     n_rows: int
     provenance: Provenance
 
@@ -175,13 +194,13 @@ class Table(Protocol):
         self,
         output: Output,
         columns: Sequence[Column],
-        pieces: Iterator[Piece],
+        blocks: Iterator[Block],
         dropped: Collection[int],
         provenance: Provenance,
     ) -> None:
         """Write the table to `output` without the columns at the positions `dropped` and with `columns` at the end.
 
-        `pieces` has exactly `n_rows` rows.
+        `blocks` has exactly `n_rows` rows.
         """
         ...
 
@@ -201,14 +220,14 @@ class Format:
     open : callable
         Opens the file at a path (and the HDU of a number, for FITS).
     write : callable
-        Writes a new table: output, columns, pieces, number of rows, provenance.
+        Writes a new table: output, columns, blocks, number of rows, provenance.
     """
 
     name: str
     suffixes: tuple[str, ...]
     recognises: Callable[[bytes], bool]
     open: Callable[[Path, int | None], Table]
-    write: Callable[[Output, Sequence[Column], Iterator[Piece], int, Provenance], None]
+    write: Callable[[Output, Sequence[Column], Iterator[Block], int, Provenance], None]
 
 
 def native(values: Array) -> Array:

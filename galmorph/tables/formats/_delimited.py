@@ -11,7 +11,7 @@ from pathlib import Path
 from galmorph.errors import CatalogError
 from galmorph.files.reading import Input
 from galmorph.files.writing import Output
-from galmorph.tables.formats import Array, Column, Piece, text_array
+from galmorph.tables.formats import Array, Block, Column, text_array
 
 # A record as written, and how many cells it has: 0 if it is no row (a blank line or a comment).
 Record = tuple[bytes, int]
@@ -78,20 +78,20 @@ class Rows:
             yield _columns(block, len(positions))
 
     def copy(
-        self, output: Output, columns: Sequence[Column], pieces: Iterator[Piece], dropped: Collection[int]
+        self, output: Output, columns: Sequence[Column], blocks: Iterator[Block], dropped: Collection[int]
     ) -> None:
         """Write the records without the cells at `dropped`, with the values of `columns` behind."""
-        new_cells = (cells for piece in pieces for cells in self._cells(columns, piece))
+        new_cells = (cells for block in blocks for cells in self._cells(columns, block))
         for records in self._records():
             out = [self.extended(record, n, dropped, new_cells) if n else record for record, n in records]
             output.write(b"".join(out))
         next(new_cells, None)
 
-    def write(self, output: Output, columns: Sequence[Column], pieces: Iterator[Piece]) -> None:
+    def write(self, output: Output, columns: Sequence[Column], blocks: Iterator[Block]) -> None:
         """Write a line of names and a new table of `columns` alone."""
         output.write(self.joined(column.name for column in columns) + b"\n")
-        for piece in pieces:
-            output.write(b"".join(cells + b"\n" for cells in self._cells(columns, piece)))
+        for block in blocks:
+            output.write(b"".join(cells + b"\n" for cells in self._cells(columns, block)))
 
     def extended(self, record: bytes, n_cells: int, dropped: Collection[int], new_cells: Iterator[bytes]) -> bytes:
         """Return a record of `n_cells` cells without the cells at `dropped`, with the next of `new_cells` behind."""
@@ -105,9 +105,9 @@ class Rows:
             body += delimiter
         return body + next(new_cells) + end
 
-    def _cells(self, columns: Sequence[Column], piece: Piece) -> Iterator[bytes]:
+    def _cells(self, columns: Sequence[Column], block: Block) -> Iterator[bytes]:
         """Iterate over the new cells of each row, joined by the delimiter."""
-        texts = [self._texts(column, piece[column.name]) for column in columns]
+        texts = [self._texts(column, block[column.name]) for column in columns]
         return (self.delimiter.join(row).encode("utf-8") for row in zip(*texts, strict=True))
 
     def joined(self, texts: Iterable[str]) -> bytes:

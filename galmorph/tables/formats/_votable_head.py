@@ -87,12 +87,8 @@ class Head:
     @property
     def provenance(self) -> Provenance:
         """What galmorph wrote; its history stays in the file and is not read."""
-        params = {param.name: param for param in self.params}
-        columns, keys = (
-            tuple(filter(None, params[key].value.split(","))) if key in params else () for key in ("GMCOLS", "GMKEYS")
-        )
-        known = (params[key] for key in keys if key in params)
-        return Provenance(columns, tuple((param.name, param.value, param.description) for param in known))
+        params = {param.name: (param.value, param.description) for param in self.params}
+        return Provenance.from_cards(lambda key: params.get(key, (None, "")))
 
     def edits(
         self, columns: Sequence[Column], dropped: Collection[int], provenance: Provenance

@@ -12,7 +12,7 @@ from itertools import chain
 import numpy as np
 
 from galmorph.errors import CatalogError
-from galmorph.tables.formats import Array, Column, Field, Piece, native, text_array
+from galmorph.tables.formats import Array, Block, Column, TableField, native, text_array
 
 # datatype -> numpy type of one element; a bit takes an eighth of a byte.
 _TYPES = {
@@ -39,13 +39,13 @@ class Cell:
 
     Parameters
     ----------
-    field : Field
+    field : TableField
         The column.
     datatype, arraysize, null : str
         The attributes of FIELD, and ``null`` of its VALUES.
     """
 
-    field: Field
+    field: TableField
     datatype: str
     arraysize: str
     null: str
@@ -65,7 +65,7 @@ class Cell:
             raise CatalogError(f"FIELD {name!r} has datatype={datatype!r} arraysize={arraysize!r}, not of VOTable")
         text = datatype in ("char", "unicodeChar")
         scalar = "x" not in arraysize if text else arraysize in ("", "1")
-        field = Field(name, attributes.get("unit", ""), attributes.get("ucd", ""), text, scalar)
+        field = TableField(name, attributes.get("unit", ""), attributes.get("ucd", ""), text, scalar)
         return cls(field, datatype, arraysize, "")
 
     @cached_property
@@ -172,11 +172,11 @@ class BinaryRows:
         return flags + b"".join(cell for i, cell in enumerate(row[1:]) if i not in dropped) + b"".join(new)
 
 
-def binary_cells(columns: Sequence[Column], piece: Piece) -> Iterator[tuple[bytes, ...]]:
+def binary_cells(columns: Sequence[Column], block: Block) -> Iterator[tuple[bytes, ...]]:
     """Iterate over the new cells of each row."""
     cells: list[list[bytes]] = []
     for column in columns:
-        values = piece[column.name]
+        values = block[column.name]
         if column.dtype == "str":
             texts = [value.encode("utf-16-be") for value in values]
             cells.append([(len(text) // 2).to_bytes(4, "big") + text for text in texts])
@@ -188,7 +188,7 @@ def binary_cells(columns: Sequence[Column], piece: Piece) -> Iterator[tuple[byte
 
 
 def decoded(texts: Iterable[str]) -> Iterator[bytes]:
-    """Decode base64 that comes in pieces.
+    """Decode base64 that comes in texts of any length.
 
     Raises
     ------

@@ -13,7 +13,7 @@ from galmorph.files.writing import Output
 
 
 class Event(NamedTuple):
-    """A tag or a piece of text.
+    """A tag or text.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def _events(seen: list[tuple[str, str, Mapping[str, str], int]]) -> Iterator[Eve
 
 
 class Splice:
-    """Copies a file with pieces taken out and others put in.
+    """Copies a file with some bytes left out and others inserted.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ from typing import Any
 from galmorph.errors import CatalogError, OutputError
 from galmorph.files.reading import CHUNK, Input
 from galmorph.files.writing import Output
-from galmorph.tables.formats import Array, Column, Field, Format, Piece, Provenance
+from galmorph.tables.formats import Array, Block, Column, Format, Provenance, TableField
 from galmorph.tables.formats._delimited import Rows, plain, split, unquoted
 
 _DELIMITERS = (",", "\t", ";")
@@ -57,22 +57,22 @@ class CsvTable:
         self,
         output: Output,
         columns: Sequence[Column],
-        pieces: Iterator[Piece],
+        blocks: Iterator[Block],
         dropped: Collection[int],
         provenance: Provenance,
     ) -> None:
         names = self._rows.joined(column.name for column in columns)
         output.write(self._head + self._rows.extended(self._header, len(self.fields), dropped, iter([names])))
-        self._rows.copy(output, columns, pieces, dropped)
+        self._rows.copy(output, columns, blocks, dropped)
         kept = [self._columns[field.name] for field in self.fields if field.name in self._columns]
         new = [_described(column) for column in columns]
         names_of_new = {column.name for column in columns}
         _write_sidecar(output, provenance, [c for c in kept if c["name"] not in names_of_new] + new)
 
 
-def _field(name: str, described: Mapping[str, str]) -> Field:
+def _field(name: str, described: Mapping[str, str]) -> TableField:
     text = described["datatype"] == "str" if "datatype" in described else None
-    return Field(name, described.get("unit", ""), described.get("ucd", ""), text)
+    return TableField(name, described.get("unit", ""), described.get("ucd", ""), text)
 
 
 def _described(column: Column) -> dict[str, str]:
@@ -180,10 +180,10 @@ def _is_number(text: str) -> bool:
 
 
 def _write(
-    output: Output, columns: Sequence[Column], pieces: Iterator[Piece], n_rows: int, provenance: Provenance
+    output: Output, columns: Sequence[Column], blocks: Iterator[Block], n_rows: int, provenance: Provenance
 ) -> None:
     delimiter = "\t" if ".tsv" in output.path.suffixes[-2:] else ","
-    Rows(output.path, delimiter, 0, 0, 1, nan="", empty="").write(output, columns, pieces)
+    Rows(output.path, delimiter, 0, 0, 1, nan="", empty="").write(output, columns, blocks)
     _write_sidecar(output, provenance, [_described(column) for column in columns])
 
 

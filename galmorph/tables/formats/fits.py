@@ -16,9 +16,14 @@ from galmorph.errors import CatalogError
 from galmorph.files.fits import Checksum
 from galmorph.files.reading import Input
 from galmorph.files.writing import Output
-from galmorph.tables.formats import Array, Column, Field, Format, Piece, Provenance, native, text_array
-from galmorph.tables.formats._header import Header, make_card, padded, read_header
-from galmorph.tables.formats._table_header import edit_header, read_provenance
+from galmorph.tables.formats import Array, Block, Column, Format, Provenance, TableField, native, text_array
+from galmorph.tables.formats._fits_header import (
+    Header,
+    edit_header,
+    make_card,
+    padded,
+    read_header,
+)
 from galmorph.tables.formats._votable_head import redescribe
 
 _MAX_COLUMNS = 999
@@ -45,7 +50,7 @@ _TYPES = {
 class _Cell:
     """Where a column lies in a row, and how its bytes are to be understood."""
 
-    field: Field
+    field: TableField
     code: str
     repeat: int
     offset: int
@@ -103,7 +108,7 @@ def _cells(header: Header) -> Iterator[_Cell]:
         scalar = code == "A" or (repeat == 1 and code not in "PQX")
         null, scale, zero = (header.card(f"{key}{n}")[0] for key in ("TNULL", "TSCAL", "TZERO"))
         yield _Cell(
-            field=Field(name, header.text(f"TUNIT{n}"), header.text(f"TUCD{n}"), code == "A", scalar),
+            field=TableField(name, header.text(f"TUNIT{n}"), header.text(f"TUCD{n}"), code == "A", scalar),
             code=code,
             repeat=repeat,
             offset=offset,
@@ -138,7 +143,7 @@ class FitsTable:
         self._width = header.integer("NAXIS1")
         self.n_rows = header.integer("NAXIS2")
         self.fields = tuple(cell.field for cell in self._cells)
-        self.provenance = read_provenance(header)
+        self.provenance = Provenance.from_cards(header.card)
 
     def blocks(self, positions: Sequence[int], n_rows: int, start: int) -> Iterator[list[Array]]:
         cells = [self._cells[position] for position in positions]
@@ -182,7 +187,7 @@ class FitsTable:
         self,
         output: Output,
         columns: Sequence[Column],
-        pieces: Iterator[Piece],
+        blocks: Iterator[Block],
         dropped: Collection[int],
         provenance: Provenance,
     ) -> None:
@@ -208,9 +213,9 @@ class FitsTable:
 
             source.seek(data_start)
             n_rows = 0
-            for piece in _smaller(pieces):
-                rows = self._rows(source, len(next(iter(piece.values()))))
-                put(rows.reshape(-1).data, _new_rows(rows, kept, columns, piece, layout).data)
+            for block in _smaller(blocks):
+                rows = self._rows(source, len(next(iter(block.values()))))
+                put(rows.reshape(-1).data, _new_rows(rows, kept, columns, block, layout).data)
                 n_rows += len(rows)
             # The gap and the heap: descriptors count from the heap's start, so they stay true.
             for chunk in source.chunks(data_size - n_rows * self._width):
@@ -224,11 +229,11 @@ class FitsTable:
                 output.write(chunk)
 
 
-def _smaller(pieces: Iterator[Piece]) -> Iterator[Piece]:
-    """Cut pieces so that their rows, to which each column goes apart, stay in a core's own cache."""
-    for piece in pieces:
-        for first in range(0, len(next(iter(piece.values()))), _ROWS_AT_ONCE):
-            yield {name: values[first : first + _ROWS_AT_ONCE] for name, values in piece.items()}
+def _smaller(blocks: Iterator[Block]) -> Iterator[Block]:
+    """Cut blocks so that their rows, to which each column goes apart, stay in a core's own cache."""
+    for block in blocks:
+        for first in range(0, len(next(iter(block.values()))), _ROWS_AT_ONCE):
+            yield {name: values[first : first + _ROWS_AT_ONCE] for name, values in block.items()}
 
 
 def _layout(columns: Sequence[Column], start: int) -> np.dtype[Any]:
@@ -242,14 +247,14 @@ def _layout(columns: Sequence[Column], start: int) -> np.dtype[Any]:
 
 
 def _new_rows(
-    rows: NDArray[np.uint8], kept: Sequence[_Cell], columns: Sequence[Column], piece: Piece, layout: np.dtype[Any]
+    rows: NDArray[np.uint8], kept: Sequence[_Cell], columns: Sequence[Column], block: Block, layout: np.dtype[Any]
 ) -> NDArray[np.uint8]:
     out = np.empty(len(rows), layout)
     raw = out.view(np.uint8).reshape(len(rows), layout.itemsize)
     for source, target, width in _runs(kept):
         raw[:, target : target + width] = rows[:, source : source + width]
     for column in columns:
-        values = piece[column.name]
+        values = block[column.name]
         out[column.name] = _encoded(column, values) if column.dtype == "str" else values
     return raw.reshape(-1)
 
@@ -338,7 +343,7 @@ def _check(path: Path, header: Header, kind: str, hdu: int) -> None:
 
 
 def _write(
-    output: Output, columns: Sequence[Column], pieces: Iterator[Piece], n_rows: int, provenance: Provenance
+    output: Output, columns: Sequence[Column], blocks: Iterator[Block], n_rows: int, provenance: Provenance
 ) -> None:
     primary = [("SIMPLE", True), ("BITPIX", 8), ("NAXIS", 0), ("EXTEND", True)]
     table = [("XTENSION", "BINTABLE"), ("BITPIX", 8), ("NAXIS", 2), ("NAXIS1", 0), ("NAXIS2", n_rows)]
@@ -347,7 +352,7 @@ def _write(
     skeleton = first.to_bytes() + second.to_bytes()
     source = partial(Input, output.path, skeleton)
     header = Header(second.cards, len(second.to_bytes()))
-    FitsTable(source, len(first.to_bytes()), header).append(output, columns, pieces, (), provenance)
+    FitsTable(source, len(first.to_bytes()), header).append(output, columns, blocks, (), provenance)
 
 
 TABLE = Format(

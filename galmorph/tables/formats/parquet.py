@@ -17,7 +17,7 @@ import numpy as np
 from galmorph.errors import CatalogError
 from galmorph.files.reading import Input
 from galmorph.files.writing import COMPRESSIONS, Output
-from galmorph.tables.formats import Array, Column, Field, Format, Piece, Provenance, text_array
+from galmorph.tables.formats import Array, Block, Column, Format, Provenance, TableField, text_array
 from galmorph.tables.formats._votable_head import Head, redescribe
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class ParquetTable:
             raise CatalogError(f"{path} has several columns of the same name")
         metadata = self._schema.metadata or {}
         described = _astropy_fields(metadata) | _votable_fields(path, metadata)
-        self.fields = tuple(_field(field, described.get(field.name, Field(field.name))) for field in self._schema)
+        self.fields = tuple(_field(field, described.get(field.name, TableField(field.name))) for field in self._schema)
         try:
             self.provenance = Provenance.from_json(json.loads(metadata.get(_KEY, b"null")))
         except ValueError:
@@ -86,7 +86,7 @@ class ParquetTable:
         self,
         output: Output,
         columns: Sequence[Column],
-        pieces: Iterator[Piece],
+        blocks: Iterator[Block],
         dropped: Collection[int],
         provenance: Provenance,
     ) -> None:
@@ -99,7 +99,7 @@ class ParquetTable:
             metadata[_VOTABLE] = redescribe(metadata[_VOTABLE], names, columns, dropped, provenance)
         fields = [*map(self._schema.field, kept), *map(_arrow_field, columns)]
         schema = pa.schema(fields, metadata | _metadata(provenance))
-        feed = _Feed(columns, pieces)
+        feed = _Feed(columns, blocks)
         with self._file() as file, _writer(output, schema, **_options(file, columns)) as writer:
             for group in range(file.num_row_groups):
                 size = file.metadata.row_group(group).num_rows
@@ -110,16 +110,16 @@ class ParquetTable:
                     new = feed.take(table.num_rows)
                     arrays = [*(table.column(name) for name in kept), *new]
                     writer.write_table(pa.Table.from_arrays(arrays, schema=schema), row_group_size=n_rows)
-        next(pieces, None)
+        next(blocks, None)
 
 
 class _Feed:
-    """Takes any number of rows from the pieces."""
+    """Takes any number of rows from the blocks."""
 
-    def __init__(self, columns: Sequence[Column], pieces: Iterator[Piece]) -> None:
+    def __init__(self, columns: Sequence[Column], blocks: Iterator[Block]) -> None:
         self._columns = columns
-        self._pieces = pieces
-        self._held: list[Piece] = []
+        self._blocks = blocks
+        self._held: list[Block] = []
         self._n_held = 0
 
     def take(self, n_rows: int) -> list[pa.ChunkedArray]:
@@ -127,10 +127,10 @@ class _Feed:
         import pyarrow as pa
 
         while self._n_held < n_rows:
-            piece = next(self._pieces)
-            self._held.append(piece)
-            self._n_held += len(piece[self._columns[0].name])
-        values = {c.name: np.concatenate([piece[c.name] for piece in self._held]) for c in self._columns}
+            block = next(self._blocks)
+            self._held.append(block)
+            self._n_held += len(block[self._columns[0].name])
+        values = {c.name: np.concatenate([block[c.name] for block in self._held]) for c in self._columns}
         self._held = [{name: array[n_rows:] for name, array in values.items()}]
         self._n_held -= n_rows
         return [pa.chunked_array([pa.array(values[c.name][:n_rows], _arrow_type(c))]) for c in self._columns]
@@ -189,13 +189,13 @@ def _values(column: pa.ChunkedArray, name: str) -> Array:
     )
 
 
-def _votable_fields(path: Path, metadata: Mapping[bytes, bytes]) -> dict[str, Field]:
+def _votable_fields(path: Path, metadata: Mapping[bytes, bytes]) -> dict[str, TableField]:
     with suppress(CatalogError), Input(path, metadata.get(_VOTABLE, b"")) as source:
         return {cell.field.name: cell.field for cell in Head(source).cells}
     return {}
 
 
-def _astropy_fields(metadata: Mapping[bytes, bytes]) -> dict[str, Field]:
+def _astropy_fields(metadata: Mapping[bytes, bytes]) -> dict[str, TableField]:
     if _ASTROPY not in metadata:
         return {}
     from astropy.table.meta import YamlParseError, get_header_from_yaml
@@ -204,10 +204,12 @@ def _astropy_fields(metadata: Mapping[bytes, bytes]) -> dict[str, Field]:
         columns = get_header_from_yaml(metadata[_ASTROPY].decode("utf-8", "replace").splitlines())["datatype"]
     except (YamlParseError, KeyError):
         return {}
-    return {c["name"]: Field(c["name"], c.get("unit", ""), dict(c.get("meta") or {}).get("ucd", "")) for c in columns}
+    return {
+        c["name"]: TableField(c["name"], c.get("unit", ""), dict(c.get("meta") or {}).get("ucd", "")) for c in columns
+    }
 
 
-def _field(field: pa.Field, described: Field) -> Field:
+def _field(field: pa.TableField, described: TableField) -> TableField:
     """Return a column; unit and UCD are the column's own, else those that the file describes it with."""
     import pyarrow as pa
 
@@ -216,7 +218,7 @@ def _field(field: pa.Field, described: Field) -> Field:
     kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
     number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
     scalar = not pa.types.is_nested(kind)
-    return Field(field.name, unit or described.unit, ucd or described.ucd, text=not number, scalar=scalar)
+    return TableField(field.name, unit or described.unit, ucd or described.ucd, text=not number, scalar=scalar)
 
 
 def _arrow_type(column: Column) -> pa.DataType:
@@ -225,7 +227,7 @@ def _arrow_type(column: Column) -> pa.DataType:
     return pa.string() if column.dtype == "str" else pa.from_numpy_dtype(np.dtype(column.dtype))
 
 
-def _arrow_field(column: Column) -> pa.Field:
+def _arrow_field(column: Column) -> pa.TableField:
     import pyarrow as pa
 
     texts = {"unit": column.unit, "ucd": column.ucd, "description": column.description}
@@ -286,14 +288,14 @@ def _writer(output: Output, schema: pa.Schema, **options: Any) -> Iterator[pq.Pa
 
 
 def _write(
-    output: Output, columns: Sequence[Column], pieces: Iterator[Piece], n_rows: int, provenance: Provenance
+    output: Output, columns: Sequence[Column], blocks: Iterator[Block], n_rows: int, provenance: Provenance
 ) -> None:
     import pyarrow as pa
 
     schema = pa.schema(list(map(_arrow_field, columns)), _metadata(provenance))
     with _writer(output, schema) as writer:
-        for piece in pieces:
-            arrays = [pa.array(piece[column.name], _arrow_type(column)) for column in columns]
+        for block in blocks:
+            arrays = [pa.array(block[column.name], _arrow_type(column)) for column in columns]
             writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
 
 

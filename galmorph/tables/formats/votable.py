@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 
 from galmorph.files.reading import Input
 from galmorph.files.writing import Output
-from galmorph.tables.formats import Array, Column, Format, Piece, Provenance, text_array
+from galmorph.tables.formats import Array, Block, Column, Format, Provenance, text_array
 from galmorph.tables.formats._votable_head import Head, ascii_xml, fields_xml, params_xml
 from galmorph.tables.formats._votable_rows import BinaryRows, binary_cells, decoded, encoded
 from galmorph.tables.formats._xml import Event, Splice, events
@@ -92,7 +92,7 @@ class VoTable:
         self,
         output: Output,
         columns: Sequence[Column],
-        pieces: Iterator[Piece],
+        blocks: Iterator[Block],
         dropped: Collection[int],
         provenance: Provenance,
     ) -> None:
@@ -104,7 +104,7 @@ class VoTable:
                 splice.skip(stop)
                 splice.insert(text)
             if head.stream is not None:
-                cells = (row for piece in pieces for row in binary_cells(columns, piece))
+                cells = (row for block in blocks for row in binary_cells(columns, block))
                 splice.copy(head.stream[0])
                 splice.insert(b"\n")
                 rows = (self._binary.extended(row, dropped, next(cells)) for row in self._binary_rows())
@@ -113,14 +113,14 @@ class VoTable:
                 splice.skip(head.stream[1])
                 next(cells, None)
             else:
-                self._copy_text_rows(splice, columns, pieces, dropped)
+                self._copy_text_rows(splice, columns, blocks, dropped)
             splice.finish()
 
     def _copy_text_rows(
-        self, splice: Splice, columns: Sequence[Column], pieces: Iterator[Piece], dropped: Collection[int]
+        self, splice: Splice, columns: Sequence[Column], blocks: Iterator[Block], dropped: Collection[int]
     ) -> None:
         prefix = self._head.prefix
-        cells = (row for piece in pieces for row in _text_cells(prefix, columns, piece))
+        cells = (row for block in blocks for row in _text_cells(prefix, columns, block))
         for texts, spans, end in self._text_rows(text=False):
             for i in sorted(dropped):
                 if i < len(spans):
@@ -131,12 +131,12 @@ class VoTable:
         next(cells, None)
 
 
-def _text_cells(prefix: str, columns: Sequence[Column], piece: Piece) -> Iterator[bytes]:
+def _text_cells(prefix: str, columns: Sequence[Column], block: Block) -> Iterator[bytes]:
     """Iterate over the new TD elements of each row."""
     begin, end = f"<{prefix}TD>", f"</{prefix}TD>"
     texts = []
     for column in columns:
-        values = piece[column.name]
+        values = block[column.name]
         if column.dtype == "str":
             texts.append([ascii_xml(escape(value)) for value in values])
         else:
@@ -149,7 +149,7 @@ _DESCRIPTION = "Galaxies with the probabilities of their morphology by galmorph;
 
 
 def _write(
-    output: Output, columns: Sequence[Column], pieces: Iterator[Piece], n_rows: int, provenance: Provenance
+    output: Output, columns: Sequence[Column], blocks: Iterator[Block], n_rows: int, provenance: Provenance
 ) -> None:
     head = (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -157,8 +157,8 @@ def _write(
         f'<TABLE nrows="{n_rows}">\n<DESCRIPTION>{_DESCRIPTION}</DESCRIPTION>\n'
     )
     output.write((head + fields_xml("", columns) + params_xml("", provenance, ()) + "<DATA><TABLEDATA>\n").encode())
-    for piece in pieces:
-        output.write(b"".join(b"<TR>" + cells + b"</TR>\n" for cells in _text_cells("", columns, piece)))
+    for block in blocks:
+        output.write(b"".join(b"<TR>" + cells + b"</TR>\n" for cells in _text_cells("", columns, block)))
     output.write(b"</TABLEDATA></DATA>\n</TABLE>\n</RESOURCE>\n</VOTABLE>\n")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.errors import SampleError
-from galmorph.images.normalization import Framing
+from galmorph.images.framing import Framing
 from galmorph.schemas import LabelSchema
 
 # Columns of the number of people who answered the first question, as Galaxy Zoo 2 and Galaxy Zoo DECaLS name it.

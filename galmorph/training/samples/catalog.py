@@ -19,12 +19,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from galmorph.classification.opening import kind_of
 from galmorph.classification.prepare import colour_picture, open_cutout, prepare
-from galmorph.classification.sources import CatalogSource, kind_of
+from galmorph.classification.sources import CatalogSource
 from galmorph.errors import CatalogError, CutoutError, SampleError
-from galmorph.images.cutout import Flag
+from galmorph.images.flags import Flag
+from galmorph.images.framing import Framing
 from galmorph.images.headers import band_files
-from galmorph.images.normalization import Framing
 from galmorph.images.quality import signal_to_noise
 from galmorph.images.radius import measure_r90
 from galmorph.models.card import ModelCard, survey_inputs

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from galmorph.errors import SampleError
-from galmorph.images.normalization import Framing
+from galmorph.images.framing import Framing
 from galmorph.schemas import LabelSchema
 from galmorph.training.samples import TOTAL_VOTES, Layout, Sample, picture_folder
 
