@@ -215,16 +215,21 @@ class TableSummary:
         What ``--hdu`` takes: the HDU of a FITS file, the TABLE of a VOTable, from 0.
     name : str
         As the file names it, or ''.
-    n_rows : int
-        The number of rows.
-    columns : tuple of str
-        The names of its columns.
+    n_rows : int or None
+        The number of rows; None where it is not known before the table is opened.
+    fields : tuple of TableField
+        Its columns.
     """
 
     number: int
     name: str
-    n_rows: int
-    columns: tuple[str, ...]
+    n_rows: int | None
+    fields: tuple[TableField, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of its columns."""
+        return tuple(field.name for field in self.fields)
 
 
 @dataclass(frozen=True)
