@@ -15,8 +15,8 @@ from galmorph.tables.units import angle_factor
 
 Floats = NDArray[np.float64]
 
-# What people and programs write for a minus (minus, hyphens, dashes), for the marks of degrees, minutes and seconds, and
-# between thousands (blanks).
+# What people and programs write for a minus (hyphens, dashes), for the marks of degrees, minutes and seconds; then the
+# blanks between thousands.
 _SIGNS = str.maketrans(
     {
         **dict.fromkeys("\u2212\u2010\u2011\u2012\u2013\uff0d", "-"),

@@ -1,4 +1,4 @@
-"""What is before the rows of a text table: the delimiter, the names, lines of units and dashes, and how decimals look."""
+"""What is before the rows of a text table: the delimiter, the names, lines of units and dashes, decimals."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def _check_dialect(
     if len(cells) == 1:
         if any(map(_SEXTRACTOR.match, comments)):
             raise CatalogError(
-                f"{path} is a catalog of SExtractor with an ASCII head (ASCII_HEAD), whose cells have blanks between them: "
+                f"{path} is a catalog of SExtractor with an ASCII head (ASCII_HEAD), with blanks between its cells: "
                 'run SExtractor with CATALOG_TYPE FITS_1.0, or convert it: python -c "from astropy.table import Table; '
                 f"Table.read('{path}', format='ascii.sextractor').write('{path.stem}.fits')\""
             )
