@@ -23,6 +23,7 @@ from galmorph.cli.options import (
     Data,
     Device,
     Dtype,
+    Exclude,
     Json,
     Settings,
     Tta,
@@ -202,6 +203,11 @@ def _classifier(survey: Path | None, scheduler: str | None) -> Callable[..., Any
 def train(
     *,
     data: Data,
+    unlabelled: Annotated[
+        list[str] | None,
+        input_option(help="Pictures to learn from without labels, by what a model says of them; may be repeated."),
+    ] = None,
+    exclude: Exclude = None,
     schema: Annotated[str, input_option(help="galaxyzoo2, galaxy10_sdss, efigi, rings, ...")] = "galaxyzoo2",
     backbone: Annotated[str, model_option(help="mobilenet, resnet50, vgg16, mobilenet_v1, ...")] = "mobilenet",
     pretrained: Annotated[str, model_option(help="imagenet, none or a weights file.")] = "imagenet",
@@ -252,6 +258,7 @@ def train(
     options: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "patience": patience, "loss": loss}
     options |= {"input_size": input_size, "pretrained": pretrained, "fine_tune": fine_tune, "seed": seed}
     options |= {"teachers": tuple(teacher) if teacher else None, "refit": refit}
+    options |= {"exclude": tuple(exclude or ()), "unlabelled": tuple(unlabelled or ())}
     config = configure(recipe, data, schema, backbone, settings or (), **options, device=device, dtype=dtype)
     texts = read_about(about) if about else None
     metrics = run(config, out, name=name, about=texts, resume=resume, test=test, on_epoch=show_epoch)
@@ -297,6 +304,7 @@ def compare(
 def evaluate(
     model: Annotated[str, typer.Argument(help="A model's name, file or training folder.")],
     data: Data,
+    exclude: Exclude = None,
     part: Annotated[
         str | None, input_option(help="test, val, train or all; default test where trained on these data.")
     ] = None,
@@ -320,6 +328,7 @@ def evaluate(
         "device": device,
         "dtype": dtype,
         "batch_size": batch_size,
+        "exclude": exclude or (),
         "out": out,
     }
     scores = run(load(model), data, **options)

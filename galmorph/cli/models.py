@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from galmorph.cli.options import Data, Device, Json, output_option
+from galmorph.cli.options import Data, Device, Exclude, Json, output_option
 from galmorph.cli.terminal import print_json, stderr, stdout
 
 models_app = typer.Typer(help="The models that ship with galmorph, and any model file.", no_args_is_help=True)
@@ -59,7 +59,9 @@ def models_show(model: Annotated[str, typer.Argument(help="A model's name or fil
 @models_app.command("calibrate")
 def models_calibrate(
     model: Annotated[str, typer.Argument(help="A model's name, file or training folder.")],
+    *,
     data: Data,
+    exclude: Exclude = None,
     out: Annotated[Path, output_option(help="The new weights file, .safetensors; its card is written beside it.")],
     device: Device = "auto",
     as_json: Json = False,
@@ -70,7 +72,7 @@ def models_calibrate(
     """
     from galmorph.training.calibration import recalibrate
 
-    calibration = recalibrate(model, data, out, device).card.calibration
+    calibration = recalibrate(model, data, out, device, exclude=exclude or ()).card.calibration
     stderr.print(f"Written: {out}", markup=False)
     print_json(calibration, as_json)
 
