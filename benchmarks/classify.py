@@ -26,8 +26,8 @@ import torch
 
 from galmorph.classification.classify import classify
 from galmorph.cli import demo
+from galmorph.images.colours import ZOO_HIGH, ZOO_LOW
 from galmorph.images.cutout import Cutout, write_cutout
-from galmorph.images.normalization import ZOO_HIGH, ZOO_LOW
 from galmorph.models.model import Model, load
 from galmorph.models.predictor import Predictor
 from galmorph.tables import catalog

@@ -86,13 +86,13 @@ def bare(table: str, url: str) -> dict[str, float]:
 
     import httpx
 
-    from galmorph.retrieval.layout import Framing, entries
+    from galmorph.retrieval.layout import Layout, entries
     from galmorph.retrieval.surveys import Imaging
     from galmorph.retrieval.surveys.decals import Viewer
     from galmorph.tables.catalog import open_catalog
 
     source = Viewer(Imaging(base_url=url))
-    rows = [e for block in entries(open_catalog(table), "decals", source, Framing(256, 0.262)) for e in block]
+    rows = [e for block in entries(open_catalog(table), "decals", source, Layout(256, 0.262)) for e in block]
     urls = iter([f"{url}/{row.request}" for row in rows])
 
     async def work(client: httpx.AsyncClient) -> None:

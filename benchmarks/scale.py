@@ -83,7 +83,7 @@ def model() -> object:
     """Return a model whose network is one layer."""
     import torch
 
-    from galmorph.images.normalization import Framing
+    from galmorph.images.framing import Framing
     from galmorph.models.card import ModelCard, survey_inputs
     from galmorph.models.model import Model
 

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from galmorph import registry
-from galmorph.images.normalization import Framing
+from galmorph.images.framing import Framing
 from galmorph.models.model import cross_entropy
 from galmorph.models.predictor import pick_dtype
 from galmorph.training.config import configure

@@ -20,7 +20,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from galmorph.images.cutout import Cutout, read_cutout
-from galmorph.images.quality import measure_r90
+from galmorph.images.radius import measure_r90
 
 OUT = Path(__file__).parents[1] / "galmorph" / "cli" / "demo_cutouts"
 WIDTH_R90 = 5.5  # width of a cutout: the model's frame, 5.12 R90, and some sky around it

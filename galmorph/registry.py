@@ -20,6 +20,7 @@ from galmorph.errors import GalmorphError
 # kind -> (its package, the constant that each module defines, what one entry is called in messages)
 KINDS: Mapping[str, tuple[str, str, str]] = {
     "tables": ("tables.formats", "TABLE", "table format"),
+    "survey_facts": ("images.surveys", "FACTS", "survey"),
     "surveys": ("retrieval.surveys", "SURVEY", "survey"),
     "backbones": ("models.backbones", "BACKBONE", "backbone"),
     "schemas": ("schemas", "SCHEMA", "label schema"),

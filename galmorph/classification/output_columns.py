@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.errors import ModelError
-from galmorph.images.cutout import Flag, bits_told
+from galmorph.images.flags import Flag, describe_bits
 from galmorph.models import conformal
 from galmorph.models.card import ModelCard
 from galmorph.models.vote_spread import spread as vote_spread
@@ -63,7 +63,7 @@ def output_columns(card: ModelCard, prefix: str = "", *, spread: bool = False) -
         Column(f"{prefix}morph_label", "str", ucd="src.morph.type", description=name, width=schema.name_width),
         Column(f"{prefix}morph_entropy", "float32", unit="", ucd="stat", description=f"entropy {entropy}, nats"),
         *fitted,
-        Column(f"{prefix}morph_flag", "int16", ucd="meta.code.qual", description=bits_told(Flag)),
+        Column(f"{prefix}morph_flag", "int16", ucd="meta.code.qual", description=describe_bits(Flag)),
     ]
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from galmorph import registry
 from galmorph.classification.sources import CatalogSource
 from galmorph.errors import CatalogError
-from galmorph.images.cutout import Flag
+from galmorph.images.flags import Flag
 from galmorph.schemas import LabelSchema
 from galmorph.tables.catalog import Catalog, open_catalog
 

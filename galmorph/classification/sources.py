@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from galmorph import registry
-from galmorph.errors import CatalogError, CutoutError, OutputError
+from galmorph.classification.prepare import Prepared, prepare
+from galmorph.errors import CatalogError, OutputError
 from galmorph.files.writing import Companion
-from galmorph.images.cutout import FIELD_SIDE_PX, cutout_files
-from galmorph.images.fits_file import quiet
-from galmorph.images.headers import band_files
-from galmorph.tables.catalog import Catalog, Column, open_catalog, write_catalog
-from galmorph.tables.hats import is_hats
+from galmorph.images.cutout import cutout_files
+from galmorph.images.flags import Flag
+from galmorph.models.card import ModelCard
+from galmorph.tables.catalog import Catalog, Column, write_catalog
 
-KINDS = ("catalog", "cutout", "field")
+if TYPE_CHECKING:
+    import torch
+
+    from galmorph.classification.summary import Summary
+
 # Rows of a target: the path of its cutout, or the reason (text) why it has none; and its radius in arcsec or NaN.
 Row = tuple[Path | str, float]
 # Of consecutive rows: the journal's records, and the values of the new columns.
 Result = tuple[NDArray[np.void], Mapping[str, NDArray[Any]]]
 _COMPRESSIONS = (".gz", ".bz2", ".fz")
-_COMPRESSED = (b"\x1f\x8b", b"BZh")  # how files that gzip and bzip2 wrote begin
 
 
 @dataclass(frozen=True)
@@ -39,52 +42,82 @@ class Addition:
     companion: Companion | None = None
 
 
-class Source(Protocol):
-    """Targets in a fixed order."""
+class Source(ABC):
+    """Targets in a fixed order.
+
+    Attributes
+    ----------
+    n_rows : int
+        The number of targets; of galaxies that are detected, from `open` on.
+    """
+
+    n_rows: int
 
     @property
-    def n_rows(self) -> int:
-        """The number of targets."""
-        ...
-
-    @property
+    @abstractmethod
     def default_output(self) -> Path:
         """Where the result goes if nothing else is said."""
-        ...
 
+    @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
         """Return what tells this source from another, or from itself after a change."""
-        ...
 
-    def check(self, columns: Sequence[Column], *, replace: bool) -> None:
-        """Raise CatalogError if the columns cannot be appended."""
-        ...
+    def check(self, columns: Sequence[Column], *, replace: bool) -> None:  # noqa: B027 nothing to check
+        """Raise CatalogError if the columns cannot be appended; a new table takes any."""
 
+    @abstractmethod
     def check_output(self, destination: Path) -> None:
         """Raise a GalmorphError if the result cannot be written under this name."""
-        ...
 
+    def open(self) -> None:  # noqa: B027 nothing to open
+        """Read what must be read before the first row, and detect galaxies where they are to be detected."""
+
+    @abstractmethod
     def blocks(self, n_rows: int, start: int) -> Iterator[Sequence[Any]]:
-        """Yield blocks of rows from a row on: what the source's own way of preparing them needs."""
-        ...
+        """Yield blocks of rows from a row on, in the form that `prepare` takes."""
 
+    @abstractmethod
+    def prepare(self, rows: Sequence[Any], card: ModelCard, device: torch.device) -> list[Prepared]:
+        """Read rows and frame them as a card asks; flux may lie on the device."""
+
+    @abstractmethod
     def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
         """Write the table with columns appended; results are blocks of consecutive rows, all of them together."""
-        ...
+
+    def finish(self, summary: Summary) -> Any:
+        """Return what the run gives back: the summary, or the table where one was given."""
+        return summary
 
 
-class CutoutRows(Source, Protocol):
-    """Targets each with the path of its cutout."""
+class CutoutRows(Source):
+    """Targets each with the path of its cutout.
 
-    cutout_hdu: int | None
-    locates: bool
+    Attributes
+    ----------
+    cutout_hdu : int or None
+    locates : bool
+        Whether the positions of the cutouts' centres are wanted.
+    """
 
+    cutout_hdu: int | None = None
+    locates = False
+
+    @abstractmethod
     def blocks(self, n_rows: int, start: int) -> Iterator[list[Row]]:
         """Yield blocks of rows from a row on."""
-        ...
+
+    def prepare(self, rows: Sequence[Row], card: ModelCard, device: torch.device) -> list[Prepared]:
+        """Read the cutouts one by one."""
+        return [
+            # No path, but the reason why there is none.
+            Prepared(Flag.UNREADABLE, reason=path)
+            if isinstance(path, str)
+            else prepare(path, card, radius_arcsec, hdu=self.cutout_hdu, locate=self.locates)
+            for path, radius_arcsec in rows
+        ]
 
 
-class CatalogSource:
+class CatalogSource(CutoutRows):
     """A catalog whose rows name their cutouts.
 
     Parameters
@@ -95,9 +128,6 @@ class CatalogSource:
     by_id : bool
         There is no cutout column: the files are named by identifier.
     """
-
-    cutout_hdu: int | None = None
-    locates = False
 
     def __init__(self, catalog: Catalog, folder: Path, *, by_id: bool) -> None:
         self.catalog = catalog
@@ -142,13 +172,10 @@ class CatalogSource:
 
     def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
         """Copy the catalog with the columns appended."""
-        values = (new for _, new in results)
-        self.catalog.append(
-            destination, added.columns, values, cards=added.cards, replace=added.replace, companion=added.companion
-        )
+        append(self.catalog, destination, added, results)
 
 
-class CutoutSource:
+class CutoutSource(CutoutRows):
     """Cutouts without a catalog: their identifiers and positions come from their headers.
 
     Parameters
@@ -179,9 +206,6 @@ class CutoutSource:
         """Return the folder and the names of its cutouts."""
         return {"path": str(self._path.resolve()), "files": [str(path) for _, path in self._files]}
 
-    def check(self, columns: Sequence[Column], *, replace: bool) -> None:
-        """Nothing can clash: the table is new."""
-
     def check_output(self, destination: Path) -> None:
         """Raise OutputError if the destination would replace a cutout."""
         if any(destination.resolve() == path.resolve() for _, path in self._files):
@@ -203,66 +227,57 @@ class CutoutSource:
             ),
             Column("cutout", "str", ucd="meta.ref.url", description="path in the folder", width=_width(paths)),
         )
-        write_catalog(
-            destination,
-            [*own, *added.columns],
-            self._blocks_of_all_columns(results),
-            self.n_rows,
-            cards=added.cards,
-            companion=added.companion,
-        )
 
-    def _blocks_of_all_columns(self, results: Iterable[Result]) -> Iterator[dict[str, NDArray[Any]]]:
-        first = 0
-        for records, values in results:
-            files = self._files[first : first + len(records)]
-            first += len(records)
-            yield {
-                **values,
-                "id": np.array([name for name, _ in files], dtype=object),
-                "ra": records["ra"],
-                "dec": records["dec"],
-                "cutout": np.array([self._name(path) for _, path in files], dtype=object),
-            }
+        def values(part: slice, records: NDArray[np.void]) -> dict[str, NDArray[Any]]:
+            texts = {"id": names[part], "cutout": paths[part]}
+            arrays = {name: np.array(cells, dtype=object) for name, cells in texts.items()}
+            return arrays | {"ra": records["ra"], "dec": records["dec"]}
+
+        write_new_table(destination, own, values, added, results, self.n_rows)
 
     def _name(self, path: Path) -> str:
         return str(path.relative_to(self._folder))
 
 
-def open_source(
-    path: Path,
-    *,
-    kind: str | None = None,
-    cutouts: str | Path | None = None,
-    hdu: int | None = None,
-    size_column: str | None = None,
-) -> CutoutRows:
-    """Open what the user named: a catalog, a folder of cutouts, or one cutout; survey images are not opened here.
+def append(catalog: Catalog, destination: Path, added: Addition, results: Iterable[Result]) -> None:
+    """Copy a catalog with the columns appended."""
+    values = (new for _, new in results)
+    catalog.append(
+        destination, added.columns, values, cards=added.cards, replace=added.replace, companion=added.companion
+    )
 
-    Raises
-    ------
-    GalmorphError
-        If it is missing, is none of these, or has no cutouts.
+
+def write_new_table(
+    destination: Path,
+    own: Sequence[Column],
+    values: Callable[[slice, NDArray[np.void]], Mapping[str, NDArray[Any]]],
+    added: Addition,
+    results: Iterable[Result],
+    n_rows: int,
+) -> None:
+    """Write a table that there was not before.
+
+    Parameters
+    ----------
+    destination : Path
+    own : sequence of Column
+        The columns before those of the results.
+    values : callable
+        Their values, from the slice of rows and the journal's records of these.
+    added : Addition
+    results : iterable of Result
+    n_rows : int
     """
-    if path.is_dir():
-        if is_hats(path):
-            raise CatalogError(
-                f"{path} is a HATS catalog: classify it with galmorph.classify_hats, or galmorph classify {path}."
-            )
-        files = [(name, Path(file)) for name, file in cutout_files(path)]
-        if not files:
-            raise CutoutError(
-                f"There are no FITS cutouts in {path}: galmorph fetch --catalog TABLE --out {path} gets them."
-            )
-        return CutoutSource(path, files, hdu)
-    if "{band}" not in path.name and not path.exists():
-        raise CatalogError(registry.missing_file(path))
-    kind = kind or kind_of(path)
-    if kind == "cutout":
-        return CutoutSource(path, [(path.name.split(".fit")[0], path)], hdu)
-    catalog = open_catalog(path, hdu=hdu, size_column=size_column)
-    folder = cutout_folder(catalog, cutouts, path.parent)
-    return CatalogSource(catalog, folder, by_id=catalog.cutout_column is None)
+
+    def blocks() -> Iterator[Mapping[str, NDArray[Any]]]:
+        first = 0
+        for records, new in results:
+            part = slice(first, first + len(records))
+            first += len(records)
+            yield {**values(part, records), **new}
+
+    columns = [*own, *added.columns]
+    write_catalog(destination, columns, blocks(), n_rows, cards=added.cards, companion=added.companion)
 
 
 def cutout_folder(catalog: Catalog, cutouts: str | Path | None, beside: Path) -> Path:
@@ -287,43 +302,6 @@ def cutout_folder(catalog: Catalog, cutouts: str | Path | None, beside: Path) ->
 def _width(texts: Iterable[str]) -> int:
     """Return the bytes that the longest text takes."""
     return max((len(text.encode()) for text in texts), default=1)
-
-
-def kind_of(path: Path) -> str:
-    """Tell a FITS image from a catalog by the first HDU with data, and a survey image from a cutout by its size.
-
-    Parameters
-    ----------
-    path : Path
-        A file; ``{band}`` in it stands for one file a band.
-
-    Returns
-    -------
-    str
-        One of `KINDS`.
-    """
-    if "{band}" in str(path):
-        try:
-            path = Path(next(iter(band_files(str(path)).values())))
-        except CutoutError:  # the reader of cutouts says what is missing
-            return "cutout"
-    if not path.is_file():
-        return "catalog"
-    with path.open("rb") as stream:
-        if not stream.read(9).startswith((b"SIMPLE  =", *_COMPRESSED)):
-            return "catalog"
-    from astropy.io import fits
-
-    try:
-        with quiet(), fits.open(path, memmap=True, lazy_load_hdus=True) as hdus:
-            for hdu in hdus:
-                if hdu.is_image and hdu.shape:
-                    return "field" if max(hdu.shape[-2:]) > FIELD_SIDE_PX else "cutout"
-                if not hdu.is_image:
-                    return "catalog"
-    except Exception:  # astropy raises almost anything for a damaged file; the reader of cutouts says what is wrong
-        return "catalog" if path.suffix in (".csv", ".ecsv", ".vot", ".xml") else "cutout"
-    return "cutout"
 
 
 def output_beside(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Detection: the objects of a survey image, their shapes and sizes, and which of them are galaxies.
+"""Detection: the objects of a survey image, their shapes and sizes.
 
 Objects are found with sep (SExtractor's algorithms: Bertin & Arnouts 1996, A&AS 117, 393; Barbary 2016, JOSS 1, 58) on
 the sum of all bands, each less its background and in units of its noise. So bands in different units weigh alike, and a
@@ -10,17 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import IntFlag
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from galmorph import registry
 from galmorph.errors import CutoutError
 from galmorph.images.cutout import Cutout
+from galmorph.images.flags import DetectionFlag
 from galmorph.images.radius import ANNULUS, APERTURE_RADII, FIELD_R90, PETROSIAN_RATIO, measure_r90
+from galmorph.images.stars import find_galaxies
 from galmorph.images.survey_image import REFERENCE_BAND, Planes
+from galmorph.images.surveys import typical_seeing
 
 Array = NDArray[Any]
 
@@ -38,37 +39,14 @@ DEBLEND_LEVELS, DEBLEND_CONTRAST = 64, 0.0005
 # Flux is that in the Kron ellipse, as SExtractor's AUTO: 2.5 Kron radii, 3.5 px at least.
 KRON_FACTOR, MIN_KRON_PX = 2.5, 3.5
 KRON_ELLIPSE = 6.0
-# Below this signal to noise there is no shape to classify, and stars cannot be told from galaxies.
-MIN_SIGNAL_TO_NOISE = 10.0
 # Radii of the growth curve: a ratio of sqrt(1.25), so that Petrosian annuli (0.8 to 1.25 r) end on radii of it.
 GROWTH_RATIO, GROWTH_RADII = math.sqrt(ANNULUS[1]), 34
 # The largest radius, in Kron ellipses: beyond, the Petrosian flux of a de Vaucouleurs profile is complete.
 GROWTH_KRON = 2.0
-# Stars: the clump of the smallest objects that are brighter than this, in a window of half-light radii this wide.
-# Seeing differs by some percent over an image; galaxies spread over a factor of ten.
-BRIGHT_SIGNAL_TO_NOISE, CLUMP_WIDTH, MIN_CLUMP = 40.0, 1.12, 5
-# A clump is of stars where it holds this share of the bright objects and so many times as many as a window of the same
-# width beside it; of a survey whose seeing is known, where it is within this factor of it.
-CLUMP_SHARE, CLUMP_CONTRAST, SEEING_RANGE = 0.1, 1.5, (0.6, 1.8)
-# A galaxy is less concentrated than the stars by this share and by so many sigma. Stars scatter by 2 % in images of
-# one point spread function, by twice that where it varies.
-MIN_EXTENT, EXTENT_SIGMA = 0.06, 2.5
-# The outer of the two circles of the concentration, in the stars' half-light radii; the inner has one.
-OUTER_CIRCLE = 2.0
-# A saturated object of up to so many times the stars' half-light radius is a star: their cores are cut off.
-SATURATED_STAR = 4.0
 # R90 is measured on squares of so many pixels to each side at least; nearer to the edge the growth curve has to do.
 MIN_HALF_PX = 12
 _PIXEL_STACK = 3_000_000
 STRIP_ROWS = 32
-
-
-class DetectionFlag(IntFlag):
-    """What may be wrong with a measurement: the bits of the output column ``detection_flag``."""
-
-    DEBLENDED = 1
-    EDGE = 2
-    SATURATED = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +136,9 @@ def detect(planes: Planes) -> Detection:
         objects["flux"][:, i] = flux - sky[i] * area
         objects["flux_err"][:, i] = noise[i] * np.sqrt(area)
     objects["flag"] = _flags(found, objects, planes, segmentation)
-    objects["galaxy"], seeing_px = _galaxies(objects, image, segmentation, _expected_seeing(planes))
+    objects["galaxy"], seeing_px = find_galaxies(
+        objects, image, segmentation, typical_seeing(planes.survey, REFERENCE_BAND) / planes.pixscale
+    )
     objects["r90"] = _r90_px(measured, objects["x"], objects["y"], objects["r90"], pixscale, objects["galaxy"])
     return Detection(objects, seeing_px, measured, pixscale, sigma, noise, sky, segmentation)
 
@@ -372,13 +352,6 @@ def _r90_px(
     return result
 
 
-def _expected_seeing(planes: Planes) -> float:
-    """Return the survey's typical seeing in px, NaN where it is unknown."""
-    if planes.survey not in registry.names("surveys"):
-        return math.nan
-    return registry.load("surveys", planes.survey).seeing.get(REFERENCE_BAND, math.nan) / planes.pixscale
-
-
 def _flags(found: Array, objects: Array, planes: Planes, segmentation: NDArray[np.int32]) -> NDArray[np.int16]:
     height, width = planes.shape
     flag = np.where(found["flag"] & 1, DetectionFlag.DEBLENDED, 0)
@@ -389,50 +362,3 @@ def _flags(found: Array, objects: Array, planes: Planes, segmentation: NDArray[n
         touched = np.bincount(segmentation[planes.bad], minlength=len(found) + 1)[1:] > 0
         flag |= np.where(touched, DetectionFlag.SATURATED, 0)
     return flag.astype(np.int16)
-
-
-def _galaxies(
-    objects: Array, image: Array, segmentation: NDArray[np.int32], expected_px: float
-) -> tuple[NDArray[np.bool_], float]:
-    """Tell galaxies from stars by their concentration, beside that of the clump of stars; return the seeing too."""
-    import sep
-
-    strong = (objects["snr"] >= MIN_SIGNAL_TO_NOISE) & np.isfinite(objects["r50"])
-    clean = strong & (objects["flag"] == 0) & (objects["snr"] > BRIGHT_SIGNAL_TO_NOISE)
-    radius = _clump(objects["r50"][clean], expected_px / 2)
-    if math.isnan(radius):
-        return strong, expected_px
-    numbers = np.arange(1, len(objects) + 1, dtype=np.int32)[:, None]
-    circles = np.array([1.0, OUTER_CIRCLE]) * radius
-    x, y = objects["x"][:, None], objects["y"][:, None]
-    inner, outer = sep.sum_circle(image, x, y, circles, segmap=segmentation, seg_id=numbers)[0].T
-    with np.errstate(divide="ignore", invalid="ignore"):
-        concentration = np.nan_to_num(inner / outer)
-        error = np.nan_to_num(math.sqrt(math.pi) * circles[1] / outer, posinf=1.0, neginf=1.0)
-    near = clean & (objects["r50"] > radius / CLUMP_WIDTH) & (objects["r50"] < radius * CLUMP_WIDTH)
-    of_stars = float(np.median(concentration[near]))
-    extended = concentration < of_stars * (1 - np.maximum(MIN_EXTENT, EXTENT_SIGMA * np.abs(error)))
-    saturated = objects["flag"] & DetectionFlag.SATURATED > 0
-    star = saturated & (objects["r50"] < SATURATED_STAR * radius)
-    # Half of the light of a Gaussian is within half of its full width at half maximum.
-    return strong & extended & ~star, 2 * radius
-
-
-def _clump(sizes: Array, expected: float) -> float:
-    """Return the half-light radius (px) of the stars: the densest window among the smallest objects; NaN if none."""
-    sizes = np.sort(sizes)
-    n_bright = len(sizes)
-    if math.isfinite(expected):
-        low, high = SEEING_RANGE
-        sizes = sizes[(sizes > low * expected) & (sizes < high * expected)]
-    if len(sizes) < MIN_CLUMP:
-        return math.nan
-    counts = np.searchsorted(sizes, sizes * CLUMP_WIDTH, side="right") - np.arange(len(sizes))
-    beside = np.searchsorted(sizes, sizes * CLUMP_WIDTH**2, side="right") - np.arange(len(sizes)) - counts
-    good = (counts >= max(MIN_CLUMP, CLUMP_SHARE * n_bright)) & (counts >= CLUMP_CONTRAST * beside)
-    if not good.any():
-        return math.nan
-    first = int(np.argmax(good))
-    # The best of the windows that overlap the first one.
-    best = first + int(np.argmax(counts[first : np.searchsorted(sizes, sizes[first] * CLUMP_WIDTH, side="right")]))
-    return float(np.median(sizes[best : best + counts[best]]))

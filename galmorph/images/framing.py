@@ -1,36 +1,99 @@
-"""Stamps: galaxies cut out of a survey image and resampled to a network's input, many at a time, and their flags.
+"""Framing: squares of sky around galaxies, cut out and resampled to a network's input.
 
-The same as `galmorph.images.normalization.frame` does to a cutout. Frames that are stretched, nearly all, are sampled
-together on the device that holds the planes.
+One by one from cutouts (`frame`), or many at a time from a survey image (`cut`): frames that are stretched, nearly
+all, are then sampled together on the device that holds the planes.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from galmorph.images.cutout import Flag
-from galmorph.images.normalization import frame
-from galmorph.images.quality import (
-    APERTURE_R90,
-    BAD_FRACTION,
-    BLENDED_SHARE,
-    DEFAULT_RADIUS_ARCSEC,
-    FRAME_TOLERANCE,
-    MIN_R90_SEEING,
-    MIN_SIGNAL_TO_NOISE,
-    PARTIAL_FRACTION,
-)
-from galmorph.images.survey_image import Planes
+from galmorph.errors import ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How wide a piece of sky the model looks at: a multiple of the galaxy's radius, or a fixed angle.
+
+    Attributes
+    ----------
+    radii : float
+        Full width in radii (R90); 0 where the width is fixed.
+    size_arcsec : float
+        Fixed full width in arcsec; 0 where it follows from the radius.
+    """
+
+    radii: float = 0.0
+    size_arcsec: float = 0.0
+
+    def __post_init__(self) -> None:
+        if (self.radii > 0) == (self.size_arcsec > 0):
+            raise ModelError("A framing needs either 'radii' or 'size_arcsec', greater than 0.")
+
+    def width_arcsec(self, radius_arcsec: float) -> float:
+        """Return the full width in arcsec for a galaxy of this radius; NaN where the radius is needed and unknown."""
+        return self.radii * radius_arcsec if self.radii else self.size_arcsec
+
+
+def frame(
+    flux: NDArray[np.float32] | Sequence[NDArray[np.float32]],
+    width_pixels: float,
+    n_out: int,
+    centre: tuple[float, float] | None = None,
+) -> NDArray[np.float32]:
+    """Cut a square out of a cutout, to a fraction of a pixel, and resample it to the network's input size.
+
+    Bilinear where it is stretched, a triangle of the output pixel's size where it shrinks (no aliasing).
+
+    Parameters
+    ----------
+    flux : ndarray or sequence of ndarray, float32, shape (band, y, x)
+    width_pixels : float
+        Full width wanted, in pixels of the cutout; the part outside the cutout is filled with 0 (the sky).
+    n_out : int
+        Side of the result.
+    centre : (x, y), optional
+        In pixels from 0; default: the middle of the cutout.
+
+    Returns
+    -------
+    ndarray, float32, shape (band, n_out, n_out)
+        Surface brightness is kept.
+    """
+    from PIL import Image
+
+    height, width = flux[0].shape
+    x, y = ((width - 1) / 2, (height - 1) / 2) if centre is None else centre
+    # The resize weighs whole rows: only the rows and columns that its filter reaches are handed to it.
+    reach = math.ceil(max(1.0, width_pixels / n_out))
+    left, top = x + 0.5 - width_pixels / 2, y + 0.5 - width_pixels / 2
+    x0, y0 = math.floor(left) - reach, math.floor(top) - reach
+    x1, y1 = math.ceil(left + width_pixels) + reach, math.ceil(top + width_pixels) + reach
+    inside = slice(max(0, y0), min(height, y1)), slice(max(0, x0), min(width, x1))
+    framed = np.zeros((len(flux), n_out, n_out), np.float32)
+    if min(part.stop - part.start for part in inside) <= 0:
+        return framed
+    margins = None
+    if min(left, top, width - left - width_pixels, height - top - width_pixels) >= 0:
+        x0, y0 = inside[1].start, inside[0].start
+    else:  # sky around the cutout
+        margins = (inside[0].start - y0, y1 - inside[0].stop), (inside[1].start - x0, x1 - inside[1].stop)
+    box = (left - x0, top - y0, left - x0 + width_pixels, top - y0 + width_pixels)
+    for result, plane in zip(framed, flux, strict=True):
+        piece = np.pad(plane[inside], margins) if margins else np.ascontiguousarray(plane[inside])
+        result[:] = np.asarray(Image.fromarray(piece).resize((n_out, n_out), Image.Resampling.BILINEAR, box))
+    return framed
 
 
 def cut(
@@ -136,123 +199,3 @@ def _sampled(patches: Tensor, down: Array, across: Array) -> Tensor:
     grid[:, 0] = torch.from_numpy(across * scale - 1).to(grid.device)[:, None, :]
     grid[:, 1] = torch.from_numpy(down * scale - 1).to(grid.device)[:, :, None]
     return torch.nn.functional.grid_sample(patches, grid.permute(0, 2, 3, 1), align_corners=False)
-
-
-def constant_bands(stamps: Sequence[Tensor]) -> Array:
-    """Tell the stamps (band, y, x) of which a band holds one value."""
-    import torch
-
-    few = torch.stack([stamp[:, ::16, ::16] for stamp in stamps])  # settle it for nearly every stamp
-    lacking = (few.amax(dim=(2, 3)) == few.amin(dim=(2, 3))).any(dim=1).cpu().numpy()
-    for i in np.flatnonzero(lacking).tolist():
-        lacking[i] = bool((stamps[i].amax(dim=(1, 2)) == stamps[i].amin(dim=(1, 2))).any())
-    return lacking
-
-
-class Flagger:
-    """The flags of galaxies in a survey image, by the thresholds of `galmorph.images.quality`.
-
-    Parameters
-    ----------
-    planes : Planes
-    noise, sky : ndarray (band,)
-        Of a pixel, as `detect` measured them.
-    seeing_px : float
-        Full width at half maximum, NaN where unknown.
-    """
-
-    def __init__(self, planes: Planes, noise: Array, sky: Array, seeing_px: float) -> None:
-        self._planes = planes
-        self._noise, self._sky = noise, sky
-        self._seeing_px = seeing_px
-        empty = (planes.flux == 0).any(axis=0)
-        self._bad = _box_counts(planes.bad)
-        self._lost = _box_counts(planes.lost)
-        self._void = _box_counts(empty if planes.bad is None else empty | planes.bad)
-
-    def __call__(self, bands: Sequence[str], x: Array, y: Array, width_px: Array, r90_px: Array) -> NDArray[np.int16]:
-        """Return the flags of frames: bits of `Flag`, less those for blends and measured radii.
-
-        Parameters
-        ----------
-        bands : sequence of str
-            The bands that the model takes.
-        x, y, width_px, r90_px : ndarray (n,)
-            Of each frame and its galaxy; R90 is NaN where unknown.
-        """
-        height, width = self._planes.shape
-        half = width_px / 2
-        left, right = (np.rint(edge).astype(int) for edge in (x + 0.5 - half, x + 0.5 + half))
-        top, bottom = (np.rint(edge).astype(int) for edge in (y + 0.5 - half, y + 0.5 + half))
-        box = [
-            np.clip(edge, 0, size) for edge, size in ((top, height), (bottom, height), (left, width), (right, width))
-        ]
-        inside = (box[1] - box[0]) * (box[3] - box[2])
-        area = np.maximum((right - left) * (bottom - top), 1)
-        beyond = sum((width_px > side * (1 + FRAME_TOLERANCE)).astype(int) for side in (height, width))
-        flag = np.where(beyond == 2, Flag.LARGER_THAN_CUTOUT, 0)
-        void = _counted(self._void, box) + (area - inside) * (beyond < 2)
-        masked = _counted(self._bad, box)
-        flag |= np.where(void > PARTIAL_FRACTION * area, Flag.PARTIAL, 0)
-        flag |= np.where((masked > BAD_FRACTION * area) | (_counted(self._lost, box) > 0), Flag.BAD_PIXELS, 0)
-        flag |= np.where(r90_px < MIN_R90_SEEING * self._seeing_px, Flag.TOO_SMALL, 0)
-        flag |= np.where(self._signal_to_noise(bands, x, y, r90_px) > MIN_SIGNAL_TO_NOISE, 0, Flag.BLANK)
-        return flag.astype(np.int16)
-
-    def _signal_to_noise(self, bands: Sequence[str], x: Array, y: Array, r90_px: Array) -> NDArray[np.float64]:
-        """Return the best signal to noise of a band in a circle at the centre."""
-        import sep
-
-        pixscale = self._planes.pixscale
-        default = DEFAULT_RADIUS_ARCSEC / pixscale if math.isfinite(pixscale) else 10.0
-        radius = APERTURE_R90 * np.where(r90_px > 0, r90_px, default)
-        best = np.full(len(x), -np.inf)
-        for i, band in enumerate(self._planes.bands):
-            if band in bands and self._noise[i] > 0:
-                total, _, _ = sep.sum_circle(self._planes.flux[i], x, y, radius)
-                area = np.pi * radius**2
-                best = np.fmax(best, (total - self._sky[i] * area) / (self._noise[i] * np.sqrt(area)))
-        return best
-
-
-def _box_counts(mask: NDArray[np.bool_] | None) -> NDArray[np.int32] | None:
-    """Return the counts of True above and to the left of each corner of a pixel; None where there is none."""
-    if mask is None or not mask.any():
-        return None
-    counts = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1), np.int32)
-    np.cumsum(mask, axis=0, out=counts[1:, 1:], dtype=np.int32)
-    np.cumsum(counts[1:, 1:], axis=1, out=counts[1:, 1:])
-    return counts
-
-
-def _counted(counts: NDArray[np.int32] | None, box: Sequence[Array]) -> Array:
-    if counts is None:
-        return np.zeros(len(box[0]), int)
-    top, bottom, left, right = box
-    return counts[bottom, right] - counts[top, right] - counts[bottom, left] + counts[top, left]
-
-
-def blended(objects: Array, x: Array, y: Array, r90_px: Array) -> NDArray[np.bool_]:
-    """Tell where other objects within R90 have `BLENDED_SHARE` of the light of the one at the centre, or more.
-
-    Parameters
-    ----------
-    objects : structured ndarray
-        As of `Detection`; the one nearest to a position, within its half-light radius, is the galaxy itself.
-    x, y, r90_px : ndarray (n,)
-    """
-    from scipy.spatial import cKDTree
-
-    result = np.zeros(len(x), bool)
-    known = np.flatnonzero(np.isfinite(x) & (r90_px > 0))
-    if not len(objects) or not len(known):
-        return result
-    tree = cKDTree(np.column_stack([objects["x"], objects["y"]]))
-    places = np.column_stack([x[known], y[known]])
-    distance, own = tree.query(places)
-    own = np.where(distance <= np.fmax(objects["r50"][own], 1.0), own, -1)
-    for row, number, near in zip(known, own, tree.query_ball_point(places, r90_px[known]), strict=True):
-        others = objects["light"][[i for i in near if i != number]].sum()
-        light = objects["light"][number] if number >= 0 else 0.0
-        result[row] = others > 0 and others >= BLENDED_SHARE * light
-    return result

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from galmorph.errors import CutoutError
-from galmorph.images.fits_file import FileImages, StoredImage, quiet
+from galmorph.images.fits_file import FileImages, StoredImage
 from galmorph.images.headers import band, kind
+from galmorph.images.wcs import corners, corners_in, same_grid
 
-# Bands of one galaxy must agree on the sky to half a pixel, else colours come from displaced light.
-GRID_TOLERANCE_PX = 0.5
 # The images of a service's subimage file end on whole pixels, within one of what was asked for.
 _EDGE_TOLERANCE_PX = 1.0
 
@@ -96,44 +93,12 @@ def _one_brick(path: str, pictures: list[StoredImage]) -> list[StoredImage]:
         bricks.setdefault(str(image.own_cards["BRICK"]), []).append(image)
     name, best = max(bricks.items(), key=lambda item: math.prod(item[1][0].shape))
     for other, images in bricks.items():
-        corners = corners_in(best[0].header_text, images[0].header_text, images[0].shape)
-        limits = _corners(best[0].shape)
-        outside = np.maximum(limits.min(axis=0) - corners, corners - limits.max(axis=0)).max()
+        places = corners_in(best[0].header_text, images[0].header_text, images[0].shape)
+        limits = corners(best[0].shape)
+        outside = np.maximum(limits.min(axis=0) - places, places - limits.max(axis=0)).max()
         if not outside <= _EDGE_TOLERANCE_PX:
             raise CutoutError(
                 f"{path}: the field lies on the edge of the bricks {name} and {other}, and neither holds all of it. "
                 "Fetch it again without subimage."
             )
     return best
-
-
-def same_grid(one: str, other: str, shape: tuple[int, ...]) -> bool:
-    """Whether two headers put an image of that shape at the same place of the sky, as far as they say."""
-    return not (np.abs(corners_in(one, other, shape) - _corners(shape)) >= GRID_TOLERANCE_PX).any()
-
-
-def corners_in(one: str, other: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return where the corners (x, y from 0) of an image with header `other` fall in `one`; NaN if neither says."""
-    first, second = celestial_wcs(one), celestial_wcs(other)
-    if first is None or second is None:
-        return np.full((4, 2), np.nan)
-    with quiet():
-        return np.asarray(first.wcs_world2pix(second.wcs_pix2world(_corners(shape), 0), 0))
-
-
-def celestial_wcs(header_text: str) -> Any:
-    """Return the celestial WCS (2 axes) of a header as an astropy WCS; None where there is none, or none that works."""
-    from astropy.io import fits
-    from astropy.wcs import WCS
-
-    with quiet():
-        try:
-            wcs = WCS(fits.Header.fromstring(header_text), naxis=2)
-        except Exception:  # on odd headers wcslib and astropy raise almost anything
-            return None
-        return wcs if wcs.has_celestial else None
-
-
-def _corners(shape: tuple[int, ...]) -> NDArray[np.float64]:
-    right, top = shape[-1] - 1, shape[-2] - 1
-    return np.array([[0, 0], [right, 0], [0, top], [right, top]], float)

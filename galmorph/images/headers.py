@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from pathlib import Path, PurePath
 
 from galmorph.errors import CutoutError
 from galmorph.images.fits_file import StoredImage
+from galmorph.images.surveys import native_pixscale, survey_of
 
 BAND_LETTERS = "ugrizy"
-# arcsec per native pixel, which the services' flux is per, whatever the pixel scale asked for.
-NATIVE_PIXSCALE: Mapping[str, float] = {"decals": 0.262, "sdss": 0.396}
 # Suffixes of FITS files, compressed or not.
 SUFFIX = re.compile(r"\.(fits?|fts)(\.(fz|gz|bz2|xz))?$|\.fz$", re.IGNORECASE)
 _BAND_AT_END = re.compile(rf"(.*[^/])[_.-]([{BAND_LETTERS}]|\{{band\}})")
@@ -26,8 +24,6 @@ _COMPANIONS = frozenset(
     {"invvar", "ivar", "weight", "wht", "rms", "err", "error", "sigma", "variance", "nexp", "depth", "psf", "sky"}
     | {"mask", "maskbits", "dqmask", "dq", "flags", "bkg", "background", "segm", "segmentation", "segmap"}
 )
-_LEGACY_SURVEYS = frozenset({"legacysurvey", "legacysurveys", "legacy", "decals", "bass", "mzls"})
-_BESIDE_LEGACY = frozenset({"desi", "imaging", "survey", "surveys", "dr", "north", "south"})
 # Filters of the Legacy Surveys' northern telescopes (Bok, Mayall) whose names do not hold the letter as a word.
 _FILTER_BANDS = {"bokr": "r", "zd": "z"}
 _SPECTRAL = ("FREQ", "WAVE", "AWAV", "WAVN", "LAMBDA", "VELO", "VRAD", "VOPT", "FELO", "ZOPT", "BETA", "ENER", "STOKES")
@@ -73,15 +69,7 @@ def kind(image: StoredImage) -> str:
 def survey(image: StoredImage) -> str:
     """Return the survey's name, ``''`` where the header does not say or it is none that galmorph knows."""
     cards = image.cards
-    name = str(cards.get("SURVEY", "")).strip()
-    if "PIXNATIV" in cards:
-        return name
-    words = set(re.findall("[a-z]+", name.lower()))
-    if words & _LEGACY_SURVEYS and words <= _LEGACY_SURVEYS | _BESIDE_LEGACY:
-        return "decals"
-    field = "RUN" in cards and "CAMCOL" in cards
-    telescope = "NMGY" in cards or cards.get("ORIGIN") == "SDSS" or cards.get("TELESCOP") == "2.5m"
-    return "sdss" if "sdss" in words or (field and telescope) else ""
+    return str(cards.get("SURVEY", "")).strip() if "PIXNATIV" in cards else survey_of(cards)
 
 
 def band(image: StoredImage) -> str:
@@ -223,7 +211,10 @@ def _celestial_scale(image: StoredImage) -> float:
 def flux_pixscale(image: StoredImage) -> float:
     """Return arcsec per native pixel, which the flux is per: ``PIXNATIV``, the survey's, else that of the image."""
     native = number(image, "PIXNATIV")
-    return native if 0 < native < math.inf else NATIVE_PIXSCALE.get(survey(image)) or pixel_scale(image)
+    if 0 < native < math.inf:
+        return native
+    native = native_pixscale(survey(image))
+    return pixel_scale(image) if math.isnan(native) else native
 
 
 def radius(image: StoredImage) -> float:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from galmorph.images.cutout import Cutout, Flag
-from galmorph.images.radius import measure_r90, neighbour_share, sky_level
+from galmorph.images.cutout import Cutout
+from galmorph.images.flags import Flag
+from galmorph.images.radius import neighbour_share, sky_level
+from galmorph.images.survey_image import Planes
 
-__all__ = ["is_blended", "measure_r90", "quality", "signal_to_noise"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = NDArray[Any]
 
 # Where a survey has no data its services send exact zeros; complete planes hold fewer than one in a thousand.
 PARTIAL_FRACTION = 0.01
@@ -144,3 +150,123 @@ def _signal_to_noise(cutout: Cutout, plane: NDArray[np.float32], half_width_arcs
         return math.nan
     independent = aperture.size * min(1.0, (cutout.pixscale / cutout.flux_pixscale) ** 2)
     return (float(aperture.mean()) - sky) * math.sqrt(independent) / sigma
+
+
+def constant_bands(stamps: Sequence[Tensor]) -> Array:
+    """Tell the stamps (band, y, x) of which a band holds one value."""
+    import torch
+
+    few = torch.stack([stamp[:, ::16, ::16] for stamp in stamps])  # settle it for nearly every stamp
+    lacking = (few.amax(dim=(2, 3)) == few.amin(dim=(2, 3))).any(dim=1).cpu().numpy()
+    for i in np.flatnonzero(lacking).tolist():
+        lacking[i] = bool((stamps[i].amax(dim=(1, 2)) == stamps[i].amin(dim=(1, 2))).any())
+    return lacking
+
+
+class Flagger:
+    """The flags of galaxies in a survey image, by the same thresholds as those of cutouts.
+
+    Parameters
+    ----------
+    planes : Planes
+    noise, sky : ndarray (band,)
+        Of a pixel, as `detect` measured them.
+    seeing_px : float
+        Full width at half maximum, NaN where unknown.
+    """
+
+    def __init__(self, planes: Planes, noise: Array, sky: Array, seeing_px: float) -> None:
+        self._planes = planes
+        self._noise, self._sky = noise, sky
+        self._seeing_px = seeing_px
+        empty = (planes.flux == 0).any(axis=0)
+        self._bad = _box_counts(planes.bad)
+        self._lost = _box_counts(planes.lost)
+        self._void = _box_counts(empty if planes.bad is None else empty | planes.bad)
+
+    def __call__(self, bands: Sequence[str], x: Array, y: Array, width_px: Array, r90_px: Array) -> NDArray[np.int16]:
+        """Return the flags of frames: bits of `Flag`, less those for blends and measured radii.
+
+        Parameters
+        ----------
+        bands : sequence of str
+            The bands that the model takes.
+        x, y, width_px, r90_px : ndarray (n,)
+            Of each frame and its galaxy; R90 is NaN where unknown.
+        """
+        height, width = self._planes.shape
+        half = width_px / 2
+        left, right = (np.rint(edge).astype(int) for edge in (x + 0.5 - half, x + 0.5 + half))
+        top, bottom = (np.rint(edge).astype(int) for edge in (y + 0.5 - half, y + 0.5 + half))
+        box = [
+            np.clip(edge, 0, size) for edge, size in ((top, height), (bottom, height), (left, width), (right, width))
+        ]
+        inside = (box[1] - box[0]) * (box[3] - box[2])
+        area = np.maximum((right - left) * (bottom - top), 1)
+        beyond = sum((width_px > side * (1 + FRAME_TOLERANCE)).astype(int) for side in (height, width))
+        flag = np.where(beyond == 2, Flag.LARGER_THAN_CUTOUT, 0)
+        void = _counted(self._void, box) + (area - inside) * (beyond < 2)
+        masked = _counted(self._bad, box)
+        flag |= np.where(void > PARTIAL_FRACTION * area, Flag.PARTIAL, 0)
+        flag |= np.where((masked > BAD_FRACTION * area) | (_counted(self._lost, box) > 0), Flag.BAD_PIXELS, 0)
+        flag |= np.where(r90_px < MIN_R90_SEEING * self._seeing_px, Flag.TOO_SMALL, 0)
+        flag |= np.where(self._signal_to_noise(bands, x, y, r90_px) > MIN_SIGNAL_TO_NOISE, 0, Flag.BLANK)
+        return flag.astype(np.int16)
+
+    def _signal_to_noise(self, bands: Sequence[str], x: Array, y: Array, r90_px: Array) -> NDArray[np.float64]:
+        """Return the best signal to noise of a band in a circle at the centre."""
+        import sep
+
+        pixscale = self._planes.pixscale
+        default = DEFAULT_RADIUS_ARCSEC / pixscale if math.isfinite(pixscale) else 10.0
+        radius = APERTURE_R90 * np.where(r90_px > 0, r90_px, default)
+        best = np.full(len(x), -np.inf)
+        for i, band in enumerate(self._planes.bands):
+            if band in bands and self._noise[i] > 0:
+                total, _, _ = sep.sum_circle(self._planes.flux[i], x, y, radius)
+                area = np.pi * radius**2
+                best = np.fmax(best, (total - self._sky[i] * area) / (self._noise[i] * np.sqrt(area)))
+        return best
+
+
+def _box_counts(mask: NDArray[np.bool_] | None) -> NDArray[np.int32] | None:
+    """Return the counts of True above and to the left of each corner of a pixel; None where there is none."""
+    if mask is None or not mask.any():
+        return None
+    counts = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1), np.int32)
+    np.cumsum(mask, axis=0, out=counts[1:, 1:], dtype=np.int32)
+    np.cumsum(counts[1:, 1:], axis=1, out=counts[1:, 1:])
+    return counts
+
+
+def _counted(counts: NDArray[np.int32] | None, box: Sequence[Array]) -> Array:
+    if counts is None:
+        return np.zeros(len(box[0]), int)
+    top, bottom, left, right = box
+    return counts[bottom, right] - counts[top, right] - counts[bottom, left] + counts[top, left]
+
+
+def are_blended(objects: Array, x: Array, y: Array, r90_px: Array) -> NDArray[np.bool_]:
+    """Tell where other objects within R90 have `BLENDED_SHARE` of the light of the one at the centre, or more.
+
+    Parameters
+    ----------
+    objects : structured ndarray
+        As of `Detection`; the one nearest to a position, within its half-light radius, is the galaxy itself.
+    x, y, r90_px : ndarray (n,)
+    """
+    from scipy.spatial import cKDTree
+
+    result = np.zeros(len(x), bool)
+    known = np.flatnonzero(np.isfinite(x) & (r90_px > 0))
+    if not len(objects) or not len(known):
+        return result
+    tree = cKDTree(np.column_stack([objects["x"], objects["y"]]))
+    places = np.column_stack([x[known], y[known]])
+    distance, own = tree.query(places)
+    own = np.where(distance <= np.fmax(objects["r50"][own], 1.0), own, -1)
+    for row, number, near in zip(known, own, tree.query_ball_point(places, r90_px[known]), strict=True):
+        others = objects["light"][[i for i in near if i != number]].sum()
+        light = objects["light"][number] if number >= 0 else 0.0
+        result[row] = others > 0 and others >= BLENDED_SHARE * light
+    return result

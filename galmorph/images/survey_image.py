@@ -25,9 +25,8 @@ from numpy.typing import NDArray
 from galmorph.errors import CutoutError, GalmorphError
 from galmorph.images.cutout import bad_pixels
 from galmorph.images.fits_file import MAX_FIELD_BYTES, FileImages, StoredImage, open_images, plain_image, quiet
-from galmorph.images.hdus import celestial_wcs, choose_pictures, same_grid
+from galmorph.images.hdus import choose_pictures
 from galmorph.images.headers import (
-    NATIVE_PIXSCALE,
     band,
     band_files,
     band_template,
@@ -40,6 +39,8 @@ from galmorph.images.headers import (
     split_band,
     survey,
 )
+from galmorph.images.surveys import native_pixscale
+from galmorph.images.wcs import celestial_wcs, same_grid
 
 log = logging.getLogger(__name__)
 
@@ -272,9 +273,9 @@ def _unit(image: StoredImage, zero_point: float | None) -> tuple[float, bool]:
 def _scale(image: StoredImage) -> float:
     """Return arcsec per pixel; the survey's, or NaN, where the header has neither a WCS nor ``PIXSCALE``."""
     if "CTYPE1" not in image.cards and "PIXSCALE" not in image.cards:
-        return NATIVE_PIXSCALE.get(survey(image), math.nan)
+        return native_pixscale(survey(image))
     if "PIXSCALE" not in image.cards and celestial_wcs(image.header_text) is None:
-        return NATIVE_PIXSCALE.get(survey(image), math.nan)
+        return native_pixscale(survey(image))
     return pixel_scale(image)
 
 

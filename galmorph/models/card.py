@@ -16,7 +16,9 @@ from typing import Any
 
 from galmorph import registry
 from galmorph.errors import ModelError
-from galmorph.images.normalization import Framing, Normalization
+from galmorph.images.framing import Framing
+from galmorph.images.inputs import ImageInput
+from galmorph.images.normalization import Normalization
 from galmorph.schemas import LabelSchema
 
 FORMAT = 1
@@ -30,32 +32,6 @@ _MAX_HEADER_BYTES = 100_000_000  # the format's own bound
 
 
 @dataclass(frozen=True)
-class Input:
-    """One kind of cutout that a model takes; the first of a card that matches a cutout is used.
-
-    Attributes
-    ----------
-    survey : str
-        Name of the survey; ``""`` matches cutouts whose header names none.
-    bands : tuple of str
-        The bands that a cutout must hold (it may hold more).
-    pixscale_range : tuple of float
-        Least and largest arcsec per pixel.
-    normalization : Normalization
-    """
-
-    survey: str
-    bands: tuple[str, ...]
-    pixscale_range: tuple[float, float]
-    normalization: Normalization
-
-    def matches(self, survey: str, bands: tuple[str, ...], pixscale: float) -> bool:
-        """Whether a cutout of this survey, with these bands and arcsec per pixel, is such an input."""
-        low, high = self.pixscale_range
-        return survey == self.survey and set(self.bands) <= set(bands) and low <= pixscale <= high
-
-
-@dataclass(frozen=True)
 class ModelCard:
     """What a model is, takes, gives and was measured to do.
 
@@ -64,7 +40,7 @@ class ModelCard:
     name, description, intended_use, limits, licence : str
     backbone, schema : str
         Names of entries of ``backbones/`` and ``schemas/``.
-    inputs : tuple of Input
+    inputs : tuple of ImageInput
     trained_on : tuple of dict
         ``name``, ``sha256``, ``n`` of each sample, and how many of it were in the training part.
     split : dict
@@ -87,7 +63,7 @@ class ModelCard:
     name: str
     backbone: str
     schema: str
-    inputs: tuple[Input, ...]
+    inputs: tuple[ImageInput, ...]
     description: str = ""
     intended_use: str = ""
     limits: str = ""
@@ -125,7 +101,7 @@ class ModelCard:
         """The distance to the training part above which a galaxy is flagged, None where the model has none."""
         return self.calibration.get("unlikeness", {}).get("threshold")
 
-    def input_for(self, survey: str, bands: tuple[str, ...], pixscale: float) -> Input | None:
+    def input_for(self, survey: str, bands: tuple[str, ...], pixscale: float) -> ImageInput | None:
         """Return the first input that matches a cutout, or None."""
         return next((i for i in self.inputs if i.matches(survey, bands, pixscale)), None)
 
@@ -176,18 +152,18 @@ class ModelCard:
         return card
 
 
-def _input(entry: dict[str, Any]) -> Input:
+def _input(entry: dict[str, Any]) -> ImageInput:
     normalization = dict(entry["normalization"])
     normalization["framing"] = Framing(**normalization["framing"])
     for key in ("bands", "scales", "mean", "std"):
         normalization[key] = tuple(normalization[key])
     low, high = entry["pixscale_range"]
-    return Input(entry["survey"], tuple(entry["bands"]), (low, high), Normalization(**normalization))
+    return ImageInput(entry["survey"], tuple(entry["bands"]), (low, high), Normalization(**normalization))
 
 
 def survey_inputs(
     input_size: int, framing: Framing, mean: tuple[float, ...], std: tuple[float, ...]
-) -> tuple[Input, ...]:
+) -> tuple[ImageInput, ...]:
     """Return the inputs of a model trained on pictures of SDSS and of Galaxy Zoo DECaLS.
 
     Cutouts of the Legacy Surveys become Galaxy Zoo DECaLS's picture (scales of zooniverse/decals, for nanomaggies per
@@ -208,11 +184,11 @@ def survey_inputs(
         zoo, kind="lupton", bands=("i", "r", "g"), scales=(1.0, 1.5, 2.5), flux_pixscale=0.396, offset=0.02
     )
     return (
-        Input("decals", ("g", "r", "z"), PIXSCALE_RANGE, zoo),
-        Input("sdss", ("g", "r", "i"), PIXSCALE_RANGE, viewer),
-        Input("sdss", ("g", "r", "z"), PIXSCALE_RANGE, zoo),
-        Input("", ("g", "r", "z"), PIXSCALE_RANGE, zoo),
-        Input("", ("g", "r", "i"), PIXSCALE_RANGE, viewer),
+        ImageInput("decals", ("g", "r", "z"), PIXSCALE_RANGE, zoo),
+        ImageInput("sdss", ("g", "r", "i"), PIXSCALE_RANGE, viewer),
+        ImageInput("sdss", ("g", "r", "z"), PIXSCALE_RANGE, zoo),
+        ImageInput("", ("g", "r", "z"), PIXSCALE_RANGE, zoo),
+        ImageInput("", ("g", "r", "i"), PIXSCALE_RANGE, viewer),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -23,9 +24,9 @@ from galmorph.errors import CatalogError, GalmorphError
 from galmorph.progress import Progress, progress_bar
 from galmorph.retrieval import footprint
 from galmorph.retrieval import store as storage
-from galmorph.retrieval.client import Limits
-from galmorph.retrieval.layout import BLOCK_ROWS, GALAXY_ZOO_FACTOR, Framing, entries, layout
+from galmorph.retrieval.layout import BLOCK_ROWS, GALAXY_ZOO_FACTOR, Layout, entries, grids
 from galmorph.retrieval.manifest import NO_COVERAGE, Manifest, read_counts
+from galmorph.retrieval.options import FetchOptions
 from galmorph.retrieval.store import Step
 from galmorph.retrieval.surveys import Imaging, Source, Survey
 from galmorph.retrieval.workers import Run, until_signal
@@ -119,25 +120,10 @@ def fetch(
     catalog: Catalog | str | os.PathLike[str],
     *,
     out: str | os.PathLike[str],
-    survey: str = "decals",
-    layer: str | None = None,
-    hips: str | None = None,
-    bands: str | None = None,
-    size: int = 256,
-    pixscale: float | None = None,
-    size_factor: float | None = None,
-    extras: tuple[str, ...] = (),
-    base_url: str | None = None,
-    way: str | None = None,
-    workers: int = 4,
-    rate: float = 4.0,
-    retries: int = 5,
-    timeout_s: float = 120.0,
-    backoff_s: float = 2.0,
-    limit: int | None = None,
-    retry_failed: bool = False,
+    options: FetchOptions | None = None,
     progress: bool = False,
     on_progress: Progress | None = None,
+    **keywords: Any,
 ) -> FetchSummary:
     """Fetch the cutouts of a catalog's targets into a folder.
 
@@ -148,38 +134,14 @@ def fetch(
     out : path
         The folder; made if it is not there. It gets ``manifest.sqlite``, the cutouts, and ``targets`` with the suffix
         of the input: the input table with the columns ``cutout`` and ``fetch_status``.
-    survey : str
-        A name of ``registry.names("surveys")``.
-    layer : str, optional
-        The survey's layer or data release. Default: the survey's usual one.
-    hips : str, optional
-        The identifier of a HiPS, for the survey ``hips``.
-    bands : str, optional
-        A letter each, in the order wanted. Default: the survey's.
-    size : int
-        Width and height in pixels, where galaxies are not framed by their size.
-    pixscale : float, optional
-        arcsec per pixel. Default: the survey's own.
-    size_factor : float, optional
-        Each cutout is so many times as wide as the catalog's size column says; `GALAXY_ZOO_FACTOR` is what the images
-        of Galaxy Zoo span. Default: every cutout has the same width.
-    extras : tuple of str
-        ``'invvar'`` and ``'maskbits'``: extensions beside the image, where the survey has them.
-    base_url : str, optional
-        Replaces the service's address.
-    way : str, optional
-        ``'cutouts'`` or ``'bricks'``. Default: the cheaper one, or cutouts where `base_url` is given and the
-        environment variable ``GALMORPH_BRICKS_URL`` does not say where the bricks are.
-    workers, rate, retries, timeout_s, backoff_s
-        See `galmorph.retrieval.client.Limits`.
-    limit : int, optional
-        Only the first `limit` rows.
-    retry_failed : bool
-        Try again what an earlier run could not get.
+    options : FetchOptions, optional
+        What to fetch, and how.
     progress : bool
         Show a bar (tqdm), in a script or a notebook.
     on_progress : callable, optional
         Called with the number of requests done and of all that this run has to do.
+    **keywords
+        Single fields of `galmorph.retrieval.options.FetchOptions`, which replace those of `options`.
 
     Returns
     -------
@@ -193,36 +155,41 @@ def fetch(
         If the service is down or the disk is full; the next run goes on.
     Interrupted
         On SIGINT or SIGTERM; the next run goes on.
+
+    Examples
+    --------
+    >>> galmorph.fetch("targets.csv", out="cutouts", survey="decals", size=256)  # doctest: +SKIP
+    FetchSummary(targets=4, ok=4, ...)
     """
     started = time.monotonic()
+    options = replace(options or FetchOptions(), **keywords)
     folder = Path(out)
-    limits = Limits(workers, rate, retries, timeout_s, backoff_s)
     catalog = _opened(catalog)
     destination = _destination(catalog, folder)
-    imaging = Imaging(layer, hips, tuple(bands) if bands else None, tuple(extras), base_url, folder / ".downloads")
-    known: Survey = registry.load("surveys", survey)
-    framing, ways = _ways(known, imaging, size, pixscale, size_factor)
-    source = _choose(ways, way, catalog, framing, limits.rate, limit)
+    imaging = options.imaging(folder / ".downloads")
+    layout, ways = _ways(imaging, options)
+    source = _choose(ways, catalog, layout, options)
     with Manifest(folder) as manifest:
         storage.clean(folder)
-        manifest.enroll(entries(catalog, survey, source, framing, footprint.load(source.footprint)), limit)
-        _reconsider(manifest, folder, retry_failed)
-        _announce(manifest.n_pending(), limits.rate, source, ways)
+        covered = footprint.load(source.footprint)
+        manifest.enroll(entries(catalog, options.survey, source, layout, covered), options.limit)
+        _reconsider(manifest, folder, options.retry_failed)
+        _announce(manifest.n_pending(), options.rate, source, ways)
         with progress_bar(progress, "fetching", "requests", on_progress) as update:
-            run = Run(manifest, source, folder, limits, update)
+            run = Run(manifest, source, folder, options.limits, update)
             try:
                 until_signal(run.run())
             finally:
                 manifest.add_totals(run.requests, run.bytes, time.monotonic() - started)
-        storage.remove(imaging.folder)
+        shutil.rmtree(imaging.folder, ignore_errors=True)
         _write_targets(catalog, manifest, destination)
-        counts = manifest.counts(limit)
+        counts = manifest.counts(options.limit)
+    return _summary(counts, run.requests, run.bytes, time.monotonic() - started)
+
+
+def _summary(counts: Mapping[str, int], requests: float, n_bytes: float, seconds: float) -> FetchSummary:
     return FetchSummary(
-        targets=sum(counts.values()),
-        **counts,
-        requests=run.requests,
-        bytes=run.bytes,
-        seconds=round(time.monotonic() - started, 3),
+        targets=sum(counts.values()), **counts, requests=int(requests), bytes=int(n_bytes), seconds=round(seconds, 3)
     )
 
 
@@ -235,31 +202,11 @@ def status(out: str | os.PathLike[str]) -> FetchSummary:
         If nothing was fetched into the folder.
     """
     counts, totals = read_counts(Path(out))
-    return FetchSummary(
-        targets=sum(counts.values()),
-        **counts,
-        requests=int(totals.get("requests", 0)),
-        bytes=int(totals.get("bytes", 0)),
-        seconds=round(totals.get("seconds", 0.0), 3),
-    )
+    return _summary(counts, totals.get("requests", 0), totals.get("bytes", 0), totals.get("seconds", 0.0))
 
 
-def plan(
-    catalog: Catalog | str | os.PathLike[str],
-    *,
-    survey: str = "decals",
-    layer: str | None = None,
-    hips: str | None = None,
-    bands: str | None = None,
-    size: int = 256,
-    pixscale: float | None = None,
-    size_factor: float | None = None,
-    extras: tuple[str, ...] = (),
-    base_url: str | None = None,
-    rate: float = 4.0,
-    limit: int | None = None,
-) -> Plan:
-    """Return what fetching a catalog would take, without asking any server; for the parameters see `fetch`.
+def plan(catalog: Catalog | str | os.PathLike[str], *, options: FetchOptions | None = None, **keywords: Any) -> Plan:
+    """Return what fetching a catalog would take, without asking any server; parameters as in `fetch`.
 
     Requests and bytes are of a run without failures into an empty folder. Those of cutouts are exact for a survey that
     serves each in one request; whole files (bricks, frames) are reckoned by their usual size.
@@ -270,12 +217,12 @@ def plan(
         If the arguments or the catalog cannot be used.
     """
     catalog = _opened(catalog)
-    imaging = Imaging(layer, hips, tuple(bands) if bands else None, tuple(extras), base_url)
-    framing, ways = _ways(registry.load("surveys", survey), imaging, size, pixscale, size_factor)
-    where = layout(catalog, framing, limit)
-    costs = tuple(Way(way, *source.cost(where)) for way, source in ways.items())
-    n_rows = catalog.n_rows if limit is None else min(limit, catalog.n_rows)
-    return Plan(n_rows, costs, min(costs, key=lambda cost: cost.seconds(rate)).way)
+    options = replace(options or FetchOptions(), **keywords)
+    layout, ways = _ways(options.imaging(Path()), options)
+    wanted = grids(catalog, layout, options.limit)
+    costs = tuple(Way(way, *source.cost(wanted)) for way, source in ways.items())
+    n_rows = catalog.n_rows if options.limit is None else min(options.limit, catalog.n_rows)
+    return Plan(n_rows, costs, min(costs, key=lambda cost: cost.seconds(options.rate)).way)
 
 
 def _opened(catalog: Catalog | str | os.PathLike[str]) -> Catalog:
@@ -301,36 +248,34 @@ def _destination(catalog: Catalog, folder: Path) -> Path:
     return destination
 
 
-def _ways(
-    survey: Survey, imaging: Imaging, size: int, pixscale: float | None, size_factor: float | None
-) -> tuple[Framing, dict[str, Source]]:
-    """Return the framing, and the sources of a survey by the names of the ways."""
+def _ways(imaging: Imaging, options: FetchOptions) -> tuple[Layout, dict[str, Source]]:
+    """Return how wide the cutouts are, and the sources of a survey by the names of the ways."""
+    survey: Survey = registry.load("surveys", options.survey)
     ways = {"cutouts": survey.source(imaging)}
     if survey.bulk is not None and (bulk := survey.bulk(imaging)) is not None:
         ways["bricks"] = bulk
     native = ways["cutouts"].pixscale
-    if pixscale is None and math.isnan(native):
+    if options.pixscale is None and math.isnan(native):
         raise GalmorphError("The pixel scale of this survey is not known: give --pixscale.")
-    return Framing(size, native if pixscale is None else pixscale, size_factor), ways
+    pixscale = native if options.pixscale is None else options.pixscale
+    return Layout(options.size, pixscale, options.size_factor), ways
 
 
-def _choose(
-    ways: Mapping[str, Source], way: str | None, catalog: Catalog, framing: Framing, rate: float, limit: int | None
-) -> Source:
-    """Return the source of the way that was asked for, else of the cheapest that may be taken unasked."""
-    if way is not None:
-        if way not in ways:
-            raise GalmorphError(registry.unknown("way", way, ways))
-        return ways[way]
-    unasked = {name: source for name, source in ways.items() if source.unasked}
-    if len(unasked) == 1:
-        return next(iter(unasked.values()))
-    where = layout(catalog, framing, limit)
-    return min(unasked.values(), key=lambda source: Way("", *source.cost(where)).seconds(rate))
+def _choose(ways: Mapping[str, Source], catalog: Catalog, layout: Layout, options: FetchOptions) -> Source:
+    """Return the source of the way that was asked for, else the cheapest that may be chosen automatically."""
+    if options.way is not None:
+        if options.way not in ways:
+            raise GalmorphError(registry.unknown("way", options.way, ways))
+        return ways[options.way]
+    automatic = [source for source in ways.values() if source.automatic]
+    if len(automatic) == 1:
+        return automatic[0]
+    wanted = grids(catalog, layout, options.limit)
+    return min(automatic, key=lambda source: Way("", *source.cost(wanted)).seconds(options.rate))
 
 
 def _announce(n: int, rate: float, source: Source, ways: Mapping[str, Source]) -> None:
-    """Tell of a run that presses a service for long."""
+    """Log how long a run of many requests takes, and the other way."""
     if n > _MANY and source is ways["cutouts"]:
         text = f"{n} targets at {rate:g} requests a second take {n / rate / 60:.0f} minutes or more."
         if "bricks" in ways:
@@ -360,4 +305,4 @@ def _write_targets(catalog: Catalog, manifest: Manifest, destination: Path) -> N
     catalog.append(destination, columns, blocks, replace=True)
 
 
-__all__ = ["GALAXY_ZOO_FACTOR", "FetchSummary", "Plan", "Way", "fetch", "plan", "status"]
+__all__ = ["GALAXY_ZOO_FACTOR", "FetchOptions", "FetchSummary", "Plan", "Way", "fetch", "plan", "status"]

@@ -1,4 +1,4 @@
-"""From a catalog's rows to orders: the size of each cutout, the request's key, the name of its file."""
+"""From a catalog's rows to requests: the size of each cutout, the request's key, the name of its file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from galmorph.errors import GalmorphError
 from galmorph.images.cutout import MAX_SIDE_PX
 from galmorph.retrieval.footprint import Footprint
 from galmorph.retrieval.manifest import Entry
-from galmorph.retrieval.request import Order
+from galmorph.retrieval.request import Request
 from galmorph.retrieval.surveys import Source
 from galmorph.tables.catalog import Catalog, Targets
 
@@ -32,7 +32,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._+-]+")
 
 
 @dataclass(frozen=True)
-class Framing:
+class Layout:
     """How wide a cutout is.
 
     Parameters
@@ -62,7 +62,7 @@ class Framing:
         if self.factor is not None and not 0 < self.factor < math.inf:
             raise GalmorphError(f"size-factor={self.factor:g} must be positive.")
 
-    def frame(self, radius_arcsec: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def grid(self, radius_arcsec: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return the sizes in pixels and the pixel scales of cutouts.
 
         The pixel scale is the survey's as long as the cutout fits into what a service sends; beyond, it is coarser. A
@@ -74,26 +74,26 @@ class Framing:
         return size, np.where(wanted > MAX_SIDE_PX, width_arcsec / MAX_SIDE_PX, self.pixscale)
 
     def usable(self, radius_arcsec: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Tell which radii can frame a cutout."""
+        """Return which radii can frame a cutout."""
         width_arcsec = (self.factor or 0) * radius_arcsec
         return (width_arcsec > 0) & (width_arcsec <= _LARGEST_ARCSEC)
 
 
-def layout(catalog: Catalog, framing: Framing, limit: int | None = None) -> NDArray[np.void]:
-    """Return the cutouts of a catalog, each once: fields ``ra``, ``dec`` (degrees), ``size``, ``pixscale``."""
+def grids(catalog: Catalog, layout: Layout, limit: int | None = None) -> NDArray[np.void]:
+    """Return the grids of a catalog's cutouts, each once: fields ``ra``, ``dec`` (degrees), ``size``, ``pixscale``."""
     kind = np.dtype([("ra", "f8"), ("dec", "f8"), ("size", "i4"), ("pixscale", "f4")])
     blocks = [np.empty(0, kind)]
     for targets in catalog.blocks(BLOCK_ROWS):
         chosen = (targets.problem == "") & (targets.row < (catalog.n_rows if limit is None else limit))
         block = np.empty(int(chosen.sum()), kind)
         block["ra"], block["dec"] = targets.ra[chosen].round(8) % 360, targets.dec[chosen].round(8)
-        block["size"], block["pixscale"] = framing.frame(targets.radius_arcsec[chosen])
+        block["size"], block["pixscale"] = layout.grid(targets.radius_arcsec[chosen])
         blocks.append(block)
     return np.unique(np.concatenate(blocks))
 
 
 def entries(
-    catalog: Catalog, survey: str, source: Source, framing: Framing, footprint: Footprint | None = None
+    catalog: Catalog, survey: str, source: Source, layout: Layout, footprint: Footprint | None = None
 ) -> Iterator[list[Entry]]:
     """Yield the rows of a catalog as entries of the manifest, block by block.
 
@@ -103,16 +103,16 @@ def entries(
     survey : str
         Part of every request's key.
     source : Source
-    framing : Framing
+    layout : Layout
     footprint : Footprint, optional
         Positions that it certainly does not cover are refused.
     """
     for targets in catalog.blocks(BLOCK_ROWS):
-        yield list(_block(targets, catalog.id_column is not None, survey, source, framing, footprint))
+        yield list(_block(targets, catalog.id_column is not None, survey, source, layout, footprint))
 
 
 def _block(
-    targets: Targets, named: bool, survey: str, source: Source, framing: Framing, footprint: Footprint | None
+    targets: Targets, named: bool, survey: str, source: Source, layout: Layout, footprint: Footprint | None
 ) -> Iterator[Entry]:
     fine = targets.problem == ""
     hopeless = np.zeros(len(fine), bool)
@@ -121,26 +121,26 @@ def _block(
     # Eight decimals are what the services get; 359.999999999 must not become 360.
     columns = (
         *(targets.row, targets.id, targets.ra.round(8) % 360, targets.dec.round(8), targets.radius_arcsec),
-        *(*framing.frame(targets.radius_arcsec), framing.usable(targets.radius_arcsec), targets.problem, hopeless),
+        *(*layout.grid(targets.radius_arcsec), layout.usable(targets.radius_arcsec), targets.problem, hopeless),
     )
     for row, name, ra, dec, radius, size, pixscale, usable, problem, refused in zip(*map(_list, columns), strict=True):
         if problem:
             yield Entry(row, name, problem)
             continue
-        order = Order(name, ra, dec, size, pixscale, radius)
-        request = source.request(order)
-        key = hashlib.blake2b(f"{survey} {request} radius={radius!r}".encode(), digest_size=8).hexdigest()
+        request = Request(name, ra, dec, size, pixscale, radius)
+        identity = source.identity(request)
+        key = hashlib.blake2b(f"{survey} {identity} radius={radius!r}".encode(), digest_size=8).hexdigest()
         # A row without an identifier is named by its position: row numbers change when the list does.
         stem = _safe(name) if named and name else f"{ra:.5f}{dec:+.5f}"
         yield Entry(
             row,
             name,
             key=key,
-            request=request,
+            identity=identity,
             path=f"{key[:2]}/{stem}-{key}.fits",
-            place=source.place(order),
-            order=order,
-            note="" if usable or framing.factor is None else f"no usable size: framed to {size} px",
+            images=source.images(request),
+            request=request,
+            note="" if usable or layout.factor is None else f"no usable size: framed to {size} px",
             refused=f"outside the footprint {footprint.name}" if refused and footprint else "",
         )
 

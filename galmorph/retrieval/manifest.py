@@ -1,7 +1,7 @@
 """The manifest of a folder of cutouts: what was asked for, what became of it; on disk at every moment (SQLite, WAL).
 
-A request is what fixes the pixels of one file: survey, layer, bands, position, size, scale. It is known by a key, the
-hash of its text, so that the same request in a later run, in another row or in another list finds its file again. The
+A request is what fixes the pixels of one file: survey, layer, bands, position, size, scale. Its key is the hash of its
+text, so that the same request in a later run, in another row or in another list finds its file again. The
 table ``requests`` keeps them all; the table ``targets`` has a row for each row of the catalog of the last run, and the
 view ``manifest`` joins the two.
 """
@@ -24,7 +24,7 @@ from typing import Any
 
 from galmorph.errors import CannotContinue, OutputError
 from galmorph.files.lock import locked
-from galmorph.retrieval.request import Order
+from galmorph.retrieval.request import Request
 
 NAME = "manifest.sqlite"
 FORMAT = 1
@@ -60,14 +60,15 @@ class Entry:
     target_id : str
     problem : str
         Why the row is invalid, else ``''``.
-    key, request, path : str
-        Of the request; the path is relative to the folder.
-    place : str or None
-        See `galmorph.retrieval.surveys.Source.place`.
-    order : Order or None
+    key, identity, path : str
+        Hash of the request, text of its pixels (see `galmorph.retrieval.surveys.Source.identity`), and path of its file
+        relative to the folder.
+    images : str or None
+        See `galmorph.retrieval.surveys.Source.images`.
+    request : Request or None
         None for an invalid row.
     note : str
-        What is to be known about the request from the start.
+        A remark about the request.
     refused : str
         Why the request need not be made: the position is known to be outside the footprint.
     """
@@ -76,10 +77,10 @@ class Entry:
     target_id: str
     problem: str = ""
     key: str = ""
-    request: str = ""
+    identity: str = ""
     path: str = ""
-    place: str | None = ""
-    order: Order | None = None
+    images: str | None = ""
+    request: Request | None = None
     note: str = ""
     refused: str = ""
 
@@ -90,7 +91,7 @@ class Task:
 
     key: str
     path: str
-    order: Order
+    request: Request
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ class Manifest:
         self._committed_at = time.monotonic()
 
     def enroll(self, blocks: Iterable[Iterable[Entry]], limit: int | None) -> None:
-        """Replace the list of targets by the rows of a catalog; requests that are known keep their state.
+        """Replace the list of targets by the rows of a catalog; requests of earlier runs keep their state.
 
         Parameters
         ----------
@@ -194,43 +195,14 @@ class Manifest:
                     "UPDATE requests SET status = 'pending', error = NULL"
                     " WHERE status = 'no_coverage' AND error LIKE 'outside the footprint %'"
                 )
-                end, known = 0, True
+                self._db.execute("DELETE FROM targets")
+                self._db.execute("UPDATE requests SET first_row = NULL WHERE first_row IS NOT NULL")
                 for block in blocks:
-                    entries = list(block)
-                    # A list that is the same up to here is not written again: most runs go on with what there is.
-                    if known and entries and not (known := self._knows(entries, limit)):
-                        self._forget(entries[0].row)
-                    if not known:
-                        self._add(entries, limit)
-                    self._db.executemany(
-                        "UPDATE requests SET status = 'no_coverage', error = ? WHERE key = ? AND status = 'pending'",
-                        [(e.refused, e.key) for e in entries if e.refused],
-                    )
-                    end = entries[-1].row + 1 if entries else end
-                if known:
-                    self._forget(end)
+                    self._add(list(block), limit)
             except BaseException:
                 self._db.rollback()
                 raise
             self.commit()
-
-    def _knows(self, entries: list[Entry], limit: int | None) -> bool:
-        """Tell whether entries are enrolled already, just as they are; those before them must be."""
-        rows = self._db.execute(
-            "SELECT t.row, t.id, COALESCE(t.key, ''), t.problem, r.first_row, r.place"
-            " FROM targets AS t LEFT JOIN requests AS r ON r.key = t.key WHERE t.row BETWEEN ? AND ? ORDER BY t.row",
-            (entries[0].row, entries[-1].row),
-        ).fetchall()
-        return len(rows) == len(entries) and all(
-            known == [e.row, e.target_id, e.key, e.problem]
-            and (not e.key or (e.place in (None, place) and _is_due(first, e.row, limit)))
-            for e, (*known, first, place) in zip(entries, rows, strict=True)
-        )
-
-    def _forget(self, row: int) -> None:
-        """Take the rows from this one on out of the list; what is known of their requests is kept."""
-        self._db.execute("DELETE FROM targets WHERE row >= ?", (row,))
-        self._db.execute("UPDATE requests SET first_row = NULL WHERE first_row >= ?", (row,))
 
     def _add(self, entries: list[Entry], limit: int | None) -> None:
         self._db.executemany(
@@ -241,7 +213,11 @@ class Manifest:
             "INSERT INTO requests (key, first_row, target_id, ra, dec, size, pixscale, radius, place, request,"
             " path, note) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET"
             " first_row = COALESCE(first_row, excluded.first_row), place = COALESCE(excluded.place, place)",
-            [_request_row(e, e.order, limit) for e in entries if e.order is not None],
+            [_request_row(e, e.request, limit) for e in entries if e.request is not None],
+        )
+        self._db.executemany(
+            "UPDATE requests SET status = 'no_coverage', error = ? WHERE key = ? AND status = 'pending'",
+            [(e.refused, e.key) for e in entries if e.refused],
         )
 
     def finished(self) -> Iterator[tuple[str, str, str, int | None]]:
@@ -257,27 +233,27 @@ class Manifest:
             self.commit()
 
     def tasks(self, n: int, *, located: bool) -> Iterator[list[Task]]:
-        """Yield this run's pending requests, at most `n` at a time, those of one place after one another.
+        """Yield this run's pending requests, at most `n` at a time, in the order of the images that they need.
 
         Parameters
         ----------
         n : int
         located : bool
-            Those whose place is known, or else those whose place is not.
+            Requests whose images are known, or else those that `Source.locate` must look up.
         """
         last: tuple[str, int] = ("", -1)
-        known = "(place, first_row) > (?, ?)" if located else "place IS NULL AND (?, first_row) > (?, ?)"
+        further = "(place, first_row) > (?, ?)" if located else "place IS NULL AND (?, first_row) > (?, ?)"
         while True:
             rows = self._db.execute(
                 "SELECT place, first_row, key, path, target_id, ra, dec, size, pixscale, radius FROM requests"
-                f" WHERE status = 'pending' AND first_row IS NOT NULL AND {known} ORDER BY place, first_row LIMIT ?",
+                f" WHERE status = 'pending' AND first_row IS NOT NULL AND {further} ORDER BY place, first_row LIMIT ?",
                 (*(() if located else ("",)), *last, n),
             ).fetchall()
             if not rows:
                 return
             last = (rows[-1][0] or "", rows[-1][1])
             yield [
-                Task(key, path, Order(name, ra, dec, size, scale, math.nan if r is None else r, place or ""))
+                Task(key, path, Request(name, ra, dec, size, scale, math.nan if r is None else r, place or ""))
                 for place, _, key, path, name, ra, dec, size, scale, r in rows
             ]
 
@@ -287,10 +263,10 @@ class Manifest:
             "SELECT COUNT(*) FROM requests WHERE status = 'pending' AND first_row IS NOT NULL"
         ).fetchone()[0]
 
-    def locate(self, places: Mapping[str, str]) -> None:
-        """Record the places of requests, by key."""
+    def locate(self, images: Mapping[str, str]) -> None:
+        """Record from which images requests are cut, by key."""
         with _explained(self.folder, CannotContinue):
-            self._db.executemany("UPDATE requests SET place = ? WHERE key = ?", [(p, key) for key, p in places.items()])
+            self._db.executemany("UPDATE requests SET place = ? WHERE key = ?", [(v, key) for key, v in images.items()])
             self.commit()
 
     def record(self, key: str, outcome: Outcome) -> None:
@@ -354,7 +330,7 @@ def read_counts(folder: Path) -> tuple[dict[str, int], dict[str, float]]:
     if not path.is_file():
         raise OutputError(f"{folder} has no {NAME}: nothing was fetched into it yet.")
     with _explained(folder, OutputError):
-        # A folder that cannot be written has no place for SQLite's shared memory: read the file as it stands.
+        # A folder that cannot be written has no room for SQLite's shared memory: read the file as it stands.
         mode = "mode=ro" if os.access(folder, os.W_OK) else "immutable=1"
         db = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True)
         try:
@@ -380,24 +356,18 @@ def _check_format(db: sqlite3.Connection, folder: Path) -> None:
         raise OutputError(f"{folder / NAME} was written by a newer galmorph: update galmorph, or choose another --out.")
 
 
-def _is_due(first_row: int | None, row: int, limit: int | None) -> bool:
-    """Tell whether a request is of this run, or is not, as the row says: by itself or by an earlier row with it."""
-    wanted = limit is None or row < limit
-    return (first_row == row) == wanted or (first_row is not None and first_row < row)
-
-
-def _request_row(entry: Entry, order: Order, limit: int | None) -> tuple[Any, ...]:
+def _request_row(entry: Entry, request: Request, limit: int | None) -> tuple[Any, ...]:
     return (
         entry.key,
         entry.row if limit is None or entry.row < limit else None,
-        order.target_id,
-        order.ra,
-        order.dec,
-        order.size,
-        order.pixscale,
-        None if math.isnan(order.radius_arcsec) else order.radius_arcsec,
-        entry.place,
-        entry.request,
+        request.target_id,
+        request.ra,
+        request.dec,
+        request.size,
+        request.pixscale,
+        None if math.isnan(request.radius_arcsec) else request.radius_arcsec,
+        entry.images,
+        entry.identity,
         entry.path,
         entry.note or None,
     )

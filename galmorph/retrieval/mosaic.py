@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-import os
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -15,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from galmorph.errors import CannotContinue
+from galmorph.files.writing import write_file
 from galmorph.retrieval.client import Answer, FinalFailure, PassingFailure, Session
-from galmorph.retrieval.request import Order, tangent_cards
+from galmorph.retrieval.request import Request
 
 # Pixels of margin around the part of an image that a cutout is resampled from: what the interpolation reaches.
 _MARGIN_PX = 8
@@ -48,18 +47,18 @@ class Plane:
         return float(np.mean(proj_plane_pixel_scales(self.wcs))) * 3600
 
 
-async def compose(order: Order, images: Iterable[Callable[[], Awaitable[Plane | None]]]) -> NDArray[np.float32]:
+async def compose(request: Request, images: Iterable[Callable[[], Awaitable[Plane | None]]]) -> NDArray[np.float32]:
     """Return one band of a cutout, float32 (y, x), 0 where no image has data.
 
     Parameters
     ----------
-    order : Order
+    request : Request
     images : iterable of coroutine functions
         Each gives an image, or None. They are called in turn, only until the cutout is full. Images are not averaged,
-        so that the noise is the survey's own wherever one image covers the place.
+        so that the noise is the survey's own wherever one image covers the position.
     """
-    wcs = await asyncio.to_thread(_grid, order)
-    canvas = np.full((order.size, order.size), np.nan, np.float32)
+    wcs = await asyncio.to_thread(_grid, request)
+    canvas = np.full((request.size, request.size), np.nan, np.float32)
     for image in images:
         plane = await image()
         if plane is not None:
@@ -69,12 +68,12 @@ async def compose(order: Order, images: Iterable[Callable[[], Awaitable[Plane | 
     return np.nan_to_num(canvas, copy=False, nan=0.0)
 
 
-def _grid(order: Order) -> Any:
-    """Return the celestial WCS of an order's grid."""
+def _grid(request: Request) -> Any:
+    """Return the celestial WCS of a request's grid."""
     from astropy.io import fits
     from astropy.wcs import WCS
 
-    return WCS(fits.Header.fromstring(tangent_cards(order)))
+    return WCS(fits.Header.fromstring(request.wcs_cards))
 
 
 def _fill(canvas: NDArray[np.float32], wcs: Any, plane: Plane) -> None:
@@ -195,7 +194,7 @@ class Downloads:
         if found is None:
             return None
         body, plane = found
-        await asyncio.to_thread(_write, path, body)
+        await asyncio.to_thread(write_file, path, body, resumable=True)
         self._keep(path)
         return plane
 
@@ -205,18 +204,3 @@ class Downloads:
         while sum(self._on_disk.values()) > self.most_on_disk and len(self._on_disk) > 1:
             oldest, _ = self._on_disk.popitem(last=False)
             oldest.unlink(missing_ok=True)
-
-
-def _write(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise CannotContinue(
-            f"{path}: cannot be written: {error.strerror}. What is done is kept; see to it and run it again."
-        ) from error

@@ -1,13 +1,15 @@
-"""Order: one cutout to be fetched, and the grid on the sky that it stands for."""
+"""Request: one cutout to be fetched, and the grid on the sky that it stands for."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
+from galmorph.files.fits import tangent_cards
+
 
 @dataclass(frozen=True)
-class Order:
+class Request:
     """One cutout to be fetched.
 
     Parameters
@@ -20,9 +22,9 @@ class Order:
     pixscale : float
         arcsec per pixel.
     radius_arcsec : float
-        The galaxy's radius, NaN where unknown.
-    place : str
-        Which of the source's larger files it is cut from; ``''`` where the source has none.
+        The galaxy's radius, NaN where there is none.
+    images : str
+        Names of the larger images that it is cut from, separated by blanks; ``''`` where the source serves cutouts.
     """
 
     target_id: str
@@ -31,19 +33,12 @@ class Order:
     size: int
     pixscale: float
     radius_arcsec: float = math.nan
-    place: str = ""
+    images: str = ""
 
-
-def tangent_cards(order: Order) -> str:
-    """Return the celestial WCS of an order as FITS cards: TAN, north up, east left, centred on the order's position."""
-    centre = (order.size + 1) / 2
-    step = order.pixscale / 3600
-    numbers = {"CRVAL1": order.ra, "CRVAL2": order.dec, "CRPIX1": centre, "CRPIX2": centre}
-    numbers |= {"CD1_1": -step, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": step}
-    texts = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CUNIT1": "deg", "CUNIT2": "deg", "RADESYS": "ICRS"}
-    cards = [f"{key:<8}= '{value:<8}'" for key, value in texts.items()]
-    cards += [f"{key:<8}= {repr(float(value)).upper():>20}" for key, value in numbers.items()]
-    return "".join(card.ljust(80) for card in cards)
+    @property
+    def wcs_cards(self) -> str:
+        """The celestial WCS of the grid, as FITS cards."""
+        return tangent_cards(self.ra, self.dec, self.size, self.pixscale)
 
 
 def degrees(value: float) -> str:

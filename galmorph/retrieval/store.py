@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from galmorph.errors import CannotContinue, OutputError
 from galmorph.files import fits as fitsbytes
-from galmorph.images.cutout import cutout_pieces, write_pieces
+from galmorph.images.cutout import cutout_pieces
 from galmorph.retrieval.answers import check_grid, read_images
 from galmorph.retrieval.client import Failure
 from galmorph.retrieval.manifest import FAILED, NO_COVERAGE, OK, PARTIAL, PENDING, Outcome
-from galmorph.retrieval.request import Order
+from galmorph.retrieval.request import Request
 from galmorph.retrieval.surveys import Delivery
 
 # More zeros than this in a plane, or in its central half (by side), and the cutout is partial. A plane that was
@@ -102,7 +99,7 @@ def judge(bands: tuple[str, ...], flux: NDArray[np.float32]) -> tuple[str, dict[
 
 
 def prepare(delivery: Delivery) -> tuple[Outcome, list[bytes | memoryview]]:
-    """Judge a cutout and make its file, in pieces of bytes; no pieces if there is nothing in it."""
+    """Judge a cutout and make its file, as chunks of bytes; none if it has no data."""
     cutout = delivery.cutout
     status, coverage = judge(cutout.bands, cutout.flux)
     if status == NO_COVERAGE:
@@ -111,43 +108,27 @@ def prepare(delivery: Delivery) -> tuple[Outcome, list[bytes | memoryview]]:
     cards.append(("URL", delivery.url, "request"))
     if delivery.unit != "nanomaggy":
         cards.append(("BUNIT", delivery.unit, "of the pixel values"))
-    pieces = cutout_pieces(cutout, cards=cards)
+    chunks = cutout_pieces(cutout, cards=cards)
     for name, data in delivery.planes.items():
-        pieces += fitsbytes.image("", data, extension=name)
+        chunks += fitsbytes.image("", data, extension=name)
     digest = hashlib.sha256()
-    for piece in pieces:
-        digest.update(piece)
-    n_bytes = sum(map(len, pieces))
-    return Outcome(status, delivery.url, bytes=n_bytes, sha256=digest.hexdigest(), coverage=coverage), pieces
+    for chunk in chunks:
+        digest.update(chunk)
+    n_bytes = sum(map(len, chunks))
+    return Outcome(status, delivery.url, bytes=n_bytes, sha256=digest.hexdigest(), coverage=coverage), chunks
 
 
-def write(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
-    """Write a file, whole or not at all.
-
-    Raises
-    ------
-    CannotContinue
-        If it cannot be written.
-    """
-    try:
-        path.parent.mkdir(exist_ok=True)
-        write_pieces(path, pieces)
-    except (OSError, OutputError, CannotContinue) as error:
-        text = f"{path.parent}: {error.strerror}." if isinstance(error, OSError) else str(error)
-        raise CannotContinue(f"{text} What is done is kept; see to it and run the same command again.") from error
-
-
-def adopt(path: Path, order: Order, bands: tuple[str, ...]) -> Outcome | None:
+def adopt(path: Path, request: Request, bands: tuple[str, ...]) -> Outcome | None:
     """Take a file that a killed run has left; None if it is not whole or not what was ordered."""
     try:
         content = path.read_bytes()
         primary, *others = read_images(content)
-        check_grid(primary.cards, order.ra, order.dec, order.size, order.pixscale)
+        check_grid(primary.cards, request.ra, request.dec, request.size, request.pixscale)
         named, url = str(primary.cards["BANDS"]), str(primary.cards["URL"])
     except (OSError, KeyError, Failure):
         return None
     intact = all(fitsbytes.is_intact(memoryview(content)[image.span]) for image in (primary, *others))
-    if not intact or named != "".join(bands) or primary.data.shape != (len(bands), order.size, order.size):
+    if not intact or named != "".join(bands) or primary.data.shape != (len(bands), request.size, request.size):
         return None
     status, coverage = judge(bands, np.asarray(primary.data, ">f4"))
     return Outcome(status, url, bytes=len(content), sha256=hashlib.sha256(content).hexdigest(), coverage=coverage)
@@ -155,14 +136,6 @@ def adopt(path: Path, order: Order, bands: tuple[str, ...]) -> Outcome | None:
 
 def clean(folder: Path) -> None:
     """Remove what killed runs have left half written; only for the run that holds the folder's lock."""
-    for place in (folder, *folder.glob("[0-9a-f][0-9a-f]")):
-        for part in place.glob(".*.part"):
+    for directory in (folder, *folder.glob("[0-9a-f][0-9a-f]")):
+        for part in directory.glob(".*.part"):
             part.unlink(missing_ok=True)
-
-
-def remove(folder: Path) -> None:
-    """Remove a folder of downloads that are not needed any more."""
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-__all__ = ["Step", "adopt", "clean", "decide", "judge", "prepare", "remove", "size", "write"]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from galmorph.errors import Interrupted
+from galmorph.files.writing import write_file
 from galmorph.progress import Progress
 from galmorph.retrieval import store as storage
 from galmorph.retrieval.client import Client, Failure, Limits, Session
@@ -74,18 +75,18 @@ class Run:
                 self.requests, self.bytes = client.requests, client.bytes
 
     async def _locate(self, client: Client, tasks: list[Task]) -> None:
-        """Ask where the survey has several targets; those that it does not have are done with."""
+        """Look up from which images several targets are cut; those that the survey does not show are finished."""
         session = Session(client)
         try:
-            places = await self.source.locate(session, [task.order for task in tasks])
+            images = await self.source.locate(session, [task.request for task in tasks])
         except Failure as error:
             await client.confirm_alive(session.asked_at, self.source.control)
             for task in tasks:
                 self._record(task, Outcome(FAILED, error=str(error), attempts=session.attempts))
             return
-        self.manifest.locate({task.key: place for task, place in zip(tasks, places, strict=True) if place is not None})
-        for task, place in zip(tasks, places, strict=True):
-            if place is None:
+        self.manifest.locate({task.key: names for task, names in zip(tasks, images, strict=True) if names is not None})
+        for task, names in zip(tasks, images, strict=True):
+            if names is None:
                 self._record(task, Outcome(NO_COVERAGE, error="off the footprint", attempts=1))
 
     async def _work(self, client: Client, todo: Iterator[Task]) -> None:
@@ -95,12 +96,12 @@ class Run:
     async def _fulfil(self, client: Client, task: Task) -> Outcome:
         path = self.folder / task.path
         if storage.decide(PENDING, None, storage.size(path), retry_failed=False) is Step.ADOPT:
-            adopted = await asyncio.to_thread(storage.adopt, path, task.order, self.source.bands)
+            adopted = await asyncio.to_thread(storage.adopt, path, task.request, self.source.bands)
             if adopted is not None:
                 return adopted
         session = Session(client)
         try:
-            delivery = await self.source.deliver(session, task.order)
+            delivery = await self.source.deliver(session, task.request)
         except NoCoverage as error:
             return Outcome(NO_COVERAGE, error=str(error), attempts=session.attempts)
         except Failure as error:
@@ -114,10 +115,10 @@ class Run:
         return replace(outcome, attempts=session.attempts)
 
     def _store(self, delivery: Delivery, path: Path) -> Outcome:
-        outcome, pieces = storage.prepare(delivery)
-        if pieces:
+        outcome, chunks = storage.prepare(delivery)
+        if chunks:
             start = time.monotonic()
-            storage.write(path, pieces)
+            write_file(path, *chunks, resumable=True)
             self._disk_is_slow = time.monotonic() - start > _SLOW_WRITE_S
         return outcome
 

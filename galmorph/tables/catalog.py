@@ -6,56 +6,26 @@ identifier, the size and the cutout, and which columns may be written.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from galmorph import registry
 from galmorph.errors import CatalogError
-from galmorph.files.reading import Input
-from galmorph.files.writing import COMPRESSIONS, Companion, Output
+from galmorph.files.writing import Companion, Output
 from galmorph.tables.blocks import checked_blocks
+from galmorph.tables.contents import contents_of, format_of, formats, plain_suffix
 from galmorph.tables.formats import Array, Card, Column, Format, Provenance, Table, check_cards, text_array
 from galmorph.tables.positions import Frame, Positions, to_float
-from galmorph.tables.roles import Roles, find_roles, named
+from galmorph.tables.replacement import check_names, replaced_columns
+from galmorph.tables.roles import Roles, find_roles, id_candidates, may_be_radians, named, with_unit
+from galmorph.tables.targets import Targets, as_numbers, as_text
 
 __all__ = ["Catalog", "Column", "Targets", "open_catalog", "write_catalog"]
 
 _READ_ROWS = 16384
-_HEAD_BYTES = 65536
-_NULLS = frozenset(("", "nan", "null", "none", "na", "n/a", "--"))
-
-
-@dataclass(frozen=True)
-class Targets:
-    """A block of consecutive rows of a catalog; arrays of equal length.
-
-    Parameters
-    ----------
-    row : ndarray of int64
-        Row numbers in the catalog, from 0.
-    id : ndarray of str objects
-        Text as in the file ('' where null); the row number where the catalog has no id column.
-    ra, dec : ndarray of float64
-        ICRS degrees, NaN where unknown.
-    cutout : ndarray of str objects
-        Text of the cutout column, '' where absent or null.
-    radius_arcsec : ndarray of float64
-        The size column in arcsec, NaN where unknown or not positive.
-    problem : ndarray of str objects
-        '' where the position is fine (or the catalog has none at all), else why it is unusable.
-    """
-
-    row: NDArray[np.int64]
-    id: NDArray[np.object_]
-    ra: NDArray[np.float64]
-    dec: NDArray[np.float64]
-    cutout: NDArray[np.object_]
-    radius_arcsec: NDArray[np.float64]
-    problem: NDArray[np.object_]
 
 
 @dataclass(frozen=True)
@@ -127,6 +97,26 @@ class Catalog:
         """The name of the column of cutout paths."""
         return self._name(self._roles.cutout)
 
+    @property
+    def unclear_position(self) -> str:
+        """Why there is no position though columns look like one, or ''."""
+        return self._roles.unclear
+
+    @property
+    def chosen(self) -> frozenset[str]:
+        """Which of ``ra``, ``dec``, ``id``, ``size``, ``cutout`` are columns that the user named."""
+        return self._roles.chosen
+
+    @property
+    def id_candidates(self) -> tuple[str, ...]:
+        """The names of the columns that may be the identifier, the likeliest first."""
+        return tuple(self._table.fields[i].name for i in id_candidates(self._table.fields))
+
+    def with_columns(self, *, id_column: str | None, cutout_column: str | None) -> Catalog:
+        """Return the catalog with other columns of identifiers and cutouts, None for none."""
+        found = [None if name is None else named(self._table.fields, name, name) for name in (id_column, cutout_column)]
+        return replace(self, _roles=replace(self._roles, id=found[0], cutout=found[1]))
+
     def _name(self, position: int | None) -> str | None:
         return None if position is None else self._table.fields[position].name
 
@@ -154,7 +144,7 @@ class Catalog:
             values = dict(zip(wanted, next(blocks), strict=True)) if blocks else {}
             yield self._targets(row, values)
 
-    def _targets(self, row: NDArray[np.int64], values: Mapping[int, Array]) -> Targets:
+    def _targets(self, row: Array, values: Mapping[int, Array]) -> Targets:
         roles, n = self._roles, len(row)
         ra, dec, problem = np.full(n, np.nan), np.full(n, np.nan), text_array([""] * n)
         if self._positions is not None and roles.ra is not None and roles.dec is not None:
@@ -165,10 +155,10 @@ class Catalog:
             radius[~(np.isfinite(radius) & (radius > 0))] = np.nan
         return Targets(
             row=row,
-            id=_text(values[roles.id]) if roles.id is not None else text_array(map(str, row.tolist())),
+            id=as_text(values[roles.id]) if roles.id is not None else text_array(map(str, row.tolist())),
             ra=ra,
             dec=dec,
-            cutout=_text(values[roles.cutout]) if roles.cutout is not None else text_array([""] * n),
+            cutout=as_text(values[roles.cutout]) if roles.cutout is not None else text_array([""] * n),
             radius_arcsec=radius,
             problem=problem,
         )
@@ -200,7 +190,7 @@ class Catalog:
             values = np.ma.concatenate(parts) if masked else np.concatenate(parts)
             text = self._table.fields[position].text
             if values.dtype == object and not text:
-                values = _typed(values, is_number=text is False)
+                values = as_numbers(values, is_number=text is False)
             columns[name] = np.ma.filled(values, np.nan) if masked and values.dtype.kind in "fc" else values
         return columns
 
@@ -252,18 +242,18 @@ class Catalog:
         self, columns: Sequence[Column], cards: Sequence[Card], *, replace: bool
     ) -> tuple[frozenset[int], Provenance]:
         """Return the positions of the columns that new ones replace, and the provenance after them; see `append`."""
-        dropped = self._to_replace(columns, replace)
-        replaced = _lower(self._table.fields[position].name for position in dropped)
+        dropped = self._replaced(columns, replace)
+        replaced = {self._table.fields[position].name.lower() for position in dropped}
         old = self._table.provenance
         gone = {name for name in old.columns if name.lower() in replaced}
         return dropped, old.updated([column.name for column in columns], check_cards(cards), gone)
 
     def check_destination(self, destination: Path) -> None:
         """Raise CatalogError if a file of this name would be of another format than the catalog."""
-        if _plain_suffix(destination) == _plain_suffix(self.path):
+        if plain_suffix(destination) == plain_suffix(self.path):
             return
         form: Format = registry.load("tables", self.format)
-        other = _format_of(destination)
+        other = format_of(destination)
         if other is not None and other.name != form.name:
             raise CatalogError(
                 f"{destination} would be {other.name}, but {self.path} is {form.name} and the output keeps the format: "
@@ -272,34 +262,10 @@ class Catalog:
 
     def check_columns(self, columns: Sequence[Column], *, replace: bool) -> None:
         """Raise CatalogError if the columns cannot be appended, or do not replace galmorph's own."""
-        self._to_replace(columns, replace)
+        self._replaced(columns, replace)
 
-    def _to_replace(self, columns: Sequence[Column], replace: bool) -> frozenset[int]:
-        new = _new_names(columns)
-        clashing = [i for i, name in enumerate(self.column_names) if name.lower() in new]
-        ours = _lower(self.galmorph_columns)
-        foreign = [self.column_names[i] for i in clashing if self.column_names[i].lower() not in ours]
-        if clashing and not replace:
-            names = _some(self.column_names[i] for i in clashing)
-            raise CatalogError(
-                f"{self.path} already has the columns {names}: give the new ones a --prefix, or use --replace for "
-                "those that galmorph wrote"
-            )
-        if foreign:
-            raise CatalogError(
-                f"galmorph did not write the columns {', '.join(foreign)} of {self.path}, so --replace leaves them "
-                "alone: give the new ones a --prefix"
-            )
-        superseded = _superseded(columns, ours) if replace else set()
-        return frozenset(i for i, name in enumerate(self.column_names) if i in clashing or name.lower() in superseded)
-
-
-def _superseded(columns: Sequence[Column], ours: Collection[str]) -> set[str]:
-    """Return galmorph's own columns (lower case) that are of a classification under the prefix of a new one's."""
-    names = [column.name.lower() for column in columns]
-    prefixes = [name.removesuffix("morph_flag") for name in names if name.endswith("morph_flag")]
-    classified = [prefix for prefix in prefixes if any(name.startswith(f"{prefix}p_") for name in names)]
-    return {name for prefix in classified for name in ours if name.startswith((f"{prefix}p_", f"{prefix}morph_"))}
+    def _replaced(self, columns: Sequence[Column], replace: bool) -> frozenset[int]:
+        return replaced_columns(self.path, self.column_names, self.galmorph_columns, columns, replace=replace)
 
 
 def open_catalog(
@@ -312,15 +278,16 @@ def open_catalog(
     size_column: str | None = None,
     cutout_column: str | None = None,
     frame: str = "icrs",
+    needs_position: bool = True,
 ) -> Catalog:
-    """Open a catalog: FITS, CSV, ECSV, VOTable or Parquet, told by its content first and then by its suffix.
+    """Open a catalog: FITS, CSV, ECSV, VOTable or Parquet, by its content first and then by its suffix.
 
     Parameters
     ----------
     path : str or Path
         The file. FITS and the text formats may be compressed with gzip or bzip2.
     hdu : int, optional
-        The HDU of a FITS file, from 0; default: the first binary table.
+        The HDU of a FITS file or the TABLE of a VOTable, from 0; default: the one table of galaxies.
     ra_column, dec_column : str, optional
         The columns of the position, both or neither. Default: by UCD (``pos.eq.ra;meta.main``), else by the usual
         names.
@@ -329,44 +296,67 @@ def open_catalog(
     size_column : str, optional
         A radius, in arcsec where the column has no unit. Default: ``petroR90_r`` and its like.
     cutout_column : str, optional
-        Default: the column ``cutout``.
+        Default: the column ``cutout``, else ``file_loc`` and its like.
     frame : str
         The frame of the positions, by astropy's name.
+    needs_position : bool
+        Whether several columns that could all be the position are an error; else such a catalog has none.
 
     Raises
     ------
     CatalogError
-        If the file is no table that can be read and written without loss, or its columns cannot be told.
+        If the file is no table that can be read and written without loss, or its columns are not clear.
     """
     path = Path(path)
-    if path.is_dir():
-        raise CatalogError(f"{path} is a folder, not a catalog")
-    if not path.exists():
-        raise CatalogError(registry.missing_file(path))
-    form = _recognise(path)
-    if hdu is not None and form.name != "fits":
-        raise CatalogError(f"--hdu is for FITS files; {path} is {form.name}")
     columns = {"ra_column": ra_column, "dec_column": dec_column, "id_column": id_column, "size_column": size_column}
-    return catalog_of(form.open(path, hdu), path, form.name, frame, **columns, cutout_column=cutout_column)
+    columns["cutout_column"] = cutout_column
+    contents = contents_of(path, hdu, named=[name for name in columns.values() if name], wanted="table")
+    form = contents.format
+    if form is None:  # an image that --hdu names: the format says what is wrong
+        form = registry.load("tables", "fits")
+    opened = form.open(path, contents.number)
+    return catalog_of(opened, path, form.name, frame, needs_position=needs_position, **columns)
 
 
-def catalog_of(table: Table, path: Path, form: str, frame: str = "icrs", **columns: str | None) -> Catalog:
+def catalog_of(
+    table: Table, path: Path, form: str, frame: str = "icrs", *, needs_position: bool = True, **columns: str | None
+) -> Catalog:
     """Return an opened table as a catalog; `columns` are those of `open_catalog`.
 
     Raises
     ------
     CatalogError
-        If its columns cannot be told.
+        If its columns are not clear.
     """
-    names = ("ra_column", "dec_column", "id_column", "size_column", "cutout_column")
     sky = Frame(frame)
     try:
-        roles = find_roles(table.fields, sky, **{name: columns.get(name) for name in names})
+        roles = find_roles(table.fields, sky, **columns)
+        if roles.unclear and needs_position:
+            raise CatalogError(roles.unclear)
         pair = [table.fields[p] for p in (roles.ra, roles.dec) if p is not None]
-        positions = Positions(pair[0], pair[1], sky) if pair else None
+        positions = None
+        if pair:
+            if needs_position and "ra" not in roles.chosen:
+                _check_radians(table, roles)
+            positions = Positions(with_unit(pair[0]), with_unit(pair[1]), sky)
     except CatalogError as error:
         raise CatalogError(f"{path}: {error}") from error
     return Catalog(path, form, table, roles, positions)
+
+
+def _check_radians(table: Table, roles: Roles) -> None:
+    """Raise CatalogError if positions without a unit may be radians as well as degrees."""
+    positions = [p for p in (roles.ra, roles.dec) if p is not None and may_be_radians(table.fields[p])]
+    block = next(table.blocks(positions, _READ_ROWS, 0), None) if positions else None
+    if block is None:
+        return
+    values = np.abs(np.concatenate([to_float(column) for column in block]))
+    if np.isfinite(values).any() and np.nanmax(values) < 2 * np.pi:
+        names = ", ".join(table.fields[p].name for p in positions)
+        raise CatalogError(
+            f"{names} have no unit and may be in radians or in degrees: give the columns their unit, or name them with "
+            "--ra-column and --dec-column, which means degrees"
+        )
 
 
 def write_catalog(
@@ -397,96 +387,12 @@ def write_catalog(
         If the file cannot be written.
     """
     path = Path(destination)
-    form = _format_of(path)
+    form = format_of(path)
     if form is None:
-        suffixes = ", ".join(suffix for form in _formats() for suffix in form.suffixes)
+        suffixes = ", ".join(suffix for form in formats() for suffix in form.suffixes)
         raise CatalogError(f"{path} has no suffix that names a table format: {suffixes}")
     names = [column.name for column in columns]
-    _new_names(columns)
+    check_names(columns)
     provenance = Provenance().updated(names, check_cards(cards), ())
     with Output(path, companion) as output:
         form.write(output, columns, checked_blocks(columns, blocks, n_rows), n_rows, provenance)
-
-
-def _formats() -> list[Format]:
-    return [registry.load("tables", name) for name in registry.names("tables")]
-
-
-def _plain_suffix(path: Path) -> str:
-    """Return the suffix in lower case, without that of a compression."""
-    suffix = path.suffix.lower()
-    return path.with_suffix("").suffix.lower() if suffix in COMPRESSIONS else suffix
-
-
-def _format_of(path: Path) -> Format | None:
-    return next((form for form in _formats() if _plain_suffix(path) in form.suffixes), None)
-
-
-def _recognise(path: Path) -> Format:
-    with Input(path) as source:
-        head = source.read(_HEAD_BYTES)
-    if not head.strip():
-        raise CatalogError(f"{path} is empty")
-    for form in _formats():
-        if form.recognises(head):
-            return form
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:100].lower()
-    if start.startswith((b"<!doctype html", b"<html")):
-        raise CatalogError(
-            f"{path} is a web page, not a table; perhaps a server answered with an error or a login page"
-        )
-    if b"\0" in head or start.startswith((b"<", b"{", b"[", b"%pdf")):
-        kinds = ", ".join(form.name for form in _formats())
-        raise CatalogError(f"{path} is none of the table formats that are read here ({kinds}); save it as one of them")
-    named_as = _format_of(path)
-    csv: Format = registry.load("tables", "csv")
-    if named_as not in (None, csv):
-        raise CatalogError(
-            f"{path} is named like {named_as.name}, but its content is not: copy or fetch it again, or rename it"
-        )
-    return csv
-
-
-def _lower(names: Iterable[str]) -> set[str]:
-    return {name.lower() for name in names}
-
-
-def _some(names: Iterable[str], n: int = 4) -> str:
-    """Return the first names and how many more there are."""
-    names = list(names)
-    return ", ".join(names[:n]) + (f" and {len(names) - n} more" if len(names) > n else "")
-
-
-def _new_names(columns: Sequence[Column]) -> set[str]:
-    """Return the names of the columns in lower case; no column, or the same name twice, is an error."""
-    names = _lower(column.name for column in columns)
-    if not names:
-        raise CatalogError("there are no columns to write")
-    if len(names) < len(columns):
-        raise CatalogError(f"two columns to write have the same name: {[column.name for column in columns]}")
-    return names
-
-
-def _text(values: Array) -> NDArray[np.object_]:
-    """Return a column as text, '' where null."""
-    if values.dtype == object:
-        return values
-    null = np.ma.getmaskarray(values)
-    return text_array("" if masked else str(value) for value, masked in zip(np.ma.getdata(values), null, strict=True))
-
-
-def _typed(cells: NDArray[np.object_], *, is_number: bool) -> Array:
-    """Return cells of text as integers (masked where null) or floats (NaN), if every cell is one or null."""
-    null = np.array([cell.lower() in _NULLS for cell in cells], dtype=bool)
-    if null.all():
-        return np.full(len(cells), np.nan) if is_number else cells
-    for dtype in (np.int64, np.float64):
-        try:
-            values = np.ma.MaskedArray(np.zeros(len(cells), dtype), null)
-            values[~null] = cells[~null].astype(dtype)
-        except (ValueError, OverflowError):
-            continue
-        if dtype is np.float64:
-            return np.ma.filled(values, np.nan)
-        return values if null.any() else values.data
-    return cells

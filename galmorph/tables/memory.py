@@ -24,8 +24,7 @@ class MemoryTable:
         self._table = table
         self.n_rows = len(table)
         self.fields = tuple(_field(name, table[name]) for name in table.colnames)
-        columns, keys = (tuple(filter(None, str(table.meta.get(key, "")).split(","))) for key in ("GMCOLS", "GMKEYS"))
-        self.provenance = Provenance(columns, tuple((key, table.meta.get(key), "") for key in keys))
+        self.provenance = Provenance.from_cards(lambda key: (table.meta.get(key), ""))
 
     def blocks(self, positions: Sequence[int], n_rows: int, start: int) -> Iterator[list[Array]]:
         """Yield blocks of rows: numbers masked where null, text as objects."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,16 +15,15 @@ from galmorph.tables.formats import Array, TableField, text_array
 
 Floats = NDArray[np.float64]
 
-# Degrees in a unit, by its spellings in lower case; VizieR writes "h:m:s" with its quotes.
-_SPELLINGS = {
-    1.0: "deg degs degree degrees d dms d:m:s",
-    15.0: "hourangle h hr hrs hour hours hms h:m:s",
-    180 / np.pi: "rad rads radian radians",
-    1 / 60: "arcmin arcmins arcminute arcminutes amin",
-    1 / 3600: "arcsec arcsecs arcsecond arcseconds asec",
-    1 / 3.6e6: "mas",
+# Units of angle that astropy spells otherwise or takes for times; VizieR writes "h:m:s" with its quotes.
+_HABITS = {
+    "deg": "degs d degrees dms d:m:s",
+    "rad": "rads radians",
+    "arcmin": "arcmins arcminutes amin '",
+    "arcsec": "arcsecs arcseconds asec ''",
 }
-_DEGREES = {spelling: degrees for degrees, spellings in _SPELLINGS.items() for spelling in spellings.split()}
+_UNITS = {spelling: unit for unit, spellings in _HABITS.items() for spelling in spellings.split()}
+_HOURS = frozenset(["hourangle", "h", "hr", "hrs", "hour", "hours", "hms", "h:m:s"])
 _SEXAGESIMAL = re.compile(
     r"([+-]?)\s*(\d{1,3})\s*([:hd°\s])\s*(\d{1,2}(?:\.\d*)?)\s*(?:(?:[:m'\s])\s*(\d{1,2}(?:\.\d*)?)\s*[s\"]?|[m']?)"
 )
@@ -44,13 +44,22 @@ def scale(field: TableField, unit: str) -> float:
     CatalogError
         If the column's unit is not one of angle.
     """
-    given = field.unit.strip(" \"'[]().").lower() or unit
-    if given not in _DEGREES:
-        raise CatalogError(
-            f"column {field.name!r} has the unit {field.unit!r}, which is not known here as one of angle: write deg, "
-            "rad, hourangle, arcmin, arcsec or mas"
-        )
-    return _DEGREES[given] / _DEGREES[unit]
+    given = field.unit.strip(' "[]().').lower()
+    if given in ("", unit):
+        return 1.0
+    from astropy import units
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", units.UnitsWarning)
+        try:
+            if given in _HOURS:
+                return 15 * float(units.deg.to(unit))
+            return float(units.Unit(_UNITS.get(given, given)).to(unit))
+        except (ValueError, TypeError, units.UnitConversionError) as error:
+            raise CatalogError(
+                f"column {field.name!r} has the unit {field.unit!r}, which is none of angle: write deg, rad, "
+                "hourangle, arcmin, arcsec or mas"
+            ) from error
 
 
 def to_float(values: Array) -> Floats:

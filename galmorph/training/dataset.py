@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from galmorph.errors import SampleError
-from galmorph.images.normalization import Framing
+from galmorph.images.framing import Framing
 from galmorph.models.card import file_sha256
 from galmorph.schemas import LabelSchema
 from galmorph.training.decoding import Pictures, decode, without_unreadable

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from galmorph import registry
 from galmorph.errors import SampleError
-from galmorph.images.normalization import Framing
+from galmorph.images.framing import Framing
 from galmorph.schemas import LabelSchema
 from galmorph.training.bounds import propagate
 from galmorph.training.samples import Layout, Sample, sample_of

@@ -18,14 +18,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from galmorph.classification.classify import classify
+from galmorph.classification.opening import open_survey
 from galmorph.classification.results import read_results
-from galmorph.classification.survey_images import open_survey
 from galmorph.cli import app as cli
 from galmorph.errors import CatalogError, CutoutError, GalmorphError, Interrupted, OutputError
-from galmorph.images.cutout import Flag
-from galmorph.images.detection import DetectionFlag, detect
+from galmorph.images.detection import detect
+from galmorph.images.flags import DetectionFlag, Flag
 from galmorph.images.framing import cut as cut_each
-from galmorph.images.normalization import frame
+from galmorph.images.framing import frame
 from galmorph.images.survey_image import Planes, image_templates, read_planes
 from galmorph.models.model import load
 from galmorph.reports.pictures import composites
@@ -250,7 +250,9 @@ def test_a_report_has_pictures_from_the_images(folder, classified, model, tmp_pa
     results, rows = read_results(folder / "found.fits"), [3, 0]
     pictures = composites(results, rows, images=[folder / "cube.fits"], model=str(model))
     source = open_survey(folder / "cube.fits", kind="field")
-    for row, (_, flux, entry, _) in zip(rows, source.stamps(rows, load(model).card, torch.device("cpu")), strict=True):
+    source.open()
+    for row, one in zip(rows, source.prepare(rows, load(model).card, torch.device("cpu")), strict=True):
+        flux, entry = one.flux, one.entry
         seen = entry.normalization.rgb(flux[None])[0].permute(1, 2, 0).flip(0).numpy()
         shown = np.asarray(Image.open(io.BytesIO(pictures.jpeg[row]))) / 255
         assert np.abs(shown - seen).mean() < 0.02
@@ -441,7 +443,9 @@ def test_stamps_of_a_catalog_are_the_pixels_at_its_positions(folder, field, cata
     source = open_survey(folder / "cube.fits", kind="field", catalog=catalog)
     card = load(model).card
     rows = [0, 3, 5]
-    for row, (_, flux, entry, _) in zip(rows, source.stamps(rows, card, torch.device("cpu")), strict=True):
+    source.open()
+    for row, one in zip(rows, source.prepare(rows, card, torch.device("cpu")), strict=True):
+        flux, entry = one.flux, one.entry
         galaxy = field.galaxies[row]
         width = entry.normalization.framing.radii * np.float32(2.5 * galaxy["r50"]) / PIXSCALE
         expected = cut(

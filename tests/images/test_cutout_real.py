@@ -7,8 +7,9 @@ import pytest
 
 import galmorph.images.cutout
 from galmorph.errors import CutoutError
-from galmorph.images.cutout import Flag, cutout_files, read_cutout, write_cutout
+from galmorph.images.cutout import cutout_files, read_cutout, write_cutout
 from galmorph.images.fits_file import plain_image
+from galmorph.images.flags import Flag
 from galmorph.images.quality import quality
 from galmorph.images.radius import measure_r90
 

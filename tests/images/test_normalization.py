@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from galmorph.errors import ModelError
-from galmorph.images import normalization as normalize
-from galmorph.images.normalization import Framing, Normalization, frame
+from galmorph.images import colours
+from galmorph.images.framing import Framing, frame
+from galmorph.images.normalization import Normalization
 
 ZERO, ONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 
@@ -71,9 +72,9 @@ def test_a_device_maps_as_the_processor_does(model):
     flux = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     flux[0, :, 0, 0] = 0
     kept = flux.clone()
-    mapping = normalize.MAPPINGS[model.kind]
+    mapping = colours.MAPPINGS[model.kind]
     factors = torch.tensor([mapping.factor(scale) for scale in model.scales])[:, None, None]
-    there = mapping.colours(model, flux * factors, torch)
+    there = mapping.colours(flux * factors, torch, model.softening, model.offset)
     assert torch.allclose(model.rgb(flux), there, atol=1e-6)
     assert torch.equal(flux, kept)
 
@@ -154,7 +155,7 @@ def test_impossible_preprocessing_is_refused(make):
 @pytest.mark.parametrize("module", [np, torch])
 @pytest.mark.parametrize("vectorised", [True, False])
 def test_arcsinh_is_right_for_every_flux(module, vectorised, monkeypatch):
-    monkeypatch.setattr(normalize, "_numpy_has_arcsinh", lambda: vectorised)
+    monkeypatch.setattr(colours, "_numpy_has_arcsinh", lambda: vectorised)
     values = np.concatenate([-np.logspace(4, -9, 400), [0.0], np.logspace(-9, 17, 400), [np.nan]]).astype(np.float32)
-    got = np.asarray(normalize._arcsinh(module.asarray(values.copy()), module))
+    got = np.asarray(colours._arcsinh(module.asarray(values.copy()), module))
     np.testing.assert_allclose(got, np.arcsinh(values.astype(np.float64)), rtol=3e-7, atol=3e-7)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from galaxies import NATIVE, cutout, noise, sersic, star
 
-from galmorph.images.cutout import Flag
+from galmorph.images.flags import Flag
 from galmorph.images.quality import BAD_FRACTION, BLENDED_SHARE, MIN_R90_SEEING, PARTIAL_FRACTION, is_blended, quality
 
 R90 = 6.8

@@ -19,7 +19,7 @@ SKY = Sky(
 )
 CODE = """
 import json, sys
-from galmorph.retrieval import fetch
+from galmorph.retrieval.fetch import fetch
 table, out, url, workers, rate = sys.argv[1:]
 print("ready", flush=True)
 summary = fetch(table, out=out, base_url=url, workers=int(workers), rate=float(rate), size=24, backoff_s=0.05,

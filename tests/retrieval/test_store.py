@@ -10,19 +10,20 @@ import pytest
 from astropy.io import fits
 
 from galmorph.errors import CannotContinue
+from galmorph.files.writing import write_file
 from galmorph.images.cutout import Cutout, read_cutout
 from galmorph.retrieval import store as storage
-from galmorph.retrieval.request import Order, tangent_cards
+from galmorph.retrieval.request import Request
 from galmorph.retrieval.store import Step, decide, judge
 from galmorph.retrieval.surveys import Delivery
 
-ORDER = Order("ngc1", 10.0, -5.0, 40, 0.262, 3.5)
+ORDER = Request("ngc1", 10.0, -5.0, 40, 0.262, 3.5)
 
 
 def store(delivery, path):
     outcome, pieces = storage.prepare(delivery)
     if pieces:
-        storage.write(path, pieces)
+        write_file(path, *pieces, resumable=True)
     return outcome
 
 
@@ -33,7 +34,7 @@ def flux(shape=(3, 40, 40)):
 def delivery(pixels=None, **more):
     cutout = Cutout(
         "ngc1", "decals", ("g", "r", "z"), flux() if pixels is None else pixels, 0.262, 0.262, None, 3.5,
-        tangent_cards(ORDER),
+        ORDER.wcs_cards,
     )  # fmt: skip
     return Delivery(cutout, "http://127.0.0.1/fits-cutout?ra=10", "DR9", **more)
 
@@ -150,7 +151,8 @@ def test_a_damaged_file_is_not_adopted(tmp_path, damage):
 
 
 @pytest.mark.parametrize(
-    "other", [Order("x", 10.001, -5.0, 40, 0.262), Order("x", 10.0, -5.0, 41, 0.262), Order("x", 10.0, -5.0, 40, 0.3)]
+    "other",
+    [Request("x", 10.001, -5.0, 40, 0.262), Request("x", 10.0, -5.0, 41, 0.262), Request("x", 10.0, -5.0, 40, 0.3)],
 )
 def test_the_file_of_another_order_is_not_adopted(tmp_path, other):
     store(delivery(), tmp_path / "a.fits")

@@ -8,7 +8,7 @@ from PIL import Image
 
 from galmorph import registry
 from galmorph.images.cutout import Cutout, write_cutout
-from galmorph.images.normalization import Framing, frame
+from galmorph.images.framing import Framing, frame
 from galmorph.models.card import ModelCard, survey_inputs
 from galmorph.models.model import Model, save
 

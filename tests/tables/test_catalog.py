@@ -105,7 +105,7 @@ def test_every_format_keeps_the_interface(name):
         (("s_ra", "s_dec"), ("s_ra", "s_dec")),
         (("ra_deg", "dec_deg"), ("ra_deg", "dec_deg")),
         (("ra", "declination"), None),
-        (("ra_1", "dec_1"), None),
+        (("ra_1", "dec_1"), ("ra_1", "dec_1")),
         (("lon", "lat"), None),
         (("l", "b"), None),
     ],
@@ -410,8 +410,8 @@ def test_a_full_disk(tmp_path, monkeypatch, suffix, code, kind):
 def test_a_disk_that_fills_up_while_writing(tmp_path, monkeypatch):
     path = table(tmp_path / "in.fits", 1000)
     with Path("/dev/full").open("wb", buffering=0) as full:
-        monkeypatch.setattr("galmorph.files.writing.Output._part", lambda self, path: full)
-        with pytest.raises(CannotContinue, match="no space left"):
+        monkeypatch.setattr("galmorph.files.writing.Output._create", lambda self, path: full)
+        with pytest.raises(CannotContinue, match="No space left"):
             append(path, tmp_path / "out.fits")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from galmorph.retrieval.layout import Framing
+from galmorph.retrieval.layout import Layout
 from galmorph.tables.catalog import open_catalog
 
 LISTS = Path(__file__).parents[2] / "catalogs"
@@ -30,7 +30,7 @@ def test_lists_can_be_fetched(name, number):
     assert catalog.n_rows == len(set(targets.id)) == number
     assert (targets.problem == "").all()
     assert (targets.radius_arcsec > 10).all()
-    size, _ = Framing(256, 0.262, 3.0).frame(targets.radius_arcsec)
+    size, _ = Layout(256, 0.262, 3.0).grid(targets.radius_arcsec)
     assert (size > 100).all()
 
 

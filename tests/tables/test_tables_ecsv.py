@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from astropy import units
 from astropy.table import MaskedColumn, Table
+from astropy.time import Time
 from tablemaking import CARDS, COLUMNS, FLAG, LABEL, PROBABILITY, append, stilts, stilts_meta, values
 
 from galmorph.errors import CatalogError
@@ -53,23 +55,21 @@ def make(path, text):
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 @pytest.mark.parametrize("meta", METAS)
 @pytest.mark.parametrize(("head", "delimiter"), [(ITEMS, ","), (BLOCKS, " ")])
-def test_the_header_gets_lines_and_keeps_its_own(tmp_path, head, delimiter, meta, newline):
+def test_the_header_keeps_its_values_and_gets_columns(tmp_path, head, delimiter, meta, newline):
     data = 'id|ra|dec\n1|1.50|0\n2|""|1\n'.replace("|", delimiter)
     text = (head + meta + SCHEMA + data).replace("\n", newline)
     catalog = append(make(tmp_path / "in.ecsv", text), tmp_path / "out.ecsv")
     assert catalog.galmorph_columns == tuple(c.name for c in COLUMNS)
-    new = (tmp_path / "out.ecsv").read_bytes().decode()
-    old_lines, new_lines = text.splitlines(keepends=True), new.splitlines(keepends=True)
-    added = [line for line in new_lines if line not in old_lines]
-    data_lines = [line for line in added if not line.startswith("#")]
-    assert [line.rstrip() for line in data_lines] == [
-        "id|ra|dec|p_spiral|morph_flag|morph_label".replace("|", delimiter),
-        "1|1.50|0|nan|0|class0".replace("|", delimiter),
-        '2|""|1|0.14285715|1|class1'.replace("|", delimiter),
+    lines = (tmp_path / "out.ecsv").read_bytes().decode().splitlines(keepends=True)
+    assert [line for line in lines if not line.startswith("#")] == [
+        f"{row}{newline}".replace("|", delimiter)
+        for row in (
+            "id|ra|dec|p_spiral|morph_flag|morph_label",
+            "1|1.50|0|nan|0|class0",
+            '2|""|1|0.14285715|1|class1',
+        )
     ]
-    assert all(line.endswith(newline) for line in added)
-    kept = [line for line in old_lines if line.startswith("#") and "meta: {b" not in line and "omap [" not in line]
-    assert [line for line in new_lines if line in kept] == kept
+    assert all(line.endswith(newline) for line in lines)
     table = Table.read(tmp_path / "out.ecsv", format="ascii.ecsv")
     before = Table.read(tmp_path / "in.ecsv", format="ascii.ecsv")
     assert table.colnames == ["id", "ra", "dec", *(c.name for c in COLUMNS)]
@@ -160,12 +160,12 @@ def test_array_columns_are_no_positions(tmp_path):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("# %ECSV 1.0\n# ---\n# datatype: [\nra\n1\n", "is not YAML"),
-        (
-            "# %ECSV 1.0\n# ---\n# datatype: [{name: ra, datatype: float64}]\nra\n1\n",
-            "does not list its columns line by line",
-        ),
-        ("# %ECSV 1.0\n# ---\n# meta: 1\nra\n1\n", "does not list its columns line by line"),
+        ("# %ECSV 1.0\n# ---\n# datatype: [\nra\n1\n", "it is not YAML"),
+        ("# %ECSV 1.0\n# ---\n# meta: 1\nra\n1\n", "has no list of columns under 'datatype'"),
+        ("# %ECSV 1.0\n# ---\n# datatype: {ra: 1}\nra\n1\n", "has no list of columns under 'datatype'"),
+        ("# %ECSV 1.0\n# ---\n# datatype:\n# - ra\nra\n1\n", r"datatype\[0\] is no column with a name"),
+        ("# %ECSV 1.0\n# ---\n# datatype:\n# - {unit: deg}\nra\n1\n", r"datatype\[0\] is no column with a name"),
+        (ITEMS.replace("','", "''") + "id,ra,dec\n1,2,3\n", "has the delimiter ''"),
         (ITEMS + "id,ra\n1,2\n", r"other columns than the line of names, \['id', 'ra'\]"),
         (ITEMS + "id,ra,dec\n1,2,3,4\n", "line 9: 4 cells"),
         (ITEMS, "other columns"),
@@ -189,3 +189,39 @@ def test_new_tables(tmp_path):
     assert str(table["ra"].unit) == "deg"
     assert table["morph_label"].tolist() == ["class0", "class1"]
     assert table.meta["galmorph"]["cards"][1] == {"key": "GMBATCH", "value": 64, "comment": "batch size"}
+
+
+def test_columns_on_one_line_get_more(tmp_path):
+    text = "# %ECSV 1.0\n# ---\n# datatype: [{name: id, datatype: string}]\nid\na\n"
+    append(make(tmp_path / "in.ecsv", text), tmp_path / "out.ecsv")
+    assert Table.read(tmp_path / "out.ecsv").colnames == ["id", *(c.name for c in COLUMNS)]
+
+
+def test_tags_and_anchors_of_the_metadata_are_kept(tmp_path):
+    table = Table({"id": ["a", "b"]}, meta={"epoch": Time(2000.0, format="jyear"), "size": 3 * units.deg})
+    table.meta |= {"again": table.meta["epoch"], "text": "two\nlines", "code": "007", "none": None}
+    table.write(tmp_path / "in.ecsv")
+    append(tmp_path / "in.ecsv", tmp_path / "out.ecsv")
+    meta = Table.read(tmp_path / "out.ecsv").meta
+    del meta["galmorph"]
+    assert meta == Table.read(tmp_path / "in.ecsv").meta
+    assert meta["again"] is meta["epoch"]
+    assert (meta["size"].unit, meta["code"]) == (units.deg, "007")
+
+
+def test_metadata_of_a_column_in_another_shape(tmp_path):
+    text = ITEMS.replace("meta: {ucd: pos.eq.ra;meta.main}", "meta: [1, 2]") + "id,ra,dec\n1,2,3\n"
+    catalog = append(make(tmp_path / "in.ecsv", text), tmp_path / "out.ecsv")
+    assert (catalog.ra_column, catalog.galmorph_columns) == ("ra", tuple(c.name for c in COLUMNS))
+
+
+def test_what_was_saved_from_a_fits_file_is_known_again(tmp_path):
+    Table({"id": ["a", "b"]}).write(tmp_path / "in.fits")
+    append(tmp_path / "in.fits", tmp_path / "out.fits")
+    Table.read(tmp_path / "out.fits").write(tmp_path / "again.ecsv")
+    catalog = open_catalog(tmp_path / "again.ecsv")
+    assert catalog.galmorph_columns == tuple(c.name for c in COLUMNS)
+    assert catalog.provenance[0][:2] == CARDS[0][:2]
+    new = append(tmp_path / "again.ecsv", tmp_path / "new.ecsv", replace=True)
+    assert new.column_names == ("id", *(c.name for c in COLUMNS))
+    assert "GMCOLS" not in Table.read(tmp_path / "new.ecsv").meta

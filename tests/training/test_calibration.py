@@ -15,7 +15,8 @@ from galmorph import registry
 from galmorph.classification.classify import classify
 from galmorph.cli.app import app
 from galmorph.errors import SampleError
-from galmorph.images.cutout import Flag, write_cutout
+from galmorph.images.cutout import write_cutout
+from galmorph.images.flags import Flag
 from galmorph.models import card as cards
 from galmorph.models.model import load, probabilities, save
 from galmorph.models.predictor import Predictor

@@ -14,7 +14,7 @@ from PIL import Image
 
 from galmorph import registry
 from galmorph.errors import SampleError
-from galmorph.images.normalization import Framing
+from galmorph.images.framing import Framing
 from galmorph.models.predictor import orientations
 from galmorph.training import dataset
 from galmorph.training.dataset import Augmentation, Split, plain_view

@@ -10,7 +10,7 @@ from PIL import Image
 
 from galmorph import registry
 from galmorph.errors import SampleError
-from galmorph.images.normalization import Framing
+from galmorph.images.framing import Framing
 from galmorph.training import dataset as datasets
 from galmorph.training.dataset import Split, plain_view
 from galmorph.training.reading import excluded_keys, parse, read_sample

@@ -1,7 +1,7 @@
 """Surveys: what is known of their images, and what a source of their cutouts has to do.
 
-Each module defines ``SURVEY``. The modules are the only places that know a server; what they share is here. A run of
-`galmorph.retrieval.fetch.fetch` turns every target into a `galmorph.retrieval.request.Order` and asks one `Source` to
+Each module defines ``SURVEY``. Nothing else knows a server; what the modules share is here. A run of
+`galmorph.retrieval.fetch.fetch` turns every target into a `galmorph.retrieval.request.Request` and asks one `Source` to
 deliver it.
 """
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from galmorph.images.cutout import Cutout
 from galmorph.retrieval.client import Session
 from galmorph.retrieval.mosaic import Downloads, Plane, compose
-from galmorph.retrieval.request import Order, tangent_cards
+from galmorph.retrieval.request import Request
 
 # A galaxy that every layer and release has (ra, dec), the first of the Galaxy10 DECaLS list: a service that does not
 # show it is down, whatever it says.
@@ -97,30 +97,30 @@ class Source(ABC):
         The survey's own pixel, arcsec; NaN where that is unknown.
     footprint : str
         The name of the footprint (a MOC) that its images cover.
-    unasked : bool
-        Whether it may be taken because it is the cheapest, without having been asked for.
+    automatic : bool
+        Whether it may be chosen because it is the cheapest, where the user names no way.
     """
 
     survey: str
     bands: tuple[str, ...]
     pixscale: float
     footprint: str
-    unasked: bool = True
+    automatic: bool = True
 
     @abstractmethod
-    def request(self, order: Order) -> str:
+    def identity(self, request: Request) -> str:
         """Return a text that is the same only for the same pixels; no address of a server is in it."""
 
-    def place(self, order: Order) -> str | None:
-        """Return the order's place, so that orders of one place follow one another; None if `locate` must tell."""
+    def images(self, request: Request) -> str | None:
+        """Return `Request.images`, so that requests of one image follow one another; None: ask `locate`."""
         return ""
 
-    async def locate(self, session: Session, orders: Sequence[Order]) -> list[str | None]:
-        """Return the places of several orders, None where the survey has no image; by default all are of one place."""
-        return [""] * len(orders)
+    async def locate(self, session: Session, requests: Sequence[Request]) -> list[str | None]:
+        """Return `Request.images` of several requests, None where the survey has no image."""
+        return [""] * len(requests)
 
     @abstractmethod
-    async def deliver(self, session: Session, order: Order) -> Delivery:
+    async def deliver(self, session: Session, request: Request) -> Delivery:
         """Fetch and check one cutout.
 
         Raises
@@ -131,17 +131,17 @@ class Source(ABC):
             If the cutout cannot be had, or not now.
         """
 
-    def delivery(self, order: Order, flux: NDArray[np.float32], url: str, release: str, **more: Any) -> Delivery:
-        """Return the delivery of flux (band, y, x) on the order's own grid; for `more` see `Delivery`."""
+    def delivery(self, request: Request, flux: NDArray[np.float32], url: str, release: str, **more: Any) -> Delivery:
+        """Return the delivery of flux (band, y, x) on the request's own grid; for `more` see `Delivery`."""
         cutout = Cutout(
-            target_id=order.target_id,
+            target_id=request.target_id,
             survey=self.survey,
             bands=self.bands,
             flux=flux,
-            flux_pixscale=order.pixscale if math.isnan(self.pixscale) else self.pixscale,
-            pixscale=order.pixscale,
-            radius_arcsec=order.radius_arcsec,
-            header_text=tangent_cards(order),
+            flux_pixscale=request.pixscale if math.isnan(self.pixscale) else self.pixscale,
+            pixscale=request.pixscale,
+            radius_arcsec=request.radius_arcsec,
+            header_text=request.wcs_cards,
         )
         return Delivery(cutout, url, release, **more)
 
@@ -149,16 +149,16 @@ class Source(ABC):
     async def control(self, session: Session) -> None:
         """Ask for something that the service has for certain; raise a Failure if it does not come."""
 
-    def cost(self, layout: NDArray[np.void]) -> tuple[int, int]:
+    def cost(self, grids: NDArray[np.void]) -> tuple[int, int]:
         """Return roughly how many requests and bytes a list of cutouts takes.
 
         Parameters
         ----------
-        layout : structured ndarray
-            See `galmorph.retrieval.layout.layout`.
+        grids : structured ndarray
+            See `galmorph.retrieval.layout.grids`.
         """
-        data = 4 * len(self.bands) * layout["size"].astype(np.int64) ** 2
-        return len(layout), int(np.sum(_blocks(data) + 2880))
+        data = 4 * len(self.bands) * grids["size"].astype(np.int64) ** 2
+        return len(grids), int(np.sum(_blocks(data) + 2880))
 
 
 class ImageSource(Source):
@@ -191,8 +191,8 @@ class ImageSource(Source):
         decode = functools.partial(self.decode, image=image, band=band)
         return await self.downloads.plane(session, self.url(image, band), decode, at_most=self.most_bytes)
 
-    async def cut(self, session: Session, order: Order, images: Sequence[Any]) -> Delivery:
-        """Cut an order from the images that may show it, the best one first.
+    async def cut(self, session: Session, request: Request, images: Sequence[Any]) -> Delivery:
+        """Cut a request from the images that may show it, the best one first.
 
         Raises
         ------
@@ -204,7 +204,7 @@ class ImageSource(Source):
             If there is no file of anything.
         """
         planes = [
-            await compose(order, [functools.partial(self.plane, session, image, band) for image in images])
+            await compose(request, [functools.partial(self.plane, session, image, band) for image in images])
             for band in self.bands
         ]
         flux = np.stack(planes)
@@ -215,7 +215,7 @@ class ImageSource(Source):
         self._proven = True
         if not there:
             raise NoCoverage(f"no image of DR{self.release} shows it: {', '.join(map(str, images))}")
-        return self.delivery(order, flux, self.url(images[0], self.bands[0]), f"DR{self.release}")
+        return self.delivery(request, flux, self.url(images[0], self.bands[0]), f"DR{self.release}")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from galmorph.images.fits_file import quiet
 from galmorph.retrieval.answers import read_images
 from galmorph.retrieval.client import FinalFailure, PassingFailure, Session
 from galmorph.retrieval.mosaic import Downloads, Plane
-from galmorph.retrieval.request import Order
+from galmorph.retrieval.request import Request
 from galmorph.retrieval.surveys import CONTROL, Delivery, ImageSource, Source
 
 BASE_URL = "https://portal.nersc.gov/cfs/cosmo/data/legacysurvey"
@@ -40,7 +40,7 @@ class Brick:
     Parameters
     ----------
     row, number : int
-        Its row, from the south pole, and its place in the row, from ra=0.
+        Its row, from the south pole, and its number in the row, from ra=0.
     """
 
     row: int
@@ -118,20 +118,20 @@ class Bricks(ImageSource):
         given = Variable.BRICKS_URL.read()
         self.base_url = (given or BASE_URL).rstrip("/")
         # With another service's address galmorph does not turn to the original's archive by itself.
-        self.unasked = base_url is None or bool(given)
+        self.automatic = base_url is None or bool(given)
         self.downloads = downloads
 
-    def request(self, order: Order) -> str:
+    def identity(self, request: Request) -> str:
         """Return the request of the cutout service."""
-        return self.like.request(order)
+        return self.like.identity(request)
 
-    def place(self, order: Order) -> str:
+    def images(self, request: Request) -> str:
         """Return the brick of the centre."""
-        return bricks_at(order.ra, order.dec)[0].name
+        return bricks_at(request.ra, request.dec)[0].name
 
-    def cost(self, layout: NDArray[np.void]) -> tuple[int, int]:
+    def cost(self, grids: NDArray[np.void]) -> tuple[int, int]:
         """Return requests and bytes: each brick once a band."""
-        row, number = _touched(layout["ra"], layout["dec"], layout["size"] * layout["pixscale"].astype(float))
+        row, number = _touched(grids["ra"], grids["dec"], grids["size"] * grids["pixscale"].astype(float))
         n_files = len(np.unique(row * 2000 + number)) * len(self.bands)
         return n_files, n_files * _USUAL_BYTES
 
@@ -143,9 +143,9 @@ class Bricks(ImageSource):
         name = image.name
         return f"{self.base_url}/dr{release}/{half}/coadd/{name[:3]}/{name}/legacysurvey-{name}-image-{band}.fits.fz"
 
-    async def deliver(self, session: Session, order: Order) -> Delivery:
+    async def deliver(self, session: Session, request: Request) -> Delivery:
         """Download the bricks that the cutout lies on, if that was not done yet, and cut."""
-        return await self.cut(session, order, bricks_at(order.ra, order.dec, order.size * order.pixscale))
+        return await self.cut(session, request, bricks_at(request.ra, request.dec, request.size * request.pixscale))
 
     def decode(self, body: bytes, image: Brick, band: str) -> Plane:
         """Check and decompress the image of a brick."""
@@ -176,10 +176,10 @@ def _decode(body: bytes, *, url: str, centre: tuple[float, float], pixscale: flo
         raise PassingFailure(f"{url} is damaged: {error}") from error
     if not intact or not np.isfinite(data).all():
         raise PassingFailure(f"{url} is damaged: its checksum is wrong or pixels are not finite.")
-    place = plane.wcs.wcs.crval
+    found = plane.wcs.wcs.crval
     right = data.shape == (SIDE_PX, SIDE_PX) and abs(plane.pixscale / pixscale - 1) < 1e-3
-    if not right or max(abs(place - centre)) > 1e-4:
-        raise FinalFailure(f"{url} is not the image of its brick: {data.shape} px around {place}.")
+    if not right or max(abs(found - centre)) > 1e-4:
+        raise FinalFailure(f"{url} is not the image of its brick: {data.shape} px around {found}.")
     return plane
 
 

@@ -16,11 +16,12 @@ import numpy as np
 
 from galmorph import registry
 from galmorph.errors import GalmorphError
-from galmorph.images.headers import NATIVE_PIXSCALE
+from galmorph.images.surveys import native_pixscale
+from galmorph.images.surveys.decals import FACTS
 from galmorph.retrieval.answers import check_grid, read_images
 from galmorph.retrieval.client import Answer, FinalFailure, PassingFailure, Session
 from galmorph.retrieval.mosaic import Downloads
-from galmorph.retrieval.request import Order, degrees
+from galmorph.retrieval.request import Request, degrees
 from galmorph.retrieval.surveys import CONTROL, Delivery, Imaging, NoCoverage, Source, Survey
 from galmorph.retrieval.surveys._bricks import MOST_DECODED, MOST_ON_DISK, Bricks
 
@@ -54,7 +55,7 @@ class Layer:
     @property
     def pixscale(self) -> float:
         """The native pixel, arcsec; the flux is per such a pixel."""
-        return NATIVE_PIXSCALE[self.survey]
+        return native_pixscale(self.survey)
 
 
 _LAYERS = {
@@ -131,29 +132,29 @@ class Viewer(Source):
         self._layer_text, self._bands_text = quote(self.layer.name), "".join(self.bands)
         self._extras_text = "".join(f"&{extra}" for extra in self.extras)
 
-    def request(self, order: Order) -> str:
-        """Return the path and query of an order."""
-        return f"fits-cutout?{self._query(order, order.size)}{self._extras_text}"
+    def identity(self, request: Request) -> str:
+        """Return the path and query of a request."""
+        return f"fits-cutout?{self._query(request, request.size)}{self._extras_text}"
 
-    def _query(self, order: Order, size: int) -> str:
+    def _query(self, request: Request, size: int) -> str:
         return (
-            f"ra={degrees(order.ra)}&dec={degrees(order.dec)}&layer={self._layer_text}"
-            f"&pixscale={order.pixscale:.6g}&size={size}&bands={self._bands_text}"
+            f"ra={degrees(request.ra)}&dec={degrees(request.dec)}&layer={self._layer_text}"
+            f"&pixscale={request.pixscale:.6g}&size={size}&bands={self._bands_text}"
         )
 
-    async def deliver(self, session: Session, order: Order) -> Delivery:
+    async def deliver(self, session: Session, request: Request) -> Delivery:
         """Fetch and check one cube; a 500 is looked into."""
-        url = f"{self.base_url}/{self.request(order)}"
+        url = f"{self.base_url}/{self.identity(request)}"
         n_images = 1 + len(self.extras)
-        at_most = n_images * (4 * len(self.bands) * order.size**2 + 4 * 2880)
+        at_most = n_images * (4 * len(self.bands) * request.size**2 + 4 * 2880)
         try:
-            return await session.get(url, accept=lambda answer: self._accept(answer, order), at_most=at_most)
+            return await session.get(url, accept=lambda answer: self._accept(answer, request), at_most=at_most)
         except ServerError as error:
-            if await self._is_grey(session, order):
+            if await self._is_grey(session, request):
                 raise NoCoverage(f"off the footprint of {self.layer.name}: no image, and a uniform picture") from None
             raise FinalFailure(f"{error} The position is covered, so the fault is the server's.") from error
 
-    def _accept(self, answer: Answer, order: Order) -> Delivery:
+    def _accept(self, answer: Answer, request: Request) -> Delivery:
         if answer.status == 500:
             raise ServerError(f"{answer.url} answered 500 (internal server error).")
         if answer.status != 200:
@@ -161,14 +162,14 @@ class Viewer(Source):
         if b"no such layer" in answer.body[:100]:
             raise GalmorphError(f"The service does not know the layer {self.layer.name!r}; choose another --layer.")
         try:
-            return self._read(answer, order)
+            return self._read(answer, request)
         except FinalFailure as error:
             is_text = not answer.body.startswith(b"SIMPLE")
             raise FinalFailure(f"{answer.url}: {error}{' It says: ' + answer.text if is_text else ''}") from None
         except PassingFailure as error:
             raise PassingFailure(f"{answer.url}: {error}") from None
 
-    def _read(self, answer: Answer, order: Order) -> Delivery:
+    def _read(self, answer: Answer, request: Request) -> Delivery:
         image, *others = read_images(answer.body)
         cards = image.cards
         # Never trust the request: where a band is lacking the service sends others, and only the header tells.
@@ -176,31 +177,31 @@ class Viewer(Source):
         named = tuple(str(cards.get(f"BAND{n}", "")) for n in range(len(self.bands)))
         if served != "".join(self.bands) or named != self.bands:
             raise FinalFailure(f"the answer has the bands {served!r} instead of {''.join(self.bands)!r}.")
-        check_grid(cards, order.ra, order.dec, order.size, order.pixscale)
+        check_grid(cards, request.ra, request.dec, request.size, request.pixscale)
         if image.data.dtype != np.dtype(">f4"):
             raise FinalFailure(f"the answer has pixels of the type {image.data.dtype}.")
         # Left in the byte order of FITS: they are on their way to the disk.
-        flux = np.asarray(image.data, ">f4").reshape(-1, order.size, order.size)
+        flux = np.asarray(image.data, ">f4").reshape(-1, request.size, request.size)
         if len(flux) != len(self.bands):
             raise FinalFailure(f"the answer has {len(flux)} planes instead of {len(self.bands)}.")
         if not np.isfinite([flux.min(), flux.max()]).all():
             raise PassingFailure("the answer has pixels that are not finite.")
         planes = {str(other.cards.get("IMAGETYP", "")).upper(): other.data for other in others}
         # Both flags are dropped without a word where the pixels are binned.
-        if order.pixscale < 2 * self.pixscale and not {extra.upper() for extra in self.extras} <= set(planes):
+        if request.pixscale < 2 * self.pixscale and not {extra.upper() for extra in self.extras} <= set(planes):
             raise FinalFailure(f"the answer lacks {' or '.join(self.extras)}.")
         release = str(cards.get("VERSION", "")) or self.layer.release
-        return self.delivery(order, flux, answer.url, release, planes=planes)
+        return self.delivery(request, flux, answer.url, release, planes=planes)
 
-    async def _is_grey(self, session: Session, order: Order) -> bool:
-        """Ask for a small picture of the same place: off the footprint the picture route answers, with plain grey."""
-        url = f"{self.base_url}/jpeg-cutout?{self._query(order, min(order.size, _JPEG_SIDE_PX))}"
+    async def _is_grey(self, session: Session, request: Request) -> bool:
+        """Ask for a small picture of the same position: off the footprint it is plain grey."""
+        url = f"{self.base_url}/jpeg-cutout?{self._query(request, min(request.size, _JPEG_SIDE_PX))}"
         return await session.get(url, accept=_uniform, at_most=1 << 20)
 
     async def control(self, session: Session) -> None:
         """Ask for a galaxy that every layer has; that it is not covered is a sensible answer too."""
         try:
-            await self.deliver(session, Order("control", *CONTROL, 32, self.pixscale))
+            await self.deliver(session, Request("control", *CONTROL, 32, self.pixscale))
         except NoCoverage:
             return
 
@@ -233,10 +234,9 @@ SURVEY = Survey(
     name="decals",
     title="DESI Legacy Imaging Surveys",
     bands=("g", "r", "z"),
-    pixscale=NATIVE_PIXSCALE["decals"],
+    pixscale=FACTS.pixscale,
     zero_point=22.5,
-    # Median of the DECam images, Dey et al. 2019 (AJ 157, 168), table 3.
-    seeing={"g": 1.29, "r": 1.18, "z": 1.11},
+    seeing=FACTS.seeing,
     source=Viewer,
     bulk=bricks,
 )

@@ -7,7 +7,6 @@ does so inside, when it fails; the MocServer tells the two apart.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -15,15 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.errors import GalmorphError
-from galmorph.images.headers import NATIVE_PIXSCALE
+from galmorph.images.surveys import native_pixscale
+from galmorph.images.surveys.decals import FACTS
 from galmorph.retrieval.answers import check_grid, float_planes, read_images
 from galmorph.retrieval.client import Answer, FinalFailure, PassingFailure, Session
-from galmorph.retrieval.request import Order, degrees
+from galmorph.retrieval.request import Request, degrees
 from galmorph.retrieval.surveys import CONTROL, Delivery, Imaging, NoCoverage, Source, Survey
 
 BASE_URLS = ("https://alasky.cds.unistra.fr", "https://alaskybis.cds.unistra.fr")
 DEFAULT_HIPS = "CDS/P/DESI-Legacy-Surveys/DR10"
-# How often a blank image of a covered place is asked for again; the mirrors take turns.
+# How often a blank image of a covered position is asked for again; the mirrors take turns.
 _ROUNDS = 2
 
 
@@ -66,44 +66,44 @@ class Hips2Fits(Source):
             self.hips = self.hips.removesuffix(f"/{last}")
         self.known = next((known for known in _KNOWN if known.prefix == self.hips), None)
         self.survey = self.known.survey if self.known else ""
-        self.pixscale = NATIVE_PIXSCALE[self.survey] if self.known else math.nan
+        self.pixscale = native_pixscale(self.survey)
         self.footprint = self.hips.replace("/", "-")
         self.base_urls = imaging.base_url.rstrip("/").split(",") if imaging.base_url else BASE_URLS
 
     def _identifier(self, band: str) -> str:
         return self.hips.format(band=band) if "{band}" in self.hips else f"{self.hips}/{band}"
 
-    def _query(self, order: Order, band: str) -> str:
+    def _query(self, request: Request, band: str) -> str:
         return (
-            f"hips={quote(self._identifier(band), safe='/')}&width={order.size}&height={order.size}&projection=TAN"
-            f"&coordsys=icrs&ra={degrees(order.ra)}&dec={degrees(order.dec)}"
-            f"&fov={order.pixscale * order.size / 3600:.10g}&format=fits"
+            f"hips={quote(self._identifier(band), safe='/')}&width={request.size}&height={request.size}&projection=TAN"
+            f"&coordsys=icrs&ra={degrees(request.ra)}&dec={degrees(request.dec)}"
+            f"&fov={request.pixscale * request.size / 3600:.10g}&format=fits"
         )
 
-    def request(self, order: Order) -> str:
+    def identity(self, request: Request) -> str:
         """Return the query of the first band and the letters of all."""
-        return f"hips2fits?{self._query(order, self.bands[0])} {''.join(self.bands)}"
+        return f"hips2fits?{self._query(request, self.bands[0])} {''.join(self.bands)}"
 
-    def cost(self, layout: NDArray[np.void]) -> tuple[int, int]:
+    def cost(self, grids: NDArray[np.void]) -> tuple[int, int]:
         """Return requests and bytes: one request a band."""
-        n_cutouts, n_bytes = super().cost(layout)
+        n_cutouts, n_bytes = super().cost(grids)
         return n_cutouts * len(self.bands), n_bytes
 
-    async def deliver(self, session: Session, order: Order) -> Delivery:
+    async def deliver(self, session: Session, request: Request) -> Delivery:
         """Fetch the bands one after another; a cutout that is blank in all is looked into."""
         for turn in range(_ROUNDS):
-            planes = [await self._plane(session, order, band, turn) for band in self.bands]
+            planes = [await self._plane(session, request, band, turn) for band in self.bands]
             if any(plane.any() for plane in planes):
                 break
-            if not any([await self._is_covered(session, order, band) for band in self.bands]):
+            if not any([await self._is_covered(session, request, band) for band in self.bands]):
                 raise NoCoverage(f"outside the coverage of {self.hips}, as the MocServer says")
         else:
-            raise PassingFailure(f"{self.hips} covers ra={order.ra} dec={order.dec}, but sends blank images.")
-        url = f"{self.base_urls[0]}/hips-image-services/hips2fits?{self._query(order, self.bands[0])}"
+            raise PassingFailure(f"{self.hips} covers ra={request.ra} dec={request.dec}, but sends blank images.")
+        url = f"{self.base_urls[0]}/hips-image-services/hips2fits?{self._query(request, self.bands[0])}"
         release, unit = (self.known.release, "nanomaggy") if self.known else (self.hips, "unknown")
-        return self.delivery(order, np.concatenate(planes), url, release, unit=unit)
+        return self.delivery(request, np.concatenate(planes), url, release, unit=unit)
 
-    async def _plane(self, session: Session, order: Order, band: str, turn: int) -> NDArray[np.float32]:
+    async def _plane(self, session: Session, request: Request, band: str, turn: int) -> NDArray[np.float32]:
         """Return one band, float32 (1, y, x), with 0 where there is no data; another mirror begins each turn."""
 
         def accept(answer: Answer) -> NDArray[np.float32]:
@@ -114,37 +114,37 @@ class Hips2Fits(Source):
             image, *_ = read_images(answer.body)
             if image.data.ndim != 2:
                 raise FinalFailure(f"{self._identifier(band)} is a colour picture, without flux.")
-            check_grid(image.cards, order.ra, order.dec, order.size, order.pixscale)
+            check_grid(image.cards, request.ra, request.dec, request.size, request.pixscale)
             plane = float_planes(image.data)
             blank = image.cards.get("BLANK")
             return np.where(np.isfinite(plane) & (plane != blank if blank is not None else True), plane, np.float32(0))
 
-        query = self._query(order, band)
+        query = self._query(request, band)
         first = turn % len(self.base_urls)
         mirrors = (*self.base_urls[first:], *self.base_urls[:first])
         urls = [f"{mirror}/hips-image-services/hips2fits?{query}" for mirror in mirrors]
-        return await session.get(*urls, accept=accept, at_most=8 * order.size**2 + 20 * 2880)
+        return await session.get(*urls, accept=accept, at_most=8 * request.size**2 + 20 * 2880)
 
-    async def _is_covered(self, session: Session, order: Order, band: str) -> bool:
-        """Ask the MocServer whether the HiPS covers the place."""
+    async def _is_covered(self, session: Session, request: Request, band: str) -> bool:
+        """Ask the MocServer whether the HiPS covers the position."""
 
         def accept(answer: Answer) -> bool:
             if answer.status != 200:
                 raise PassingFailure(f"{answer.url} answered {answer.status}: {answer.text}")
             return self._identifier(band) in answer.body.decode("utf-8", "replace").split()
 
-        radius = order.pixscale * order.size / 7200
+        radius = request.pixscale * request.size / 7200
         query = (
-            f"RA={degrees(order.ra)}&DEC={degrees(order.dec)}&SR={radius:.6f}"
+            f"RA={degrees(request.ra)}&DEC={degrees(request.dec)}&SR={radius:.6f}"
             f"&expr={quote(f'ID={self._identifier(band)}', safe='/')}&get=id"
         )
         urls = [f"{base}/MocServer/query?{query}" for base in self.base_urls]
         return await session.get(*urls, accept=accept, at_most=1 << 16)
 
     async def control(self, session: Session) -> None:
-        """Ask for a place that the known HiPS have; that another one does not cover it is a sensible answer too."""
+        """Ask for a position that the known HiPS have; that another one does not cover it is a sensible answer too."""
         try:
-            await self.deliver(session, Order("control", *CONTROL, 32, self.pixscale if self.known else 1.0))
+            await self.deliver(session, Request("control", *CONTROL, 32, self.pixscale if self.known else 1.0))
         except NoCoverage:
             return
 
@@ -153,9 +153,9 @@ SURVEY = Survey(
     name="hips",
     title="CDS hips2fits, any HiPS",
     bands=("g", "r", "z"),
-    pixscale=NATIVE_PIXSCALE["decals"],
+    pixscale=FACTS.pixscale,
     zero_point=22.5,
-    # Of the default HiPS; see the survey decals.
-    seeing={"g": 1.29, "r": 1.18, "z": 1.11},
+    # Of the default HiPS.
+    seeing=FACTS.seeing,
     source=Hips2Fits,
 )

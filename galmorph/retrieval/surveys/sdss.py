@@ -1,8 +1,8 @@
 """SDSS imaging: positions are looked up in the SkyServer, and cutouts are cut from whole frames of its archive.
 
 SDSS serves no small FITS images. The unit is a field of 2048 x 1489 px, one file (frame) a band. Bands are offset by
-some pixels, rotated, and cut off at different edges, so each band is resampled to the cutout's grid. astroquery knows
-the servers' addresses and how to ask; every request itself goes through galmorph's own client.
+some pixels, rotated, and cut off at different edges, so each band is resampled to the cutout's grid. Positions are
+looked up with the form of the SkyServer's cross-identification, .../dr17/en/tools/crossid/crossid.aspx.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +21,11 @@ from numpy.typing import NDArray
 from galmorph.environment import Variable
 from galmorph.errors import GalmorphError
 from galmorph.images.fits_file import quiet
-from galmorph.images.headers import NATIVE_PIXSCALE
+from galmorph.images.surveys.sdss import FACTS
 from galmorph.retrieval.answers import read_images
 from galmorph.retrieval.client import Answer, FinalFailure, PassingFailure, Session
 from galmorph.retrieval.mosaic import Downloads, Plane
-from galmorph.retrieval.request import Order, degrees
+from galmorph.retrieval.request import Request, degrees
 from galmorph.retrieval.surveys import CONTROL, Delivery, ImageSource, Imaging, Survey
 
 SKYSERVER_URL = "https://skyserver.sdss.org"
@@ -41,6 +40,19 @@ _MOST_POINTS = 1000
 # The SkyServer rejects more than 60 queries a minute.
 _LOOKUP_EVERY_S = 1.0
 _COLUMNS = ("ra", "dec", "run", "rerun", "camcol", "field", "mode", "rowc", "colc")
+_FORM = {
+    "searchtool": "CrossID",
+    "searchType": "photo",
+    "photoScope": "nearPrim",
+    "photoUpType": "ra-dec",
+    "firstcol": "1",
+    "radius": str(_NEAREST_OBJECT_ARCMIN),
+    "format": "csv",
+    "uquery": f"SELECT {', '.join(f'p.{name}' for name in _COLUMNS)} FROM #upload u JOIN #x x ON x.up_id = u.up_id "
+    "JOIN PhotoObjAll AS p ON p.objID = x.objID ORDER BY x.up_id",
+}
+# The answer to a look-up has about 100 bytes a point.
+_MOST_TABLE_BYTES = 1_000 * _MOST_POINTS
 _FIELD_ROWS, _FIELD_COLUMNS = 1489, 2048
 
 # What a frame usually has, compressed.
@@ -51,7 +63,7 @@ _MOST_ON_DISK = 20_000_000_000
 
 
 @dataclass(frozen=True)
-class Field:
+class SdssField:
     """A field: where its frames are in the archive."""
 
     run: int
@@ -63,13 +75,13 @@ class Field:
         return f"{self.run:06d}-{self.rerun}-{self.camcol}-{self.number:04d}"
 
     @classmethod
-    def parse(cls, text: str) -> Field:
+    def parse(cls, text: str) -> SdssField:
         """Return the field of its text form."""
         return cls(*(int(part) for part in text.split("-")))
 
-    def beside(self, step: int) -> Field:
+    def beside(self, step: int) -> SdssField:
         """Return a field of the same run and camera column."""
-        return Field(self.run, self.rerun, self.camcol, self.number + step)
+        return SdssField(self.run, self.rerun, self.camcol, self.number + step)
 
 
 class Frames(ImageSource):
@@ -80,8 +92,6 @@ class Frames(ImageSource):
     most_bytes = 60_000_000
 
     def __init__(self, imaging: Imaging):
-        from astroquery.sdss import SDSSClass
-
         if imaging.extras:
             raise GalmorphError(f"SDSS frames have no {' or '.join(imaging.extras)}.")
         name = imaging.layer or f"dr{DEFAULT_RELEASE}"
@@ -96,118 +106,94 @@ class Frames(ImageSource):
         self.skyserver_url = Variable.SDSS_SKYSERVER_URL.read() or base_url or SKYSERVER_URL
         self.sas_url = Variable.SDSS_SAS_URL.read() or (f"{base_url}/sas" if base_url else SAS_URL)
         self.downloads = Downloads(imaging.folder, _MOST_ON_DISK, _MOST_DECODED)
-        self._frame_path = SDSSClass.IMAGING_URL_SUFFIX
         self._looked_up_at = -math.inf
 
-    def request(self, order: Order) -> str:
-        """Return a text of release, bands, place and grid."""
+    def identity(self, request: Request) -> str:
+        """Return a text of release, bands, position and grid."""
         return (
-            f"sdss dr{self.release} bands={''.join(self.bands)} ra={degrees(order.ra)} dec={degrees(order.dec)}"
-            f" size={order.size} pixscale={order.pixscale:.6g}"
+            f"sdss dr{self.release} bands={''.join(self.bands)} ra={degrees(request.ra)} dec={degrees(request.dec)}"
+            f" size={request.size} pixscale={request.pixscale:.6g}"
         )
 
-    def place(self, order: Order) -> None:
+    def images(self, request: Request) -> None:
         """Return None: the SkyServer must be asked."""
         return None
 
-    def cost(self, layout: NDArray[np.void]) -> tuple[int, int]:
+    def cost(self, grids: NDArray[np.void]) -> tuple[int, int]:
         """Return requests and bytes, as if no two targets shared a field."""
-        n_frames = len(layout) * len(self.bands)
-        return n_frames + -(-len(layout) * 5 // _MOST_POINTS), n_frames * _USUAL_BYTES
+        n_frames = len(grids) * len(self.bands)
+        return n_frames + -(-len(grids) * 5 // _MOST_POINTS), n_frames * _USUAL_BYTES
 
-    async def locate(self, session: Session, orders: Sequence[Order]) -> list[str | None]:
+    async def locate(self, session: Session, requests: Sequence[Request]) -> list[str | None]:
         """Return the fields that each cutout lies on, the one of its centre first."""
-        points = [_points(order) for order in orders]
+        points = [_points(request) for request in requests]
         every = np.concatenate(points)
-        found: list[Field | None] = []
+        at_points: list[SdssField | None] = []
         for start in range(0, len(every), _MOST_POINTS):
-            found += await self._look_up(session, every[start : start + _MOST_POINTS])
-        places: list[str | None] = []
+            at_points += await self._look_up(session, every[start : start + _MOST_POINTS])
+        images: list[str | None] = []
         first = 0
         for own in points:
-            fields = found[first : first + len(own)]
+            fields = at_points[first : first + len(own)]
             first += len(own)
             # Where the centre is not covered the galaxy is not.
-            places.append(" ".join(dict.fromkeys(str(field) for field in fields if field)) if fields[0] else None)
-        return places
+            images.append(" ".join(dict.fromkeys(str(field) for field in fields if field)) if fields[0] else None)
+        return images
 
-    async def _look_up(self, session: Session, points: NDArray[np.float64]) -> list[Field | None]:
+    async def _look_up(self, session: Session, points: NDArray[np.float64]) -> list[SdssField | None]:
         """Return the field of each point (ra, dec), None where nothing is catalogued near it."""
         await asyncio.sleep(max(0.0, self._looked_up_at + _LOOKUP_EVERY_S - time.monotonic()))
         self._looked_up_at = time.monotonic()
-        url, data, files = await asyncio.to_thread(self._query, points)
-        rows = await session.post(url, data=data, files=files, accept=_read_rows, at_most=50_000_000)
+        # The files part is named as in the form; its first line names the columns.
+        lines = [f"p{n} {degrees(ra)} {degrees(dec)}" for n, (ra, dec) in enumerate(points.tolist())]
+        upload = {"upload": ("positions.txt", "\n".join(["name ra dec", *lines]))}
+        url = f"{self.skyserver_url}{self._look_up_path}"
+        rows = await session.post(url, data=_FORM, files=upload, accept=_read_rows, at_most=_MOST_TABLE_BYTES)
         return await asyncio.to_thread(_match, points, rows)
 
-    def _query(self, points: NDArray[np.float64]) -> tuple[str, dict[str, Any], dict[str, Any]]:
-        import astropy.units as u
-        from astropy.coordinates import SkyCoord
-        from astroquery.sdss import conf
+    @property
+    def _look_up_path(self) -> str:
+        """The path of the cross-identification, which moved twice."""
+        if self.release > 10:
+            return f"/dr{self.release}/en/tools/search/X_Results.aspx"
+        return f"/dr{self.release}/en/tools/crossid/x_crossid.{'aspx' if self.release == 10 else 'asp'}"
 
-        with conf.set_temp("skyserver_baseurl", self.skyserver_url):
-            server = _silent_server()
-            data, files = server.query_crossid_async(
-                SkyCoord(points[:, 0], points[:, 1], unit="deg"),
-                radius=_NEAREST_OBJECT_ARCMIN * u.arcmin,
-                photoobj_fields=list(_COLUMNS),
-                data_release=self.release,
-                get_query_payload=True,
-            )
-            return server._get_crossid_url(self.release), data, files
-
-    def url(self, image: Field, band: str) -> str:
+    def url(self, image: SdssField, band: str) -> str:
         """Return the address of a frame."""
-        new = "prior-surveys/sdss4-dr17-eboss" if self.release > 17 else "eboss"
-        return self._frame_path.format(
-            base=self.sas_url,
-            dr=self.release,
-            instrument=new if self.release > 12 else "boss",
-            rerun=image.rerun,
-            run=image.run,
-            camcol=image.camcol,
-            band=band,
-            field=image.number,
+        newest = "prior-surveys/sdss4-dr17-eboss" if self.release > 17 else "eboss"
+        instrument = newest if self.release > 12 else "boss"
+        return (
+            f"{self.sas_url}/dr{self.release}/{instrument}/photoObj/frames/{image.rerun}/{image.run}/{image.camcol}"
+            f"/frame-{band}-{image.run:06d}-{image.camcol}-{image.number:04d}.fits.bz2"
         )
 
-    async def deliver(self, session: Session, order: Order) -> Delivery:
+    async def deliver(self, session: Session, request: Request) -> Delivery:
         """Download the frames that the cutout lies on, if that was not done yet, and bring the bands to one grid."""
-        fields = [Field.parse(text) for text in order.place.split()]
+        fields = [SdssField.parse(text) for text in request.images.split()]
         # The nearest object may be on the next field already, and bands are cut off at different edges.
         fields += [fields[0].beside(-1), fields[0].beside(1)]
         fields = list(dict.fromkeys(field for field in fields if field.number > 0))
-        return await self.cut(session, order, fields)
+        return await self.cut(session, request, fields)
 
-    def decode(self, body: bytes, image: Field, band: str) -> Plane:
+    def decode(self, body: bytes, image: SdssField, band: str) -> Plane:
         """Check and decompress a frame."""
         return _decode(body, url=self.url(image, band), field=image, band=band)
 
     async def control(self, session: Session) -> None:
         """Look up a galaxy that every release has, and ask for one of its frames."""
-        place, *_ = await self.locate(session, [Order("control", *CONTROL, 32, self.pixscale)])
-        if place and await self.plane(session, field := Field.parse(place.split()[0]), "r") is None:
+        images, *_ = await self.locate(session, [Request("control", *CONTROL, 32, self.pixscale)])
+        if images and await self.plane(session, field := SdssField.parse(images.split()[0]), "r") is None:
             raise FinalFailure(f"{self.sas_url} has no frame of the field {field}.")
 
 
-def _silent_server() -> Any:
-    """Return astroquery's SDSS without its tongue: it asks for the columns of tables whenever it builds a query."""
-    from astroquery.sdss import SDSSClass
-    from astroquery.utils.mocks import MockResponse
-
-    class Silent(SDSSClass):
-        def _request(self, *args: Any, **kwargs: Any) -> Any:
-            return MockResponse(b"")  # makes it use the list of columns that it ships
-
-    return Silent()
-
-
-def _points(order: Order) -> NDArray[np.float64]:
+def _points(request: Request) -> NDArray[np.float64]:
     """Return the points (ra, dec) of a cutout that are looked up: its centre, and a grid from corner to corner."""
-    half = order.size * order.pixscale / 7200
+    half = request.size * request.pixscale / 7200
     n_side = max(2, math.ceil(2 * half * 3600 / _POINTS_APART_ARCSEC) + 1)
     steps = np.linspace(-half, half, n_side)
-    dec = np.clip(order.dec + np.repeat(steps, n_side), -90, 90)
-    ra = (order.ra + np.tile(steps, n_side) / np.maximum(np.cos(np.radians(dec)), 1e-3)) % 360
-    return np.concatenate([[(order.ra, order.dec)], np.stack([ra, dec], axis=1)])
+    dec = np.clip(request.dec + np.repeat(steps, n_side), -90, 90)
+    ra = (request.ra + np.tile(steps, n_side) / np.maximum(np.cos(np.radians(dec)), 1e-3)) % 360
+    return np.concatenate([[(request.ra, request.dec)], np.stack([ra, dec], axis=1)])
 
 
 def _read_rows(answer: Answer) -> list[dict[str, float]]:
@@ -225,8 +211,8 @@ def _read_rows(answer: Answer) -> list[dict[str, float]]:
         raise PassingFailure(f"{answer.url} sent a damaged table: {error}.") from error
 
 
-def _match(points: NDArray[np.float64], rows: list[dict[str, float]]) -> list[Field | None]:
-    """Return the field of the row nearest to each point; of several at one place the one farthest from an edge."""
+def _match(points: NDArray[np.float64], rows: list[dict[str, float]]) -> list[SdssField | None]:
+    """Return the field of the row nearest to each point; of several at one position the one farthest from an edge."""
     from astropy.coordinates import SkyCoord
 
     primary = [row for row in rows if row["mode"] == 1] or rows
@@ -235,7 +221,7 @@ def _match(points: NDArray[np.float64], rows: list[dict[str, float]]) -> list[Fi
     primary.sort(key=_from_edge, reverse=True)
     places = SkyCoord([row["ra"] for row in primary], [row["dec"] for row in primary], unit="deg")
     nearest, apart, _ = SkyCoord(points[:, 0], points[:, 1], unit="deg").match_to_catalog_sky(places)
-    fields = [Field(*(int(row[name]) for name in ("run", "rerun", "camcol", "field"))) for row in primary]
+    fields = [SdssField(*(int(row[name]) for name in ("run", "rerun", "camcol", "field"))) for row in primary]
     return [
         fields[index] if distance <= _NEAREST_OBJECT_ARCMIN else None
         for index, distance in zip(nearest.tolist(), apart.arcmin.tolist(), strict=True)
@@ -246,7 +232,7 @@ def _from_edge(row: dict[str, float]) -> float:
     return min(row["rowc"], _FIELD_ROWS - row["rowc"], row["colc"], _FIELD_COLUMNS - row["colc"])
 
 
-def _decode(body: bytes, *, url: str, field: Field, band: str) -> Plane:
+def _decode(body: bytes, *, url: str, field: SdssField, band: str) -> Plane:
     from astropy.io import fits
     from astropy.wcs import WCS
 
@@ -274,9 +260,8 @@ SURVEY = Survey(
     name="sdss",
     title="Sloan Digital Sky Survey",
     bands=("g", "r", "z"),
-    pixscale=NATIVE_PIXSCALE["sdss"],
+    pixscale=FACTS.pixscale,
     zero_point=22.5,
-    # Medians of the imaging: https://www.sdss4.org/dr17/imaging/other_info/
-    seeing={"u": 1.53, "g": 1.44, "r": 1.32, "i": 1.26, "z": 1.29},
+    seeing=FACTS.seeing,
     source=Frames,
 )

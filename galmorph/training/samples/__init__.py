@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.errors import SampleError
-from galmorph.images.normalization import Framing
+from galmorph.images.framing import Framing
 from galmorph.schemas import LabelSchema
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from galmorph.images.normalization import Framing
+from galmorph.images.framing import Framing
 from galmorph.training.samples import Layout
 from galmorph.training.samples.labelled import LABELS, read
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from galmorph.errors import SampleError
-from galmorph.images.normalization import Framing
+from galmorph.images.framing import Framing
 from galmorph.schemas import LabelSchema
 from galmorph.training.samples import Layout, Sample, content_hash, galaxy_keys, known_galaxies, own_keys, sky_groups
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from galmorph.errors import SampleError
-from galmorph.images.normalization import Framing
+from galmorph.images.framing import Framing
 from galmorph.schemas import LabelSchema
 from galmorph.training.samples import Layout, Sample, picture_folder
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.errors import SampleError
-from galmorph.images.normalization import Framing
+from galmorph.images.framing import Framing
 from galmorph.schemas import LabelSchema
 from galmorph.training.bounds import propagate
 from galmorph.training.samples import TOTAL_VOTES, Layout, Sample, picture_folder

@@ -46,7 +46,7 @@ class Sdss:
         if request.path.startswith("/sas"):
             return self._frame(path)
         if path.lower().endswith("/x_results.aspx"):
-            return self._cross_id(request) if request.method == "POST" else _columns()
+            return self._cross_id(request)
         if path.startswith("/SkyServerWS/ImgCutout/getjpeg"):
             return self._jpeg(request.query)
         return html(404, "<h1>Not Found</h1>")
@@ -158,9 +158,3 @@ class Sdss:
             reason = "NOT FOUND. Requested (ra, dec) is outside the SDSS footprint."
             return Answer(404, picture.headers, picture.body, reason)
         return picture
-
-
-def _columns() -> Answer:
-    """Answer the question about column names that astroquery asks unbidden; tests see to it that nobody does."""
-    rows = [{"name": name} for name in ("ra", "dec", "run", "rerun", "camcol", "field", "mode", "rowc", "colc")]
-    return Answer(200, {"Content-Type": "application/json"}, json.dumps([{"Rows": rows}]).encode())

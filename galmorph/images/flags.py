@@ -1,0 +1,33 @@
+"""Flags: what may be wrong with a galaxy's image or with a measurement on it, as bits of the output columns."""
+
+from __future__ import annotations
+
+from enum import IntFlag
+
+
+class Flag(IntFlag):
+    """What may be wrong with a target or its cutout: the bits of the output column ``morph_flag``."""
+
+    MISSING_BAND = 1
+    PARTIAL = 2
+    BLANK = 4
+    BAD_PIXELS = 8
+    UNREADABLE = 16
+    UNLIKE_TRAINING = 32
+    TOO_SMALL = 64
+    BLENDED = 128
+    RADIUS_MEASURED = 256
+    LARGER_THAN_CUTOUT = 512
+
+
+class DetectionFlag(IntFlag):
+    """What may be wrong with a measurement in a survey image: the bits of the output column ``detection_flag``."""
+
+    DEBLENDED = 1
+    EDGE = 2
+    SATURATED = 4
+
+
+def describe_bits(flags: type[IntFlag]) -> str:
+    """Return what the bits of a column of flags mean, for its description."""
+    return "bits: " + ", ".join(f"{flag.value} {(flag.name or '').lower()}" for flag in flags)

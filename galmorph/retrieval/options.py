@@ -1,0 +1,85 @@
+"""The options of a run of `galmorph fetch`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from galmorph.errors import GalmorphError
+from galmorph.retrieval.client import Limits
+from galmorph.retrieval.surveys import Imaging
+
+
+@dataclass(frozen=True)
+class FetchOptions:
+    """What to fetch, and how.
+
+    Parameters
+    ----------
+    survey : str
+        A name of ``registry.names("surveys")``.
+    layer : str, optional
+        The survey's layer or data release. Default: the survey's usual one.
+    hips : str, optional
+        The identifier of a HiPS, for the survey ``hips``.
+    bands : str, optional
+        A letter each, in the order wanted. Default: the survey's.
+    size : int
+        Width and height in pixels, where galaxies are not framed by their size.
+    pixscale : float, optional
+        arcsec per pixel. Default: the survey's own.
+    size_factor : float, optional
+        Width of each cutout in units of the catalog's size column; `galmorph.retrieval.layout.GALAXY_ZOO_FACTOR` is
+        what the images of Galaxy Zoo span. Default: every cutout has the same width.
+    extras : tuple of str
+        ``'invvar'`` and ``'maskbits'``: extensions beside the image, where the survey has them.
+    base_url : str, optional
+        Replaces the service's address.
+    way : str, optional
+        ``'cutouts'`` or ``'bricks'``. Default: the cheaper one, or cutouts where `base_url` is given and the
+        environment variable ``GALMORPH_BRICKS_URL`` does not say where the bricks are.
+    workers, rate, retries, timeout_s, backoff_s
+        See `galmorph.retrieval.client.Limits`.
+    limit : int, optional
+        Only the first `limit` rows.
+    retry_failed : bool
+        Try again what an earlier run could not get.
+
+    Raises
+    ------
+    GalmorphError
+        If one of the limits or `limit` is out of its range.
+    """
+
+    survey: str = "decals"
+    layer: str | None = None
+    hips: str | None = None
+    bands: str | None = None
+    size: int = 256
+    pixscale: float | None = None
+    size_factor: float | None = None
+    extras: tuple[str, ...] = ()
+    base_url: str | None = None
+    way: str | None = None
+    workers: int = Limits.workers
+    rate: float = Limits.rate
+    retries: int = Limits.retries
+    timeout_s: float = Limits.timeout_s
+    backoff_s: float = Limits.backoff_s
+    limit: int | None = None
+    retry_failed: bool = False
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 0:
+            raise GalmorphError(f"limit={self.limit} must be a number of rows.")
+        _ = self.limits
+
+    @property
+    def limits(self) -> Limits:
+        """How hard the run may press the service."""
+        return Limits(self.workers, self.rate, self.retries, self.timeout_s, self.backoff_s)
+
+    def imaging(self, folder: Path) -> Imaging:
+        """Return what all cutouts have in common; sources may keep files in `folder`."""
+        bands = tuple(self.bands) if self.bands else None
+        return Imaging(self.layer, self.hips, bands, tuple(self.extras), self.base_url, folder)

@@ -1,0 +1,79 @@
+"""Which columns of a table may be written, and which of an earlier run they replace."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+from galmorph.errors import CatalogError
+from galmorph.tables.formats import Column
+
+
+def replaced_columns(
+    path: Path, names: Sequence[str], own: Collection[str], columns: Sequence[Column], *, replace: bool
+) -> frozenset[int]:
+    """Return the positions of the columns that new ones replace.
+
+    Parameters
+    ----------
+    path : Path
+        The table's file, for messages.
+    names : sequence of str
+        Its columns.
+    own : collection of str
+        Those of them that galmorph wrote.
+    columns : sequence of Column
+        The new ones.
+    replace : bool
+        Whether the new columns may replace galmorph's own.
+
+    Raises
+    ------
+    CatalogError
+        If a column exists already and may not be replaced.
+    """
+    new = check_names(columns)
+    clashing = [i for i, name in enumerate(names) if name.lower() in new]
+    ours = _lower(own)
+    foreign = [names[i] for i in clashing if names[i].lower() not in ours]
+    if clashing and not replace:
+        listed = _some(names[i] for i in clashing)
+        raise CatalogError(
+            f"{path} already has the columns {listed}: give the new ones a --prefix, or use --replace for "
+            "those that galmorph wrote"
+        )
+    if foreign:
+        raise CatalogError(
+            f"galmorph did not write the columns {', '.join(foreign)} of {path}, so --replace leaves them "
+            "alone: give the new ones a --prefix"
+        )
+    superseded = _superseded(columns, ours) if replace else set()
+    return frozenset(i for i, name in enumerate(names) if i in clashing or name.lower() in superseded)
+
+
+def check_names(columns: Sequence[Column]) -> set[str]:
+    """Return the names of the columns in lower case; no column, or the same name twice, is an error."""
+    names = _lower(column.name for column in columns)
+    if not names:
+        raise CatalogError("there are no columns to write")
+    if len(names) < len(columns):
+        raise CatalogError(f"two columns to write have the same name: {[column.name for column in columns]}")
+    return names
+
+
+def _superseded(columns: Sequence[Column], ours: Collection[str]) -> set[str]:
+    """Return galmorph's own columns (lower case) that are of a classification under the prefix of a new one's."""
+    names = [column.name.lower() for column in columns]
+    prefixes = [name.removesuffix("morph_flag") for name in names if name.endswith("morph_flag")]
+    classified = [prefix for prefix in prefixes if any(name.startswith(f"{prefix}p_") for name in names)]
+    return {name for prefix in classified for name in ours if name.startswith((f"{prefix}p_", f"{prefix}morph_"))}
+
+
+def _lower(names: Iterable[str]) -> set[str]:
+    return {name.lower() for name in names}
+
+
+def _some(names: Iterable[str], n: int = 4) -> str:
+    """Return the first names and how many more there are."""
+    names = list(names)
+    return ", ".join(names[:n]) + (f" and {len(names) - n} more" if len(names) > n else "")
