@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from galmorph.errors import CannotContinue, OutputError
 from galmorph.files import fits as fitsbytes
-from galmorph.images.cutout import cutout_pieces, write_pieces
+from galmorph.images.cutout import cutout_pieces
 from galmorph.retrieval.answers import check_grid, read_images
 from galmorph.retrieval.client import Failure
 from galmorph.retrieval.manifest import FAILED, NO_COVERAGE, OK, PARTIAL, PENDING, Outcome
@@ -118,22 +116,6 @@ def prepare(delivery: Delivery) -> tuple[Outcome, list[bytes | memoryview]]:
         digest.update(chunk)
     n_bytes = sum(map(len, chunks))
     return Outcome(status, delivery.url, bytes=n_bytes, sha256=digest.hexdigest(), coverage=coverage), chunks
-
-
-def write(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
-    """Write a file, whole or not at all.
-
-    Raises
-    ------
-    CannotContinue
-        If it cannot be written.
-    """
-    try:
-        path.parent.mkdir(exist_ok=True)
-        write_pieces(path, chunks)
-    except (OSError, OutputError, CannotContinue) as error:
-        text = f"{path.parent}: {error.strerror}." if isinstance(error, OSError) else str(error)
-        raise CannotContinue(f"{text} What is done is kept; see to it and run the same command again.") from error
 
 
 def adopt(path: Path, request: Request, bands: tuple[str, ...]) -> Outcome | None:

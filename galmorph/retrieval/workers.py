@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from galmorph.errors import Interrupted
+from galmorph.files.writing import write_file
 from galmorph.progress import Progress
 from galmorph.retrieval import store as storage
 from galmorph.retrieval.client import Client, Failure, Limits, Session
@@ -117,7 +118,7 @@ class Run:
         outcome, chunks = storage.prepare(delivery)
         if chunks:
             start = time.monotonic()
-            storage.write(path, chunks)
+            write_file(path, *chunks, resumable=True)
             self._disk_is_slow = time.monotonic() - start > _SLOW_WRITE_S
         return outcome
 

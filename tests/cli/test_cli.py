@@ -164,8 +164,18 @@ def test_models_list_and_show(tmp_path):
         "code": "Class1.1",
     }
     assert len(shown["labels"]) == 37
-    assert "Class11.6" in invoke("models", "show", cli.DEFAULT_MODEL).stdout
-    assert cli.DEFAULT_MODEL in invoke("models", "list").stdout
+    assert shown["labels"][-1]["code"] == "Class11.6"
+
+
+def test_models_are_whole_at_80_columns_and_one_is_a_screen():
+    listed = run("models", "list", env={"COLUMNS": "80"}).stdout
+    for name in card.shipped():
+        assert re.search(rf"^ *{name} ", listed, flags=re.MULTILINE), "a name is never cut"
+        shown = run("models", "show", name, env={"COLUMNS": "80"}).stdout.splitlines()
+        assert len(shown) <= 24
+        assert max(map(len, [*shown, *listed.splitlines()])) <= 80
+        assert shown[0].split() == ["name", name]
+        assert shown[-1].split(maxsplit=3)[3].split() == ["galmorph", "models", "show", name, "--json"]
 
 
 def test_version_and_help():

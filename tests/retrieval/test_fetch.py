@@ -18,7 +18,7 @@ from standin import Box, Galaxy, Sky, StandIn
 from galmorph.errors import CannotContinue, CatalogError, GalmorphError, Interrupted, OutputError
 from galmorph.images.cutout import read_cutout
 from galmorph.retrieval import fetch as retrieval
-from galmorph.retrieval import store as storage
+from galmorph.retrieval import workers as retrieval_workers
 from galmorph.retrieval.fetch import fetch, plan, status
 from galmorph.tables.catalog import open_catalog
 
@@ -419,14 +419,14 @@ def test_a_disk_that_fills_up(server, tmp_path, monkeypatch):
 
 
 def test_a_slow_disk_holds_nobody_back(server, tmp_path, monkeypatch):
-    real, threads = storage.write, []
+    real, threads = retrieval_workers.write_file, []
 
-    def slow(path, pieces):
+    def slow(*args, **options):
         threads.append(threading.current_thread())
         time.sleep(0.02)
-        real(path, pieces)
+        real(*args, **options)
 
-    monkeypatch.setattr(storage, "write", slow)
+    monkeypatch.setattr(retrieval_workers, "write_file", slow)
     assert run(server, write(tmp_path / "t.csv", many(6)), tmp_path / "out", workers=3).ok == 6
     assert [thread is threading.main_thread() for thread in threads] == [True] + [False] * 5
 

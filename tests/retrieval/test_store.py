@@ -10,6 +10,7 @@ import pytest
 from astropy.io import fits
 
 from galmorph.errors import CannotContinue
+from galmorph.files.writing import write_file
 from galmorph.images.cutout import Cutout, read_cutout
 from galmorph.retrieval import store as storage
 from galmorph.retrieval.request import Request, tangent_cards
@@ -22,7 +23,7 @@ ORDER = Request("ngc1", 10.0, -5.0, 40, 0.262, 3.5)
 def store(delivery, path):
     outcome, pieces = storage.prepare(delivery)
     if pieces:
-        storage.write(path, pieces)
+        write_file(path, *pieces, resumable=True)
     return outcome
 
 
