@@ -5,8 +5,8 @@ What a file must say to be a cutout, and where it may say it:
 - **bands**: a cube in ``BANDS`` (``'grz'``) or ``BAND0``, ``BAND1``, ...; an image in ``BAND``, ``FILTER``, an EXTNAME
   of one letter, or a file name that ends in one (``ngc1_r.fits``). A cube that names no bands is refused.
 - **survey**: ``SURVEY``, or the cards of an SDSS frame; otherwise it is unknown (``''``).
-- **flux**: ``BUNIT`` in nanomaggies, maggies or janskys. Counts, where a zero point says how bright one is
-  (``MAGZERO`` and others, AB): they become nanomaggies less the median of the border, since counts hold the sky too.
+- **flux**: ``BUNIT`` (`galmorph.images.units`). Counts, where a zero point says how bright one is (``MAGZERO`` and
+  others, AB): they become nanomaggies less the median of the border, since counts hold the sky too.
   No ``BUNIT``: nanomaggies where the survey is known or ``BANDS`` is given, since the Legacy Surveys and SDSS write
   none. Anything else is refused.
 - **pixels**: the celestial WCS, or ``PIXSCALE`` (arcsec). ``PIXNATIV``: the native pixel that the flux is per.
@@ -42,13 +42,13 @@ from galmorph.images.headers import (
     cube_bands,
     flux_pixscale,
     kind,
-    nanomaggies,
     pixel_scale,
     radius,
     split_band,
     survey,
 )
-from galmorph.images.wcs import celestial_wcs, same_grid
+from galmorph.images.units import make_linear, nanomaggies
+from galmorph.images.wcs import read_wcs, same_grid
 
 # Above this side a FITS image is taken for a survey image in which galaxies are to be found (see `galmorph classify`).
 FIELD_SIDE_PX = 1024
@@ -118,10 +118,19 @@ class Cutout:
         with quiet():
             return fits.Header.fromstring(self.header_text)
 
-    @cached_property
+    @property
     def wcs(self) -> Any:
         """The celestial WCS (2 axes) as an astropy WCS, made when first asked for; None where there is none."""
-        return celestial_wcs(self.header_text)
+        return self._wcs[0]
+
+    @property
+    def wcs_problem(self) -> str:
+        """Why the celestial coordinates in the header cannot be used; ``''`` where they can, or there are none."""
+        return self._wcs[1]
+
+    @cached_property
+    def _wcs(self) -> tuple[Any, str]:
+        return read_wcs(self.header_text)
 
     def plane(self, band: str) -> NDArray[np.float32]:
         """Return the flux in one band (y, x), a view."""
@@ -199,7 +208,7 @@ def bad_pixels(maskbits: NDArray[np.float32]) -> NDArray[np.bool_]:
 @np.errstate(over="ignore", invalid="ignore")
 def _flux(image: StoredImage, factor: float, counts: bool) -> NDArray[np.float32]:
     """Return the pixels in nanomaggies, (plane, y, x)."""
-    flux = image.load().reshape(-1, *image.shape[-2:])
+    flux = make_linear(image, image.load().reshape(-1, *image.shape[-2:]))
     if factor != 1:
         flux *= np.float32(factor)
     if counts:

@@ -43,13 +43,27 @@ MAX_HDUS = 200
 KEYWORDS = frozenset(
     {"NAXIS", "NAXIS1", "NAXIS2", "NAXIS3", "EXTNAME", "IMAGETYP", "PRODTYPE", "SURVEY", "ORIGIN", "TELESCOP", "OBJECT"}
     | {"BANDS", "BAND", "FILTER", "BUNIT", "EXPTIME", "MAGZERO", "MAGZP", "PHOTZP", "ZEROPNT", "ZP", "MAGZPT", "BRICK"}
-    | {"SATURATE"}
-    | {"PIXNATIV", "PIXSCALE", "RADIUS", "PETROR90", "RUN", "CAMCOL", "NMGY", "CTYPE1", "CTYPE2", "CTYPE3", "CUNIT1"}
+    | {"SATURATE", "FLUXMAG0", "FPA.ZP", "PHOTFLAM", "PHOTPLAM", "BSOFTEN", "BOFFSET"}
+    | {
+        "PIXNATIV",
+        "PIXSCALE",
+        "RADIUS",
+        "PETROR90",
+        "RUN",
+        "CAMCOL",
+        "NMGY",
+        "CTYPE1",
+        "CTYPE2",
+        "CTYPE3",
+        "CUNIT1",
+        "CUNIT2",
+    }
     | {"CDELT1", "CDELT2", *(f"{matrix}{i}_{j}" for matrix in ("CD", "PC") for i in (1, 2) for j in (1, 2))}
+    | {f"PC00{i}00{j}" for i in (1, 2) for j in (1, 2)}
     | {f"BAND{i}" for i in range(10)}
 )
-# Cards that make an image more than its bytes.
-_NOT_PLAIN = frozenset({"BSCALE", "BZERO", "BLANK", "GROUPS", "XTENSION"})
+# Cards that make an image more than its bytes, or that are read by another rule.
+_NOT_PLAIN = frozenset({"BSCALE", "BZERO", "BLANK", "GROUPS", "XTENSION", "HIERARCH"})
 _VALUE = re.compile(
     r"=\s+(?:'(?P<text>(?:[^']|'')*)'|(?P<logical>[TF])|(?P<integer>[+-]?\d+)"
     r"|(?P<real>[+-]?(?:\d+\.?\d*|\.\d+)(?:[EeDd][+-]?\d+)?))\s*(?:/.*)?"
