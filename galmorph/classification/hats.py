@@ -27,9 +27,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import galmorph
-from galmorph.classification.classify import Summary, classify, output_columns, provenance
+from galmorph.classification.classify import classify
 from galmorph.classification.opening import open_source
+from galmorph.classification.output_columns import output_columns
+from galmorph.classification.provenance import provenance
 from galmorph.classification.sources import file_state
+from galmorph.classification.summary import Summary
 from galmorph.errors import CannotContinue, CatalogError, GalmorphError, Interrupted, OutputError
 from galmorph.files.lock import locked
 from galmorph.files.writing import Output

@@ -12,6 +12,7 @@ from typing import Any, cast
 from astropy.table import Table
 
 from galmorph.classification.sources import Addition, CatalogSource, Result, cutout_folder
+from galmorph.classification.summary import Summary
 from galmorph.errors import GalmorphError, OutputError
 from galmorph.tables import formats as tables
 from galmorph.tables.blocks import checked_blocks
@@ -62,6 +63,10 @@ class MemorySource(CatalogSource):
         """Raise OutputError if a file was named."""
         if destination != self.default_output:
             raise OutputError("A table in memory is given back in memory: leave out `out`, and write what you get.")
+
+    def finish(self, summary: Summary) -> Table:
+        """Return the table."""
+        return self.result
 
     def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
         """Make the table with the columns appended."""

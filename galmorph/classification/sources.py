@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from galmorph.classification.prepare import Prepared, prepare
 from galmorph.errors import CatalogError, OutputError
 from galmorph.files.writing import Companion
 from galmorph.images.cutout import cutout_files
+from galmorph.images.flags import Flag
+from galmorph.models.card import ModelCard
 from galmorph.tables.catalog import Catalog, Column, write_catalog
+
+if TYPE_CHECKING:
+    import torch
+
+    from galmorph.classification.summary import Summary
 
 # Rows of a target: the path of its cutout, or the reason (text) why it has none; and its radius in arcsec or NaN.
 Row = tuple[Path | str, float]
@@ -33,52 +42,82 @@ class Addition:
     companion: Companion | None = None
 
 
-class Source(Protocol):
-    """Targets in a fixed order."""
+class Source(ABC):
+    """Targets in a fixed order.
+
+    Attributes
+    ----------
+    n_rows : int
+        The number of targets; of galaxies that are detected, from `open` on.
+    """
+
+    n_rows: int
 
     @property
-    def n_rows(self) -> int:
-        """The number of targets."""
-        ...
-
-    @property
+    @abstractmethod
     def default_output(self) -> Path:
         """Where the result goes if nothing else is said."""
-        ...
 
+    @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
         """Return what tells this source from another, or from itself after a change."""
-        ...
 
-    def check(self, columns: Sequence[Column], *, replace: bool) -> None:
-        """Raise CatalogError if the columns cannot be appended."""
-        ...
+    def check(self, columns: Sequence[Column], *, replace: bool) -> None:  # noqa: B027 nothing to check
+        """Raise CatalogError if the columns cannot be appended; a new table takes any."""
 
+    @abstractmethod
     def check_output(self, destination: Path) -> None:
         """Raise a GalmorphError if the result cannot be written under this name."""
-        ...
 
+    def open(self) -> None:  # noqa: B027 nothing to open
+        """Read what must be read before the first row, and detect galaxies where they are to be detected."""
+
+    @abstractmethod
     def blocks(self, n_rows: int, start: int) -> Iterator[Sequence[Any]]:
-        """Yield blocks of rows from a row on: what the source's own way of preparing them needs."""
-        ...
+        """Yield blocks of rows from a row on, in the form that `prepare` takes."""
 
+    @abstractmethod
+    def prepare(self, rows: Sequence[Any], card: ModelCard, device: torch.device) -> list[Prepared]:
+        """Read rows and frame them as a card asks; flux may lie on the device."""
+
+    @abstractmethod
     def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
         """Write the table with columns appended; results are blocks of consecutive rows, all of them together."""
-        ...
+
+    def finish(self, summary: Summary) -> Any:
+        """Return what the run gives back: the summary, or the table where one was given."""
+        return summary
 
 
-class CutoutRows(Source, Protocol):
-    """Targets each with the path of its cutout."""
+class CutoutRows(Source):
+    """Targets each with the path of its cutout.
 
-    cutout_hdu: int | None
-    locates: bool
+    Attributes
+    ----------
+    cutout_hdu : int or None
+    locates : bool
+        Whether the positions of the cutouts' centres are wanted.
+    """
 
+    cutout_hdu: int | None = None
+    locates = False
+
+    @abstractmethod
     def blocks(self, n_rows: int, start: int) -> Iterator[list[Row]]:
         """Yield blocks of rows from a row on."""
-        ...
+
+    def prepare(self, rows: Sequence[Row], card: ModelCard, device: torch.device) -> list[Prepared]:
+        """Read the cutouts one by one."""
+        return [
+            # No path, but the reason why there is none.
+            Prepared(Flag.UNREADABLE, reason=path)
+            if isinstance(path, str)
+            else prepare(path, card, radius_arcsec, hdu=self.cutout_hdu, locate=self.locates)
+            for path, radius_arcsec in rows
+        ]
 
 
-class CatalogSource:
+class CatalogSource(CutoutRows):
     """A catalog whose rows name their cutouts.
 
     Parameters
@@ -89,9 +128,6 @@ class CatalogSource:
     by_id : bool
         There is no cutout column: the files are named by identifier.
     """
-
-    cutout_hdu: int | None = None
-    locates = False
 
     def __init__(self, catalog: Catalog, folder: Path, *, by_id: bool) -> None:
         self.catalog = catalog
@@ -136,13 +172,10 @@ class CatalogSource:
 
     def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
         """Copy the catalog with the columns appended."""
-        values = (new for _, new in results)
-        self.catalog.append(
-            destination, added.columns, values, cards=added.cards, replace=added.replace, companion=added.companion
-        )
+        append(self.catalog, destination, added, results)
 
 
-class CutoutSource:
+class CutoutSource(CutoutRows):
     """Cutouts without a catalog: their identifiers and positions come from their headers.
 
     Parameters
@@ -173,9 +206,6 @@ class CutoutSource:
         """Return the folder and the names of its cutouts."""
         return {"path": str(self._path.resolve()), "files": [str(path) for _, path in self._files]}
 
-    def check(self, columns: Sequence[Column], *, replace: bool) -> None:
-        """Nothing can clash: the table is new."""
-
     def check_output(self, destination: Path) -> None:
         """Raise OutputError if the destination would replace a cutout."""
         if any(destination.resolve() == path.resolve() for _, path in self._files):
@@ -197,30 +227,57 @@ class CutoutSource:
             ),
             Column("cutout", "str", ucd="meta.ref.url", description="path in the folder", width=_width(paths)),
         )
-        write_catalog(
-            destination,
-            [*own, *added.columns],
-            self._blocks_of_all_columns(results),
-            self.n_rows,
-            cards=added.cards,
-            companion=added.companion,
-        )
 
-    def _blocks_of_all_columns(self, results: Iterable[Result]) -> Iterator[dict[str, NDArray[Any]]]:
-        first = 0
-        for records, values in results:
-            files = self._files[first : first + len(records)]
-            first += len(records)
-            yield {
-                **values,
-                "id": np.array([name for name, _ in files], dtype=object),
-                "ra": records["ra"],
-                "dec": records["dec"],
-                "cutout": np.array([self._name(path) for _, path in files], dtype=object),
-            }
+        def values(part: slice, records: NDArray[np.void]) -> dict[str, NDArray[Any]]:
+            texts = {"id": names[part], "cutout": paths[part]}
+            arrays = {name: np.array(cells, dtype=object) for name, cells in texts.items()}
+            return arrays | {"ra": records["ra"], "dec": records["dec"]}
+
+        write_new_table(destination, own, values, added, results, self.n_rows)
 
     def _name(self, path: Path) -> str:
         return str(path.relative_to(self._folder))
+
+
+def append(catalog: Catalog, destination: Path, added: Addition, results: Iterable[Result]) -> None:
+    """Copy a catalog with the columns appended."""
+    values = (new for _, new in results)
+    catalog.append(
+        destination, added.columns, values, cards=added.cards, replace=added.replace, companion=added.companion
+    )
+
+
+def write_new_table(
+    destination: Path,
+    own: Sequence[Column],
+    values: Callable[[slice, NDArray[np.void]], Mapping[str, NDArray[Any]]],
+    added: Addition,
+    results: Iterable[Result],
+    n_rows: int,
+) -> None:
+    """Write a table that there was not before.
+
+    Parameters
+    ----------
+    destination : Path
+    own : sequence of Column
+        The columns before those of the results.
+    values : callable
+        Their values, from the slice of rows and the journal's records of these.
+    added : Addition
+    results : iterable of Result
+    n_rows : int
+    """
+
+    def blocks() -> Iterator[Mapping[str, NDArray[Any]]]:
+        first = 0
+        for records, new in results:
+            part = slice(first, first + len(records))
+            first += len(records)
+            yield {**values(part, records), **new}
+
+    columns = [*own, *added.columns]
+    write_catalog(destination, columns, blocks(), n_rows, cards=added.cards, companion=added.companion)
 
 
 def cutout_folder(catalog: Catalog, cutouts: str | Path | None, beside: Path) -> Path:

@@ -105,8 +105,8 @@ def fetch(
     if status:
         show_fetched(retrieval.status(out), as_json)
         return
-    columns = {"ra_column": ra_column, "dec_column": dec_column, "id_column": id_column, "size_column": size_column}
-    table = open_catalog(catalog, hdu=hdu, frame=frame, **columns)
+    columns: dict[str, Any] = {"ra_column": ra_column, "dec_column": dec_column, "id_column": id_column}
+    table = open_catalog(catalog, hdu=hdu, frame=frame, size_column=size_column, **columns)
     factor = size_factor or (retrieval.GALAXY_ZOO_FACTOR if size_column else None)
     options = retrieval.FetchOptions(
         survey=survey,

@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from galmorph.classification.classify import Summary, classify
+from galmorph.classification.classify import classify
 from galmorph.classification.results import Results, read_results
+from galmorph.classification.summary import Summary
+from galmorph.files.fits import card
 from galmorph.images.cutout import Cutout, read_cutout, write_cutout
 from galmorph.images.radius import measure_r90
 from galmorph.reports.catalog import report as write_report
@@ -296,14 +298,11 @@ def wcs_cards(shape: tuple[int, int]) -> dict[str, float | str]:
 
 def cut(flux: Mapping[str, Image], header: Mapping[str, float | str], column: int, row: int, name: str) -> Cutout:
     """Return one cell of the field's grid as a cutout with its own WCS and measured radius."""
-    from astropy.io import fits
-
     y, x = row * SIDE, column * SIDE
-    own = fits.Header(header)
-    own["CRPIX1"] = header["CRPIX1"] - x  # type: ignore[operator]
-    own["CRPIX2"] = header["CRPIX2"] - y  # type: ignore[operator]
+    corner = {"CRPIX1": x, "CRPIX2": y}
+    cards = [card(key, float(value) - corner[key] if key in corner else value) for key, value in header.items()]
     planes = np.stack([flux[band][y : y + SIDE, x : x + SIDE] for band in "grz"]).astype(np.float32)
-    return Cutout(name, "decals", ("g", "r", "z"), planes, PIXSCALE, PIXSCALE, header_text=own.tostring())
+    return Cutout(name, "decals", ("g", "r", "z"), planes, PIXSCALE, PIXSCALE, header_text="".join(cards))
 
 
 def _write_targets(path: Path, shown: tuple[Shown, ...], paths: list[str]) -> None:

@@ -48,7 +48,7 @@ from galmorph.images.headers import (
     survey,
 )
 from galmorph.images.units import make_linear, nanomaggies
-from galmorph.images.wcs import read_wcs, same_grid
+from galmorph.images.wcs import read_wcs, same_grid, sky
 
 # Above this side a FITS image is taken for a survey image in which galaxies are to be found (see `galmorph classify`).
 FIELD_SIDE_PX = 1024
@@ -127,6 +127,14 @@ class Cutout:
     def wcs_problem(self) -> str:
         """Why the celestial coordinates in the header cannot be used; ``''`` where they can, or there are none."""
         return self._wcs[1]
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """Right ascension and declination (ICRS degrees) of the centre; NaN where there is no WCS."""
+        if self.wcs is None:
+            return math.nan, math.nan
+        ra, dec = sky(self.wcs, *((side - 1) / 2 for side in self.flux.shape[:0:-1]))
+        return float(ra), float(dec)
 
     @cached_property
     def _wcs(self) -> tuple[Any, str]:

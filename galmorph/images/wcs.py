@@ -17,7 +17,7 @@ Array = NDArray[Any]
 GRID_TOLERANCE_PX = 0.5
 
 
-def sky(wcs: Any, x: Array, y: Array) -> tuple[Array, Array]:
+def sky(wcs: Any, x: Array | float, y: Array | float) -> tuple[Array, Array]:
     """Return right ascension and declination (ICRS degrees) of pixels from 0."""
     with quiet():
         positions = _positions(wcs, x, y)

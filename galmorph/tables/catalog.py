@@ -7,7 +7,7 @@ identifier, the size and the cutout, and which columns may be written.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,11 @@ from galmorph import registry
 from galmorph.errors import CatalogError
 from galmorph.files.writing import Companion, Output
 from galmorph.tables.blocks import checked_blocks
-from galmorph.tables.contents import format_of, formats, plain_suffix, recognise
+from galmorph.tables.contents import contents_of, format_of, formats, plain_suffix
 from galmorph.tables.formats import Array, Card, Column, Format, Provenance, Table, check_cards, text_array
 from galmorph.tables.positions import Frame, Positions, to_float
 from galmorph.tables.replacement import check_names, replaced_columns
-from galmorph.tables.roles import Roles, find_roles, named
+from galmorph.tables.roles import Roles, find_roles, id_candidates, may_be_radians, named, with_unit
 from galmorph.tables.targets import Targets, as_numbers, as_text
 
 __all__ = ["Catalog", "Column", "Targets", "open_catalog", "write_catalog"]
@@ -96,6 +96,26 @@ class Catalog:
     def cutout_column(self) -> str | None:
         """The name of the column of cutout paths."""
         return self._name(self._roles.cutout)
+
+    @property
+    def unclear_position(self) -> str:
+        """Why there is no position though columns look like one, or ''."""
+        return self._roles.unclear
+
+    @property
+    def chosen(self) -> frozenset[str]:
+        """Which of ``ra``, ``dec``, ``id``, ``size``, ``cutout`` are columns that the user named."""
+        return self._roles.chosen
+
+    @property
+    def id_candidates(self) -> tuple[str, ...]:
+        """The names of the columns that may be the identifier, the likeliest first."""
+        return tuple(self._table.fields[i].name for i in id_candidates(self._table.fields))
+
+    def with_columns(self, *, id_column: str | None, cutout_column: str | None) -> Catalog:
+        """Return the catalog with other columns of identifiers and cutouts, None for none."""
+        found = [None if name is None else named(self._table.fields, name, name) for name in (id_column, cutout_column)]
+        return replace(self, _roles=replace(self._roles, id=found[0], cutout=found[1]))
 
     def _name(self, position: int | None) -> str | None:
         return None if position is None else self._table.fields[position].name
@@ -258,15 +278,16 @@ def open_catalog(
     size_column: str | None = None,
     cutout_column: str | None = None,
     frame: str = "icrs",
+    needs_position: bool = True,
 ) -> Catalog:
-    """Open a catalog: FITS, CSV, ECSV, VOTable or Parquet, told by its content first and then by its suffix.
+    """Open a catalog: FITS, CSV, ECSV, VOTable or Parquet, by its content first and then by its suffix.
 
     Parameters
     ----------
     path : str or Path
         The file. FITS and the text formats may be compressed with gzip or bzip2.
     hdu : int, optional
-        The HDU of a FITS file, from 0; default: the first binary table.
+        The HDU of a FITS file or the TABLE of a VOTable, from 0; default: the one table of galaxies.
     ra_column, dec_column : str, optional
         The columns of the position, both or neither. Default: by UCD (``pos.eq.ra;meta.main``), else by the usual
         names.
@@ -275,44 +296,67 @@ def open_catalog(
     size_column : str, optional
         A radius, in arcsec where the column has no unit. Default: ``petroR90_r`` and its like.
     cutout_column : str, optional
-        Default: the column ``cutout``.
+        Default: the column ``cutout``, else ``file_loc`` and its like.
     frame : str
         The frame of the positions, by astropy's name.
+    needs_position : bool
+        Whether several columns that could all be the position are an error; else such a catalog has none.
 
     Raises
     ------
     CatalogError
-        If the file is no table that can be read and written without loss, or its columns cannot be told.
+        If the file is no table that can be read and written without loss, or its columns are not clear.
     """
     path = Path(path)
-    if path.is_dir():
-        raise CatalogError(f"{path} is a folder, not a catalog")
-    if not path.exists():
-        raise CatalogError(registry.missing_file(path))
-    form = recognise(path)
-    if hdu is not None and form.name != "fits":
-        raise CatalogError(f"--hdu is for FITS files; {path} is {form.name}")
     columns = {"ra_column": ra_column, "dec_column": dec_column, "id_column": id_column, "size_column": size_column}
-    return catalog_of(form.open(path, hdu), path, form.name, frame, **columns, cutout_column=cutout_column)
+    columns["cutout_column"] = cutout_column
+    contents = contents_of(path, hdu, named=[name for name in columns.values() if name], wanted="table")
+    form = contents.format
+    if form is None:  # an image that --hdu names: the format says what is wrong
+        form = registry.load("tables", "fits")
+    opened = form.open(path, contents.number)
+    return catalog_of(opened, path, form.name, frame, needs_position=needs_position, **columns)
 
 
-def catalog_of(table: Table, path: Path, form: str, frame: str = "icrs", **columns: str | None) -> Catalog:
+def catalog_of(
+    table: Table, path: Path, form: str, frame: str = "icrs", *, needs_position: bool = True, **columns: str | None
+) -> Catalog:
     """Return an opened table as a catalog; `columns` are those of `open_catalog`.
 
     Raises
     ------
     CatalogError
-        If its columns cannot be told.
+        If its columns are not clear.
     """
-    names = ("ra_column", "dec_column", "id_column", "size_column", "cutout_column")
     sky = Frame(frame)
     try:
-        roles = find_roles(table.fields, sky, **{name: columns.get(name) for name in names})
+        roles = find_roles(table.fields, sky, **columns)
+        if roles.unclear and needs_position:
+            raise CatalogError(roles.unclear)
         pair = [table.fields[p] for p in (roles.ra, roles.dec) if p is not None]
-        positions = Positions(pair[0], pair[1], sky) if pair else None
+        positions = None
+        if pair:
+            if needs_position and "ra" not in roles.chosen:
+                _check_radians(table, roles)
+            positions = Positions(with_unit(pair[0]), with_unit(pair[1]), sky)
     except CatalogError as error:
         raise CatalogError(f"{path}: {error}") from error
     return Catalog(path, form, table, roles, positions)
+
+
+def _check_radians(table: Table, roles: Roles) -> None:
+    """Raise CatalogError if positions without a unit may be radians as well as degrees."""
+    positions = [p for p in (roles.ra, roles.dec) if p is not None and may_be_radians(table.fields[p])]
+    block = next(table.blocks(positions, _READ_ROWS, 0), None) if positions else None
+    if block is None:
+        return
+    values = np.abs(np.concatenate([to_float(column) for column in block]))
+    if np.isfinite(values).any() and np.nanmax(values) < 2 * np.pi:
+        names = ", ".join(table.fields[p].name for p in positions)
+        raise CatalogError(
+            f"{names} have no unit and may be in radians or in degrees: give the columns their unit, or name them with "
+            "--ra-column and --dec-column, which means degrees"
+        )
 
 
 def write_catalog(

@@ -78,7 +78,7 @@ def test_everything_is_an_event_where_it_is_asked_for(survey):
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", event["time"]) for event in events)
     assert {event["event"] for event in events} == {"log", "progress", "message", "done"}
     log = next(event for event in events if event["event"] == "log")
-    assert (log["level"], log["logger"]) == ("warning", "galmorph.classification.classify")
+    assert (log["level"], log["logger"]) == ("warning", "galmorph.classification.batches")
     assert "none.fits" in log["message"]
     assert [e["done"] for e in events if e["event"] == "progress"] == [3]
     assert events[-1]["flags"] == {"unreadable": 1}
@@ -91,7 +91,7 @@ def test_everything_is_an_event_where_it_is_asked_for(survey):
 
 def test_sigterm_exits_with_130_and_can_be_resumed(survey):
     code = (
-        "import galmorph.classification.classify as c, os, signal, time\n"
+        "import galmorph.classification.batches as c, os, signal, time\n"
         "predict, calls = c._predict, []\n"
         "def slow(*a):\n"
         "    calls.append(1)\n"

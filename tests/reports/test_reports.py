@@ -17,7 +17,8 @@ from results_made import NASTY, results
 from typer.testing import CliRunner
 
 from galmorph import registry
-from galmorph.classification.classify import classify, prepare
+from galmorph.classification.classify import classify
+from galmorph.classification.prepare import prepare
 from galmorph.classification.results import FLAGS, read_results
 from galmorph.cli import app as cli
 from galmorph.errors import GalmorphError
@@ -138,7 +139,7 @@ def test_pictures_have_the_colours_that_the_model_saw(tmp_path):
     found = read_results(tmp_path / "c_morph.fits")
     pictures = composites(found, [0, 1], model=str(tmp_path / "m.safetensors"))
     model = load(tmp_path / "m.safetensors")
-    prepared = prepare(tmp_path / "c" / "g1.fits", model, float("nan"))
+    prepared = prepare(tmp_path / "c" / "g1.fits", model.card, float("nan"))
     seen = prepared.entry.normalization.rgb(torch.from_numpy(prepared.flux)[None])[0].permute(1, 2, 0).flip(0).numpy()
     drawn = np.asarray(Image.open(io.BytesIO(pictures.jpeg[1]))) / 255
     assert seen.std() > 0.05

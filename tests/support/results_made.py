@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from galmorph import registry
-from galmorph.classification.classify import output_columns
+from galmorph.classification.output_columns import output_columns
 from galmorph.images.flags import Flag
 from galmorph.models.card import ModelCard
 from galmorph.tables.catalog import Column, write_catalog
