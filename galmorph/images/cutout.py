@@ -32,7 +32,7 @@ from galmorph.environment import now
 from galmorph.errors import CutoutError
 from galmorph.files.fits import card, image
 from galmorph.files.writing import write_file
-from galmorph.images.fits_file import FileImages, StoredImage, open_images, plain_image, quiet
+from galmorph.images.fits_file import OWN_FORM, FileImages, StoredImage, open_images, plain_image, quiet
 from galmorph.images.hdus import choose_pictures
 from galmorph.images.headers import (
     SUFFIX,
@@ -146,7 +146,11 @@ class Cutout:
 
 
 def read_cutout(
-    path: str | os.PathLike[str], *, hdu: int | str | None = None, max_side_px: int = FIELD_SIDE_PX
+    path: str | os.PathLike[str],
+    *,
+    hdu: int | str | None = None,
+    max_side_px: int = FIELD_SIDE_PX,
+    verify: bool = False,
 ) -> Cutout:
     """Read a cutout from a FITS file, or from one file a band.
 
@@ -159,6 +163,8 @@ def read_cutout(
         Number or EXTNAME of the HDU to use, where the file holds several images.
     max_side_px : int
         A larger image is taken for a survey image and refused; what galmorph wrote may have up to `MAX_SIDE_PX`.
+    verify : bool
+        Whether the checksums of any file are checked; those of files that galmorph wrote always are.
 
     Raises
     ------
@@ -167,11 +173,11 @@ def read_cutout(
     """
     path = os.fspath(path)
     if "{band}" in path:
-        return _read_band_files(path, hdu, max_side_px)
-    image = plain_image(path, MAX_SIDE_PX) if hdu is None else None
+        return _read_band_files(path, hdu, max_side_px, verify)
+    image = plain_image(path, MAX_SIDE_PX, verify=verify) if hdu is None else None
     if image is not None:
         return _cutout(choose_pictures(path, FileImages([image], {})), None, max_side_px)
-    with open_images(path) as found:
+    with open_images(path, verify=verify) as found:
         pictures = choose_pictures(path, found, hdu)
         shape = pictures[0].shape[-2:]
         maskbits = next((image for image in found.images if kind(image) == "maskbits" and image.shape == shape), None)
@@ -181,7 +187,7 @@ def read_cutout(
 def _cutout(pictures: list[StoredImage], maskbits: StoredImage | None, max_side_px: int) -> Cutout:
     """Check what the headers say, then read the pixels."""
     first = pictures[0]
-    own_form = "PIXNATIV" in first.cards
+    own_form = OWN_FORM in first.cards
     side = max(first.shape[-2:])
     if side > (MAX_SIDE_PX if own_form else max_side_px):
         raise CutoutError(
@@ -235,10 +241,10 @@ def border(plane: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate([side.ravel() for side in sides])
 
 
-def _read_band_files(template: str, hdu: int | str | None, max_side_px: int) -> Cutout:
+def _read_band_files(template: str, hdu: int | str | None, max_side_px: int, verify: bool) -> Cutout:
     """Read one file a band. The file's name says which: copied headers often name another."""
     paths = band_files(template)
-    parts = {path: read_cutout(path, hdu=hdu, max_side_px=max_side_px) for path in paths.values()}
+    parts = {path: read_cutout(path, hdu=hdu, max_side_px=max_side_px, verify=verify) for path in paths.values()}
     (first_path, first), *others = parts.items()
     for path, part in parts.items():
         if len(part.bands) > 1:
