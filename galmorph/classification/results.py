@@ -6,12 +6,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from galmorph import registry
+from galmorph.classification.matching import match
 from galmorph.classification.sources import CatalogSource
 from galmorph.errors import CatalogError
 from galmorph.images.flags import Flag
@@ -98,7 +100,7 @@ class Results:
             if "detection_flag" in self.catalog.column_names:  # galaxies that were found in survey images
                 why = "its stamp was cut from a survey image and not kept; name the images with --images"
             return [(why, math.nan)] * len(self)
-        source = CatalogSource(self.catalog, folder or self._own_folder(), by_id=by_id)
+        source = CatalogSource(*match(self.catalog, folder, self._own_folder()))
         return [row for block in source.blocks(_BLOCK_ROWS, 0) for row in block]
 
     def _own_folder(self) -> Path:
@@ -126,7 +128,7 @@ def read_results(path: Path, *, prefix: str | None = None, size_column: str | No
     CatalogError
         If it is no such catalog.
     """
-    catalog = open_catalog(path, size_column=size_column)
+    catalog = open_catalog(path, size_column=size_column, needs_position=False)
     names = {name.lower(): name for name in catalog.column_names}
     prefix = _prefix(path, list(names.values()), prefix)
     stated = next((value for key, value, _ in catalog.provenance if key == "GMSCHEMA"), None)
@@ -158,7 +160,7 @@ def _prefix(path: Path, names: list[str], prefix: str | None) -> str:
     if not found:
         raise CatalogError(
             f"{path} has no column morph_label, so it is not a result of galmorph: make one with "
-            f"galmorph classify {path.name}"
+            f"galmorph classify {quote(str(path))}"
         )
     if prefix is None and len(found) == 1:
         return found[0]
