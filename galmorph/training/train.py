@@ -21,10 +21,11 @@ from torch import Tensor, nn
 
 from galmorph import registry
 from galmorph.errors import OutputError, SampleError
+from galmorph.files.record import file_sha256
 from galmorph.files.writing import write_file
 from galmorph.images.normalization import Normalization
 from galmorph.models.backbones import Backbone
-from galmorph.models.card import SUFFIX, ModelCard, file_sha256, find, read_card, survey_inputs
+from galmorph.models.card import SUFFIX, ModelCard, find, read_card, survey_inputs
 from galmorph.models.model import (
     TRAINED_CONTENTS,
     TRAINED_GALAXIES,
