@@ -269,7 +269,7 @@ def _open_run(config: TrainConfig, out: Path, resume: bool) -> list[dict[str, fl
     if resume:
         if not saved.exists():
             raise OutputError(f"There is no run to resume in {out}.")
-        if saved.read_text() != config.to_json():
+        if saved.read_bytes() != config.to_json().encode():
             raise OutputError(f"The run in {out} had other options (see {saved}): give the same ones to resume it.")
         return Checkpoint.history(out)
     if saved.exists():
