@@ -73,7 +73,7 @@ class Opened:
     radius_arcsec: float
 
 
-def open_cutout(path: Path, card: ModelCard, radius_arcsec: float, *, hdu: int | None = None) -> Opened:
+def open_cutout(path: Path, card: ModelCard, radius_arcsec: float, *, hdu: int | str | None = None) -> Opened:
     """Read a cutout and match it to a card.
 
     Parameters
@@ -82,7 +82,7 @@ def open_cutout(path: Path, card: ModelCard, radius_arcsec: float, *, hdu: int |
     card : ModelCard
     radius_arcsec : float
         The galaxy's radius (R90) in the catalog, NaN where unknown.
-    hdu : int, optional
+    hdu : int or str, optional
 
     Raises
     ------
@@ -95,7 +95,7 @@ def open_cutout(path: Path, card: ModelCard, radius_arcsec: float, *, hdu: int |
 
 
 def prepare(
-    path: Path, card: ModelCard, radius_arcsec: float, *, hdu: int | None = None, locate: bool = False
+    path: Path, card: ModelCard, radius_arcsec: float, *, hdu: int | str | None = None, locate: bool = False
 ) -> Prepared:
     """Read one cutout and frame it as a model's card asks.
 
@@ -105,7 +105,7 @@ def prepare(
     card : ModelCard
     radius_arcsec : float
         The galaxy's radius (R90) in the catalog; NaN: the radius in the cutout's header, else a measured one.
-    hdu : int, optional
+    hdu : int or str, optional
     locate : bool
         Whether to give the position of the cutout's centre.
     """
