@@ -21,9 +21,10 @@ from galmorph.classification.opening import open_survey
 from galmorph.classification.options import ClassifyOptions
 from galmorph.classification.output_columns import column_values, output_columns, record_dtype
 from galmorph.classification.process import Clock, keep_freed_memory
-from galmorph.classification.provenance import Record, provenance
+from galmorph.classification.provenance import Record, is_record, provenance, record_path
 from galmorph.classification.sources import Addition, Source
 from galmorph.classification.summary import Summary, summarize
+from galmorph.environment import now
 from galmorph.errors import CannotContinue, Interrupted, OutputError
 from galmorph.files.journal import Journal
 from galmorph.files.writing import remove_leftovers
@@ -87,10 +88,11 @@ def classify(
         Nothing was written where ``exit_code`` is 2; the run can be resumed where it is 3 or 130.
     """
     clock = Clock()
+    now()  # a date that is none is refused before the first galaxy
     keep_freed_memory()
     options = options or ClassifyOptions(**keywords)
     source = open_survey(survey, options)
-    destination = _destination(source, out, overwrite=overwrite, resume=resume)
+    destination = _destination(source, out, overwrite=overwrite, resume=resume, record_provenance=record_provenance)
     with clock("model"):
         loaded = [model] if isinstance(model, Predictor) else on_devices(load(model), *_computing(options))
     predictor = loaded[0]
@@ -130,7 +132,8 @@ def classify(
                 f"Stopped after {len(journal)} of {source.n_rows} targets; go on with the same command and --resume."
             ) from None
         except OutputError as error:
-            raise CannotContinue(f"{error} The results are kept: see to it, then go on with --resume.") from error
+            reason = str(error).rstrip(".")
+            raise CannotContinue(f"{reason}. The results are kept: see to it, then go on with --resume.") from error
         summary = summarize(journal, predictor.model.card, predictor.model.sha256, destination, clock)
         journal.remove()
     return source.finish(summary)
@@ -154,19 +157,23 @@ def _fingerprint(source: Source, predictors: list[Predictor], batch_size: int) -
     }
 
 
-def _destination(source: Source, out: str | Path | None, *, overwrite: bool, resume: bool) -> Path:
+def _destination(
+    source: Source, out: str | Path | None, *, overwrite: bool, resume: bool, record_provenance: bool
+) -> Path:
     destination = Path(out) if out is not None else source.default_output
-    if not destination.parent.is_dir():
-        raise OutputError(
-            f"The folder {destination.parent} of the output does not exist: make it, or choose another --out."
-        )
-    if not os.access(destination.parent, os.W_OK):
-        raise OutputError(f"The folder {destination.parent} of the output cannot be written: choose another --out.")
+    for folder in (destination.parent, Path(os.path.realpath(destination)).parent):  # of a link, and of what it names
+        if not folder.is_dir():
+            raise OutputError(f"The folder {folder} of the output does not exist: make it, or choose another --out.")
+        if not os.access(folder, os.W_OK):
+            raise OutputError(f"The folder {folder} of the output cannot be written: choose another --out.")
     if destination.is_dir():
         raise OutputError(f"The output {destination} is a folder: name a file with --out.")
     if destination.exists() and not overwrite and not (resume and Journal.exists(destination)):
         raise _exists(destination, resume)
     source.check_output(destination)
+    record = record_path(destination)
+    if record_provenance and os.path.lexists(record) and not is_record(record):
+        raise OutputError(f"{record} exists and is not galmorph's: move it away, or choose another --out.")
     return destination
 
 
