@@ -27,7 +27,7 @@ from galmorph.classification.summary import Summary, summarize
 from galmorph.environment import now
 from galmorph.errors import CannotContinue, Interrupted, OutputError
 from galmorph.files.journal import Journal
-from galmorph.files.writing import remove_leftovers
+from galmorph.files.writing import Companion, remove_leftovers
 from galmorph.models.model import load
 from galmorph.models.predictor import CPU_BATCH, Predictor, on_devices
 from galmorph.progress import progress_bar
@@ -102,8 +102,10 @@ def classify(
     fingerprint = _fingerprint(source, loaded, batch_size)
     with clock("read"):
         source.open()
-    record = record_dtype(predictor.model.schema)
-    with Journal.open(destination, record, fingerprint, resume=resume, step=batch_size) as journal:
+    result = record_dtype(predictor.model.schema)
+    with Journal.open(
+        destination, result, fingerprint, resume=resume, step=batch_size, n_rows=source.n_rows
+    ) as journal:
         # A run that was killed after its table had its name is put in order; no other file is replaced unasked.
         is_ours = len(journal) == source.n_rows and journal.wrote(destination)
         if destination.exists() and not overwrite and not is_ours:
@@ -115,28 +117,31 @@ def classify(
                 )
             with clock("write"):
                 remove_leftovers(destination)
-                record_of = None
+                record = None
                 if record_provenance:
                     recorded = {**fingerprint, "prefix": options.prefix}
-                    record_of = Record(recorded, predictor.model.card, journal.started, destination).of
-
-                def described(content: Path) -> tuple[Path, bytes, bool] | None:
-                    journal.note_output(content)
-                    return record_of(content) if record_of else None
-
+                    record = Record(recorded, predictor.model.card, journal.started, destination)
+                companion = _companion(journal, record)
                 cards = provenance(predictor)
-                added = Addition(columns, cards, options.replace, described, overwrite=overwrite or is_ours)
+                added = Addition(columns, cards, options.replace, companion, overwrite=overwrite or is_ours)
                 _write(source, destination, added, journal, predictor, options.spread)
         except KeyboardInterrupt:
             raise Interrupted(
                 f"Stopped after {len(journal)} of {source.n_rows} targets; go on with the same command and --resume."
             ) from None
-        except OutputError as error:
-            reason = str(error).rstrip(".")
-            raise CannotContinue(f"{reason}. The results are kept: see to it, then go on with --resume.") from error
         summary = summarize(journal, predictor.model.card, predictor.model.sha256, destination, clock)
         journal.remove()
     return source.finish(summary)
+
+
+def _companion(journal: Journal, record: Record | None) -> Companion:
+    """Return what is done when the output is complete, before it takes its name."""
+
+    def described(content: Path) -> tuple[Path, bytes, bool] | None:
+        journal.note_output(content)
+        return record.of(content) if record else None
+
+    return described
 
 
 def _computing(options: ClassifyOptions) -> tuple[str, str, int]:
@@ -192,4 +197,7 @@ def _write(
         arrays = column_values(records, predictor.model.card, tta=predictor.tta, spread=spread)
         return dict(zip(names, arrays, strict=True))
 
-    source.write(destination, added, ahead((records, values(records)) for records in journal.blocks()))
+    try:
+        source.write(destination, added, ahead((records, values(records)) for records in journal.blocks()))
+    except (OutputError, CannotContinue) as error:
+        raise CannotContinue(f"{str(error).rstrip('.')}. The results are kept: use --resume.") from error
