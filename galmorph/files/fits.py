@@ -13,10 +13,12 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from galmorph.files.reading import open_file
 
 BLOCK = 2880
 _CARD = 80
@@ -257,7 +259,7 @@ def read_plain_image(
     None in place of all three: any other file, missing and damaged ones too.
     """
     try:
-        with Path(path).open("rb", buffering=0) as file:
+        with cast(io.FileIO, open_file(path, buffering=0)) as file:
             parsed = _plain_header(file.read(_MAX_PLAIN_HEADER), keywords)
             if parsed is None:
                 return None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import io
+import stat
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +22,20 @@ LINES = 1 << 17
 MAX_LINE = 1 << 24
 
 _T = TypeVar("_T")
+
+
+def open_file(path: str | Path, buffering: int = -1) -> BinaryIO:
+    """Open a file to read.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened, or is a pipe or a device: those are never opened, since a reader may wait for ever.
+    """
+    mode = Path(path).stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", str(path))
+    return Path(path).open("rb", buffering)
 
 
 class Input:
@@ -40,7 +56,7 @@ class Input:
 
     def __init__(self, path: Path, content: bytes | None = None) -> None:
         self.path = path
-        self._file: BinaryIO = io.BytesIO(content) if content is not None else self._try(lambda: path.open("rb"))
+        self._file: BinaryIO = io.BytesIO(content) if content is not None else self._try(lambda: open_file(path))
         magic = self.read(3)
         self.compressed = magic[:2] == b"\x1f\x8b" or magic == b"BZh"
         self._file.seek(0)

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from galmorph.errors import CutoutError
 from galmorph.files.fits import BLOCK, read_plain_image
+from galmorph.files.reading import open_file
 
 # The largest cutout that a service sends (3000 x 3000 px, four bands of float32) is 144 MB.
 MAX_FILE_BYTES = 256 * 2**20
@@ -148,7 +149,7 @@ def open_images(path: str | Path, max_bytes: int | None = None) -> Iterator[File
     with quiet(), ExitStack() as stack:
         with _damage_told(path):
             # Opened here, for astropy leaves a damaged file open.
-            stream, size = _content(stack.enter_context(Path(path).open("rb")), path, max_bytes)
+            stream, size = _content(stack.enter_context(open_file(path)), path, max_bytes)
             hdus = stack.enter_context(fits.open(stream, mode="readonly", memmap=False, lazy_load_hdus=True))
             found = _list_images(hdus, size, path, max_bytes)
         yield found

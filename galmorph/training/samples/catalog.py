@@ -24,6 +24,7 @@ from galmorph.classification.opening import kind_of
 from galmorph.classification.prepare import colour_picture, open_cutout, prepare
 from galmorph.classification.sources import CatalogSource
 from galmorph.errors import CatalogError, CutoutError, SampleError
+from galmorph.files.reading import open_file
 from galmorph.images.flags import Flag
 from galmorph.images.framing import Framing
 from galmorph.images.headers import band_files
@@ -80,7 +81,7 @@ def read(path: Path, schema: LabelSchema) -> Sample:
         try:
             if isinstance(file, str) or reason:
                 raise CutoutError(f"row {number + 1}: {reason or file}")
-            data = b"".join(Path(part).read_bytes() for part in _parts(file))
+            data = b"".join(_content(part) for part in _parts(file))
         except (OSError, CutoutError) as error:
             skipped.append(str(error))
             continue
@@ -103,6 +104,11 @@ def read(path: Path, schema: LabelSchema) -> Sample:
         skipped=tuple(skipped),
         apparent=partial(_apparent, files),
     )
+
+
+def _content(file: str | Path) -> bytes:
+    with open_file(file) as stream:
+        return stream.read()
 
 
 def _parts(file: Path) -> Sequence[str | Path]:
