@@ -45,6 +45,7 @@ from galmorph.cli.terminal import print_json, progress, show_fetched, show_plan,
 from galmorph.cli.training import compare, evaluate, train
 from galmorph.environment import Variable
 from galmorph.errors import GalmorphError
+from galmorph.registry import missing_file
 
 app = typer.Typer(
     name="galmorph",
@@ -196,6 +197,7 @@ def classify(
 
     Example: galmorph classify --images 'legacysurvey-0001p000-image-{band}.fits.fz' --catalog tractor-0001p000.fits
     """
+    _check_that_they_exist(survey, catalog, model)
     run = _classifier(survey, scheduler)
     options: dict[str, Any] = {"model": model, "out": out, "cutouts": cutouts, "catalog": catalog, "kind": kind}
     options |= {"images": images or (), "hdu": hdu, "size_column": size_column, "zero_point": zero_point}
@@ -212,6 +214,16 @@ def classify(
         say(f"No cutout of the {summary.targets} rows could be read, so none has a probability; the reasons are above.")
     print_json(summary, as_json, leave_out=("flags", "labels", "profile"))
     raise typer.Exit(1 if unread or (strict and summary.failed) else 0)
+
+
+def _check_that_they_exist(survey: Path | None, catalog: Path | None, model: str) -> None:
+    """Raise a GalmorphError for a name that is mistyped, before torch is imported, which takes seconds."""
+    from galmorph.models.card import find
+
+    for path in filter(None, (survey, catalog)):
+        if not os.path.lexists(path) and ":/" not in str(path):
+            raise GalmorphError(missing_file(path))
+    find(model)
 
 
 def _classifier(survey: Path | None, scheduler: str | None) -> Callable[..., Any]:
@@ -250,6 +262,10 @@ def report(
     out: Annotated[Path, output_option(help="The HTML file.")] = Path("report.html"),
     figures: Annotated[Path | None, output_option(help="Write the figures as PNG and PDF into this folder.")] = None,
     regions: Annotated[Path | None, output_option(help="Write the galaxies as a region file for DS9.")] = None,
+    overwrite: Annotated[
+        bool,
+        output_option("--overwrite", help="Replace a file that is no report (or region file), but never an input."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write the results of a run as one HTML file that opens from disk.
@@ -270,6 +286,7 @@ def report(
             data=data or (),
             figures_folder=figures,
             regions=regions,
+            overwrite=overwrite,
             on_progress=on_progress,
         )
     for note in written.notes:
