@@ -27,6 +27,7 @@ from galmorph.files.writing import Output, write_errors
 from galmorph.images.framing import Framing
 from galmorph.schemas import LabelSchema
 from galmorph.training.samples import Layout, Sample, content_hash
+from galmorph.training.samples.catalog import why_no_catalog
 
 log = logging.getLogger(__name__)
 
@@ -219,7 +220,7 @@ def _layout_of(path: Path) -> Layout:
     chosen = [layout for layout in matching if layout.name not in general]
     if not chosen:
         known = "; ".join(f"{layout.name}: {layout.description}" for layout in layouts)
-        raise SampleError(f"{path} has no known layout. Known: {known}.")
+        raise SampleError(f"{path} has no known layout{why_no_catalog(path)}. Known: {known}.")
     if len(chosen) > 1:
         both = "; ".join(f"{layout.name}: {layout.description}" for layout in chosen)
         raise SampleError(f"{path} has several layouts: {both}. Give each a folder of its own.")

@@ -49,12 +49,23 @@ _UNKNOWN = ("", "nan", "--", "none", "null", "unknown")
 
 
 def _matches(path: Path) -> bool:
-    if not path.is_file() or kind_of(path) != "catalog":
+    if not path.is_file():
         return False
     try:
-        return open_catalog(path, needs_position=False).cutout_column is not None
+        return kind_of(path) == "catalog" and open_catalog(path, needs_position=False).cutout_column is not None
     except CatalogError:
         return False
+
+
+def why_no_catalog(path: Path) -> str:
+    """Return why a file is no such catalog, in brackets behind a blank; '' for a folder."""
+    if path.is_dir():
+        return ""
+    try:
+        catalog = open_catalog(path, needs_position=False)
+    except CatalogError as error:
+        return f" ({error})"
+    return f" (as a catalog it lacks a column cutout; it has {', '.join(catalog.column_names[:12])})"
 
 
 def read(path: Path, schema: LabelSchema) -> Sample:
