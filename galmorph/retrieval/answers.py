@@ -16,6 +16,8 @@ from galmorph.retrieval.client import FinalFailure, PassingFailure
 BLOCK = 2880
 _END = b"END".ljust(80)
 _TYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
+# A thousand blocks of 36 cards; the headers of images have one or two.
+_MOST_HEADER_BYTES = 1000 * BLOCK
 # Degrees between the position asked for and that of the image.
 _NEAR_DEG = 1e-6
 
@@ -64,14 +66,16 @@ def read_images(body: bytes) -> list[Image]:
     try:
         while start < len(body):
             first = start
-            end = body.index(_END, first) + 80
+            end = body.index(_END, first, first + _MOST_HEADER_BYTES) + 80
             text = body[first:end].decode("ascii")
+            if not text.isprintable():
+                raise PassingFailure("the answer is damaged FITS: control characters in its header.")
             cards = parse_cards(text)
             begin = first + -(-(end - first) // BLOCK) * BLOCK
-            shape = tuple(cards[f"NAXIS{axis}"] for axis in range(cards["NAXIS"], 0, -1))
-            kind = np.dtype(_TYPES[cards["BITPIX"]])
+            shape = tuple(_whole(cards, f"NAXIS{axis}") for axis in range(_whole(cards, "NAXIS", 999), 0, -1))
+            kind = np.dtype(_TYPES[_whole(cards, "BITPIX", low=-64)])
             count = math.prod(shape) if shape else 0
-            n_bytes = kind.itemsize * (count + cards.get("PCOUNT", 0))
+            n_bytes = kind.itemsize * (count + _whole(cards, "PCOUNT", default=0))
             start = begin + -(-n_bytes // BLOCK) * BLOCK
             if start > len(body):
                 raise PassingFailure(f"the answer is cut short: {len(body)} of {start} bytes.")
@@ -80,6 +84,16 @@ def read_images(body: bytes) -> list[Image]:
     except (ValueError, KeyError, TypeError) as error:
         raise PassingFailure(f"the answer is damaged FITS: {error}.") from error
     return images
+
+
+def _whole(
+    cards: Mapping[str, Any], keyword: str, most: int = 1 << 40, *, low: int = 0, default: int | None = None
+) -> int:
+    """Return the value of a card that is an integer from `low` to `most`; raise ValueError or KeyError else."""
+    value = cards[keyword] if default is None else cards.get(keyword, default)
+    if type(value) is not int or not low <= value <= most:
+        raise ValueError(f"{keyword} is {str(value)[:20]!r}")
+    return value
 
 
 def parse_cards(text: str) -> dict[str, Any]:
@@ -139,16 +153,16 @@ def check_grid(cards: Mapping[str, Any], ra: float, dec: float, size: int, pixsc
         centre = (float(cards["CRPIX1"]), float(cards["CRPIX2"]))
     except (KeyError, TypeError, ValueError) as error:
         raise PassingFailure(f"the answer lacks a WCS: {error}.") from error
+    # Written so that a NaN fails each test.
     off_ra = abs((position[0] - ra + 180) % 360 - 180)
-    if off_ra > _NEAR_DEG or abs(position[1] - dec) > _NEAR_DEG:
-        raise PassingFailure(
-            f"the answer is the image of another position, ra={position[0]:.6f} dec={position[1]:.6f}."
-        )
+    if not (off_ra <= _NEAR_DEG and abs(position[1] - dec) <= _NEAR_DEG):
+        where = f"ra={position[0]:.6f} dec={position[1]:.6f}"
+        raise PassingFailure(f"the answer is the image of another position, {where}.")
     if sides != (size, size):
         raise FinalFailure(f"the answer is {sides[0]} x {sides[1]} px instead of {size} x {size}.")
-    if abs(step / pixscale - 1) > 1e-4:
+    if not abs(step / pixscale - 1) <= 1e-4:
         raise FinalFailure(f"the answer has {step:.4f} arcsec per pixel instead of {pixscale:g}.")
-    if max(abs(c - (size + 1) / 2) for c in centre) > 0.01:
+    if not all(abs(c - (size + 1) / 2) <= 0.01 for c in centre):
         raise PassingFailure(f"the answer is not centred: CRPIX is {centre[0]:g}, {centre[1]:g}.")
 
 

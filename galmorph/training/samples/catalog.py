@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from galmorph.classification.opening import kind_of
 from galmorph.classification.sources import CatalogSource
 from galmorph.errors import CatalogError, CutoutError, SampleError
+from galmorph.files.pictures import read_picture
 from galmorph.images.cutout import MAX_SIDE_PX, Cutout, read_cutout
 from galmorph.images.flags import Flag
 from galmorph.images.framing import Framing, frame
@@ -175,10 +176,7 @@ def _picture(files: Sequence[tuple[Path, float]], index: int) -> NDArray[np.uint
     """
     path, radius = files[index]
     if path.suffix.lower() in PICTURE_SUFFIXES:
-        from PIL import Image
-
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
+        return read_picture(path)
     return _composite(path, radius)
 
 
