@@ -1,11 +1,14 @@
-"""The environment variables of galmorph: declared here, and read nowhere else."""
+"""The environment variables of galmorph, declared here and read nowhere else; and the clock, which one of them sets."""
 
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 from typing import Literal
+
+from galmorph.errors import GalmorphError
 
 PREFIX = "GALMORPH_"
 
@@ -44,3 +47,33 @@ class Variable(Enum):
 def cache_folder() -> Path:
     """Return the folder of decoded pictures: ``GALMORPH_CACHE`` or ``~/.cache/galmorph``."""
     return Path(Variable.CACHE.read() or Path.home() / ".cache" / "galmorph")
+
+
+def now(seconds: float | None = None) -> datetime:
+    """Return the time for a header, UTC.
+
+    ``SOURCE_DATE_EPOCH`` (https://reproducible-builds.org/specs/source-date-epoch) replaces the clock, so that the same
+    run writes the same bytes.
+
+    Parameters
+    ----------
+    seconds : float, optional
+        A time in seconds since 1970, in place of the present.
+
+    Raises
+    ------
+    GalmorphError
+        If ``SOURCE_DATE_EPOCH`` is not a time of the years 1970 to 9999.
+    """
+    text = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if not text:
+        return datetime.now(UTC) if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    try:
+        if not (text.isascii() and text.isdigit()):
+            raise ValueError
+        return datetime.fromtimestamp(int(text), UTC)
+    except (ValueError, OverflowError, OSError):
+        raise GalmorphError(
+            f"SOURCE_DATE_EPOCH is {text[:40]!r}: give seconds since 1970 as a whole number, such as 1763769600, or "
+            "unset it."
+        ) from None

@@ -13,11 +13,11 @@ import json
 import os
 import platform
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import galmorph
+from galmorph.environment import now
 from galmorph.errors import CutoutError
 from galmorph.images.headers import band_files
 from galmorph.models.card import ModelCard, file_sha256
@@ -40,8 +40,6 @@ def provenance(predictor: Any) -> list[tuple[str, Any, str]]:
     predictor : galmorph.models.predictor.Predictor
     """
     card = predictor.model.card
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    when = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
     return [
         ("GMVERS", galmorph.__version__, "galmorph version"),
         ("GMMODEL", card.name, "model of morphology"),
@@ -50,7 +48,7 @@ def provenance(predictor: Any) -> list[tuple[str, Any, str]]:
         ("GMCALIB", card.calibration.get("method", "none"), "calibration"),
         ("GMDTYPE", str(predictor.dtype).removeprefix("torch."), "number format of the network"),
         ("GMTTA", predictor.tta, "orientations averaged"),
-        ("GMDATE", when.strftime("%Y-%m-%dT%H:%M:%S"), "when classified (UTC)"),
+        ("GMDATE", now().strftime("%Y-%m-%dT%H:%M:%S"), "when classified (UTC)"),
     ]
 
 
@@ -87,9 +85,7 @@ class Record:
         With ``SOURCE_DATE_EPOCH`` set, the same run leaves the same bytes.
         """
         path = self._output.with_name(self._output.name + SUFFIX)
-        epoch = os.environ.get("SOURCE_DATE_EPOCH")
-        started = _time(float(epoch) if epoch else self._started)
-        ended = _time(float(epoch)) if epoch else _time(datetime.now(UTC).timestamp())
+        started, ended = (now(seconds).strftime("%Y-%m-%dT%H:%M:%S+00:00") for seconds in (self._started, None))
         body = self._body(self._entity(self._output, content), started, ended)
         # Names that no other run has, and the same run always: by the content.
         run = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
@@ -175,7 +171,3 @@ def _bands(path: Path) -> list[Path]:
         return [Path(file) for file in band_files(str(path)).values()]
     except CutoutError:
         return []
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S+00:00")

@@ -94,6 +94,9 @@ def show_plan(plan: Any, as_json: bool) -> None:
     for way in plan.ways:
         stderr.print(f"{way.way}: {way.requests} requests, {way.bytes / 1e6:.1f} MB")
     stderr.print(f"Chosen: {plan.chosen}")
+    if plan.invalid:
+        reasons = "; ".join(f"{count}: {reason}" for reason, count in plan.invalid.items())
+        stderr.print(f"{sum(plan.invalid.values())} of {plan.targets} rows cannot be fetched. {reasons}.", markup=False)
     print_json(plan.as_dict(), as_json)
 
 

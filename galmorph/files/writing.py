@@ -1,4 +1,7 @@
-"""Writing: a file takes its name only when it is complete and synced to the disk."""
+"""Writing: a file takes its name only when it is complete and synced to the disk.
+
+`write_file` is for content that is at hand, `Output` for content that comes bit by bit.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self, cast
@@ -20,18 +23,76 @@ from galmorph.files.reading import CHUNK
 
 COMPRESSIONS = (".gz", ".bz2")
 
-# From a file that is complete but has not its name yet: the place and content of a small file that describes it.
+# The disk, a quota, or a limit on the size of files (``ulimit -f``) is used up.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+# From a file that is complete but does not have its name yet: path and content of a small file that describes it.
 Companion = Callable[[Path], tuple[Path, bytes]]
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def write_errors(path: Path, *, resumable: bool = False) -> Iterator[None]:
+    """Turn errors of the operating system while a path is written into errors that name it.
+
+    Parameters
+    ----------
+    path : Path
+        The file or folder that is written.
+    resumable : bool
+        Whether the run that writes can go on later, whatever the error is.
+
+    Raises
+    ------
+    OutputError
+        If the path cannot be written.
+    CannotContinue
+        If the disk is full, or the run can go on later.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise CannotContinue(f"no space left to write {path}; free some and run again") from error
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+        reason = f"{path} cannot be written: {error.strerror or error}."
+        if resumable:
+            raise CannotContinue(f"{reason} What is done is kept; see to it and run the same command again.") from error
+        if error.errno in _FULL:
+            raise CannotContinue(f"{reason} Make room, then run the same command again.") from error
+        raise OutputError(reason) from error
+
+
+def write_file(path: Path, *content: bytes | memoryview, resumable: bool = False) -> None:
+    """Write a file; after a kill or a failure the path holds the old content or the new, never a mixture.
+
+    Parameters
+    ----------
+    path : Path
+        The file. A link is replaced, not followed.
+    *content : bytes
+        The bytes, in order.
+    resumable : bool
+        Whether the file is one of many of a run that can go on later: then its folder is made, and its name is not
+        synced, for a file whose name is lost in a power cut is written again.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    CannotContinue
+        If the disk is full, or the run can go on later.
+    """
+    temporary = _temporary(path)
+    with write_errors(path, resumable=resumable):
+        try:
+            if resumable:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("xb") as file:
+                file.writelines(content)
+                _sync(file)
+            temporary.replace(path)
+            if not resumable:
+                _sync_folder(path.parent)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 class Output:
@@ -57,14 +118,14 @@ class Output:
     def __init__(self, path: Path, companion: Companion | None = None) -> None:
         self.path = Path(os.path.realpath(path))
         self._companion = companion
-        self._parts: list[tuple[Path, Path]] = []
-        with _writing(self.path):
-            self._file = self._part(self.path)
+        self._files: list[tuple[Path, Path]] = []
+        with write_errors(self.path):
+            self._file = self._create(self.path)
 
-    def _part(self, path: Path) -> BinaryIO:
-        part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-        file = part.open("x+b")
-        self._parts.append((part, path))
+    def _create(self, path: Path) -> BinaryIO:
+        temporary = _temporary(path)
+        file = temporary.open("x+b")
+        self._files.append((temporary, path))
         return file
 
     def __enter__(self) -> Self:
@@ -73,17 +134,17 @@ class Output:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         try:
             if kind is None:
-                with _writing(self.path):
+                with write_errors(self.path):
                     self._finish()
         finally:
-            for part, _ in self._parts:
-                part.unlink(missing_ok=True)
-            with _writing(self.path):
+            for temporary, _ in self._files:
+                temporary.unlink(missing_ok=True)
+            with write_errors(self.path):
                 self._file.close()
 
     def write(self, data: bytes | memoryview) -> None:
         """Write at the end."""
-        with _writing(self.path):
+        with write_errors(self.path):
             self._file.write(data)
 
     def tell(self) -> int:
@@ -92,14 +153,14 @@ class Output:
 
     def patch(self, offset: int, data: bytes) -> None:
         """Overwrite bytes that were written before."""
-        with _writing(self.path):
+        with write_errors(self.path):
             self._file.seek(offset)
             self._file.write(data)
             self._file.seek(0, os.SEEK_END)
 
     def beside(self, path: Path, data: bytes) -> None:
         """Write a second, small file that takes its name together with this one."""
-        with _writing(path), self._part(path) as file:
+        with write_errors(path), self._create(path) as file:
             file.write(data)
             _sync(file)
 
@@ -108,24 +169,20 @@ class Output:
             self._compress()
         _sync(self._file)
         if self.path.exists():
-            shutil.copymode(self.path, self._parts[0][0])
+            shutil.copymode(self.path, self._files[0][0])
         if self._companion is not None:
-            self.beside(*self._companion(self._parts[0][0]))
+            self.beside(*self._companion(self._files[0][0]))
         # The small files go first: a table whose description is missing would be worse than the reverse.
-        for part, path in reversed(self._parts):
-            part.replace(path)
-        self._parts.clear()
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        for temporary, path in reversed(self._files):
+            temporary.replace(path)
+        self._files.clear()
+        _sync_folder(self.path.parent)
 
     def _compress(self) -> None:
-        plain, (plain_part, _) = self._file, self._parts.pop(0)
+        plain, (plain_path, _) = self._file, self._files.pop(0)
         try:
-            self._file = self._part(self.path)
-            self._parts.insert(0, self._parts.pop())
+            self._file = self._create(self.path)
+            self._files.insert(0, self._files.pop())
             plain.seek(0)
             # No name and no time inside, so that the same table gives the same bytes.
             if self.path.suffix == ".gz":
@@ -136,17 +193,30 @@ class Output:
                 shutil.copyfileobj(plain, packed, CHUNK)
         finally:
             plain.close()
-            plain_part.unlink(missing_ok=True)
+            plain_path.unlink(missing_ok=True)
 
 
 def remove_leftovers(path: Path) -> None:
     """Remove what killed runs have left half written of an output; only for the run that holds the output's lock."""
     path = Path(os.path.realpath(path))
     for beside in ("", ".json", ".prov.json"):
-        for part in path.parent.glob(f".{glob.escape(path.name + beside)}.{'?' * 8}.part"):
-            part.unlink(missing_ok=True)
+        for temporary in path.parent.glob(f".{glob.escape(path.name + beside)}.{'?' * 8}.part"):
+            temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """Return a name for a file until it is complete; no other process or thread has it."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
 
 
 def _sync(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -15,14 +15,11 @@ What a file must say to be a cutout, and where it may say it:
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 import re
-import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,8 +28,10 @@ from urllib.parse import quote, unquote
 import numpy as np
 from numpy.typing import NDArray
 
-from galmorph.errors import CannotContinue, CutoutError, OutputError
+from galmorph.environment import now
+from galmorph.errors import CutoutError
 from galmorph.files.fits import card, image
+from galmorph.files.writing import write_file
 from galmorph.images.fits_file import FileImages, StoredImage, open_images, plain_image, quiet
 from galmorph.images.hdus import choose_pictures
 from galmorph.images.headers import (
@@ -267,7 +266,7 @@ def write_cutout(cutout: Cutout, path: str | os.PathLike[str], *, cards: Iterabl
     CannotContinue
         If the disk is full.
     """
-    write_pieces(path, cutout_pieces(cutout, cards=cards))
+    write_file(Path(path), *cutout_pieces(cutout, cards=cards))
 
 
 def cutout_pieces(cutout: Cutout, *, cards: Iterable[tuple[str, Any, str]] = ()) -> list[bytes | memoryview]:
@@ -278,7 +277,7 @@ def cutout_pieces(cutout: Cutout, *, cards: Iterable[tuple[str, Any, str]] = ())
     cutout : Cutout
     cards : iterable of (keyword, value, comment)
     """
-    date = _now()
+    date = now().strftime("%Y-%m-%dT%H:%M:%S")
     separator = "" if all(len(name) == 1 for name in cutout.bands) else ","
     own: list[tuple[str, Any, str]] = [
         ("SURVEY", cutout.survey, "survey"),
@@ -317,38 +316,6 @@ def _copied_cards(header_text: str) -> dict[str, str]:
         if _COPIED_KEYWORDS.fullmatch(keyword):
             found[keyword] = found.get(keyword, "") + text
     return found
-
-
-def _now() -> str:
-    """Return the date for headers, UTC; ``SOURCE_DATE_EPOCH`` fixes it."""
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    when = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
-    return when.strftime("%Y-%m-%dT%H:%M:%S")
-
-
-def write_pieces(path: str | os.PathLike[str], pieces: Iterable[bytes | memoryview]) -> None:
-    """Put pieces of bytes at a path, whole or not at all.
-
-    Raises
-    ------
-    OutputError
-        If they cannot be written.
-    CannotContinue
-        If the disk is full.
-    """
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
-    try:
-        with part.open("wb") as file:
-            file.writelines(pieces)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise (CannotContinue if full else OutputError)(f"{path}: cannot be written: {error.strerror}.") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def cutout_files(folder: str | os.PathLike[str]) -> list[tuple[str, str]]:

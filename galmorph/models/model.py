@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -14,7 +11,8 @@ from torch import Tensor, nn
 import galmorph
 from galmorph import registry
 from galmorph.environment import Variable
-from galmorph.errors import CannotContinue, ModelError, OutputError, WeightsUnavailable
+from galmorph.errors import ModelError, WeightsUnavailable
+from galmorph.files.writing import write_file
 from galmorph.models import card as cards
 from galmorph.models.backbones import Backbone
 from galmorph.models.card import ModelCard
@@ -341,13 +339,13 @@ def save(model: Model, path: Path, *, half: bool = True) -> None:
     }
     extra = {**model.trained, **(model.unlikeness.tensors() if model.unlikeness else {})}
     data = serialize({**state, **extra}, metadata={cards.KEY: model.card.to_json()})
-    write_atomically(path, data)
+    write_file(path, data)
 
 
 def save_with_card(model: Model, path: Path) -> None:
     """Write a model as :func:`save` does, and its card to the same name with ``.json``."""
     save(model, path)
-    write_atomically(path.with_suffix(".json"), (model.card.to_json(indent=1) + "\n").encode())
+    write_file(path.with_suffix(".json"), (model.card.to_json(indent=1) + "\n").encode())
 
 
 def versions() -> dict[str, str]:
@@ -355,28 +353,3 @@ def versions() -> dict[str, str]:
     import torchvision
 
     return {"galmorph": galmorph.__version__, "torch": torch.__version__, "torchvision": torchvision.__version__}
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that a kill leaves the old one or the new one, never a part.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written.
-    CannotContinue
-        If the disk is full.
-    """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink()
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise CannotContinue(f"The disk is full: {path} is not written. What was there is kept.") from error
-        raise OutputError(f"{path} cannot be written: {error.strerror}.") from error

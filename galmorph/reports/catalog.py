@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from galmorph.classification.results import FLAGS, Results, read_results
 from galmorph.errors import CatalogError
-from galmorph.images.cutout import write_pieces
+from galmorph.files.writing import write_file
 from galmorph.reports.page import Report, check_out, inline_svg, render, save_figures
 from galmorph.reports.pictures import Composites, composites
 from galmorph.reports.regions import write_regions
@@ -97,7 +97,7 @@ def report(
     notes = _notes(results, pictures, len(rows))
     drawn = _drawn(results)
     html = render("catalog.html", ("theme.js", "catalog.js"), _context(results, chosen, pictures, rows, notes, drawn))
-    write_pieces(out, [html.encode()])
+    write_file(out, html.encode())
     files = _write_figures(results, drawn, drawn_to) if drawn_to is not None else ()
     return Report(str(out), len(results), len(pictures.jpeg), files, (*noted, *notes))
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 import galmorph
 from galmorph.errors import OutputError
+from galmorph.files.writing import write_errors
 from galmorph.training import figures
 
 if TYPE_CHECKING:
@@ -138,10 +139,8 @@ def save_figures(found: Mapping[str, Figure], folder: Path) -> tuple[str, ...]:
         If the folder cannot be written.
     """
     files = [folder / f"{name}.{suffix}" for name in found for suffix in ("png", "pdf")]
-    try:
+    with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for file in files:
-            figures.save(found[file.stem], file)
-    except OSError as error:
-        raise OutputError(f"The figures cannot be written to {folder}: {error.strerror}.") from error
+    for file in files:
+        figures.save(found[file.stem], file)
     return tuple(map(str, files))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from galmorph.classification.results import Results
 from galmorph.errors import CatalogError
-from galmorph.images.cutout import write_pieces
+from galmorph.files.writing import write_file
 from galmorph.training.figures import GREY, PALETTE
 
 # Black cannot be seen on DS9's usual ground.
@@ -50,7 +50,7 @@ def write_regions(results: Results, groups: Sequence[str], path: Path) -> tuple[
     x, y, radius, images = _sky(results) if on_sky else _pixels(results)
     lines = _lines(results, groups, x, y, radius, images, unit='"' if on_sky else "")
     text = [_HEAD, f"# {results.catalog.path.name}: {results.card('GMMODEL')}\n", "icrs\n" if on_sky else "image\n"]
-    write_pieces(path, (line.encode() for line in (*text, *lines)))
+    write_file(path, *(line.encode() for line in (*text, *lines)))
     notes = []
     if lost := int((~np.isfinite(x + y)).sum()):
         notes.append(f"{path} lacks {lost} of {len(results)} galaxies, whose positions are unknown.")

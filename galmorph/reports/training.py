@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from galmorph import registry
 from galmorph.errors import GalmorphError, SampleError
-from galmorph.images.cutout import write_pieces
+from galmorph.files.writing import write_file
 from galmorph.reports.page import Report, data_uri, inline_svg, jpeg, render, save_figures
 from galmorph.schemas import LabelSchema, squared_errors
 from galmorph.training import figures
@@ -122,7 +122,7 @@ def assess(path: Path, out: Path, data: Sequence[str] = (), *, figures_folder: P
         "tiles": tiles,
         "parts": sections,
     }
-    write_pieces(out, [render("assessment.html", ("theme.js",), context).encode()])
+    write_file(out, render("assessment.html", ("theme.js",), context).encode())
     files = save_figures(drawn, figures_folder) if figures_folder is not None else ()
     return Report(str(out), n_galaxies, n_pictures, files, told)
 

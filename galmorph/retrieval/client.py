@@ -314,9 +314,8 @@ class Session:
         client = self.client
         auth: Any = client.credentials.of(url) or httpx.USE_CLIENT_DEFAULT
         self.attempts += 1
-        redirected = False
+        request = self._built(method, url, content)
         try:
-            request = client.http.build_request(method, url, **content)
             async with client.slots:
                 for _ in range(MOST_REDIRECTS + 1):
                     await client.pace.turn()
@@ -331,17 +330,26 @@ class Session:
                             await response.aclose()
                     # The library keeps a password in a redirected request only where scheme and host stay; with no
                     # authentication of its own neither the netrc file's is added for another server.
-                    request, auth, redirected = response.next_request, None, True
+                    request, auth = response.next_request, None
         except TimeoutError:
             raise PassingFailure(f"no complete answer from {url} within {client.limits.timeout_s:g} s.") from None
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-            if redirected or isinstance(error, httpx.RemoteProtocolError):
-                raise FinalFailure(f"{url} redirects to an address that cannot be asked.") from error
-            raise GalmorphError(f"{url} is not an address that can be asked: {printable(str(error))}") from error
-        except (httpx.HTTPError, OSError, ValueError) as error:
-            # Invalid names of hosts are errors of the encoding or of the address, thus ValueErrors.
+            raise FinalFailure(f"{url} redirects to an address that cannot be asked.") from error
+        except GalmorphError:
+            raise
+        except Exception as error:  # besides its own, the library lets through those of names, ports and sockets
             raise PassingFailure(f"{url}: {printable(str(error)) or type(error).__name__}.") from error
         raise FinalFailure(f"{url} redirects more than {MOST_REDIRECTS} times.")
+
+    def _built(self, method: str, url: str, content: dict[str, Any]) -> httpx.Request:
+        try:
+            request = self.client.http.build_request(method, url, **content)
+            if request.url.scheme in ("http", "https") and request.url.host:
+                return request
+            reason = "it must begin with http:// or https:// and a host"
+        except (httpx.InvalidURL, ValueError) as error:
+            reason = printable(str(error))
+        raise GalmorphError(f"{url} is not an address that can be asked: {reason}.")
 
     def _judge(self, url: str, response: httpx.Response, body: bytes) -> Answer:
         self.client.bytes += len(body)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-import os
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from galmorph.errors import CannotContinue, OutputError
+from galmorph.errors import OutputError
+from galmorph.files.writing import write_file
 from galmorph.retrieval.client import Answer, FinalFailure, PassingFailure, Session
 from galmorph.retrieval.request import Request, tangent_cards
 
@@ -198,7 +198,7 @@ class Downloads:
         if downloaded is None:
             return None
         body, plane = downloaded
-        await asyncio.to_thread(_write, path, body)
+        await asyncio.to_thread(write_file, path, body, resumable=True)
         self._keep(path)
         return plane
 
@@ -208,18 +208,3 @@ class Downloads:
         while sum(self._on_disk.values()) > self.most_on_disk and len(self._on_disk) > 1:
             oldest, _ = self._on_disk.popitem(last=False)
             oldest.unlink(missing_ok=True)
-
-
-def _write(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise CannotContinue(
-            f"{path}: cannot be written: {error.strerror}. What is done is kept; see to it and run it again."
-        ) from error

@@ -46,6 +46,8 @@ class FetchOptions:
         Only the first `limit` rows.
     retry_failed : bool
         Try again what an earlier run could not get.
+    verify : bool
+        Compare every cutout with its recorded hash, also where its size and time are the recorded ones.
 
     Raises
     ------
@@ -70,6 +72,7 @@ class FetchOptions:
     backoff_s: float = Limits.backoff_s
     limit: int | None = None
     retry_failed: bool = False
+    verify: bool = False
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 0:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from torch import Tensor, nn, optim
 
+from galmorph.files.writing import write_file
 from galmorph.models.card import SUFFIX
-from galmorph.models.model import write_atomically
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Checkpoint:
             tensors |= {f"optimizer.{index}.{k}": v for k, v in values.items()}
         data = serialize({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()})
         name = f"checkpoint-{len(history)}{SUFFIX}"
-        write_atomically(self.out / name, data)
-        write_atomically(self.out / "checkpoint.json", json.dumps({"file": name, "history": history}).encode())
+        write_file(self.out / name, data)
+        write_file(self.out / "checkpoint.json", json.dumps({"file": name, "history": history}).encode())
         for old in self.out.glob(f"checkpoint-*{SUFFIX}"):
             if old.name != name:
                 old.unlink()

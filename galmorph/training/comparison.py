@@ -16,7 +16,7 @@ from scipy.stats import t as student
 
 from galmorph import registry
 from galmorph.errors import GalmorphError, WeightsUnavailable
-from galmorph.models.model import write_atomically
+from galmorph.files.writing import write_file
 from galmorph.schemas import LabelSchema
 from galmorph.training import figures
 from galmorph.training.config import TrainConfig, configure
@@ -100,10 +100,10 @@ def compare(
             cell["error"] = str(error)
         cells.append(cell)
     result = {"recipe": recipe, "part": part if histories else "", "seeds": seeds, "cells": cells}
-    write_atomically(out / "comparison.json", (json.dumps(result, indent=1) + "\n").encode())
+    write_file(out / "comparison.json", (json.dumps(result, indent=1) + "\n").encode())
     scores = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
     _write_csv(out / "table.csv", cells, ["backbone", "pretrained", "n_runs", *scores, "error"])
-    write_atomically(out / "table.md", _markdown(cells, names).encode())
+    write_file(out / "table.md", _markdown(cells, names).encode())
     _write_curves(histories, out)
     _write_matrices(cells, matrices, loaded.labels, out)
     return result
@@ -139,7 +139,7 @@ def _write_csv(path: Path, lines: Sequence[Mapping[str, Any]], columns: Sequence
     writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
-    write_atomically(path, text.getvalue().encode())
+    write_file(path, text.getvalue().encode())
 
 
 def _markdown(cells: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
 import logging
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +23,7 @@ from torch import Tensor
 from galmorph import registry
 from galmorph.environment import cache_folder
 from galmorph.errors import CutoutError, OutputError, SampleError
+from galmorph.files.writing import Output, write_errors
 from galmorph.images.framing import Framing
 from galmorph.schemas import LabelSchema
 from galmorph.training.samples import Layout, Sample, content_hash
@@ -305,20 +305,14 @@ def decode(sample: Sample, side: int) -> NDArray[np.uint8]:
     """
     path = _cached(sample, side)
     if not path.exists():
-        part = path.with_suffix(f".{os.getpid()}.part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            unreadable = _decode(sample, side, part)
-            _reasons(path).write_text(json.dumps(unreadable))
-            part.replace(path)
-        except OSError as error:
-            raise OutputError(
-                f"The cache {path.parent} cannot be written: {error.strerror or error}. Choose another with "
-                "GALMORPH_CACHE."
-            ) from error
-        finally:
-            with suppress(OSError):
-                part.unlink()
+            with write_errors(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            with Output(path) as output:
+                unreadable = _decode(sample, side, output)
+                output.beside(_reasons(path), json.dumps(unreadable).encode())
+        except OutputError as error:
+            raise OutputError(f"{error} Choose another folder for the cache with GALMORPH_CACHE.") from error
     return np.load(path, mmap_mode="r")
 
 
@@ -330,27 +324,30 @@ def _reasons(path: Path) -> Path:
     return path.with_suffix(".unreadable.json")
 
 
-def _decode(sample: Sample, side: int, part: Path) -> dict[int, str]:
+def _decode(sample: Sample, side: int, output: Output) -> dict[int, str]:
     """Write the decoded pictures; return the rows of those that cannot be decoded, with the reasons."""
     unreadable: dict[int, str] = {}
-    form = {"descr": "|u1", "fortran_order": False}
-    with part.open("wb") as stream, ThreadPoolExecutor() as pool:
-        np.lib.format.write_array_header_1_0(stream, {**form, "shape": (len(sample), 3, side, side)})
+    with ThreadPoolExecutor() as pool:
+        output.write(_npy_header(len(sample), side))
         for index, image in enumerate(pool.map(lambda i: _resized(sample, i, side), range(len(sample)))):
             if isinstance(image, str):
                 unreadable[index] = image
             else:
-                stream.write(image.tobytes())
+                output.write(image.tobytes())
             if isinstance(image, str) and not sample.lenient:
                 raise SampleError(image)
         if len(unreadable) == len(sample):
             raise SampleError(f"No picture of {sample.name} can be used; first: {unreadable[0]}")
         # The header leaves room for any number of rows, so its length stays.
-        stream.seek(0)
-        np.lib.format.write_array_header_1_0(stream, {**form, "shape": (len(sample) - len(unreadable), 3, side, side)})
-        stream.flush()
-        os.fsync(stream.fileno())
+        output.patch(0, _npy_header(len(sample) - len(unreadable), side))
     return unreadable
+
+
+def _npy_header(n: int, side: int) -> bytes:
+    header = io.BytesIO()
+    shape = (n, 3, side, side)
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return header.getvalue()
 
 
 def _resized(sample: Sample, index: int, side: int) -> NDArray[np.uint8] | str:

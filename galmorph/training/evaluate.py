@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.errors import SampleError
+from galmorph.files.writing import write_file
 from galmorph.models import conformal
-from galmorph.models.model import TRAINED_CONTENTS, TRAINED_GALAXIES, Model, write_atomically
+from galmorph.models.model import TRAINED_CONTENTS, TRAINED_GALAXIES, Model
 from galmorph.models.predictor import Predictor
 from galmorph.models.vote_spread import spread_scores
 from galmorph.schemas import LabelSchema, confusion, squared_errors
@@ -123,14 +124,14 @@ def _write(
     from galmorph.training import figures
 
     out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "scores.json", (json.dumps(result, indent=1, sort_keys=True) + "\n").encode())
+    write_file(out / "scores.json", (json.dumps(result, indent=1, sort_keys=True) + "\n").encode())
     labels = [f"{kind}_{label}" for kind in ("p", "true") for label in schema.labels]
     table = np.column_stack([predicted, truth, *conditions.values()])
     cells = np.char.mod("%.6g", table)
     cells[np.isnan(table)] = ""
     lines = [",".join([str(galaxy), *row]) for galaxy, row in zip(galaxies, cells, strict=True)]
     header = ",".join(["galaxy", *labels, *conditions])
-    write_atomically(out / "predictions.csv", "\n".join([header, *lines, ""]).encode())
+    write_file(out / "predictions.csv", "\n".join([header, *lines, ""]).encode())
     figures.evaluation_figures(out, schema, truth, predicted)
     if result["conditions"]:
         figures.save(figures.by_condition(result["conditions"]), out / "conditions.png")

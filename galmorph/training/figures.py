@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from galmorph.files.writing import write_file
 from galmorph.schemas import LabelSchema, confusion
 
 if TYPE_CHECKING:
@@ -30,12 +32,12 @@ Array = NDArray[np.floating[Any]]
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG or, by its suffix, PDF: to a temporary name, then renamed."""
-    part = path.with_name(f".{path.name}.part")
+    """Write a figure as PNG or, by its suffix, PDF: whole or not at all."""
+    content = io.BytesIO()
     kind = path.suffix.removeprefix(".").lower()
     nameless: dict[str, Any] = {"CreationDate": None} if kind == "pdf" else {"Software": None}
-    figure.savefig(part, format=kind, dpi=130 if kind == "png" else 300, metadata=nameless)
-    part.replace(path)
+    figure.savefig(content, format=kind, dpi=130 if kind == "png" else 300, metadata=nameless)
+    write_file(path, content.getvalue())
 
 
 def _figure(width: float, height: float, **options: Any) -> tuple[Figure, Any]:
@@ -187,10 +189,11 @@ def evaluation_figures(out: Path, schema: LabelSchema, truth: Array, predicted: 
     if schema.is_classes:
         matrix = _counts(truth, predicted)
         save(confusion_matrices(schema.labels, [[("", matrix)]]), out / "confusion_matrix.png")
-        with (out / "confusion_matrix.csv").open("w", newline="") as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(["true", *schema.labels])
-            writer.writerows([label, *row] for label, row in zip(schema.labels, matrix.tolist(), strict=True))
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["true", *schema.labels])
+        writer.writerows([label, *row] for label, row in zip(schema.labels, matrix.tolist(), strict=True))
+        write_file(out / "confusion_matrix.csv", text.getvalue().encode())
     else:
         save(fractions(schema, truth, predicted), out / "fractions.png")
     save(calibration(schema, truth, predicted), out / "calibration.png")

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from galmorph import registry
 from galmorph.errors import OutputError, SampleError
+from galmorph.files.writing import write_file
 from galmorph.images.normalization import Normalization
 from galmorph.models.backbones import Backbone
 from galmorph.models.card import SUFFIX, ModelCard, file_sha256, find, read_card, survey_inputs
@@ -36,7 +37,6 @@ from galmorph.models.model import (
     save,
     save_with_card,
     versions,
-    write_atomically,
 )
 from galmorph.models.predictor import Predictor, pick_dtype
 from galmorph.schemas import LabelSchema
@@ -147,7 +147,7 @@ def train(
     network = build(config.backbone, len(schema.labels), config.pretrained)
     # Only now: where something is missing nothing is written, and the folder stays free for the next try.
     if processes.is_first:
-        write_atomically(out / "config.json", config.to_json().encode())
+        write_file(out / "config.json", config.to_json().encode())
         _write_split(out, dataset, parts)
     card = dataclasses.replace(_card(config, name, schema, backbone, dataset, parts, split), **(about or {}))
     normalization = card.inputs[0].normalization
@@ -258,7 +258,7 @@ def train(
     figures.evaluation_figures(out, schema, dataset.fractions[shown].numpy(), predicted)
     model.card = dataclasses.replace(model.card, metrics=metrics)
     save_with_card(model, out / f"model{SUFFIX}")
-    write_atomically(out / "metrics.json", (json.dumps(metrics, indent=1, sort_keys=True) + "\n").encode())
+    write_file(out / "metrics.json", (json.dumps(metrics, indent=1, sort_keys=True) + "\n").encode())
     return metrics
 
 
@@ -440,7 +440,7 @@ def _write_split(out: Path, dataset: Dataset, parts: NDArray[np.str_]) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("sample", "galaxy", "part"))
     writer.writerows(zip(dataset.source, dataset.galaxies, parts, strict=True))
-    write_atomically(out / "split.csv", text.getvalue().encode())
+    write_file(out / "split.csv", text.getvalue().encode())
 
 
 def _write_history(out: Path, history: list[dict[str, float]]) -> None:
@@ -448,4 +448,4 @@ def _write_history(out: Path, history: list[dict[str, float]]) -> None:
     writer = csv.DictWriter(text, history[0].keys(), lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
-    write_atomically(out / "history.csv", text.getvalue().encode())
+    write_file(out / "history.csv", text.getvalue().encode())

@@ -18,8 +18,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from galmorph.classification.classify import classify
+from galmorph.classification.opening import open_survey
 from galmorph.classification.results import read_results
-from galmorph.classification.survey_images import open_survey
 from galmorph.cli import app as cli
 from galmorph.errors import CatalogError, CutoutError, GalmorphError, Interrupted, OutputError
 from galmorph.images.detection import detect

@@ -160,11 +160,11 @@ def test_array_columns_are_no_positions(tmp_path):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("# %ECSV 1.0\n# ---\n# datatype: [\nra\n1\n", "is not YAML"),
+        ("# %ECSV 1.0\n# ---\n# datatype: [\nra\n1\n", "it is not YAML"),
         ("# %ECSV 1.0\n# ---\n# meta: 1\nra\n1\n", "has no list of columns under 'datatype'"),
         ("# %ECSV 1.0\n# ---\n# datatype: {ra: 1}\nra\n1\n", "has no list of columns under 'datatype'"),
         ("# %ECSV 1.0\n# ---\n# datatype:\n# - ra\nra\n1\n", r"datatype\[0\] is no column with a name"),
-        ("# %ECSV 1.0\n# ---\n# datatype:\n# - {name: ra}\nra\n1\n", r"datatype\[0\] is no column with a name"),
+        ("# %ECSV 1.0\n# ---\n# datatype:\n# - {unit: deg}\nra\n1\n", r"datatype\[0\] is no column with a name"),
         (ITEMS.replace("','", "''") + "id,ra,dec\n1,2,3\n", "has the delimiter ''"),
         (ITEMS + "id,ra\n1,2\n", r"other columns than the line of names, \['id', 'ra'\]"),
         (ITEMS + "id,ra,dec\n1,2,3,4\n", "line 9: 4 cells"),

@@ -116,7 +116,7 @@ from pathlib import Path
 sys.path[:0] = sys.argv[3:]
 from test_train import FAST
 from galmorph.training.config import TrainConfig
-from galmorph.training import train
+from galmorph.training.train import train
 config = TrainConfig((sys.argv[1],), "galaxy10_sdss", **FAST, loss="cross_entropy", epochs=6)
 train(config, Path(sys.argv[2]), resume=Path(sys.argv[2]).exists())
 """
@@ -227,7 +227,7 @@ def full_disk(number):
             SampleError,
             "epoch 2: lower --lr. Checkpoint kept",
         ),
-        ("galmorph.models.model.os.fsync", full_disk, CannotContinue, "The disk is full: .* What was there is kept"),
+        ("galmorph.files.writing.os.fsync", full_disk, CannotContinue, "No space left on device. Make room"),
     ],
 )
 def test_a_failure_leaves_the_last_good_checkpoint(tmp_path, monkeypatch, place, failure, error, message):
@@ -296,7 +296,7 @@ from pathlib import Path
 sys.path[:0] = sys.argv[4:]
 from test_train import FAST
 from galmorph.training.config import TrainConfig
-from galmorph.training import train
+from galmorph.training.train import train
 config = TrainConfig((sys.argv[1],), "galaxy10_sdss", **FAST, loss="cross_entropy", epochs=int(sys.argv[3]))
 out = Path(sys.argv[2])
 metrics = train(config, out, test=False, on_epoch=lambda line: print("epoch", line["epoch"]))

@@ -7,6 +7,7 @@ does so inside, when it fails; the MocServer tells the two apart.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from urllib.parse import quote
 

@@ -27,7 +27,7 @@ from galmorph.retrieval.answers import read_images
 from galmorph.retrieval.client import Answer, FinalFailure, PassingFailure, Session
 from galmorph.retrieval.mosaic import Downloads, Plane
 from galmorph.retrieval.request import Request, degrees
-from galmorph.retrieval.surveys import CONTROL, Delivery, ImageSource, Imaging, Survey
+from galmorph.retrieval.surveys import CONTROL, Delivery, ImageSource, Imaging, NoCoverage, Survey
 
 SKYSERVER_URL = "https://skyserver.sdss.org"
 SAS_URL = "https://data.sdss.org/sas"
@@ -82,8 +82,9 @@ class SdssField:
 
     @classmethod
     def parse(cls, text: str) -> SdssField:
-        """Return the field of its text form."""
-        return cls(*(int(part) for part in text.split("-")))
+        """Return the field of its text form; raise ValueError if it is none."""
+        run, rerun, camcol, number = map(int, text.split("-"))
+        return cls(run, rerun, camcol, number)
 
     def beside(self, step: int) -> SdssField:
         """Return a field of the same run and camera column."""
@@ -175,7 +176,19 @@ class Frames(ImageSource):
 
     async def deliver(self, session: Session, request: Request) -> Delivery:
         """Download the frames that the cutout lies on, if that was not done yet, and bring the bands to one grid."""
-        fields = [SdssField.parse(text) for text in request.images.split()]
+        try:
+            return await self._cut_from(session, request, request.images)
+        except (NoCoverage, ValueError, IndexError):
+            # Fields that were looked up by an earlier run: before anything is concluded from them they are asked for.
+            (images,) = await self.locate(session, [request])
+            if images is None:
+                raise NoCoverage("off the footprint") from None
+            if images == request.images:
+                raise
+            return await self._cut_from(session, request, images)
+
+    async def _cut_from(self, session: Session, request: Request, images: str) -> Delivery:
+        fields = [SdssField.parse(text) for text in images.split()]
         # The nearest object may be on the next field already, and bands are cut off at different edges.
         fields += [fields[0].beside(-1), fields[0].beside(1)]
         fields = list(dict.fromkeys(field for field in fields if field.number > 0))

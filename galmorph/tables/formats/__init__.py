@@ -206,6 +206,28 @@ class Table(Protocol):
 
 
 @dataclass(frozen=True)
+class TableSummary:
+    """One of the tables of a file.
+
+    Parameters
+    ----------
+    number : int
+        What ``--hdu`` takes: the HDU of a FITS file, the TABLE of a VOTable, from 0.
+    name : str
+        As the file names it, or ''.
+    n_rows : int
+        The number of rows.
+    columns : tuple of str
+        The names of its columns.
+    """
+
+    number: int
+    name: str
+    n_rows: int
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Format:
     """A table format.
 
@@ -218,9 +240,11 @@ class Format:
     recognises : callable
         Whether the first bytes of a file (decompressed) are of this format.
     open : callable
-        Opens the file at a path (and the HDU of a number, for FITS).
+        Opens the file at a path: the table of a number, or the one that is taken where none is named.
     write : callable
         Writes a new table: output, columns, blocks, number of rows, provenance.
+    tables : callable, optional
+        Lists the tables of a file from which columns can be read, for a format that may hold several.
     """
 
     name: str
@@ -228,6 +252,7 @@ class Format:
     recognises: Callable[[bytes], bool]
     open: Callable[[Path, int | None], Table]
     write: Callable[[Output, Sequence[Column], Iterator[Block], int, Provenance], None]
+    tables: Callable[[Path], Sequence[TableSummary]] | None = None
 
 
 def native(values: Array) -> Array:

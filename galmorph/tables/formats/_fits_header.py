@@ -17,6 +17,7 @@ from galmorph.errors import CatalogError
 from galmorph.files.fits import checksum, encode
 from galmorph.files.reading import Input
 from galmorph.tables.formats import Column, Provenance, history_line
+from galmorph.tables.formats._column_yaml import ColumnYaml
 
 BLOCK = 2880
 _CARD = 80
@@ -118,6 +119,9 @@ class Header:
         return data.ljust(padded(len(data)))
 
 
+_CONTROL = re.compile(rb"[\0-\x1f]")
+
+
 def padded(size: int) -> int:
     """Return `size` rounded up to whole FITS blocks."""
     return -(-size // BLOCK) * BLOCK
@@ -184,6 +188,8 @@ def read_header(source: Input, first: bytes) -> Header | None:
             card = block[i : i + _CARD]
             if card.rstrip() == b"END":
                 return Header(tuple(cards), size)
+            if _CONTROL.search(card[:8]):
+                raise CatalogError(f"{source.path} is damaged: a FITS header has no END")
             if keyword(card) == "CONTINUE" and cards:
                 cards[-1] += card
             else:
@@ -219,7 +225,8 @@ def edit_header(
     ours = {"GMCOLS", "GMKEYS", *(key for key, _, _ in Provenance.from_cards(header.card).cards)}
     cards: list[bytes] = []
     behind = 0
-    for card in header.cards:
+    gone = [header.text(f"TTYPE{i + 1}") for i in dropped]
+    for card in _without_yaml_of(header.cards, gone) if gone else header.cards:
         key = keyword(card)
         indexed = _COLUMN_KEY.fullmatch(key)
         if key in ours:
@@ -242,6 +249,40 @@ def edit_header(
     if _has_long(cards) and not _has_long(header.cards) and "LONGSTRN" not in header:
         cards.insert(behind, make_card("LONGSTRN", "OGIP 1.0", "The OGIP long string convention may be used"))
     return Header(tuple(cards))
+
+
+_YAML_BEGIN, _YAML_END = "--BEGIN-ASTROPY-SERIALIZED-COLUMNS--", "--END-ASTROPY-SERIALIZED-COLUMNS--"
+_YAML_WIDTH = 70
+
+
+def _without_yaml_of(cards: Sequence[bytes], dropped: Collection[str]) -> list[bytes]:
+    """Return the cards with columns taken out of the YAML that astropy writes as comments, if it is there.
+
+    astropy cannot read a table that lacks a column of its YAML. A line is cut after 70 characters, and marked with a
+    backslash there (astropy.io.fits.connect).
+    """
+    texts = [card[8:80].decode("ascii", "replace").rstrip() if keyword(card) == "COMMENT" else None for card in cards]
+    if _YAML_BEGIN not in texts or _YAML_END not in texts:
+        return list(cards)
+    first, stop = texts.index(_YAML_BEGIN), texts.index(_YAML_END)
+    lines = [""]
+    for text in texts[first + 1 : stop]:
+        if text is not None:
+            lines[-1] += text[:_YAML_WIDTH]
+            if len(text) <= _YAML_WIDTH:
+                lines.append("")
+    try:
+        yaml = ColumnYaml("\n".join(lines))
+    except CatalogError:
+        return list(cards)
+    if not any(field.name in dropped for field in yaml.fields):
+        return list(cards)
+    new: list[bytes] = []
+    for line in yaml.edited((), dropped, ascii_only=True):
+        parts = [line[i : i + _YAML_WIDTH] for i in range(0, max(len(line), 1), _YAML_WIDTH)]
+        texts_of_line = [f"{part}\\" for part in parts[:-1]] + parts[-1:]
+        new += [f"COMMENT {text}".ljust(_CARD).encode("ascii") for text in texts_of_line]
+    return [*cards[: first + 1], *new, *cards[stop:]]
 
 
 def _has_long(cards: Sequence[bytes]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,18 @@ from galmorph.errors import CatalogError
 from galmorph.files.fits import Checksum
 from galmorph.files.reading import Input
 from galmorph.files.writing import Output
-from galmorph.tables.formats import Array, Block, Column, Format, Provenance, TableField, native, text_array
+from galmorph.tables.formats import (
+    Array,
+    Block,
+    Column,
+    Format,
+    Provenance,
+    TableField,
+    TableSummary,
+    native,
+    text_array,
+)
+from galmorph.tables.formats._fits_hdus import Hdu, read_hdus
 from galmorph.tables.formats._fits_header import (
     Header,
     edit_header,
@@ -24,10 +36,14 @@ from galmorph.tables.formats._fits_header import (
     padded,
     read_header,
 )
-from galmorph.tables.formats._votable_head import redescribe
+from galmorph.tables.formats._votable_head import Head, redescribe
 
 _MAX_COLUMNS = 999
+# More than a description of 999 columns takes.
+_MAX_DESCRIPTION = 1 << 26
+_LDAC_HEADER = "LDAC_IMHEAD"
 _ROWS_AT_ONCE = 1024
+_HEAP_ROWS = 16384
 
 # TFORM letter -> numpy type, bytes of one element.
 _TYPES = {
@@ -58,6 +74,13 @@ class _Cell:
     null: int | None
     scale: float
     zero: float
+    element: float = 0
+
+    def descriptors(self, rows: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the numbers of elements of arrays of variable length, and where in the heap they begin."""
+        raw = np.ascontiguousarray(rows[:, self.offset : self.offset + self.width])
+        pairs = raw.view(">i4" if self.code == "P" else ">i8").astype(np.float64)
+        return pairs[:, 0], pairs[:, 1]
 
     def values(self, rows: NDArray[np.uint8]) -> Array:
         raw = np.ascontiguousarray(rows[:, self.offset : self.offset + self.width])
@@ -96,17 +119,24 @@ def _decode(cell: bytes) -> str:
         return text.decode("latin-1").strip()
 
 
+def _number(header: Header, key: str) -> Any:
+    value = header.card(key)[0]
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise CatalogError(f"damaged header: {key}={value!r} is no number")
+    return value
+
+
 def _cells(header: Header) -> Iterator[_Cell]:
     offset = 0
     for n in range(1, header.integer("TFIELDS") + 1):
-        form = re.match(r"\s*(\d*)([LXBIJKAEDCMPQ])", header.text(f"TFORM{n}").upper())
+        form = re.match(r"\s*(\d*)([LXBIJKAEDCMPQ])([LXBIJKAEDCM]?)", header.text(f"TFORM{n}").upper())
         if form is None:
             raise CatalogError(f"TFORM{n}={header.text(f'TFORM{n}')!r} is no format of a FITS column")
         repeat, code = int(form[1] or 1), form[2]
         width = -(-repeat // 8) if code == "X" else repeat * _TYPES[code][1]
         name = header.text(f"TTYPE{n}") or f"col{n}"
         scalar = code == "A" or (repeat == 1 and code not in "PQX")
-        null, scale, zero = (header.card(f"{key}{n}")[0] for key in ("TNULL", "TSCAL", "TZERO"))
+        null, scale, zero = (_number(header, f"{key}{n}") for key in ("TNULL", "TSCAL", "TZERO"))
         yield _Cell(
             field=TableField(name, header.text(f"TUNIT{n}"), header.text(f"TUCD{n}"), code == "A", scalar),
             code=code,
@@ -116,10 +146,14 @@ def _cells(header: Header) -> Iterator[_Cell]:
             null=null if isinstance(null, int) else None,
             scale=1.0 if scale is None else scale,
             zero=0.0 if zero is None else zero,
+            element=(1 / 8 if form[3] == "X" else _TYPES[form[3]][1]) if form[3] else 0,
         )
         offset += width
     if offset != header.integer("NAXIS1"):
-        raise CatalogError(f"damaged header: the columns take {offset} bytes, but NAXIS1={header.integer('NAXIS1')}")
+        raise CatalogError(
+            f"damaged header: the columns take {offset} bytes, but NAXIS1={header.integer('NAXIS1')} "
+            f"(TFIELDS={header.integer('TFIELDS')} and TFORMn say so)"
+        )
 
 
 class FitsTable:
@@ -133,9 +167,13 @@ class FitsTable:
         The byte where the HDU begins.
     header : Header
         Its header.
+    provenance : Provenance, optional
+        What the file says elsewhere of galmorph's columns, where the header says nothing.
     """
 
-    def __init__(self, open_: Callable[[], Input], start: int, header: Header) -> None:
+    def __init__(
+        self, open_: Callable[[], Input], start: int, header: Header, provenance: Provenance | None = None
+    ) -> None:
         self._open = open_
         self._start = start
         self._header = header
@@ -144,8 +182,37 @@ class FitsTable:
         self.n_rows = header.integer("NAXIS2")
         self.fields = tuple(cell.field for cell in self._cells)
         self.provenance = Provenance.from_cards(header.card)
+        if provenance is not None and not self.provenance.columns:
+            self.provenance = provenance
+
+    def check_heap(self) -> None:
+        """Check that the arrays of variable length lie inside the heap.
+
+        Raises
+        ------
+        CatalogError
+            If one does not: a card of the header or the file is damaged.
+        """
+        cells = [cell for cell in self._cells if cell.code in "PQ" and cell.repeat]
+        if not cells:
+            return
+        table = self._width * self.n_rows
+        size = self._header.integer("PCOUNT") - (self._header.integer("THEAP", table) - table)
+        with self._open() as source:
+            source.seek(self._start + self._header.size)
+            for first in range(0, self.n_rows, _HEAP_ROWS):
+                rows = self._rows(source, min(_HEAP_ROWS, self.n_rows - first))
+                for cell in cells:
+                    count, offset = cell.descriptors(rows)
+                    # In numbers of float64, so that what lies cannot overflow.
+                    if np.any((count > 0) & (offset + count * cell.element > size)) or np.any(count < 0):
+                        raise CatalogError(
+                            f"damaged: arrays of column {cell.field.name!r} lie outside the heap: "
+                            f"NAXIS2={self.n_rows}, PCOUNT={self._header.integer('PCOUNT')} or the rows are wrong"
+                        )
 
     def blocks(self, positions: Sequence[int], n_rows: int, start: int) -> Iterator[list[Array]]:
+        """Iterate over blocks of rows; see `Table`."""
         cells = [self._cells[position] for position in positions]
         with self._open() as source:
             source.seek(self._start + self._header.size + start * self._width)
@@ -170,7 +237,7 @@ class FitsTable:
         the new columns too: if it described other columns than there are, they would ignore all that it says.
         """
         header = read_header(source, b"SIMPLE")
-        if header and header.card("VOTMETA")[0] is True and header.size + padded(header.data_size) == self._start:
+        if header and _is_description(header) and header.size + padded(header.data_size) == self._start:
             text = source.exactly(header.data_size)
             text = redescribe(text, [field.name for field in self.fields], columns, dropped, provenance)
             data = text.ljust(padded(len(text)), b"\0")
@@ -191,6 +258,7 @@ class FitsTable:
         dropped: Collection[int],
         provenance: Provenance,
     ) -> None:
+        """Write the table with columns appended; see `Table`."""
         kept = [cell for i, cell in enumerate(self._cells) if i not in dropped]
         if len(kept) + len(columns) > _MAX_COLUMNS:
             raise CatalogError(f"FITS holds {_MAX_COLUMNS} columns at most, not {len(kept) + len(columns)}")
@@ -291,41 +359,58 @@ def _was_true(header: Header, datasum: int) -> bool:
 
 
 def _open(path: Path, hdu: int | None) -> FitsTable:
-    kinds: list[str] = []
-    start = 0
-    with Input(path) as source:
-        size = None if source.compressed else path.stat().st_size
-        while header := read_header(source, b"XTENSION" if kinds else b"SIMPLE"):
-            kind = _kind(header)
-            end = start + header.size + header.data_size
-            if size is not None and end > size:
-                raise CatalogError(f"{path} is truncated: {end - size} bytes of HDU {len(kinds)} ({kind}) are missing")
-            if len(kinds) == hdu or (hdu is None and kind == "binary table"):
-                _check(path, header, kind, len(kinds))
-                return FitsTable(partial(Input, path), start, header)
-            kinds.append(kind)
-            start += header.size + padded(header.data_size)
-            source.seek(start)
-    listing = ", ".join(f"{i} {kind}" for i, kind in enumerate(kinds))
+    hdus = read_hdus(path)
+    tables = [each for each in hdus if each.kind == "binary table"]
+    # SExtractor's FITS_LDAC keeps the header of the image as a table of one row before that of the galaxies.
+    usual = [each for each in tables if each.header.text("EXTNAME") != _LDAC_HEADER]
+    listing = ", ".join(f"{each.number} {each.kind}" for each in hdus)
     if hdu is not None:
-        raise CatalogError(f"{path} has no HDU {hdu}; it has {listing}")
-    for i, kind in enumerate(kinds):
-        if kind not in ("image", "empty", "tile-compressed image"):
-            raise CatalogError(f"{path}: {_refusal(kind, i)}")
-    raise CatalogError(f"{path} holds no table, so it is no catalog; its HDUs: {listing}")
+        if not 0 <= hdu < len(hdus):
+            raise CatalogError(f"{path} has no HDU {hdu}; it has {listing}")
+        chosen = hdus[hdu]
+    elif tables:
+        chosen = (usual or tables)[0]
+    else:
+        foreign = [each for each in hdus if each.kind not in ("image", "empty", "tile-compressed image")]
+        if foreign:
+            raise CatalogError(f"{path}: {_refusal(foreign[0].kind, foreign[0].number)}")
+        raise CatalogError(f"{path} holds no table, so it is no catalog; its HDUs: {listing}")
+    _check(path, chosen)
+    described = _described(path, hdus[0]) if chosen.number == 1 else None
+    try:
+        table = FitsTable(partial(Input, path), chosen.start, chosen.header, described)
+        table.check_heap()
+    except CatalogError as error:
+        raise CatalogError(f"{path}: {error}") from error
+    return table
 
 
-def _kind(header: Header) -> str:
-    extension = header.text("XTENSION")
-    if extension in ("BINTABLE", "A3DTABLE"):
-        if header.card("ZIMAGE")[0] is True:
-            return "tile-compressed image"
-        return "tile-compressed table" if header.card("ZTABLE")[0] is True else "binary table"
-    if extension == "TABLE":
-        return "ASCII table"
-    if header.card("GROUPS")[0] is True:
-        return "random groups"
-    return "image" if header.data_size else "empty"
+def _described(path: Path, primary: Hdu) -> Provenance | None:
+    """Return the provenance in the VOTable by which TOPCAT and STILTS describe the table, if there is one."""
+    if not _is_description(primary.header):
+        return None
+    with suppress(CatalogError), Input(path) as source:
+        source.seek(primary.header.size)
+        with Input(path, source.exactly(primary.header.data_size)) as votable:
+            return Head(votable).provenance
+    return None
+
+
+def _is_description(header: Header) -> bool:
+    return header.card("VOTMETA")[0] is True and 0 < header.data_size < _MAX_DESCRIPTION
+
+
+def _tables(path: Path) -> list[TableSummary]:
+    return [
+        TableSummary(
+            each.number,
+            each.header.text("EXTNAME"),
+            each.header.integer("NAXIS2"),
+            tuple(cell.field.name for cell in _cells(each.header)),
+        )
+        for each in read_hdus(path)
+        if each.kind == "binary table" and each.header.text("EXTNAME") != _LDAC_HEADER
+    ]
 
 
 def _refusal(kind: str, hdu: int) -> str:
@@ -335,10 +420,10 @@ def _refusal(kind: str, hdu: int) -> str:
     )
 
 
-def _check(path: Path, header: Header, kind: str, hdu: int) -> None:
-    if kind != "binary table":
-        raise CatalogError(f"{path}: {_refusal(kind, hdu)}")
-    if "XT_ICOL" in header or header.integer("TFIELDS") > _MAX_COLUMNS:
+def _check(path: Path, hdu: Hdu) -> None:
+    if hdu.kind != "binary table":
+        raise CatalogError(f"{path}: {_refusal(hdu.kind, hdu.number)}")
+    if "XT_ICOL" in hdu.header or hdu.header.integer("TFIELDS") > _MAX_COLUMNS:
         raise CatalogError(f"{path}: the table has more than {_MAX_COLUMNS} columns, and FITS has no room for another")
 
 
@@ -361,4 +446,5 @@ TABLE = Format(
     recognises=lambda head: head.startswith(b"SIMPLE  ="),
     open=_open,
     write=_write,
+    tables=_tables,
 )
