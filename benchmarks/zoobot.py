@@ -33,7 +33,7 @@ from astropy.io import fits
 from classify import made_survey
 from PIL import Image
 
-from galmorph.classification.classify import prepare
+from galmorph.classification.prepare import prepare
 from galmorph.cli import demo
 from galmorph.images.framing import Framing
 from galmorph.models.card import ModelCard, survey_inputs
@@ -104,7 +104,7 @@ def made_model(folder: Path, table: Path) -> Model:
     model = Model(card, build("resnet50", 10))
     paths, pictures = [], []
     for number, name in enumerate(fits.getdata(table)["cutout"]):
-        target = prepare(folder / name, model, 8.0)
+        target = prepare(folder / name, model.card, 8.0)
         rgb = inputs[0].normalization.rgb(torch.as_tensor(target.flux)[None])[0]
         picture = (rgb * 255).round().byte().permute(1, 2, 0).numpy()
         paths.append(folder / f"{number}.png")

@@ -1,4 +1,4 @@
-"""Write the page of the command line from what ``--help`` knows: ``python docs/make_cli.py``."""
+"""Write the page of the command line from the texts of ``--help``: ``python docs/make_cli.py``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 from typer.main import get_command
 
 from galmorph.cli import app as cli
+from galmorph.cli import exits
 
 PAGE = Path(__file__).with_name("cli.md")
 
@@ -18,29 +19,34 @@ _INTRODUCTION = """\
 
 <!-- Written by docs/make_cli.py from the texts of --help: change those, and run it again. -->
 
-What `galmorph COMMAND --help` says of every command. Messages and progress go to stderr, results to stdout; `--json`
+The help of every command (`galmorph COMMAND --help`). Messages and progress go to stderr, results to stdout; `--json`
 prints one JSON object as the last line of stdout.
 
 | exit code | meaning |
 |---|---|
-| 0 | done; failures of single targets are in the output and the summary |
-| 1 | `--strict`, and some target failed (`doctor`: something is wrong) |
-| 2 | wrong usage or unusable input; nothing was written |
-| 3 | cannot go on (service down, disk full); run it again |
-| 130 | stopped (SIGINT, SIGTERM); run it again |
+{codes}
+
+With code 70 the message names a file that holds the traceback. `--debug` before the command, or `GALMORPH_DEBUG=1`,
+prints the traceback instead.
 """
 
 
 def page() -> str:
     """Return the page as Markdown."""
     root = get_command(cli.app)
-    parts = [_INTRODUCTION, "## galmorph\n", "Options before the name of a command:\n", "\n".join(_table(root)) + "\n"]
+    codes = "\n".join(f"| {code} | {meaning} |" for code, meaning in sorted(exits.CODES.items()))
+    parts = [
+        _INTRODUCTION.format(codes=codes),
+        "## galmorph\n",
+        "Options before the name of a command:\n",
+        "\n".join(_table(root)) + "\n",
+    ]
     for path, command in commands(root, "galmorph"):
         parts.append(f"## {path}\n")
         help_text = inspect.cleandoc(command.help or "")
-        told, *examples = help_text.split("Example: ")
-        parts.append(told.strip() + "\n")
-        shown = [f"{path} {' '.join(usage(command))}".strip(), *(" ".join(text.split()) for text in examples)]
+        text, *examples = help_text.split("Example: ")
+        parts.append(text.strip() + "\n")
+        shown = [f"{path} {' '.join(usage(command))}".strip(), *(" ".join(example.split()) for example in examples)]
         parts.append("```\n" + "\n".join(shown) + "\n```\n")
         parts.append("\n".join(_table(command)) + "\n")
     return "\n".join(parts)
@@ -58,9 +64,9 @@ def commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
 def usage(command: Any) -> list[str]:
     """Return the arguments and the options that must be given."""
     arguments = [p for p in command.params if not _is_option(p)]
-    told = [p.name.upper() if p.required else f"[{p.name.upper()}]" for p in arguments]
-    told += [f"{p.opts[0]} {_value(command, p)}" for p in command.params if _is_option(p) and p.required]
-    return [*told, "[OPTIONS]"]
+    words = [p.name.upper() if p.required else f"[{p.name.upper()}]" for p in arguments]
+    words += [f"{p.opts[0]} {_value(command, p)}" for p in command.params if _is_option(p) and p.required]
+    return [*words, "[OPTIONS]"]
 
 
 def _is_option(parameter: Any) -> bool:
@@ -68,7 +74,7 @@ def _is_option(parameter: Any) -> bool:
 
 
 def _value(command: Any, parameter: Any) -> str:
-    # From the function, since what a parameter knows of its type differs between versions of typer.
+    # From the function: what a parameter says of its type differs between versions of typer.
     kind = str(get_type_hints(inspect.unwrap(command.callback)).get(parameter.name))
     return next((word for part, word in (("Path", "PATH"), ("int", "N"), ("float", "X")) if part in kind), "TEXT")
 
@@ -83,8 +89,8 @@ def _table(command: Any) -> Iterator[str]:
             shown = ", ".join(f"`{name}`" for name in [*parameter.opts, *parameter.secondary_opts])
         else:
             shown = f"`{parameter.opts[0]} {_value(command, parameter)}`"
-        told = (parameter.help or "").replace("|", "\\|").replace("<", "&lt;").replace("{", "\\{")
-        yield f"| {shown} | {told}{' May be repeated.' if _repeats(parameter) else ''} | {_default(parameter)} |"
+        text = (parameter.help or "").replace("|", "\\|").replace("<", "&lt;").replace("{", "\\{")
+        yield f"| {shown} | {text}{' May be repeated.' if _repeats(parameter) else ''} | {_default(parameter)} |"
 
 
 def _repeats(parameter: Any) -> bool:

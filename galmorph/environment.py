@@ -31,6 +31,7 @@ class Variable(Enum):
     SDSS_SKYSERVER_URL = ("address of the SDSS SkyServer", "address")
     SDSS_SAS_URL = ("address of the SDSS Science Archive Server", "address")
     LOG_JSON = ("messages and progress as JSON lines", "switch")
+    DEBUG = ("tracebacks of errors on stderr", "switch")
 
     def __init__(self, meaning: str, kind: Literal["folder", "new folder", "address", "switch"]) -> None:
         self.meaning = meaning
@@ -43,10 +44,25 @@ class Variable(Enum):
         """Return the value, ``''`` where it is not set."""
         return os.environ.get(str(self), "")
 
+    def is_on(self) -> bool:
+        """Return whether a switch is set to something other than nothing, 0, false, no or off."""
+        return self.read().strip().lower() not in ("", "0", "false", "no", "off")
+
 
 def cache_folder() -> Path:
-    """Return the folder of decoded pictures: ``GALMORPH_CACHE`` or ``~/.cache/galmorph``."""
-    return Path(Variable.CACHE.read() or Path.home() / ".cache" / "galmorph")
+    """Return the folder of decoded pictures: ``GALMORPH_CACHE`` or ``~/.cache/galmorph``.
+
+    Raises
+    ------
+    GalmorphError
+        If neither is set: there is no home folder.
+    """
+    if folder := Variable.CACHE.read():
+        return Path(folder)
+    try:
+        return Path.home() / ".cache" / "galmorph"
+    except RuntimeError as error:
+        raise GalmorphError(f"There is no home folder for the cache: set {Variable.CACHE} to a folder.") from error
 
 
 def now(seconds: float | None = None) -> datetime:

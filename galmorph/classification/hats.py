@@ -27,9 +27,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import galmorph
-from galmorph.classification.classify import Summary, classify, output_columns, provenance
+from galmorph.classification.classify import classify
 from galmorph.classification.opening import open_source
+from galmorph.classification.options import ClassifyOptions
+from galmorph.classification.output_columns import output_columns
+from galmorph.classification.provenance import provenance
 from galmorph.classification.sources import file_state
+from galmorph.classification.summary import Summary
 from galmorph.errors import CannotContinue, CatalogError, GalmorphError, Interrupted, OutputError
 from galmorph.files.lock import locked
 from galmorph.files.writing import Output
@@ -124,7 +128,7 @@ def classify_hats(
     columns = output_columns(loaded.card, options.get("prefix", ""), spread=bool(options.get("spread")))
     replaces = bool(options.get("replace"))
     for path in catalog.schemas():
-        source = open_source(path, cutouts=cutouts, size_column=options.get("size_column"))
+        source = open_source(path, cutouts=cutouts, columns=ClassifyOptions(**options).columns)
         source.check(columns, replace=replaces)
     place = str(Path(model).resolve()) if Path(model).is_file() else str(model)
     network = Network(place, loaded.sha256, device, dtype, tta)

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from galmorph.errors import CatalogError, OutputError
+from galmorph.classification.matching import CutoutFiles
+from galmorph.classification.prepare import Prepared, prepare
+from galmorph.errors import OutputError
 from galmorph.files.writing import Companion
-from galmorph.images.cutout import cutout_files
+from galmorph.images.flags import Flag
+from galmorph.models.card import ModelCard
 from galmorph.tables.catalog import Catalog, Column, write_catalog
+from galmorph.tables.contents import named_format
+
+if TYPE_CHECKING:
+    import torch
+
+    from galmorph.classification.summary import Summary
 
 # Rows of a target: the path of its cutout, or the reason (text) why it has none; and its radius in arcsec or NaN.
 Row = tuple[Path | str, float]
@@ -33,71 +43,98 @@ class Addition:
     companion: Companion | None = None
 
 
-class Source(Protocol):
-    """Targets in a fixed order."""
+class Source(ABC):
+    """Targets in a fixed order.
+
+    Attributes
+    ----------
+    n_rows : int
+        The number of targets; of galaxies that are detected, from `open` on.
+    """
+
+    n_rows: int
 
     @property
-    def n_rows(self) -> int:
-        """The number of targets."""
-        ...
-
-    @property
+    @abstractmethod
     def default_output(self) -> Path:
         """Where the result goes if nothing else is said."""
-        ...
 
+    @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
         """Return what tells this source from another, or from itself after a change."""
-        ...
 
-    def check(self, columns: Sequence[Column], *, replace: bool) -> None:
-        """Raise CatalogError if the columns cannot be appended."""
-        ...
+    def check(self, columns: Sequence[Column], *, replace: bool) -> None:  # noqa: B027 nothing to check
+        """Raise CatalogError if the columns cannot be appended; a new table takes any."""
 
+    @abstractmethod
     def check_output(self, destination: Path) -> None:
         """Raise a GalmorphError if the result cannot be written under this name."""
-        ...
 
+    def open(self) -> None:  # noqa: B027 nothing to open
+        """Read what must be read before the first row, and detect galaxies where they are to be detected."""
+
+    @abstractmethod
     def blocks(self, n_rows: int, start: int) -> Iterator[Sequence[Any]]:
-        """Yield blocks of rows from a row on: what the source's own way of preparing them needs."""
-        ...
+        """Yield blocks of rows from a row on, in the form that `prepare` takes."""
 
+    @abstractmethod
+    def prepare(self, rows: Sequence[Any], card: ModelCard, device: torch.device) -> list[Prepared]:
+        """Read rows and frame them as a card asks; flux may lie on the device."""
+
+    @abstractmethod
     def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
         """Write the table with columns appended; results are blocks of consecutive rows, all of them together."""
-        ...
+
+    def finish(self, summary: Summary) -> Any:
+        """Return what the run gives back: the summary, or the table where one was given."""
+        return summary
 
 
-class CutoutRows(Source, Protocol):
-    """Targets each with the path of its cutout."""
+class CutoutRows(Source):
+    """Targets each with the path of its cutout.
 
-    cutout_hdu: int | None
-    locates: bool
+    Attributes
+    ----------
+    cutout_hdu : int or str, optional
+    locates : bool
+        Whether the positions of the cutouts' centres are wanted.
+    """
 
+    cutout_hdu: int | str | None = None
+    locates = False
+
+    @abstractmethod
     def blocks(self, n_rows: int, start: int) -> Iterator[list[Row]]:
         """Yield blocks of rows from a row on."""
-        ...
+
+    def prepare(self, rows: Sequence[Row], card: ModelCard, device: torch.device) -> list[Prepared]:
+        """Read the cutouts one by one."""
+        return [
+            # No path, but the reason why there is none.
+            Prepared(Flag.UNREADABLE, reason=path)
+            if isinstance(path, str)
+            else prepare(path, card, radius_arcsec, hdu=self.cutout_hdu, locate=self.locates)
+            for path, radius_arcsec in rows
+        ]
 
 
-class CatalogSource:
+class CatalogSource(CutoutRows):
     """A catalog whose rows name their cutouts.
 
     Parameters
     ----------
     catalog : Catalog
-    folder : Path
-        Cutout paths are relative to it and may not leave it.
-    by_id : bool
-        There is no cutout column: the files are named by identifier.
+    files : CutoutFiles
+        The cutouts of its rows.
+    hdu : int or str, optional
+        HDU of the cutouts, where a file holds several images.
     """
 
-    cutout_hdu: int | None = None
-    locates = False
-
-    def __init__(self, catalog: Catalog, folder: Path, *, by_id: bool) -> None:
+    def __init__(self, catalog: Catalog, files: CutoutFiles, hdu: int | str | None = None) -> None:
         self.catalog = catalog
         self.n_rows = catalog.n_rows
-        self._folder = folder.resolve()
-        self._by_id = {name: Path(file) for name, file in cutout_files(folder)} if by_id else None
+        self.cutout_hdu = hdu
+        self._files = files
 
     @property
     def default_output(self) -> Path:
@@ -106,7 +143,13 @@ class CatalogSource:
 
     def fingerprint(self) -> dict[str, Any]:
         """Return path, size and time of the catalog, and the folder of cutouts."""
-        return {**file_state(self.catalog.path), "cutouts": str(self._folder), "size": self.catalog.size_column}
+        catalog = self.catalog
+        return {
+            **file_state(catalog.path),
+            "cutouts": str(self._files.folder),
+            "columns": [catalog.id_column, catalog.cutout_column, catalog.size_column],
+            "image_hdu": self.cutout_hdu,
+        }
 
     def check(self, columns: Sequence[Column], *, replace: bool) -> None:
         """Raise CatalogError if the catalog has one of the columns already."""
@@ -120,29 +163,16 @@ class CatalogSource:
         """Yield blocks of rows from a row on."""
         for targets in self.catalog.blocks(n_rows, start):
             yield [
-                (self._path(text, name), float(radius))
+                (self._files.of(text, name), float(radius))
                 for text, name, radius in zip(targets.cutout, targets.id, targets.radius_arcsec, strict=True)
             ]
 
-    def _path(self, text: str, name: str) -> Path | str:
-        if self._by_id is not None:
-            return self._by_id.get(name) or f"{name}: there is no cutout of this name in {self._folder}."
-        if not text:
-            return f"{name}: the catalog names no cutout."
-        path = self._folder / text
-        if not path.resolve().is_relative_to(self._folder):
-            return f"{name}: the cutout {text} lies outside {self._folder}; name its folder with --cutouts."
-        return path
-
     def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
         """Copy the catalog with the columns appended."""
-        values = (new for _, new in results)
-        self.catalog.append(
-            destination, added.columns, values, cards=added.cards, replace=added.replace, companion=added.companion
-        )
+        append(self.catalog, destination, added, results)
 
 
-class CutoutSource:
+class CutoutSource(CutoutRows):
     """Cutouts without a catalog: their identifiers and positions come from their headers.
 
     Parameters
@@ -150,12 +180,12 @@ class CutoutSource:
     path : Path
         The folder, or the one cutout.
     files : list of (identifier, path)
-    hdu : int or None
+    hdu : int or str, optional
     """
 
     locates = True
 
-    def __init__(self, path: Path, files: list[tuple[str, Path]], hdu: int | None) -> None:
+    def __init__(self, path: Path, files: list[tuple[str, Path]], hdu: int | str | None = None) -> None:
         self.n_rows = len(files)
         self.cutout_hdu = hdu
         self._path = path
@@ -173,11 +203,9 @@ class CutoutSource:
         """Return the folder and the names of its cutouts."""
         return {"path": str(self._path.resolve()), "files": [str(path) for _, path in self._files]}
 
-    def check(self, columns: Sequence[Column], *, replace: bool) -> None:
-        """Nothing can clash: the table is new."""
-
     def check_output(self, destination: Path) -> None:
-        """Raise OutputError if the destination would replace a cutout."""
+        """Raise OutputError if the destination would replace a cutout, CatalogError if its suffix names no table."""
+        named_format(destination)
         if any(destination.resolve() == path.resolve() for _, path in self._files):
             raise OutputError(f"The output {destination} is one of the cutouts: choose another --out.")
 
@@ -197,49 +225,57 @@ class CutoutSource:
             ),
             Column("cutout", "str", ucd="meta.ref.url", description="path in the folder", width=_width(paths)),
         )
-        write_catalog(
-            destination,
-            [*own, *added.columns],
-            self._blocks_of_all_columns(results),
-            self.n_rows,
-            cards=added.cards,
-            companion=added.companion,
-        )
 
-    def _blocks_of_all_columns(self, results: Iterable[Result]) -> Iterator[dict[str, NDArray[Any]]]:
-        first = 0
-        for records, values in results:
-            files = self._files[first : first + len(records)]
-            first += len(records)
-            yield {
-                **values,
-                "id": np.array([name for name, _ in files], dtype=object),
-                "ra": records["ra"],
-                "dec": records["dec"],
-                "cutout": np.array([self._name(path) for _, path in files], dtype=object),
-            }
+        def values(part: slice, records: NDArray[np.void]) -> dict[str, NDArray[Any]]:
+            texts = {"id": names[part], "cutout": paths[part]}
+            arrays = {name: np.array(cells, dtype=object) for name, cells in texts.items()}
+            return arrays | {"ra": records["ra"], "dec": records["dec"]}
+
+        write_new_table(destination, own, values, added, results, self.n_rows)
 
     def _name(self, path: Path) -> str:
         return str(path.relative_to(self._folder))
 
 
-def cutout_folder(catalog: Catalog, cutouts: str | Path | None, beside: Path) -> Path:
-    """Return the folder of a catalog's cutouts: the one given, or that `beside` it.
+def append(catalog: Catalog, destination: Path, added: Addition, results: Iterable[Result]) -> None:
+    """Copy a catalog with the columns appended."""
+    values = (new for _, new in results)
+    catalog.append(
+        destination, added.columns, values, cards=added.cards, replace=added.replace, companion=added.companion
+    )
 
-    Raises
-    ------
-    CatalogError
-        If the catalog names no cutouts and no folder is given, or it is none.
+
+def write_new_table(
+    destination: Path,
+    own: Sequence[Column],
+    values: Callable[[slice, NDArray[np.void]], Mapping[str, NDArray[Any]]],
+    added: Addition,
+    results: Iterable[Result],
+    n_rows: int,
+) -> None:
+    """Write a table that there was not before.
+
+    Parameters
+    ----------
+    destination : Path
+    own : sequence of Column
+        The columns before those of the results.
+    values : callable
+        Their values, from the slice of rows and the journal's records of these.
+    added : Addition
+    results : iterable of Result
+    n_rows : int
     """
-    if catalog.cutout_column is None and cutouts is None:
-        raise CatalogError(
-            f"{catalog.path} has no column 'cutout' and --cutouts names no folder: get cutouts with "
-            f"galmorph fetch --catalog {catalog.path.name}, or give --cutouts DIR with files named <id>.fits."
-        )
-    folder = Path(cutouts) if cutouts is not None else beside
-    if not folder.is_dir():
-        raise CatalogError(f"--cutouts {folder} is not a folder.")
-    return folder
+
+    def blocks() -> Iterator[Mapping[str, NDArray[Any]]]:
+        first = 0
+        for records, new in results:
+            part = slice(first, first + len(records))
+            first += len(records)
+            yield {**values(part, records), **new}
+
+    columns = [*own, *added.columns]
+    write_catalog(destination, columns, blocks(), n_rows, cards=added.cards, companion=added.companion)
 
 
 def _width(texts: Iterable[str]) -> int:

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from galmorph.classification.classify import Summary, classify
+from galmorph.classification.classify import classify
 from galmorph.classification.results import Results, read_results
+from galmorph.classification.summary import Summary
+from galmorph.files.fits import card
 from galmorph.files.pictures import read_picture
 from galmorph.images.cutout import Cutout, read_cutout, write_cutout
 from galmorph.images.radius import measure_r90
@@ -42,7 +44,7 @@ class Galaxy:
     Attributes
     ----------
     kind : str
-        In the words of Galaxy Zoo.
+        Its kind, in the words of Galaxy Zoo.
     mag_r : float
         Total magnitude.
     radius : float
@@ -50,7 +52,7 @@ class Galaxy:
     bulge : float
         Share of the light in a spheroid (Sersic index 4 where it is all of it, else 2).
     axis_ratio, angle : float
-        Of the whole; radians.
+        Axis ratio of the whole galaxy; position angle of its major axis in radians.
     arms : int
         Spiral arms; 0: none.
     winding : float
@@ -87,7 +89,7 @@ class Shown:
     Attributes
     ----------
     cutout : Cutout
-        At whose centre it is.
+        The cutout, with the galaxy at its centre.
     ra, dec : float
         ICRS degrees.
     r90 : float
@@ -99,7 +101,7 @@ class Shown:
     type_source : str
         Who says so.
     note : str
-        What else is to be said.
+        A remark.
     """
 
     cutout: Cutout
@@ -126,7 +128,7 @@ class Demo:
 def demo(
     out: Path, *, galaxies: tuple[Galaxy, ...] = GALAXIES, on_progress: Callable[[int, int], None] | None = None
 ) -> Demo:
-    """Classify cutouts of real galaxies, and of drawn ones, with the shipped model and draw what it says.
+    """Classify cutouts of real galaxies, and of drawn ones, with the shipped model and draw the results.
 
     Parameters
     ----------
@@ -171,13 +173,13 @@ def demo(
 def real() -> tuple[Shown, ...]:
     """Return the real galaxies that ship with galmorph (``docs/make_demo_cutouts.py``)."""
     folder = resources.files("galmorph.cli") / "demo_cutouts"
-    found = []
+    galaxies = []
     for row in csv.DictReader((folder / "galaxies.csv").read_text().splitlines()):
         with resources.as_file(folder / f"{row['id']}.fits") as path:
             cutout = read_cutout(path)
         ra, dec, r90 = float(row["ra"]), float(row["dec"]), float(row["petroR90_r"])
-        found.append(Shown(cutout, ra, dec, r90, row["release"], row["type"], row["type_source"], row["note"]))
-    return tuple(found)
+        galaxies.append(Shown(cutout, ra, dec, r90, row["release"], row["type"], row["type_source"], row["note"]))
+    return tuple(galaxies)
 
 
 def drawn(galaxies: tuple[Galaxy, ...]) -> tuple[Shown, ...]:
@@ -186,14 +188,14 @@ def drawn(galaxies: tuple[Galaxy, ...]) -> tuple[Shown, ...]:
         return ()
     columns = 4
     flux, header = field(galaxies, columns)
-    found = []
+    shown = []
     for i, galaxy in enumerate(galaxies):
         cutout = cut(flux, header, i % columns, i // columns, f"drawn-{i + 1}")
         position = cutout.wcs.pixel_to_world((SIDE - 1) / 2, (SIDE - 1) / 2)
-        found.append(
+        shown.append(
             Shown(cutout, position.ra.deg, position.dec.deg, measure_r90(cutout), "drawn", galaxy.kind, "drawn so")
         )
-    return tuple(found)
+    return tuple(shown)
 
 
 def light(galaxy: Galaxy, side: int, pixscale: float) -> dict[str, Image]:
@@ -296,14 +298,11 @@ def wcs_cards(shape: tuple[int, int]) -> dict[str, float | str]:
 
 def cut(flux: Mapping[str, Image], header: Mapping[str, float | str], column: int, row: int, name: str) -> Cutout:
     """Return one cell of the field's grid as a cutout with its own WCS and measured radius."""
-    from astropy.io import fits
-
     y, x = row * SIDE, column * SIDE
-    own = fits.Header(header)
-    own["CRPIX1"] = header["CRPIX1"] - x  # type: ignore[operator]
-    own["CRPIX2"] = header["CRPIX2"] - y  # type: ignore[operator]
+    corner = {"CRPIX1": x, "CRPIX2": y}
+    cards = [card(key, float(value) - corner[key] if key in corner else value) for key, value in header.items()]
     planes = np.stack([flux[band][y : y + SIDE, x : x + SIDE] for band in "grz"]).astype(np.float32)
-    return Cutout(name, "decals", ("g", "r", "z"), planes, PIXSCALE, PIXSCALE, header_text=own.tostring())
+    return Cutout(name, "decals", ("g", "r", "z"), planes, PIXSCALE, PIXSCALE, header_text="".join(cards))
 
 
 def _write_targets(path: Path, shown: tuple[Shown, ...], paths: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""The doctor: what galmorph found on this machine, what is wrong, and the remedy. Works where torch does not import."""
+"""The doctor: what works on this machine, what is wrong, and what to do. Works where torch does not import."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Finding:
     ----------
     name : str
     state : {'good', 'note', 'wrong'}
-        ``note``: galmorph works, but something is to be known. ``wrong``: something that it needs does not work.
+        ``note``: galmorph works, but there is something to know. ``wrong``: something that it needs does not work.
     found : str
     remedy : str
         What to do, ``''`` where nothing is.
@@ -108,7 +108,7 @@ def _requirements() -> Iterator[Finding]:
         )
         return
     needed = [requirement for requirement in wanted if not requirement.marker or requirement.marker.evaluate()]
-    unmet = [told for requirement in needed if (told := _unmet(requirement.name, str(requirement.specifier)))]
+    unmet = [problem for requirement in needed if (problem := _unmet(requirement.name, str(requirement.specifier)))]
     yield Finding(
         "requirements",
         WRONG if unmet else GOOD,
@@ -136,16 +136,16 @@ def _version(name: str) -> str:
 
 
 def _libraries() -> Iterator[Finding]:
-    found, failed = [], []
+    versions, failed = [], []
     for name in _LIBRARIES:
         try:
-            found.append(f"{name} {getattr(importlib.import_module(name), '__version__', '')}".strip())
+            versions.append(f"{name} {getattr(importlib.import_module(name), '__version__', '')}".strip())
         except Exception as error:
             failed.append(f"{name}: {_first_line(error)}")
     yield Finding(
         "libraries",
         WRONG if failed else GOOD,
-        "; ".join(failed) or ", ".join(found),
+        "; ".join(failed) or ", ".join(versions),
         f"{_python_name()} -m pip install --force-reinstall {' '.join(text.split(':')[0] for text in failed)}"
         if failed
         else "",
@@ -165,10 +165,10 @@ def _torch() -> Iterator[Finding]:
     try:
         import torchvision
     except Exception as error:
-        found = (
+        problem = (
             f"torchvision {beside or '(not installed)'} does not import beside torch {version}: {_first_line(error)}"
         )
-        yield Finding("torchvision", WRONG, found, f"Install a pair of the same release: {again}")
+        yield Finding("torchvision", WRONG, problem, f"Install a pair of the same release: {again}")
         return
     yield Finding("torchvision", GOOD, torchvision.__version__)
     try:
@@ -178,7 +178,7 @@ def _torch() -> Iterator[Finding]:
         dtype = str(pick_dtype("auto", device)).removeprefix("torch.")
         torch.zeros(1, device=device)
     except Exception as error:
-        yield Finding("device", WRONG, _first_line(error), "Use --device cpu, or mend the driver.")
+        yield Finding("device", WRONG, _first_line(error), "Use --device cpu, or repair the driver.")
         return
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     yield Finding("device", GOOD, f"{device} ({', '.join(gpus) or platform.processor() or platform.machine()})")
@@ -204,11 +204,11 @@ def _models() -> Iterator[Finding]:
         except (GalmorphError, OSError) as error:
             yield Finding(f"model {name}", WRONG, _first_line(error), "Install the package again.")
             continue
-        told = "hash good" if same else "its hash is not the recorded one" if recorded else "no hash is recorded"
+        verdict = "hash good" if same else "its hash is not the recorded one" if recorded else "no hash is recorded"
         state, remedy = (GOOD, "") if same else (WRONG, "Its file is damaged: install the package again.")
         if not recorded:
             state, remedy = NOTE, f"sha256sum *.safetensors > {_SUMS} in {path.parent} records it."
-        yield Finding(f"model {name}", state, f"{schema}, {path.stat().st_size / 1e6:.1f} MB, {told}", remedy)
+        yield Finding(f"model {name}", state, f"{schema}, {path.stat().st_size / 1e6:.1f} MB, {verdict}", remedy)
 
 
 def recorded_sha256(path: Path) -> str:
@@ -237,13 +237,13 @@ def _folders() -> Iterator[Finding]:
 
 
 def _variables(environment: Mapping[str, str]) -> Iterator[Finding]:
-    known = {str(variable): variable for variable in Variable}
+    variables = {str(variable): variable for variable in Variable}
     for name, value in sorted(environment.items()):
         if not name.startswith(PREFIX):
             continue
-        variable = known.get(name)
+        variable = variables.get(name)
         if variable is None:
-            yield Finding(name, NOTE, "galmorph reads no such variable", registry.unknown("variable", name, known))
+            yield Finding(name, NOTE, "galmorph reads no such variable", registry.unknown("variable", name, variables))
         elif variable.kind == "folder" and not Path(value).is_dir():
             yield Finding(name, NOTE, f"{variable.meaning}: {value} is no folder", f"Make it, or unset {name}.")
         else:
@@ -269,9 +269,9 @@ def _extras() -> Iterator[Finding]:
     for extra in sorted(set(metadata.get_all("Provides-Extra") or ()) - _DEVELOPMENT):
         names = [r.name for r in wanted if r.marker and r.marker.evaluate({"extra": extra}) and not _always(r.marker)]
         missing = [name for name in names if not _version(name)]
-        told = f"{', '.join(missing)} not installed" if missing else _versions(names)
+        state = f"{', '.join(missing)} not installed" if missing else _versions(names)
         remedy = f"{_python_name()} -m pip install '{PACKAGE}[{extra}]' if you want it" if missing else ""
-        yield Finding(f"extra {extra}", NOTE if missing else GOOD, told, remedy)
+        yield Finding(f"extra {extra}", NOTE if missing else GOOD, state, remedy)
 
 
 def _always(marker: object) -> bool:

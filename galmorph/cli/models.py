@@ -1,16 +1,24 @@
-"""The command line's ``models``: those that ship, and any model file."""
+"""The commands on models: those that ship, and any model file."""
 
 from __future__ import annotations
 
 import json
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
+from galmorph.cli.console import say, stdout
 from galmorph.cli.options import Data, Device, Json, output_option
-from galmorph.cli.terminal import print_json, stderr, stdout
+from galmorph.cli.terminal import print_json
+
+if TYPE_CHECKING:
+    from galmorph.models.card import ModelCard
 
 models_app = typer.Typer(help="The models that ship with galmorph, and any model file.", no_args_is_help=True)
 
@@ -24,36 +32,68 @@ def models_list(as_json: Json = False) -> None:
     from galmorph.models import card
 
     entries = [card.describe(path) for path in card.shipped().values()]
-    table = Table("name", "schema", "backbone", "size", "scores")
-    for entry in entries:
-        told = ", ".join(f"{name} {value:.3f}" for name, value in entry["scores"].items())
-        table.add_row(entry["name"], entry["schema"], entry["backbone"], f"{entry['bytes'] / 1e6:.1f} MB", told)
     if not as_json:
+        table = Table("name", "labels", "size", "scores of the test part", box=SIMPLE_HEAD, pad_edge=False)
+        table.columns[0].no_wrap, table.columns[0].overflow = True, "ignore"  # a name is typed again: never cut
+        table.columns[0].min_width = max(len(entry["name"]) for entry in entries) if entries else 0
+        for entry in entries:
+            scores = "\n".join(f"{name} {value:.3f}" for name, value in entry["scores"].items())
+            table.add_row(entry["name"], entry["schema"], f"{entry['bytes'] / 1e6:.1f} MB", scores)
         stdout.print(table)
     print_json({"models": entries}, as_json)
 
 
 @models_app.command("show")
 def models_show(model: Annotated[str, typer.Argument(help="A model's name or file.")], as_json: Json = False) -> None:
-    """Show a model's card and its labels.
+    """Show what a model is for and how good it is; --json prints the whole card and its labels.
 
     Example: galmorph models show galaxyzoo2-mobilenet_v2
     """
-    from galmorph.models import card
+    from galmorph.models.card import find, read_card
 
-    found = card.read_card(card.find(model))
-    schema = found.label_schema
+    path = find(model)
+    card = read_card(path)
+    if not as_json:
+        stdout.print(_facts(card, path, model))
     labels = [
         {"name": label, "column": f"p_{label}", "code": code}
-        for label, code in zip(schema.labels, schema.codes, strict=True)
+        for label, code in zip(card.label_schema.labels, card.label_schema.codes, strict=True)
     ]
-    if not as_json:
-        stdout.print_json(found.to_json())
-        table = Table("label", "column", "code")
-        for label in labels:
-            table.add_row(*label.values())
-        stdout.print(table)
-    print_json({**json.loads(found.to_json()), "labels": labels}, as_json)
+    print_json({**json.loads(card.to_json()), "labels": labels}, as_json)
+
+
+def _facts(card: ModelCard, path: Path, model: str) -> Table:
+    """Return the main facts of a card, about one screen."""
+    schema = card.label_schema
+    sizes = sorted({entry.normalization.input_size for entry in card.inputs})
+    bands = dict.fromkeys(" ".join(entry.bands) for entry in card.inputs)
+    columns = ", ".join(f"p_{label}" for label in schema.labels)
+    if not schema.is_classes:
+        columns = "p_<question>_<answer>; questions: " + ", ".join(question.name for question in schema.questions)
+    scores = [
+        f"{sample}: " + ", ".join(_score(name, values) for name in ("rmse", "accuracy") if name in values)
+        for sample, values in card.metrics.get("test", {}).items()
+    ]
+    table = Table.grid(padding=(0, 2))
+    for name, text in (
+        ("name", card.name),
+        ("what", card.description),
+        ("use it for", card.intended_use),
+        ("limits", card.limits),
+        ("takes", f"{' or '.join(bands)} cutouts, {', '.join(map(str, sizes))} px a side"),
+        ("writes", f"{len(schema.labels)} columns {columns}"),
+        ("test scores", "\n".join(scores) or "none"),
+        ("network", f"{card.backbone}, {path.stat().st_size / 1e6:.1f} MB, licence {card.licence}"),
+        ("all of it", f"galmorph models show {shlex.quote(model)} --json"),
+    ):
+        if text:
+            table.add_row(Text(name, style="bold"), text)
+    return table
+
+
+def _score(name: str, values: Mapping[str, float]) -> str:
+    low, high = values.get(f"{name}_low"), values.get(f"{name}_high")
+    return f"{name} {values[name]:.3f}" + (f" (95 %: {low:.3f} to {high:.3f})" if low is not None else "")
 
 
 @models_app.command("calibrate")
@@ -71,7 +111,7 @@ def models_calibrate(
     from galmorph.training.calibration import recalibrate
 
     calibration = recalibrate(model, data, out, device).card.calibration
-    stderr.print(f"Written: {out}", markup=False)
+    say(f"Written: {out}")
     print_json(calibration, as_json)
 
 
@@ -88,5 +128,5 @@ def models_join(
     from galmorph.models.ensemble import join
 
     card = join(models, out).card
-    stderr.print(f"Written: {out}", markup=False)
+    say(f"Written: {out}")
     print_json({"name": card.name, "backbone": card.backbone, "out": str(out)}, as_json)

@@ -1,10 +1,19 @@
-"""FITS images as bytes, with checksums, in a tenth of the time that a general library takes.
+"""FITS images of the plain form, written with checksums and read, in a tenth of the time that astropy takes.
 
-For files of which galmorph writes very many and knows every card. Standard: FITS 4.0, sections 4.2 (cards), 4.2.1.2
-(long text) and appendix J (checksums), https://fits.gsfc.nasa.gov/fits_standard.html.
+For the files of which galmorph reads and writes very many; whatever is not of the plain form is left to astropy.
+Standard: FITS 4.0, sections 4.2 (cards), 4.2.1.2 (long text) and appendix J (checksums),
+https://fits.gsfc.nasa.gov/fits_standard.html.
 """
 
 from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +23,19 @@ _CARD = 80
 # Characters of text that a card has room for, and that a card of a longer text has before the mark of continuation.
 _TEXT = 68
 _BITPIX = {"f4": -32, "f8": -64, "u1": 8, "i2": 16, "i4": 32, "i8": 64}
+_TYPES = {bitpix: np.dtype(f">{kind}") for kind, bitpix in _BITPIX.items()}
+_END = b"END".ljust(_CARD)
+# Bytes of the longest header of the plain form.
+_MAX_PLAIN_HEADER = 8 * BLOCK
+# And of any: a thousand blocks of 36 cards.
+_MAX_HEADER = 1000 * BLOCK
+# Cards that make an image more than its bytes.
+_NOT_PLAIN = frozenset({"BSCALE", "BZERO", "BLANK", "GROUPS", "XTENSION"})
+# The value of a card, from column 9 (``=``) or, in a CONTINUE card, from its text on.
+_VALUE = re.compile(
+    r"(?:=\s)?\s*(?:'(?P<text>(?:[^']|'')*)'|(?:(?P<logical>[TF])|(?P<integer>[+-]?\d+)"
+    r"|(?P<real>[+-]?(?:\d+\.?\d*|\.\d+)(?:[EeDd][+-]?\d+)?))(?![^\s/]))\s*(?:/.*)?"
+)
 _ALL = 0xFFFFFFFF
 # Characters between 9 and A, and between Z and a, that an encoded checksum may not have.
 _PUNCTUATION = frozenset(range(0x3A, 0x41)) | frozenset(range(0x5B, 0x61))
@@ -48,15 +70,15 @@ def card(keyword: str, value: str | float, comment: str = "") -> str:
 
 def _long_text(keyword: str, value: str, comment: str) -> str:
     """Return the cards of a text that is too long for one. A doubled quote must not be torn apart."""
-    pieces, rest = [], value
+    texts, rest = [], value
     while rest:
         length = min(len(rest), _TEXT - 1)
         while len(rest[:length].replace("'", "''")) > _TEXT - 1:
             length -= 1
-        pieces.append(rest[:length].replace("'", "''"))
+        texts.append(rest[:length].replace("'", "''"))
         rest = rest[length:]
-    starts = [f"{keyword:<8}= ", *["CONTINUE  "] * (len(pieces) - 1)]
-    cards = [f"{start}'{piece}&'" for start, piece in zip(starts, pieces, strict=True)]
+    starts = [f"{keyword:<8}= ", *["CONTINUE  "] * (len(texts) - 1)]
+    cards = [f"{start}'{text}&'" for start, text in zip(starts, texts, strict=True)]
     cards.append(f"CONTINUE  '' / {comment}")
     return "".join(text[:_CARD].ljust(_CARD) for text in cards)
 
@@ -97,6 +119,215 @@ def image(
     return _blocks(without + card("CHECKSUM", encode(checksum(header, data_sum)), when)), content, filling
 
 
+def tangent_cards(ra: float, dec: float, size: int, pixscale: float) -> str:
+    """Return the cards of the WCS of a square image: TAN projection, north up, east left, centred on a position.
+
+    Parameters
+    ----------
+    ra, dec : float
+        The centre, ICRS degrees.
+    size : int
+        Width and height, px.
+    pixscale : float
+        arcsec per pixel.
+    """
+    centre, step = (size + 1) / 2, pixscale / 3600
+    texts = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CUNIT1": "deg", "CUNIT2": "deg", "RADESYS": "ICRS"}
+    numbers = {"CRVAL1": ra, "CRVAL2": dec, "CRPIX1": centre, "CRPIX2": centre}
+    numbers |= {"CD1_1": -step, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": step}
+    return "".join(card(key, value) for key, value in (texts | numbers).items())
+
+
+@dataclass(frozen=True)
+class Hdu:
+    """A header and data unit.
+
+    Attributes
+    ----------
+    cards : mapping
+        Keywords and their values: bool, int, float or str; None where a card has none.
+    header_text : str
+        The header, 80 characters a card.
+    data : ndarray
+        In the file's own type and byte order, not scaled; empty where there are no pixels; the bytes of a table.
+    span : slice
+        Where in the file the unit is.
+    """
+
+    cards: Mapping[str, Any]
+    header_text: str
+    data: NDArray[np.generic]
+    span: slice
+
+
+class DamagedFits(ValueError):
+    """Content that is cut short, has something behind its end, or cannot be understood."""
+
+
+def read_hdus(content: bytes) -> list[Hdu]:
+    """Return all units of a FITS file; its bytes are not copied.
+
+    Raises
+    ------
+    DamagedFits
+        If the file is damaged.
+    """
+    hdus, start = [], 0
+    try:
+        while start < len(content):
+            first = start
+            end = content.index(_END, first, first + _MAX_HEADER) + _CARD
+            text = content[first:end].decode("ascii")
+            if not text.isprintable():
+                raise DamagedFits("damaged FITS: control characters in its header")
+            cards = parse_cards(text)
+            begin = first + _whole_blocks(end - first)
+            shape = tuple(_count(cards, f"NAXIS{axis}") for axis in range(_count(cards, "NAXIS", 999), 0, -1))
+            kind = _TYPES[cards["BITPIX"]]
+            count = math.prod(shape) if shape else 0
+            # With a negative PCOUNT a unit would end before it begins.
+            start = begin + _whole_blocks(kind.itemsize * (count + _count({"PCOUNT": 0} | cards, "PCOUNT")))
+            if start > len(content):
+                raise DamagedFits(f"cut short: {len(content)} of {start} bytes")
+            data = np.frombuffer(content, kind, count, begin).reshape(shape or (0,))
+            hdus.append(Hdu(cards, text, data, slice(first, start)))
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, DamagedFits):
+            raise
+        raise DamagedFits(f"damaged FITS: {error}") from error
+    return hdus
+
+
+def _count(cards: Mapping[str, Any], keyword: str, most: int = 1 << 40) -> int:
+    """Return the value of a card if it is an integer from 0 to `most`."""
+    value = cards[keyword]
+    if type(value) is not int or not 0 <= value <= most:
+        raise DamagedFits(f"damaged FITS: {keyword} is {str(value)[:20]!r}")
+    return value
+
+
+def parse_cards(text: str) -> dict[str, Any]:
+    """Return the values of a header's cards, long texts joined; twenty times as fast as astropy.
+
+    Raises
+    ------
+    ValueError
+        If a value is neither text, number nor logical.
+    """
+    cards: dict[str, Any] = {}
+    keyword = ""
+    for start in range(0, len(text), _CARD):
+        if text[start + 8 : start + 10] == "= ":
+            keyword = text[start : start + 8].rstrip()
+            cards[keyword] = _leading_value(text[start + 10 : start + _CARD])
+        elif text.startswith("CONTINUE", start) and str(cards.get(keyword, "")).endswith("&"):
+            cards[keyword] = cards[keyword][:-1] + _leading_value(text[start + 10 : start + _CARD])
+    return cards
+
+
+def _leading_value(text: str) -> Any:
+    match = _VALUE.match(text)
+    if match:
+        return _value(match)
+    plain = text.partition("/")[0].strip()
+    return float(plain) if plain else None
+
+
+def _value(match: re.Match[str]) -> Any:
+    text, logical, integer, real = match.group("text", "logical", "integer", "real")
+    if text is not None:
+        return text.replace("''", "'").rstrip(" ")
+    if logical:
+        return logical == "T"
+    return int(integer) if integer else float(real.upper().replace("D", "E"))
+
+
+def read_plain_image(
+    path: str | Path, keywords: Collection[str], max_side_px: float, max_bytes: int
+) -> tuple[dict[str, Any], str, NDArray[np.float32]] | None:
+    """Read a file of the plain form: one primary image of big-endian float32, not scaled, with nothing after it.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    keywords : collection of str
+        Keywords to read, NAXIS and NAXISn among them; each value must be unambiguous.
+    max_side_px : float
+        Largest number of pixels a side.
+    max_bytes : int
+        Largest file.
+
+    Returns
+    -------
+    cards : dict
+        The values, by keyword.
+    header_text : str
+        The header, 80 characters a card, without END.
+    flux : ndarray, float32
+        The pixels in native byte order.
+
+    None in place of all three: any other file, missing and damaged ones too.
+    """
+    try:
+        with Path(path).open("rb", buffering=0) as file:
+            parsed = _plain_header(file.read(_MAX_PLAIN_HEADER), keywords)
+            if parsed is None:
+                return None
+            cards, text, start = parsed
+            shape = tuple(cards[f"NAXIS{axis}"] for axis in range(cards["NAXIS"], 0, -1))
+            if not all(type(side) is int for side in shape):
+                return None
+            n_bytes = 4 * math.prod(shape)
+            size = file.seek(0, io.SEEK_END)
+            if not 1 <= min(shape) <= max(shape) <= max_side_px or size > max_bytes:
+                return None
+            if size != start + _whole_blocks(n_bytes):
+                return None
+            flux = np.empty(math.prod(shape), np.float32)
+            file.seek(start)
+            if file.readinto(flux.view(np.uint8).data) != n_bytes:
+                return None
+    except (OSError, KeyError):
+        return None
+    # Swapping in place by copyto takes a third of byteswap's time and gives up the GIL.
+    np.copyto(flux, flux.view(">f4"))
+    return cards, text, flux.reshape(shape)
+
+
+def _plain_header(head: bytes, keywords: Collection[str]) -> tuple[dict[str, Any], str, int] | None:
+    """Return the cards, the header's text and where the data begin; None where the header is not of the plain form."""
+    text = head.decode("latin-1")
+    first, second = _strict_value(text, 0), _strict_value(text, _CARD)
+    if text[:8] != "SIMPLE  " or text[80:88] != "BITPIX  " or not first or not second or second["integer"] != "-32":
+        return None
+    cards: dict[str, Any] = {}
+    keyword = ""
+    for start in range(0, len(text) - _CARD + 1, _CARD):
+        previous, keyword = keyword, text[start : start + 8].rstrip(" ")
+        if keyword in keywords:
+            match = _strict_value(text, start)
+            if match is None:
+                return None
+            cards.setdefault(keyword, _value(match))
+        elif keyword in _NOT_PLAIN or (keyword == "CONTINUE" and previous in keywords):
+            return None
+        elif keyword == "END":
+            header = text[:start]
+            plain = header.isascii() and header.isprintable() and str(cards.get("NAXIS")) in ("2", "3")
+            return (cards, header, _whole_blocks(start + 1)) if plain else None
+    return None
+
+
+def _strict_value(text: str, start: int) -> re.Match[str] | None:
+    """Match the value of a card; None where anything is behind it that is not a comment."""
+    return _VALUE.fullmatch(text, start + 8, start + _CARD) if text.startswith("= ", start + 8) else None
+
+
+def _whole_blocks(n_bytes: int) -> int:
+    return -(-n_bytes // BLOCK) * BLOCK
+
+
 def is_intact(hdu: bytes | memoryview) -> bool:
     """Tell whether the bytes of a whole HDU, which has a CHECKSUM, are as they were written."""
     return checksum(hdu) == _ALL
@@ -108,7 +339,7 @@ def _blocks(cards: str) -> bytes:
 
 
 class Checksum:
-    """A 32-bit ones' complement sum of big-endian words, over bytes that come in pieces of any length.
+    """A 32-bit ones' complement sum of big-endian words, over bytes that come in chunks of any length.
 
     Parameters
     ----------
@@ -162,6 +393,6 @@ def encode(value: int) -> str:
                     characters[first] += 1
                     characters[first + 1] -= 1
         columns.append(characters)
-    text = bytes(columns[column][place] for place in range(4) for column in range(4)).decode("ascii")
+    text = bytes(columns[column][row] for row in range(4) for column in range(4)).decode("ascii")
     # The value of the card begins at an odd byte: the last character comes first.
     return text[-1] + text[:-1]

@@ -12,7 +12,6 @@ import importlib
 import io
 import lzma
 import math
-import re
 import threading
 import warnings
 import zlib
@@ -27,14 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.errors import CutoutError
+from galmorph.files.fits import BLOCK, read_plain_image
 
-BLOCK = 2880
 # The largest cutout that a service sends (3000 x 3000 px, four bands of float32) is 144 MB.
 MAX_FILE_BYTES = 256 * 2**20
 # A survey image: 16,000 px a side in four bands of float32; its planes are held in memory.
 MAX_FIELD_BYTES = 4 * 2**30
-# The largest headers in the wild (HST, DECam) are below 100 blocks.
-MAX_PLAIN_HEADER_BYTES = 8 * BLOCK
 # A DECam exposure has 63; a file made only of headers must not keep a reader busy.
 MAX_HDUS = 200
 
@@ -47,12 +44,6 @@ KEYWORDS = frozenset(
     | {"PIXNATIV", "PIXSCALE", "RADIUS", "PETROR90", "RUN", "CAMCOL", "NMGY", "CTYPE1", "CTYPE2", "CTYPE3", "CUNIT1"}
     | {"CDELT1", "CDELT2", *(f"{matrix}{i}_{j}" for matrix in ("CD", "PC") for i in (1, 2) for j in (1, 2))}
     | {f"BAND{i}" for i in range(10)}
-)
-# Cards that make an image more than its bytes.
-_NOT_PLAIN = frozenset({"BSCALE", "BZERO", "BLANK", "GROUPS", "XTENSION"})
-_VALUE = re.compile(
-    r"=\s+(?:'(?P<text>(?:[^']|'')*)'|(?P<logical>[TF])|(?P<integer>[+-]?\d+)"
-    r"|(?P<real>[+-]?(?:\d+\.?\d*|\.\d+)(?:[EeDd][+-]?\d+)?))\s*(?:/.*)?"
 )
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ": "lzma"}
 _OTHER_CONTENT = {
@@ -129,65 +120,11 @@ def quiet() -> Iterator[None]:
 
 def plain_image(path: str | Path, max_side_px: float, max_bytes: int | None = None) -> StoredImage | None:
     """Read a file of the plain form, pixels included; None for any other file, missing and damaged ones too."""
-    try:
-        with Path(path).open("rb", buffering=0) as file:
-            head = file.read(MAX_PLAIN_HEADER_BYTES)
-            parsed = _plain_header(head)
-            if parsed is None:
-                return None
-            cards, text, start = parsed
-            shape = tuple(cards[f"NAXIS{axis}"] for axis in range(cards["NAXIS"], 0, -1))
-            if not all(type(side) is int for side in shape):
-                return None
-            n_bytes = 4 * math.prod(shape)
-            size = file.seek(0, io.SEEK_END)
-            if not 1 <= min(shape) <= max(shape) <= max_side_px or size > (max_bytes or MAX_FILE_BYTES):
-                return None
-            if size != start + -(-n_bytes // BLOCK) * BLOCK:
-                return None
-            flux = np.empty(math.prod(shape), np.float32)
-            file.seek(start)
-            if file.readinto(flux.view(np.uint8).data) != n_bytes:
-                return None
-    except (OSError, KeyError):
+    plain = read_plain_image(path, KEYWORDS, max_side_px, max_bytes or MAX_FILE_BYTES)
+    if plain is None:
         return None
-    # Swapping in place by copyto takes a third of byteswap's time and gives up the GIL.
-    np.copyto(flux, flux.view(">f4"))
-    flux = flux.reshape(shape)
-    return StoredImage(str(path), 0, cards, cards, text, shape, lambda: flux)
-
-
-def _plain_header(head: bytes) -> tuple[dict[str, Any], str, int] | None:
-    """Return the cards, the header's text and where the data begin; None where the header is not of the plain form."""
-    text = head.decode("latin-1")
-    first, second = _VALUE.fullmatch(text, 8, 80), _VALUE.fullmatch(text, 88, 160)
-    if text[:8] != "SIMPLE  " or text[80:88] != "BITPIX  " or not first or not second or second["integer"] != "-32":
-        return None
-    cards: dict[str, Any] = {}
-    keyword = ""
-    for start in range(0, len(text) - 79, 80):
-        previous, keyword = keyword, text[start : start + 8].rstrip(" ")
-        if keyword in KEYWORDS:
-            match = _VALUE.fullmatch(text, start + 8, start + 80)
-            if match is None:
-                return None
-            cards.setdefault(keyword, _value(match))
-        elif keyword in _NOT_PLAIN or (keyword == "CONTINUE" and previous in KEYWORDS):
-            return None
-        elif keyword == "END":
-            header = text[:start]
-            plain = header.isascii() and header.isprintable() and str(cards.get("NAXIS")) in ("2", "3")
-            return (cards, header, (start // BLOCK + 1) * BLOCK) if plain else None
-    return None
-
-
-def _value(match: re.Match[str]) -> Any:
-    text, logical, integer, real = match.group("text", "logical", "integer", "real")
-    if text is not None:
-        return text.replace("''", "'").rstrip(" ")
-    if logical:
-        return logical == "T"
-    return int(integer) if integer else float(real.upper().replace("D", "E"))
+    cards, text, flux = plain
+    return StoredImage(str(path), 0, cards, cards, text, flux.shape, lambda: flux)
 
 
 @contextmanager

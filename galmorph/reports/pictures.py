@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from galmorph.classification.prepare import Prepared, colour_picture, prepare
 from galmorph.classification.results import Results
+from galmorph.classification.survey_images import FieldSource
+from galmorph.images.flags import Flag
 from galmorph.images.framing import Framing
-from galmorph.images.inputs import ImageInput
+from galmorph.images.survey_image import image_templates
 from galmorph.models import card as cards
 from galmorph.models.card import ModelCard
 from galmorph.reports.page import jpeg
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
+# Pixels a side of a picture on the page.
+SIDE_PX = 160
 # What all models of this version see, but for the size of the network's input.
-_USUAL_SIZE, _USUAL_FRAMING = 160, Framing(radii=5.12)
+_USUAL_SIZE, _USUAL_FRAMING = SIDE_PX, Framing(radii=5.12)
 # Stamps that are cut out of survey images at once.
 _STAMPS_AT_ONCE = 16
 
@@ -34,7 +35,7 @@ class Composites:
     reasons : dict
         By row: why there is no picture.
     exact : bool
-        Whether they are framed and coloured by the card of the very model; else by that of the usual ones.
+        Whether framing and colours are those of the card of the very model; else they are the usual ones.
     """
 
     jpeg: dict[int, bytes] = field(default_factory=dict)
@@ -60,66 +61,48 @@ def composites(
     folder : Path, optional
         Folder of the cutouts.
     images : sequence of path
-        Survey images in which the galaxies lie, in the place of cutouts; ``{band}`` stands for one file a band.
+        Survey images in which the galaxies are, instead of cutouts; ``{band}`` stands for one file a band.
     model : str, optional
         Name or file of the model; default: the shipped one that the catalog names.
     on_progress : callable, optional
         Called with the pictures done and their number.
     """
     card, exact = _card(results, model)
-    found, wanted = Composites(exact=exact), list(rows)
+    pictures, wanted = Composites(exact=exact), list(rows)
     made = _of_images(results, wanted, images, card) if images else _of_cutouts(results, wanted, folder, card)
-    for done, (row, flux, entry, reason) in enumerate(made, start=1):
-        if flux is None or entry is None:
-            found.reasons[row] = reason
+    for done, (row, prepared) in enumerate(made, start=1):
+        if prepared.flux is None or prepared.entry is None:
+            pictures.reasons[row] = prepared.reason
         else:
-            rgb = entry.normalization.rgb(flux[None])[0]
-            found.jpeg[row] = jpeg(rgb.permute(1, 2, 0).flip(0).numpy())
+            pictures.jpeg[row] = jpeg(colour_picture(prepared))
         if on_progress:
             on_progress(done, len(wanted))
-    return found
+    return pictures
 
 
-# A row, the flux (band, y, x) in its frame and the card's input that it fits, or why there is none.
-_Framed = tuple[int, "Tensor | None", ImageInput | None, str]
-
-
-def _of_cutouts(results: Results, rows: Sequence[int], folder: Path | None, card: ModelCard) -> Iterator[_Framed]:
+def _of_cutouts(
+    results: Results, rows: Sequence[int], folder: Path | None, card: ModelCard
+) -> Iterator[tuple[int, Prepared]]:
     cutouts = results.cutouts(folder)
-    if all(isinstance(cutouts[row][0], str) for row in rows):
-        yield from ((row, None, None, str(cutouts[row][0])) for row in rows)
-        return
-    import torch
-
-    from galmorph.classification.classify import prepare
-    from galmorph.models.model import Model
-
-    # What prepares a cutout asks a model for its card alone.
-    preparing = Model(card, torch.nn.Identity())
     for row in rows:
         path, radius_arcsec = cutouts[row]
-        if isinstance(path, str):
-            yield row, None, None, path
-            continue
-        prepared = prepare(path, preparing, radius_arcsec)
-        flux = torch.from_numpy(prepared.flux) if prepared.flux is not None else None
-        yield row, flux, prepared.entry, prepared.reason
+        yield (
+            row,
+            Prepared(Flag.UNREADABLE, reason=path) if isinstance(path, str) else prepare(path, card, radius_arcsec),
+        )
 
 
 def _of_images(
     results: Results, rows: Sequence[int], images: Sequence[str | Path], card: ModelCard
-) -> Iterator[_Framed]:
+) -> Iterator[tuple[int, Prepared]]:
     import torch
-
-    from galmorph.classification.survey_images import FieldSource
-    from galmorph.images.survey_image import image_templates
 
     zero_point = results.card("GMZEROPT") or None
     source = FieldSource(image_templates([str(path) for path in images]), results.catalog, None, zero_point)
+    source.open()
     for start in range(0, len(rows), _STAMPS_AT_ONCE):
         some = rows[start : start + _STAMPS_AT_ONCE]
-        for row, (_, flux, entry, reason) in zip(some, source.stamps(some, card, torch.device("cpu")), strict=True):
-            yield row, flux, entry, reason
+        yield from zip(some, source.prepare(some, card, torch.device("cpu")), strict=True)
 
 
 def _card(results: Results, model: str | None) -> tuple[ModelCard, bool]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from galmorph.errors import OutputError
 from galmorph.files.writing import write_file
 from galmorph.retrieval.client import Answer, FinalFailure, PassingFailure, Session
-from galmorph.retrieval.request import Request, tangent_cards
+from galmorph.retrieval.request import Request
 
 # Pixels of margin around the part of an image that a cutout is resampled from: what the interpolation reaches.
 _MARGIN_PX = 8
@@ -74,7 +74,7 @@ def _grid(request: Request) -> Any:
     from astropy.io import fits
     from astropy.wcs import WCS
 
-    return WCS(fits.Header.fromstring(tangent_cards(request)))
+    return WCS(fits.Header.fromstring(request.wcs_cards))
 
 
 def _fill(canvas: NDArray[np.float32], wcs: Any, plane: Plane) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from galmorph.files.fits import tangent_cards
+
 
 @dataclass(frozen=True)
 class Request:
@@ -33,17 +35,10 @@ class Request:
     radius_arcsec: float = math.nan
     images: str = ""
 
-
-def tangent_cards(request: Request) -> str:
-    """Return the celestial WCS of a request as FITS cards: TAN, north up, east left, centred on its position."""
-    centre = (request.size + 1) / 2
-    step = request.pixscale / 3600
-    numbers = {"CRVAL1": request.ra, "CRVAL2": request.dec, "CRPIX1": centre, "CRPIX2": centre}
-    numbers |= {"CD1_1": -step, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": step}
-    texts = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CUNIT1": "deg", "CUNIT2": "deg", "RADESYS": "ICRS"}
-    cards = [f"{key:<8}= '{value:<8}'" for key, value in texts.items()]
-    cards += [f"{key:<8}= {repr(float(value)).upper():>20}" for key, value in numbers.items()]
-    return "".join(card.ljust(80) for card in cards)
+    @property
+    def wcs_cards(self) -> str:
+        """The celestial WCS of the grid, as FITS cards."""
+        return tangent_cards(self.ra, self.dec, self.size, self.pixscale)
 
 
 def degrees(value: float) -> str:

@@ -7,7 +7,7 @@ identifier, the size and the cutout, and which columns may be written.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,11 @@ from galmorph import registry
 from galmorph.errors import CatalogError
 from galmorph.files.writing import Companion, Output
 from galmorph.tables.blocks import checked_blocks
-from galmorph.tables.contents import format_of, formats, plain_suffix, recognise
+from galmorph.tables.contents import contents_of, named_format, plain_suffix
 from galmorph.tables.formats import Array, Card, Column, Format, Provenance, Table, check_cards, text_array
 from galmorph.tables.positions import Frame, Positions, to_float
 from galmorph.tables.replacement import check_names, replaced_columns
-from galmorph.tables.roles import Roles, find_roles, named
+from galmorph.tables.roles import Roles, find_roles, id_candidates, may_be_radians, named, with_unit
 from galmorph.tables.targets import Targets, as_numbers, as_text
 
 __all__ = ["Catalog", "Column", "Targets", "open_catalog", "write_catalog"]
@@ -96,6 +96,45 @@ class Catalog:
     def cutout_column(self) -> str | None:
         """The name of the column of cutout paths."""
         return self._name(self._roles.cutout)
+
+    @property
+    def no_position(self) -> str:
+        """Why there are no positions, and what to do."""
+        if self._roles.unclear:
+            return self._roles.unclear
+        return (
+            "It has no columns of positions that galmorph knows: name them with --ra-column and --dec-column. Its "
+            f"columns: {', '.join(self.column_names)}."
+        )
+
+    @property
+    def position_columns(self) -> list[str | None]:
+        """The names of the columns of positions and sizes."""
+        return [self.ra_column, self.dec_column, self.size_column]
+
+    @property
+    def chosen(self) -> frozenset[str]:
+        """Which of ``ra``, ``dec``, ``id``, ``size``, ``cutout`` are columns that the user named."""
+        return self._roles.chosen
+
+    @property
+    def id_position(self) -> int | None:
+        """The position of the identifier column."""
+        return self._roles.id
+
+    @property
+    def id_candidates(self) -> list[int]:
+        """The positions of the columns that may be the identifier, the likeliest first."""
+        return id_candidates(self._table.fields)
+
+    @property
+    def scalar_columns(self) -> list[int]:
+        """The positions of the columns that hold one value in each cell."""
+        return [i for i, field in enumerate(self._table.fields) if field.scalar]
+
+    def with_roles(self, *, id: int | None, cutout: int | None) -> Catalog:
+        """Return the catalog with other columns of identifiers and cutouts, by their positions."""
+        return replace(self, _roles=replace(self._roles, id=id, cutout=cutout))
 
     def _name(self, position: int | None) -> str | None:
         return None if position is None else self._table.fields[position].name
@@ -229,12 +268,12 @@ class Catalog:
         return dropped, old.updated([column.name for column in columns], check_cards(cards), gone)
 
     def check_destination(self, destination: Path) -> None:
-        """Raise CatalogError if a file of this name would be of another format than the catalog."""
+        """Raise CatalogError if a file of this name would be of another format than the catalog, or of none."""
         if plain_suffix(destination) == plain_suffix(self.path):
             return
         form: Format = registry.load("tables", self.format)
-        other = format_of(destination)
-        if other is not None and other.name != form.name:
+        other = named_format(destination)
+        if other.name != form.name:
             raise CatalogError(
                 f"{destination} would be {other.name}, but {self.path} is {form.name} and the output keeps the format: "
                 f"name it *{form.suffixes[0]}"
@@ -258,15 +297,16 @@ def open_catalog(
     size_column: str | None = None,
     cutout_column: str | None = None,
     frame: str = "icrs",
+    needs_position: bool = True,
 ) -> Catalog:
-    """Open a catalog: FITS, CSV, ECSV, VOTable or Parquet, told by its content first and then by its suffix.
+    """Open a catalog: FITS, CSV, ECSV, VOTable or Parquet, by its content first and then by its suffix.
 
     Parameters
     ----------
     path : str or Path
         The file. FITS and the text formats may be compressed with gzip or bzip2.
     hdu : int, optional
-        The HDU of a FITS file, from 0; default: the first binary table.
+        The HDU of a FITS file or the TABLE of a VOTable, from 0; default: the one table of galaxies.
     ra_column, dec_column : str, optional
         The columns of the position, both or neither. Default: by UCD (``pos.eq.ra;meta.main``), else by the usual
         names.
@@ -275,44 +315,77 @@ def open_catalog(
     size_column : str, optional
         A radius, in arcsec where the column has no unit. Default: ``petroR90_r`` and its like.
     cutout_column : str, optional
-        Default: the column ``cutout``.
+        Default: the column ``cutout``, else ``file_loc`` and its like.
     frame : str
         The frame of the positions, by astropy's name.
+    needs_position : bool
+        Whether several columns that could all be the position are an error; else such a catalog has none.
 
     Raises
     ------
     CatalogError
-        If the file is no table that can be read and written without loss, or its columns cannot be told.
+        If the file is no table that can be read and written without loss, or its columns are not clear.
     """
     path = Path(path)
-    if path.is_dir():
-        raise CatalogError(f"{path} is a folder, not a catalog")
-    if not path.exists():
-        raise CatalogError(registry.missing_file(path))
-    form = recognise(path)
-    if hdu is not None and form.name != "fits":
-        raise CatalogError(f"--hdu is for FITS files; {path} is {form.name}")
     columns = {"ra_column": ra_column, "dec_column": dec_column, "id_column": id_column, "size_column": size_column}
-    return catalog_of(form.open(path, hdu), path, form.name, frame, **columns, cutout_column=cutout_column)
+    columns["cutout_column"] = cutout_column
+    contents = contents_of(path, hdu, named=[name for name in columns.values() if name], wanted="table")
+    form = contents.format
+    if form is None:  # an image that --hdu names: the format says what is wrong
+        form = registry.load("tables", "fits")
+    opened = form.open(path, contents.number)
+    return catalog_of(opened, path, form.name, frame, needs_position=needs_position, **columns)
 
 
-def catalog_of(table: Table, path: Path, form: str, frame: str = "icrs", **columns: str | None) -> Catalog:
+def catalog_of(
+    table: Table, path: Path, form: str, frame: str = "icrs", *, needs_position: bool = True, **columns: str | None
+) -> Catalog:
     """Return an opened table as a catalog; `columns` are those of `open_catalog`.
 
     Raises
     ------
     CatalogError
-        If its columns cannot be told.
+        If its columns are not clear.
     """
-    names = ("ra_column", "dec_column", "id_column", "size_column", "cutout_column")
     sky = Frame(frame)
     try:
-        roles = find_roles(table.fields, sky, **{name: columns.get(name) for name in names})
-        pair = [table.fields[p] for p in (roles.ra, roles.dec) if p is not None]
-        positions = Positions(pair[0], pair[1], sky) if pair else None
+        roles = find_roles(table.fields, sky, **columns)
+        if roles.unclear and needs_position:
+            raise CatalogError(roles.unclear)
+        positions = None
+        try:
+            positions = _positions(table, roles, sky)
+        except CatalogError as error:
+            if needs_position or "ra" in roles.chosen:
+                raise
+            roles = replace(roles, ra=None, dec=None, unclear=str(error))
     except CatalogError as error:
         raise CatalogError(f"{path}: {error}") from error
     return Catalog(path, form, table, roles, positions)
+
+
+def _positions(table: Table, roles: Roles, frame: Frame) -> Positions | None:
+    pair = [table.fields[p] for p in (roles.ra, roles.dec) if p is not None]
+    if not pair:
+        return None
+    if "ra" not in roles.chosen:
+        _check_radians(table, roles)
+    return Positions(with_unit(pair[0]), with_unit(pair[1]), frame)
+
+
+def _check_radians(table: Table, roles: Roles) -> None:
+    """Raise CatalogError if positions without a unit may be radians as well as degrees."""
+    positions = [p for p in (roles.ra, roles.dec) if p is not None and may_be_radians(table.fields[p])]
+    block = next(table.blocks(positions, _READ_ROWS, 0), None) if positions else None
+    if block is None:
+        return
+    values = np.abs(np.concatenate([to_float(column) for column in block]))
+    if np.isfinite(values).any() and np.nanmax(values) < 2 * np.pi:
+        names = ", ".join(table.fields[p].name for p in positions)
+        raise CatalogError(
+            f"{names} have no unit and may be in radians or in degrees: give the columns their unit, or name them with "
+            "--ra-column and --dec-column, which means degrees"
+        )
 
 
 def write_catalog(
@@ -343,10 +416,7 @@ def write_catalog(
         If the file cannot be written.
     """
     path = Path(destination)
-    form = format_of(path)
-    if form is None:
-        suffixes = ", ".join(suffix for form in formats() for suffix in form.suffixes)
-        raise CatalogError(f"{path} has no suffix that names a table format: {suffixes}")
+    form = named_format(path)
     names = [column.name for column in columns]
     check_names(columns)
     provenance = Provenance().updated(names, check_cards(cards), ())

@@ -1,16 +1,221 @@
-"""What a file holds: its table format, by its content first and then by its suffix."""
+"""Contents: what a file or a folder holds, and which of its tables or images is meant. Nothing else decides that.
+
+The content decides, then the suffix. Where two readings are possible the file is refused, and the message names the
+option that says which is meant.
+"""
 
 from __future__ import annotations
 
+import re
+import stat
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from galmorph import registry
 from galmorph.errors import CatalogError
 from galmorph.files.reading import Input
 from galmorph.files.writing import COMPRESSIONS
-from galmorph.tables.formats import Format
+from galmorph.tables.formats import Format, TableSummary
+from galmorph.tables.formats.fits import list_images
+from galmorph.tables.positions import Frame
+from galmorph.tables.roles import plain_name, usefulness
 
 _HEAD_BYTES = 65536
+_FITS_BLOCK = 2880
+# Of the primary header of a table; TOPCAT's has one axis.
+_NO_IMAGE = re.compile(rb"NAXIS   = +[01] ")
+# Tables beside an image that are none of galaxies: the headers of its exposures, the metadata of JWST.
+_NOT_OF_GALAXIES = frozenset(("HDRTAB", "ASDF"))
+# From here on a table beside an image is taken seriously: positions and identifiers, or cutouts.
+_A_CATALOG = 3
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file holds.
+
+    Parameters
+    ----------
+    kind : {'table', 'image'}
+    reason : str
+        What tells so, for messages.
+    format : Format or None
+        Of a table.
+    number : int or None
+        The HDU, or the TABLE of a VOTable, that is meant; None where there is no choice.
+    side_px : int
+        The longer side of an image; 0 of a table.
+    """
+
+    kind: str
+    reason: str
+    format: Format | None = None
+    number: int | None = None
+    side_px: int = 0
+
+
+def contents_of(
+    path: Path, number: int | None = None, *, named: Collection[str] = (), wanted: str | None = None
+) -> Contents:
+    """Return what a file holds and which of its tables or images is meant.
+
+    Parameters
+    ----------
+    path : Path
+    number : int, optional
+        The HDU, or the TABLE of a VOTable, that the user named.
+    named : collection of str
+        Columns that the user named: only a table that has them is meant.
+    wanted : {'table', 'image'}, optional
+        What it is taken for, where it may be both.
+
+    Raises
+    ------
+    CatalogError
+        If it is none of what galmorph reads, is damaged, or two readings are possible.
+    """
+    check_file(path)
+    form = recognise(path)
+    if form.name == "fits":
+        return _fits(path, form, number, named, wanted)
+    if number is not None and form.tables is None:
+        raise CatalogError(f"--hdu is for FITS files and VOTables; {path} is {form.name}")
+    if form.tables is None or number is not None:
+        return Contents("table", f"it is {form.name}", form, number)
+    tables = form.tables(path)
+    meant = _meant(path, tables, named) if tables else None
+    return Contents("table", f"it is {form.name}", form, meant.number if meant else None)
+
+
+def check_file(path: Path) -> None:
+    """Raise CatalogError if there is no such file, or if it is a folder, a pipe or a device: those are never opened."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise CatalogError(registry.missing_file(path)) from None
+    except (OSError, ValueError) as error:  # a link that leads to itself; a NUL in the name
+        raise CatalogError(f"{str(path)!r} cannot be read: {error}") from error
+    if stat.S_ISDIR(mode):
+        raise CatalogError(parquet_folder(path) or f"{path} is a folder, not a catalog")
+    if not stat.S_ISREG(mode):
+        raise CatalogError(f"{path} is a pipe or a device, not a file: save what it gives as a file first")
+
+
+def holds_table(path: Path) -> bool:
+    """Tell whether a FITS file among cutouts is a table; only the first block of most files is read."""
+    try:
+        check_file(path)
+        with Input(path) as source:
+            head = source.read(_FITS_BLOCK)
+        if not _NO_IMAGE.search(head) or not head.startswith(b"SIMPLE"):
+            return False
+        return contents_of(path).kind == "table"
+    except CatalogError:  # a damaged or unclear file is a cutout that cannot be read
+        return False
+
+
+def parquet_folder(folder: Path) -> str:
+    """Return why a folder is no input though it holds a table, as Dask and Spark write it; '' where it holds none."""
+    n_files = sum(1 for depth in ("*", "*/*") for _ in folder.glob(f"{depth}.parquet"))
+    if not n_files:
+        return ""
+    joined = f"{folder.name.removesuffix('.parquet')}_joined.parquet"
+    return (
+        f"{folder} is a folder of Parquet files ({n_files}), which are read one at a time. Make one file of them: "
+        f"python -c \"from pyarrow import parquet as p; p.write_table(p.read_table('{folder}'), '{joined}')\""
+    )
+
+
+def _meant(path: Path, tables: Sequence[TableSummary], named: Collection[str]) -> TableSummary:
+    """Return the table of galaxies among those of a file: the one with cutouts, positions and identifiers.
+
+    Where none has any of them, it is the first.
+
+    Raises
+    ------
+    CatalogError
+        If several are as likely as each other.
+    """
+    tables = [table for table in tables if table.name not in _NOT_OF_GALAXIES] or tables
+    if len(tables) == 1:
+        return tables[0]
+    names = {plain_name(name) for name in named}
+    fitting = [table for table in tables if names <= {plain_name(field.name) for field in table.fields}]
+    uses = [usefulness(table.fields, Frame("icrs")) for table in fitting]
+    best = [table for table, use in zip(fitting, uses, strict=True) if use == max(uses)]
+    filled = [table for table in best if table.n_rows != 0] or best
+    if not filled:
+        return tables[0]
+    if len(filled) > 1 and (max(uses) or names):
+        listed = "; ".join(_described(table) for table in filled)
+        raise CatalogError(f"{path} holds {len(filled)} tables that may be meant: {listed}. Say which with --hdu")
+    return filled[0]
+
+
+def _described(table: TableSummary) -> str:
+    names = [field.name for field in table.fields]
+    columns = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    rows = "" if table.n_rows is None else f", {table.n_rows} rows"
+    return str(table.number) + (f" ({table.name[:40]})" if table.name else "") + f": {columns}{rows}"
+
+
+def _fits(path: Path, form: Format, number: int | None, named: Collection[str], wanted: str | None) -> Contents:
+    images = [] if wanted == "table" else [(n, shape) for n, shape in list_images(path) if _is_picture(shape)]
+    for n, shape in images:
+        if n == number:
+            return _image(n, shape)
+    if number is not None:
+        return Contents("table", f"--hdu {number} is no image", form, number)
+    if images and (wanted == "image" or not _is_catalog(path, images[0], form, named)):
+        return _image(*images[0])
+    if wanted == "image":
+        raise CatalogError(f"{path} holds no image of two axes; a table of galaxies is given as a catalog")
+    tables = form.tables(path) if form.tables else []
+    if not tables:  # the format says why, but where the only table is not one of galaxies
+        return Contents("table", "it is FITS", form)
+    meant = _meant(path, tables, named)
+    return Contents("table", f"HDU {meant.number} is a table", form, meant.number)
+
+
+def _counts(table: TableSummary) -> bool:
+    return bool(table.n_rows) and table.name not in _NOT_OF_GALAXIES
+
+
+def _is_picture(shape: tuple[int, ...]) -> bool:
+    return len(shape) > 1 and min(shape[-2:]) > 1
+
+
+def _image(number: int, shape: tuple[int, ...]) -> Contents:
+    size = " x ".join(map(str, reversed(shape)))
+    return Contents("image", f"HDU {number} is an image of {size} px", number=number, side_px=max(shape[-2:]))
+
+
+def _is_catalog(path: Path, image: tuple[int, tuple[int, ...]], form: Format, named: Collection[str]) -> bool:
+    """Tell whether a file with an image is a catalog: where a table of galaxies comes before the image.
+
+    Raises
+    ------
+    CatalogError
+        If a catalog stands behind an image.
+    """
+    with Input(path) as source:
+        if source.compressed:  # to look behind the image would decompress all pixels
+            return False
+    try:
+        tables = form.tables(path) if form.tables else []
+    except CatalogError:  # the reader of images says what is wrong
+        return False
+    uses = {table.number: usefulness(table.fields, Frame("icrs")) for table in tables if _counts(table)}
+    if any(use and number < image[0] for number, use in uses.items()):
+        return True
+    catalogs = [table for table in tables if uses.get(table.number, 0) >= _A_CATALOG]
+    if catalogs:
+        raise CatalogError(
+            f"{path} holds an image (HDU {image[0]}) and a table of galaxies (HDU {_described(catalogs[0])}): say "
+            "which is meant with --as catalog, or --as cutout or --as field for the image"
+        )
+    return False
 
 
 def formats() -> list[Format]:
@@ -27,6 +232,21 @@ def plain_suffix(path: Path) -> str:
 def format_of(path: Path) -> Format | None:
     """Return the format that a file's suffix names, None where it names none."""
     return next((form for form in formats() if plain_suffix(path) in form.suffixes), None)
+
+
+def named_format(path: Path) -> Format:
+    """Return the format that a file's suffix names.
+
+    Raises
+    ------
+    CatalogError
+        If it names none.
+    """
+    form = format_of(path)
+    if form is None:
+        suffixes = ", ".join(suffix for form in formats() for suffix in form.suffixes)
+        raise CatalogError(f"{path} has no suffix that names a table format: {suffixes}")
+    return form
 
 
 def recognise(path: Path) -> Format:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
 from galmorph import registry
 from galmorph.errors import CatalogError
 from galmorph.tables.formats import TableField
 from galmorph.tables.positions import Frame, scale
 
-# Names in lower case. A pair of an earlier line is preferred; two pairs of one line are ambiguous. VizieR adds
-# _RAJ2000 (computed, in degrees) beside the RAJ2000 of the paper, and RA_ICRS where the paper's own is something else.
+# Names as `plain_name` gives them. A pair of an earlier line is preferred; two pairs of one line are ambiguous. VizieR
+# adds _RAJ2000 (computed, in degrees) beside the RAJ2000 of the paper, and RA_ICRS where the paper's own is something
+# else. SExtractor writes several estimates of one position. `_OTHER_PAIRS` come before the last lines.
 _EQUATORIAL = (
     (("ra", "dec"),),
     (("ra_icrs", "de_icrs"), ("ra_icrs", "dec_icrs")),
@@ -29,26 +32,85 @@ _EQUATORIAL = (
         ("ramean", "decmean"),
         ("s_ra", "s_dec"),
         ("right_ascension", "declination"),
+        ("coord_ra", "coord_dec"),
+        ("al2000", "de2000"),
+        ("sky_centroid.ra", "sky_centroid.dec"),
+        ("ra2000", "dec2000"),
+        ("ra_d", "dec_d"),
+        ("ra_degrees", "dec_degrees"),
     ),
+    (("alphawin_j2000", "deltawin_j2000"),),
+    (("alphapeak_j2000", "deltapeak_j2000"),),
+    (("alphapsf_j2000", "deltapsf_j2000"), ("alphamodel_j2000", "deltamodel_j2000")),
+    (("alpha_sky", "delta_sky"), ("alphawin_sky", "deltawin_sky")),
+    (("x_world", "y_world"), ("xwin_world", "ywin_world")),
+    (("ramedian", "decmedian"), ("rastack", "decstack")),
 )
 _GALACTIC = ((("l", "b"), ("glon", "glat")),)
 _ECLIPTIC = ((("elon", "elat"),),)
 _SUPERGALACTIC = ((("sgl", "sgb"),),)
+# What cross-matches (ra_1), joins of data frames (ra_x) and astropy's SkyCoord columns (position.ra) put around names.
+_STEMS = (
+    *(("ra", "dec"), ("ra", "de"), ("raj2000", "dej2000"), ("alpha_j2000", "delta_j2000")),
+    *(("right_ascension", "declination"), ("alphawin_j2000", "deltawin_j2000"), ("x_world", "y_world")),
+)
+_BEFORE = ("obj", "object", "src", "source", "gal", "galaxy", "plug", "u", "g", "r", "i", "z", "y")
+_AFTER = re.compile(r"(.+?)(_\d{1,2}|_[xy])")
+# Columns that are in another unit than degrees where they name none: decimal hours of HyperLeda.
+_DEFAULT_UNITS = {"al2000": "hourangle", "al1950": "hourangle"}
+# Rubin's are in radians or in degrees, by the way they were exported.
+_RADIANS_OR_DEGREES = ("coord_ra", "coord_dec")
 
+# Identifiers as the surveys name them, the sooner the surer.
 _IDS = (
     *("objid", "object_id", "obj_id", "id", "targetid", "target_id", "galaxyid", "galaxy_id", "source_id", "sourceid"),
-    *("ls_id", "dr8objid", "dr7objid", "iauname", "name", "object", "unnamed: 0"),
+    *("ls_id", "dr8objid", "dr7objid", "iauname", "name", "object", "unnamed:_0"),
+    *("coadd_object_id", "coadd_objects_id", "objectid", "diaobjectid", "id_str", "dr8_id", "cataid", "nsaid"),
+    *("nsa_id", "nsa_nsaid", "pgc", "pgcname", "main_id", "designation", "object_name", "objname", "iau_name"),
+    *("galaxy", "galaxy_name", "galaxyname", "gal_id", "galid", "specobjid", "mangaid", "plateifu", "survey_id"),
+    *("zooniverse_id", "asset_id", "subject_id", "unique_id", "uniqueid", "uid", "uuid", "identifier", "source"),
+    *(
+        "source_name",
+        "src_id",
+        "srcid",
+        "sdss_id",
+        "sdssid",
+        "sdss_objid",
+        "hsc_id",
+        "photoid",
+        "photo_id",
+        "catalog_id",
+    ),
+    *("cat_id", "catid", "number", "seqnr", "seq_nr", "cutout_id", "image_id"),
 )
+# Also a class that people gave: an identifier only beside columns that photutils writes.
+_LABEL = "label"
+_PHOTUTILS = frozenset(("xcentroid", "x_centroid", "segment_flux", "sky_centroid.ra", "bbox_xmin", "semimajor_sigma"))
+_ROW_INDICES = ("", "unnamed:_0")
 # Petrosian R90, as SDSS, the NASA-Sloan Atlas and Galaxy Zoo 2 name it (without `_`, in lower case).
 _SIZES = ("petror90r", "petror90", "petroth90r", "petroth90")
 _CUTOUT = "cutout"
+# Zoobot's and others' names of files; what they hold may as well be the image that a source was found in.
+_FILES = (
+    *("file_loc", "fits_loc", "local_fits_loc", "cutout_path", "cutout_file", "cutout_loc", "file_path", "filepath"),
+    *("filename", "file_name", "path", "file", "image_path", "image_file", "fits_path", "fits_file"),
+)
+_UNIT_IN_NAME = re.compile(r"(.+?)[\s_]*[\[(]([^\[\]()]+)[\])]\s*")
 
 
 @dataclass(frozen=True)
 class Roles:
     """The positions (from 0) of the columns that galmorph reads; None where the catalog has none.
 
-    ``size_scale`` turns the size column into arcsec.
+    Attributes
+    ----------
+    ra, dec, id, size, cutout : int or None
+    size_scale : float
+        Turns the size column into arcsec.
+    chosen : frozenset of str
+        Those of ``ra``, ``dec``, ``id``, ``size``, ``cutout`` that the user named.
+    unclear : str
+        Why there is no position though columns look like one, or ''.
     """
 
     ra: int | None
@@ -57,6 +119,8 @@ class Roles:
     size: int | None
     cutout: int | None
     size_scale: float
+    chosen: frozenset[str] = frozenset()
+    unclear: str = ""
 
     @property
     def columns(self) -> list[int]:
@@ -68,35 +132,85 @@ def find_roles(
     fields: Sequence[TableField],
     frame: Frame,
     *,
-    ra_column: str | None,
-    dec_column: str | None,
-    id_column: str | None,
-    size_column: str | None,
-    cutout_column: str | None,
+    ra_column: str | None = None,
+    dec_column: str | None = None,
+    id_column: str | None = None,
+    size_column: str | None = None,
+    cutout_column: str | None = None,
 ) -> Roles:
     """Return which columns mean what: those that the options name, else by UCD, else by the usual names.
 
     Raises
     ------
     CatalogError
-        If an option names no column, or two pairs of position columns are as good as each other.
+        If an option names no column.
     """
     if (ra_column is None) != (dec_column is None):
         raise CatalogError("--ra-column and --dec-column go together: give both, or neither")
-    pair: tuple[int | None, int | None]
+    pair: tuple[int | None, int | None] = (None, None)
+    unclear = ""
     if ra_column is not None and dec_column is not None:
         pair = named(fields, ra_column, "--ra-column"), named(fields, dec_column, "--dec-column")
     else:
-        pair = _find_pair(fields, frame) or (None, None)
+        pairs = _find_pairs(fields, frame)
+        if len(pairs) == 1:
+            pair = pairs[0]
+        elif pairs:
+            names = ", ".join(dict.fromkeys(fields[i].name for axis in zip(*pairs, strict=True) for i in axis))
+            unclear = f"{names} could all be the position: say which with --ra-column and --dec-column"
     size, size_scale = _find_size(fields, size_column)
+    given = {"ra": ra_column, "dec": dec_column, "id": id_column, "size": size_column, "cutout": cutout_column}
     return Roles(
         ra=pair[0],
         dec=pair[1],
         id=_find_id(fields) if id_column is None else named(fields, id_column, "--id-column"),
         size=size,
-        cutout=_first(fields, [_CUTOUT]) if cutout_column is None else named(fields, cutout_column, "--cutout-column"),
+        cutout=_find_cutout(fields) if cutout_column is None else named(fields, cutout_column, "--cutout-column"),
         size_scale=size_scale,
+        chosen=frozenset(role for role, name in given.items() if name is not None),
+        unclear=unclear,
     )
+
+
+def usefulness(fields: Sequence[TableField], frame: Frame) -> int:
+    """Return how much of a catalog of galaxies columns are.
+
+    8 with labels that galmorph wrote, 4 with cutouts, 2 with positions, 1 with identifiers; the sum.
+    """
+    classified = any(field.name.lower().endswith("morph_label") for field in fields)
+    cutout = _first(fields, [_CUTOUT]) is not None
+    return 8 * classified + 4 * cutout + 2 * bool(_find_pairs(fields, frame)) + (_find_id(fields) is not None)
+
+
+def plain_name(name: str) -> str:
+    """Return a column's name in lower case, without a unit in brackets, and with ``_`` for blanks and hyphens."""
+    name = name.strip()
+    with_unit = _UNIT_IN_NAME.fullmatch(name)
+    return re.sub(r"[\s-]+", "_", (with_unit[1] if with_unit else name).lower())
+
+
+def with_unit(field: TableField) -> TableField:
+    """Return a position's column with the unit that its name states or implies, where it has none itself."""
+    if field.unit.strip():
+        return field
+    if plain_name(field.name) in _DEFAULT_UNITS:
+        return replace(field, unit=_DEFAULT_UNITS[plain_name(field.name)])
+    stated = _UNIT_IN_NAME.fullmatch(field.name.strip())
+    if stated:
+        with suppress(CatalogError):
+            scale(named_unit := replace(field, unit=stated[2]), "deg")
+            return named_unit
+    return field
+
+
+def is_row_index(name: str) -> bool:
+    """Tell whether a column has the name, or none, under which pandas writes row numbers."""
+    return plain_name(name) in _ROW_INDICES
+
+
+def may_be_radians(field: TableField) -> bool:
+    """Tell whether a column of positions that names no unit may be in radians as well as in degrees."""
+    return not field.unit.strip() and plain_name(field.name) in _RADIANS_OR_DEGREES
 
 
 def named(fields: Sequence[TableField], name: str, option: str) -> int:
@@ -125,7 +239,8 @@ def _ucd_words(field: TableField) -> list[str]:
     return [word.strip() for word in ucd.split(";")]
 
 
-def _find_pair(fields: Sequence[TableField], frame: Frame) -> tuple[int, int] | None:
+def _find_pairs(fields: Sequence[TableField], frame: Frame) -> list[tuple[int, int]]:
+    """Return the pairs of columns that are as likely as each other to be the position."""
     tiers: Sequence[Sequence[tuple[str, str]]]
     if frame.equatorial:
         ucds, tiers = ("pos.eq.ra", "pos.eq.dec"), _EQUATORIAL
@@ -137,41 +252,84 @@ def _find_pair(fields: Sequence[TableField], frame: Frame) -> tuple[int, int] | 
         ucds, tiers = ("pos.ecliptic.lon", "pos.ecliptic.lat"), _ECLIPTIC
     scalar = [(i, field) for i, field in enumerate(fields) if field.scalar]
     words = {i: _ucd_words(field) for i, field in scalar}
-    tied: list[int] = []
+    tied: list[tuple[int, int]] = []
     for kinds in ([{"meta.main"}], [set(), {"meta.main"}]):
         lons, lats = ([i for i, w in words.items() if w[0] == ucd and set(w[1:]) in kinds] for ucd in ucds)
         if len(lons) == len(lats) == 1:
-            return lons[0], lats[0]
+            return [(lons[0], lats[0])]
         if lons and lats:
-            tied = tied or [*lons, *lats]
+            tied = tied or list(product(lons, lats))
     by_name: dict[str, list[int]] = {}
     for i, field in scalar:
-        by_name.setdefault(field.name.strip().lower(), []).append(i)
+        by_name.setdefault(plain_name(field.name), []).append(i)
     for tier in tiers:
         pairs = [(i, j) for lon, lat in tier for i in by_name.get(lon, ()) for j in by_name.get(lat, ())]
         if len(pairs) == 1:
-            return pairs[0]
+            return pairs
         if pairs:
-            tied = tied or sorted({p for pair in pairs for p in pair})
-            break
-    if tied:
-        names = ", ".join(fields[i].name for i in tied)
-        raise CatalogError(f"{names} could all be the position: say which with --ra-column and --dec-column")
-    return None
+            return tied or pairs
+    return tied or (_other_pairs(by_name) if frame.equatorial else [])
+
+
+def _other_pairs(by_name: Mapping[str, Sequence[int]]) -> list[tuple[int, int]]:
+    """Return the pairs of columns whose names are usual ones with the same word before or behind."""
+    groups: dict[tuple[str, str], dict[str, int]] = {}
+    for name, positions in by_name.items():
+        before, dot, stem = name.rpartition(".")
+        after = ""
+        if not dot:
+            numbered = _AFTER.fullmatch(name)
+            stem, after = numbered.groups() if numbered else (name, "")
+            first, _, rest = stem.partition("_")
+            before, stem = (first, rest) if first in _BEFORE and rest else ("", stem)
+        if before or after:
+            groups.setdefault((before, after), {})[stem] = positions[0]
+    pairs = []
+    for columns in groups.values():
+        pairs += [(columns[lon], columns[lat]) for lon, lat in _STEMS if lon in columns and lat in columns][:1]
+    return pairs
+
+
+def id_candidates(fields: Sequence[TableField]) -> list[int]:
+    """Return the positions of the columns that may be the identifier, the likeliest first.
+
+    Row numbers that pandas wrote (a column without a name) are the last.
+    """
+    scalar = [(i, field) for i, field in enumerate(fields) if field.scalar]
+    main = [i for i, field in scalar if {"meta.id", "meta.main"} <= set(_ucd_words(field))]
+    order = {name: n for n, name in enumerate(_IDS) if name not in _ROW_INDICES}
+    ranked: list[tuple[int, int, int]] = []
+    for i, field in scalar:
+        name = plain_name(field.name)
+        numbered = _AFTER.fullmatch(name)
+        if name in order:
+            ranked.append((0, order[name], i))
+        elif numbered and numbered[1] in order:
+            ranked.append((1, order[numbered[1]], i))
+        elif name == _LABEL:
+            ranked.append((2, 0, i))
+        elif name in _ROW_INDICES and (name or i == 0):
+            ranked.append((3, 0, i))
+    return list(dict.fromkeys([*(main if len(main) == 1 else []), *(i for *_, i in sorted(ranked))]))
 
 
 def _find_id(fields: Sequence[TableField]) -> int | None:
-    main = [i for i, field in enumerate(fields) if field.scalar and {"meta.id", "meta.main"} <= set(_ucd_words(field))]
-    if len(main) == 1:
-        return main[0]
-    found = _first(fields, _IDS)
-    if found is None and fields and not fields[0].name.strip():
-        return 0
-    return found
+    names = {plain_name(field.name) for field in fields}
+    for i in id_candidates(fields):
+        if plain_name(fields[i].name) != _LABEL or names & _PHOTUTILS:
+            return i
+    return None
+
+
+def _find_cutout(fields: Sequence[TableField]) -> int | None:
+    sure = _first(fields, [_CUTOUT])
+    if sure is not None:
+        return sure
+    return _first([replace(field, scalar=field.scalar and field.text is not False) for field in fields], _FILES)
 
 
 def _first(fields: Sequence[TableField], names: Sequence[str]) -> int | None:
-    by_name = {field.name.strip().lower(): i for i, field in reversed(list(enumerate(fields))) if field.scalar}
+    by_name = {plain_name(field.name): i for i, field in reversed(list(enumerate(fields))) if field.scalar}
     return next((by_name[name] for name in names if name in by_name), None)
 
 

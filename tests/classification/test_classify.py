@@ -15,7 +15,8 @@ from astropy.io import fits
 from astropy.table import Table
 from made import cutout, cutout_folder, model_file
 
-from galmorph.classification.classify import classify, prepare
+from galmorph.classification.classify import classify
+from galmorph.classification.prepare import prepare
 from galmorph.errors import CatalogError, CutoutError, GalmorphError, Interrupted, ModelError, OutputError
 from galmorph.images.cutout import write_cutout
 from galmorph.images.flags import Flag
@@ -250,7 +251,7 @@ def test_the_same_galaxy_at_other_pixel_scales_is_framed_alike(model, tmp_path):
         side = round(80 * 0.262 / pixscale)
         made = cutout(seed=3, side=side, pixscale=pixscale, noise=0)
         write_cutout(dataclasses.replace(made, flux_pixscale=0.262), tmp_path / "c.fits")
-        framed.append(prepare(tmp_path / "c.fits", load(model), math.nan).flux[2])
+        framed.append(prepare(tmp_path / "c.fits", load(model).card, math.nan).flux[2])
     for other in (framed[0], framed[2]):  # they differ at the cusp, which the pixels smooth
         assert np.sqrt(((other - framed[1]) ** 2).mean()) < 0.05 * framed[1].max()
         assert other.sum() == pytest.approx(framed[1].sum(), rel=0.02)
@@ -430,7 +431,7 @@ def test_several_devices_take_batches_in_turn(survey, model, tmp_path, monkeypat
 
 SLOW = """
 import sys, time
-from galmorph.classification import classify
+from galmorph import classify
 def wait(done, total):
     print(done, flush=True)
     time.sleep(0.2)
@@ -512,7 +513,7 @@ def test_prepared_flux_is_per_native_pixel(model, tmp_path):
     made = cutout(side=80, pixscale=0.262)
     for name, pixel in (("ls", 0.262), ("finer", 0.131)):
         write_cutout(dataclasses.replace(made, flux_pixscale=pixel), tmp_path / f"{name}.fits")
-    ls, finer = (prepare(tmp_path / f"{name}.fits", load(model), math.nan) for name in ("ls", "finer"))
+    ls, finer = (prepare(tmp_path / f"{name}.fits", load(model).card, math.nan) for name in ("ls", "finer"))
     np.testing.assert_allclose(finer.flux, 4 * ls.flux, rtol=1e-5)
     assert ls.flag == Flag(0)
     assert ls.flux.shape == (3, 64, 64)

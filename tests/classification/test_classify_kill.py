@@ -14,7 +14,7 @@ CODE = """
 import os, random, signal, sys, time
 import numpy
 from pathlib import Path
-from galmorph.classification import classify
+from galmorph import classify
 
 table, model, whole, out = map(Path, sys.argv[1:5])
 kills, batches = 20, 100
@@ -73,7 +73,7 @@ assert left() == [], left()
 AT_EACH_STEP = """
 import os, signal, sys
 from pathlib import Path
-from galmorph.classification import classify
+from galmorph import classify
 from galmorph.models.predictor import Predictor
 from galmorph.models.model import load
 

@@ -78,7 +78,7 @@ def test_everything_is_an_event_where_it_is_asked_for(survey):
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", event["time"]) for event in events)
     assert {event["event"] for event in events} == {"log", "progress", "message", "done"}
     log = next(event for event in events if event["event"] == "log")
-    assert (log["level"], log["logger"]) == ("warning", "galmorph.classification.classify")
+    assert (log["level"], log["logger"]) == ("warning", "galmorph.classification.batches")
     assert "none.fits" in log["message"]
     assert [e["done"] for e in events if e["event"] == "progress"] == [3]
     assert events[-1]["flags"] == {"unreadable": 1}
@@ -91,7 +91,7 @@ def test_everything_is_an_event_where_it_is_asked_for(survey):
 
 def test_sigterm_exits_with_130_and_can_be_resumed(survey):
     code = (
-        "import galmorph.classification.classify as c, os, signal, time\n"
+        "import galmorph.classification.batches as c, os, signal, time\n"
         "predict, calls = c._predict, []\n"
         "def slow(*a):\n"
         "    calls.append(1)\n"
@@ -164,8 +164,18 @@ def test_models_list_and_show(tmp_path):
         "code": "Class1.1",
     }
     assert len(shown["labels"]) == 37
-    assert "Class11.6" in invoke("models", "show", cli.DEFAULT_MODEL).stdout
-    assert cli.DEFAULT_MODEL in invoke("models", "list").stdout
+    assert shown["labels"][-1]["code"] == "Class11.6"
+
+
+def test_models_are_whole_at_80_columns_and_one_is_a_screen():
+    listed = run("models", "list", env={"COLUMNS": "80"}).stdout
+    for name in card.shipped():
+        assert re.search(rf"^ *{name} ", listed, flags=re.MULTILINE), "a name is never cut"
+        shown = run("models", "show", name, env={"COLUMNS": "80"}).stdout.splitlines()
+        assert len(shown) <= 24
+        assert max(map(len, [*shown, *listed.splitlines()])) <= 80
+        assert shown[0].split() == ["name", name]
+        assert shown[-1].split(maxsplit=3)[3].split() == ["galmorph", "models", "show", name, "--json"]
 
 
 def test_version_and_help():

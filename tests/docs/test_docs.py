@@ -210,8 +210,9 @@ def test_citation_is_of_this_version():
 
 def test_every_event_of_the_log_is_in_the_docs():
     text = (ROOT / "docs" / "scale.md").read_text()
-    events = re.findall(r'emit\("(\w+)"', (ROOT / "galmorph" / "cli" / "terminal.py").read_text())
-    assert set(events) == {"message", "log", "error", "done", "progress"}
+    code = "".join(path.read_text() for path in (ROOT / "galmorph" / "cli").glob("*.py"))
+    events = re.findall(r'emit\("(\w+)"', code)
+    assert set(events) == {"message", "log", "error", "done", "progress", "traceback"}
     for event in events:
         assert f"| `{event}` |" in text
 

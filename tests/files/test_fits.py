@@ -9,7 +9,7 @@ from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from galmorph.files.fits import card, image
+from galmorph.files.fits import DamagedFits, card, image, parse_cards, read_hdus
 
 PRINTABLE = st.text(string.ascii_letters + string.digits + " '&/=:?%", max_size=250).map(str.rstrip)
 
@@ -68,3 +68,56 @@ def test_big_endian_pixels_are_not_copied():
 @pytest.mark.parametrize("value", [1e-7, -7.277777777777778e-05, 360.0, 1e300, 0.1])
 def test_no_digit_of_a_number_is_lost(value):
     assert fits.Card.fromstring(card("CD1_1", value)).value == value
+
+
+# astropy misreads a quote before a slash.
+TEXT = st.text("ab &'=", max_size=200).map(str.rstrip)
+
+
+# Of a text with many quotes: astropy drops the comment, which is not what is tested.
+@pytest.mark.filterwarnings("ignore:Card is too long:astropy.io.fits.verify.VerifyWarning")
+@settings(deadline=None)
+@given(TEXT, st.floats(allow_nan=False, allow_infinity=False), st.integers(-(10**9), 10**9), st.booleans())
+def test_cards_are_those_of_astropy(text, number, integer, logical):
+    header = fits.Header()
+    header["TEXT"], header["X"], header["N"], header["L"] = (text, "a / b"), (number, "c"), integer, logical
+    header["EMPTY"] = None
+    header["COMMENT"] = "a = 'b'"
+    header = fits.Header.fromstring(header.tostring())
+    cards = parse_cards(header.tostring())
+    for key in ("TEXT", "X", "N", "L"):
+        assert cards[key] == header[key]
+        assert type(cards[key]) is type(header[key])
+    assert cards["EMPTY"] is None
+    assert "COMMENT" not in cards
+
+
+@pytest.mark.real_data
+def test_real_headers(shared):
+    paths = sorted((shared / "fits").glob("ls-*/*.fits"))
+    assert len(paths) > 5
+    for path in paths:
+        header = fits.Header.fromstring(path.read_bytes()[:2880].decode())
+        cards = parse_cards(header.tostring())
+        assert cards == {key: header[key] for key in cards}
+
+
+def test_several_hdus():
+    pieces = (*image(card("A", 1), np.ones((2, 3), np.float32)), *image("", np.ones(5, np.int16), extension="X"))
+    first, second = read_hdus(b"".join(bytes(piece) for piece in pieces))
+    assert (first.cards["A"], first.data.shape, second.cards["EXTNAME"], second.data.sum()) == (1, (2, 3), "X", 5)
+    assert (first.span, second.span) == (slice(0, 5760), slice(5760, 11520))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"SIMPLE  =                    T".ljust(2880),
+        b"SIMPLE  =".ljust(80) + b"NAXIS   = what".ljust(80) + b"END".ljust(2720),
+        b"".join(bytes(part) for part in image("", np.ones(9, "f4")))[:-1],
+        b"".join(bytes(part) for part in image("", np.ones(9, "f4"))) + b"more",
+    ],
+)
+def test_damage_is_noticed(content):
+    with pytest.raises(DamagedFits):
+        read_hdus(content)

@@ -16,7 +16,7 @@ from galmorph.errors import CannotContinue, GalmorphError
 from galmorph.files.fits import card, image
 from galmorph.retrieval.client import Answer, FinalFailure, PassingFailure
 from galmorph.retrieval.fetch import fetch
-from galmorph.retrieval.request import Request, tangent_cards
+from galmorph.retrieval.request import Request
 from galmorph.retrieval.surveys import Imaging, _bricks, hips, sdss
 
 SIDE = 16
@@ -37,7 +37,7 @@ def cutout(query, pixels=None, **cards):
     size = int(query["size"])
     wanted = Request("t", float(query["ra"]), float(query["dec"]), size, float(query["pixscale"]))
     bands = query["bands"]
-    text = tangent_cards(wanted) + card("BANDS", bands) + card("VERSION", "DR9")
+    text = wanted.wcs_cards + card("BANDS", bands) + card("VERSION", "DR9")
     text += "".join(card(f"BAND{n}", band) for n, band in enumerate(bands))
     data = np.random.default_rng(1).normal(1, 0.1, (len(bands), size, size)).astype(np.float32)
     if pixels is not None:
@@ -261,7 +261,7 @@ def test_compressed_images_are_bounded_before_they_are_unpacked(monkeypatch, cha
     from astropy.io import fits
 
     monkeypatch.setattr(_bricks, "SIDE_PX", 60)
-    header = fits.Header.fromstring(tangent_cards(Request("t", 39.483013, -20.25, 60, 0.262)))
+    header = fits.Header.fromstring(Request("t", 39.483013, -20.25, 60, 0.262).wcs_cards)
     out = io.BytesIO()
     fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(np.ones((60, 60), np.float32), header)]).writeto(out)
     body, (keyword, value) = out.getvalue(), change

@@ -14,7 +14,7 @@ from galmorph.errors import CannotContinue
 from galmorph.images.cutout import Cutout, read_cutout
 from galmorph.retrieval import store as storage
 from galmorph.retrieval.manifest import Recorded
-from galmorph.retrieval.request import Request, tangent_cards
+from galmorph.retrieval.request import Request
 from galmorph.retrieval.store import Step, decide, judge
 from galmorph.retrieval.surveys import Delivery
 
@@ -33,7 +33,7 @@ def flux(shape=(3, 40, 40)):
 def delivery(pixels=None, **more):
     cutout = Cutout(
         "ngc1", "decals", ("g", "r", "z"), flux() if pixels is None else pixels, 0.262, 0.262, None, 3.5,
-        tangent_cards(ORDER),
+        ORDER.wcs_cards,
     )  # fmt: skip
     return Delivery(cutout, "http://127.0.0.1/fits-cutout?ra=10", "DR9", **more)
 

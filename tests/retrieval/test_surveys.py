@@ -16,7 +16,7 @@ from galmorph.errors import CannotContinue, GalmorphError
 from galmorph.files.fits import card, image
 from galmorph.retrieval.client import Answer, Client, FinalFailure, Limits, PassingFailure, Session
 from galmorph.retrieval.fetch import fetch
-from galmorph.retrieval.request import Request, tangent_cards
+from galmorph.retrieval.request import Request
 from galmorph.retrieval.surveys import Imaging, NoCoverage, Survey, _bricks, decals, hips, sdss
 from galmorph.retrieval.surveys._bricks import bricks_at
 
@@ -81,7 +81,7 @@ def test_every_survey(name, tmp_path):
 def test_tangent_cards_are_a_celestial_wcs():
     from astropy.wcs import WCS
 
-    wcs = WCS(fits.Header.fromstring(tangent_cards(request(ra=123.45678901, dec=-5.4321, size=101, pixscale=0.3))))
+    wcs = WCS(fits.Header.fromstring(request(ra=123.45678901, dec=-5.4321, size=101, pixscale=0.3).wcs_cards))
     place = wcs.pixel_to_world(50, 50)
     assert (place.ra.deg, place.dec.deg) == (pytest.approx(123.45678901, abs=1e-10), pytest.approx(-5.4321, abs=1e-10))
     east = wcs.pixel_to_world(49, 50)
@@ -215,7 +215,7 @@ def test_a_wrong_base_url(server):
 def served(pixels=None, *, ra=10.0, dec=5.0, **changed):
     """Return what the viewer would send for `request()`, with cards and pixels changed."""
     data = np.ones((3, 40, 40), ">f4") if pixels is None else pixels
-    header = fits.Header.fromstring(tangent_cards(request(ra=ra, dec=dec)))
+    header = fits.Header.fromstring(request(ra=ra, dec=dec).wcs_cards)
     header.update({"BANDS": "grz", "BAND0": "g", "BAND1": "r", "BAND2": "z", "VERSION": "DR9", **changed})
     out = io.BytesIO()
     fits.PrimaryHDU(data, header).writeto(out)
@@ -358,7 +358,7 @@ def test_a_wrong_archive_of_bricks_ends_the_run(server, monkeypatch, tmp_path):
 def test_a_damaged_brick(server, monkeypatch, tmp_path):
     """A real image of a brick that was damaged: cut to 724 px, its last bytes lost."""
     monkeypatch.setattr(_bricks, "SIDE_PX", 60)
-    header = fits.Header.fromstring(tangent_cards(request(ra=39.483013, dec=-20.25, size=60)))
+    header = fits.Header.fromstring(request(ra=39.483013, dec=-20.25, size=60).wcs_cards)
     out = io.BytesIO()
     fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(np.ones((60, 60), np.float32), header)]).writeto(out)
     body = out.getvalue()
@@ -600,7 +600,7 @@ def test_a_list_from_a_hips(server, tmp_path):
 )
 def test_blank_pixels_become_zeros(server, monkeypatch, row, cards):
     """A HiPS of integers has no NaN but a card BLANK, and a service may answer in doubles."""
-    pieces = image(tangent_cards(request(size=4)) + cards, np.stack([row] * 4))
+    pieces = image(request(size=4).wcs_cards + cards, np.stack([row] * 4))
     body = b"".join(map(bytes, pieces))
     route = dict(server.routes)["/hips-image-services"]
     monkeypatch.setattr(route, "_image", lambda query: StandInAnswer(200, {"Content-Type": "image/fits"}, body))

@@ -105,7 +105,7 @@ def test_every_format_keeps_the_interface(name):
         (("s_ra", "s_dec"), ("s_ra", "s_dec")),
         (("ra_deg", "dec_deg"), ("ra_deg", "dec_deg")),
         (("ra", "declination"), None),
-        (("ra_1", "dec_1"), None),
+        (("ra_1", "dec_1"), ("ra_1", "dec_1")),
         (("lon", "lat"), None),
         (("l", "b"), None),
     ],

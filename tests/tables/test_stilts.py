@@ -10,7 +10,7 @@ from results_made import results
 from tablemaking import append, program, stilts, stilts_meta
 
 from galmorph import registry
-from galmorph.classification.classify import output_columns
+from galmorph.classification.output_columns import output_columns
 from galmorph.models.card import ModelCard
 
 N = 6

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from astropy import units as u
 from astropy.table import Table
 from pyarrow import parquet as pq
 from tablemaking import CARDS, COLUMNS, FLAG, PROBABILITY, append, values
@@ -198,3 +199,105 @@ def test_new_tables(tmp_path):
     assert table["ra"].to_pylist() == [1.5, 2.5]
     assert table.schema.field("ra").metadata == {b"unit": b"deg", b"ucd": b"pos.eq.ra"}
     assert json.loads(table.schema.metadata[b"galmorph"])["cards"][1]["value"] == 64
+
+
+def check_copy(source, destination):
+    """Every column has its values, type, codec and Parquet's own name for what is inside it."""
+    append(source, destination)
+    before, after = pq.ParquetFile(source), pq.ParquetFile(destination)
+    n = len(before.schema)
+    assert list(after.schema_arrow)[: len(before.schema_arrow)] == list(before.schema_arrow)
+    assert [after.schema.column(i).path for i in range(n)] == [before.schema.column(i).path for i in range(n)]
+    groups = before.metadata.row_group(0), after.metadata.row_group(0)
+    assert len({tuple(group.column(i).compression for i in range(n)) for group in groups}) == 1
+    assert after.read(before.schema_arrow.names).equals(before.read())
+
+
+def test_a_table_of_polars(tmp_path):
+    pl = pytest.importorskip("polars")
+    whole = 1_700_000_000_123_456_789
+    columns = {
+        "id": ["a", "b"],
+        "unsigned": pl.Series([1, 2**32 - 1], dtype=pl.UInt32),
+        "nanoseconds": pl.Series([1, whole], dtype=pl.Datetime("ns")),
+        "list": [[1, 2], [3]],
+        "kind": pl.Series(["x", "y"], dtype=pl.Categorical),
+        "price": pl.Series(["1.5", "2.5"]).cast(pl.Decimal(10, 2)),
+        "nest": [{"x": 1, "y": ["a"]}, {"x": 2, "y": []}],
+    }
+    pl.DataFrame(columns).write_parquet(tmp_path / "in.parquet", compression="lz4")
+    check_copy(tmp_path / "in.parquet", tmp_path / "out.parquet")
+    assert pl.read_parquet(tmp_path / "out.parquet")["nanoseconds"].to_physical().to_list() == [1, whole]
+
+
+@pytest.mark.parametrize("codec", ["zstd", "snappy", "gzip", "lz4_raw", "brotli", "uncompressed"])
+def test_a_table_of_duckdb(tmp_path, codec):
+    duckdb = pytest.importorskip("duckdb")
+    duckdb.sql(
+        "copy (select 'a' id, 4294967295::uinteger u, timestamp_ns '2020-01-01 00:00:00.123456789' t, [1, 2] l,"
+        " {'x': 1} s, uuid() uu, map {'a': 1} m, time '10:00' tm, 1.5::decimal(9, 3) d)"
+        f" to '{tmp_path / 'in.parquet'}' (format parquet, compression {codec})"
+    )
+    check_copy(tmp_path / "in.parquet", tmp_path / "out.parquet")
+    row = duckdb.sql(f"select u, l, s, p_spiral from '{tmp_path / 'out.parquet'}'").fetchall()[0]
+    assert row[:3] == (2**32 - 1, [1, 2], {"x": 1})
+
+
+@pytest.mark.parametrize("options", [{"version": "1.0"}, {"version": "2.4"}, {"use_compliant_nested_type": False}])
+def test_what_a_version_of_parquet_lacks_is_not_made_up(tmp_path, options):
+    columns = {
+        "a.b": pa.array([[1], [2, 3]]),
+        "t": pa.array([1000, 2000], pa.timestamp("ns")),
+        "u": pa.array([1, 2], pa.uint32()),
+        "m": pa.array([[("a", [1])], []], pa.map_(pa.string(), pa.list_(pa.int8()))),
+    }
+    codecs = {"compression": "none"} if options == {"version": "2.4"} else {}
+    pq.write_table(pa.table(columns), tmp_path / "in.parquet", **options, **codecs)
+    check_copy(tmp_path / "in.parquet", tmp_path / "out.parquet")
+
+
+def test_columns_with_codecs_of_their_own(tmp_path):
+    table = pa.table({"id": ["a"], "l": [[{"x": 1, "y": "b"}]], "v": [1.5]})
+    codecs = {"id": "gzip", "l.list.element.x": "none", "l.list.element.y": "brotli", "v": "zstd"}
+    pq.write_table(table, tmp_path / "in.parquet", compression=codecs)
+    check_copy(tmp_path / "in.parquet", tmp_path / "out.parquet")
+
+
+def test_the_columns_that_astropy_describes_follow_the_table(tmp_path):
+    table = Table({"id": ["a", "b"], "ra": [1.0, 2.0] * u.deg}, meta={"survey": "mine"})
+    table["ra"].info.description = "right ascension"
+    table.write(tmp_path / "in.parquet")
+    append(tmp_path / "in.parquet", tmp_path / "out.parquet")
+    append(tmp_path / "out.parquet", tmp_path / "again.parquet", replace=True)
+    after = Table.read(tmp_path / "again.parquet")
+    assert after.colnames == ["id", "ra", *(c.name for c in COLUMNS)]
+    assert (after["ra"].unit, after["ra"].description, after.meta["survey"]) == (u.deg, "right ascension", "mine")
+    assert after["p_spiral"].description == PROBABILITY.description
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("table_meta_yaml", "datatype:\n- {unit: deg}\n", r"table_meta_yaml .*datatype\[0\] is no column with a name"),
+        ("table_meta_yaml", "datatype: [", "it is not YAML"),
+        ("table_meta_yaml", "1", "no list of columns"),
+        ("galmorph", "[1]", "metadata is damaged: galmorph's record"),
+        ("galmorph", '{"columns": "id"}', "metadata is damaged: galmorph's record"),
+        ("galmorph", '{"cards": [{"key": "NAXIS1", "value": 1}]}', r"cards\[0\] is no card"),
+        ("galmorph", '{"cards": [1]}', r"cards\[0\] is no card"),
+        ("galmorph", "{", "metadata is damaged"),
+    ],
+)
+def test_metadata_of_another_shape(tmp_path, key, value, reason):
+    table = pa.table({"id": ["a"]}).replace_schema_metadata({key: value})
+    pq.write_table(table, tmp_path / "in.parquet")
+    with pytest.raises(CatalogError, match=reason):
+        open_catalog(tmp_path / "in.parquet")
+
+
+@pytest.mark.parametrize("value", ["[1]", "{}", '{"columns": [1], "index_columns": 5}', "nonsense"])
+def test_pandas_own_metadata_are_not_interpreted(tmp_path, value):
+    table = pa.table({"id": ["a"]}).replace_schema_metadata({"pandas": value})
+    pq.write_table(table, tmp_path / "in.parquet")
+    append(tmp_path / "in.parquet", tmp_path / "out.parquet")
+    assert pq.read_schema(tmp_path / "out.parquet").metadata[b"pandas"] == value.encode()

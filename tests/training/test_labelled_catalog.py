@@ -12,7 +12,7 @@ from made import blob, cutout, cutout_folder, model_file
 from PIL import Image
 
 from galmorph import registry
-from galmorph.classification.classify import prepare
+from galmorph.classification.prepare import prepare
 from galmorph.errors import OutputError, SampleError
 from galmorph.images.cutout import write_cutout
 from galmorph.images.framing import Framing
@@ -89,7 +89,7 @@ def test_the_picture_is_the_one_that_classify_makes(tmp_path):
     model = load(model_file(tmp_path / "m.safetensors"))
     inputs = survey_inputs(424, Framing(radii=8.48), (0.0,) * 3, (1.0,) * 3)
     model.card = dataclasses.replace(model.card, inputs=inputs)
-    prepared = prepare(tmp_path / "fits/g0.fits", model, 4.0)
+    prepared = prepare(tmp_path / "fits/g0.fits", model.card, 4.0)
     rgb = prepared.entry.normalization.rgb(torch.from_numpy(prepared.flux)[None])[0].numpy()
     np.testing.assert_allclose(picture[::-1] / 255, rgb.transpose(1, 2, 0), atol=0.003)
 

@@ -23,7 +23,7 @@ from galmorph.images.cutout import Cutout
 from galmorph.retrieval.addresses import Credentials
 from galmorph.retrieval.client import Session
 from galmorph.retrieval.mosaic import Downloads, Plane, compose
-from galmorph.retrieval.request import Request, tangent_cards
+from galmorph.retrieval.request import Request
 
 # A galaxy that every layer and release has (ra, dec), the first of the Galaxy10 DECaLS list: a service that does not
 # show it is down, whatever it says.
@@ -151,7 +151,7 @@ class Source(ABC):
             flux_pixscale=request.pixscale if math.isnan(self.pixscale) else self.pixscale,
             pixscale=request.pixscale,
             radius_arcsec=request.radius_arcsec,
-            header_text=tangent_cards(request),
+            header_text=request.wcs_cards,
         )
         return Delivery(cutout, url, release, **more)
 

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.environment import Variable
+from galmorph.files.fits import Hdu
 from galmorph.images.fits_file import quiet
 from galmorph.retrieval.addresses import printable
-from galmorph.retrieval.answers import Image, read_images
+from galmorph.retrieval.answers import read_images
 from galmorph.retrieval.client import FinalFailure, PassingFailure, Session
 from galmorph.retrieval.mosaic import Downloads, Plane
 from galmorph.retrieval.request import Request
@@ -187,7 +188,7 @@ def _decode(body: bytes, *, url: str, centre: tuple[float, float], pixscale: flo
     return plane
 
 
-def _tile_pixels(hdu: Image) -> float:
+def _tile_pixels(hdu: Hdu) -> float:
     """Return the pixels of a tile of a compressed image; infinity where the cards are no numbers."""
     sides = [hdu.cards.get(f"ZTILE{axis}", 1) for axis in range(1, 1 + 2)]
     return math.prod(side if isinstance(side, int) and side > 0 else math.inf for side in sides)

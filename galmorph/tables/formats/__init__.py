@@ -121,7 +121,7 @@ class Provenance:
         The value is None where there is no such card.
         """
         columns, keys = (tuple(filter(None, str(card(key)[0] or "").split(","))) for key in ("GMCOLS", "GMKEYS"))
-        cards = ((key, *card(key)) for key in keys)
+        cards = ((key, *card(key)) for key in dict.fromkeys(keys) if _is_keyword(key))
         return cls(columns, tuple(each for each in cards if each[1] is not None))
 
     def to_json(self) -> dict[str, Any]:
@@ -132,12 +132,26 @@ class Provenance:
 
     @classmethod
     def from_json(cls, data: Any) -> Provenance:
-        """Return the provenance that `to_json` wrote; data of any other shape is no provenance."""
-        try:
-            cards = tuple((card["key"], card["value"], card["comment"]) for card in data["cards"])
-            return cls(tuple(map(str, data["columns"])), cards, tuple(map(str, data["history"])))
-        except (KeyError, TypeError):
-            return cls()
+        """Return the provenance that `to_json` wrote; None, or what is absent, counts as empty.
+
+        Raises
+        ------
+        CatalogError
+            If the data have another shape.
+        """
+        data = {} if data is None else data
+        lists = {key: data.get(key, []) for key in ("columns", "cards", "history")} if isinstance(data, dict) else {}
+        if not lists or not all(isinstance(value, list | tuple) for value in lists.values()):
+            raise CatalogError("galmorph's record of its columns is no object with lists of columns, cards and history")
+        for i, card in enumerate(lists["cards"]):
+            if (
+                not isinstance(card, dict)
+                or not _is_keyword(card.get("key"))
+                or isinstance(card.get("value"), dict | list)
+            ):
+                raise CatalogError(f"galmorph's record of its columns: cards[{i}] is no card with a key and a value")
+        cards = tuple((card["key"], card.get("value"), str(card.get("comment", ""))) for card in lists["cards"])
+        return cls(tuple(map(str, lists["columns"])), cards, tuple(map(str, lists["history"])))
 
 
 def history_line(card: Card) -> str:
@@ -162,11 +176,16 @@ def check_cards(cards: Sequence[Card]) -> tuple[Card, ...]:
     """
     keys = [key for key, _, _ in cards]
     for key in keys:
-        if not re.fullmatch("[A-Z0-9_-]{1,8}", key) or _STRUCTURE.fullmatch(key) or keys.count(key) > 1:
+        if not _is_keyword(key) or keys.count(key) > 1:
             raise CatalogError(
                 f"{key!r} cannot be the keyword of a provenance card: 1 to 8 of A-Z 0-9 _ -, not twice, not reserved"
             )
     return tuple((key, _plain(value), comment) for key, value, comment in cards)
+
+
+def _is_keyword(key: object) -> bool:
+    """Tell whether a card of galmorph's may have this keyword."""
+    return isinstance(key, str) and bool(re.fullmatch("[A-Z0-9_-]{1,8}", key)) and not _STRUCTURE.fullmatch(key)
 
 
 def _plain(value: Any) -> Any:
@@ -215,16 +234,21 @@ class TableSummary:
         What ``--hdu`` takes: the HDU of a FITS file, the TABLE of a VOTable, from 0.
     name : str
         As the file names it, or ''.
-    n_rows : int
-        The number of rows.
-    columns : tuple of str
-        The names of its columns.
+    n_rows : int or None
+        The number of rows; None where it is not known before the table is opened.
+    fields : tuple of TableField
+        Its columns.
     """
 
     number: int
     name: str
-    n_rows: int
-    columns: tuple[str, ...]
+    n_rows: int | None
+    fields: tuple[TableField, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of its columns."""
+        return tuple(field.name for field in self.fields)
 
 
 @dataclass(frozen=True)

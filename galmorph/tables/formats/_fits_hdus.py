@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,6 +74,26 @@ def read_hdus(path: Path) -> list[Hdu]:
                 "header, or XTENSION of the next, are wrong"
             )
     return hdus
+
+
+def iterate_hdus(path: Path) -> Iterator[Hdu]:
+    """Iterate over the HDUs as their headers state them, of a compressed file up to the first with an image.
+
+    Raises
+    ------
+    CatalogError
+        If a header cannot be read.
+    """
+    number = start = 0
+    with Input(path) as source:
+        while header := read_header(source, b"XTENSION" if number else b"SIMPLE"):
+            hdu = Hdu(number, _kind(header), start, header)
+            yield hdu
+            if source.compressed and "image" in hdu.kind:
+                return
+            number += 1
+            start += header.size + padded(header.data_size)
+            source.seek(start)
 
 
 def _sizes(header: Header) -> str:

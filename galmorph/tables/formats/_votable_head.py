@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from galmorph.errors import CatalogError
 from galmorph.files.reading import Input
-from galmorph.tables.formats import Column, Provenance, history_line
+from galmorph.tables.formats import Column, Provenance, TableSummary, history_line
 from galmorph.tables.formats._votable_rows import DATATYPES, Cell
 from galmorph.tables.formats._xml import Event, events
 
@@ -29,12 +29,14 @@ class Param:
 
 
 class Head:
-    """What is before the rows of the first TABLE with columns, and the places where it is to be edited.
+    """What is before the rows of a TABLE with columns, and the places where it is to be edited.
 
     Parameters
     ----------
     source : Input
         The file, from its first byte.
+    number : int, optional
+        The TABLE, from 0; default: the first one with columns.
 
     Attributes
     ----------
@@ -54,6 +56,8 @@ class Head:
         The place of the binary rows.
     n_rows : int
         The number of rows of TABLEDATA.
+    name : str
+        Its ``name`` or ``ID``.
 
     Raises
     ------
@@ -61,8 +65,32 @@ class Head:
         If there is no such table, or its data cannot get columns.
     """
 
-    def __init__(self, source: Input) -> None:
-        self.prefix = ""
+    def __init__(self, source: Input, number: int | None = None) -> None:
+        for _ in self._tables(source):
+            if number in (None, self.tables_before):
+                if self._refusal:
+                    raise CatalogError(f"{source.path}: {self._refusal}")
+                return
+        which = "TABLE" if number is None else f"TABLE {number} (counted from 0)"
+        raise CatalogError(f"{source.path} has no {which} with FIELDs")
+
+    @classmethod
+    def listing(cls, source: Input) -> list[TableSummary]:
+        """Return the TABLEs with columns; damage behind one of them is not looked for."""
+        head = cls.__new__(cls)
+        tables = []
+        try:
+            for _ in head._tables(source):
+                n_rows = None if head.stream else head.n_rows
+                tables.append(TableSummary(head.tables_before, head.name, n_rows, tuple(c.field for c in head.cells)))
+        except CatalogError:
+            if not tables:
+                raise
+        return tables
+
+    def _tables(self, source: Input) -> Iterator[None]:
+        """Read the file and stop behind each TABLE with columns, which the attributes are then about."""
+        self.prefix = self.name = self._refusal = ""
         self.tables_before = -1
         self.cells: list[Cell] = []
         self.field_spans: list[tuple[int, int]] = []
@@ -75,14 +103,13 @@ class Head:
         self._inside: list[str] = []
         for event in events(source):
             if event.kind == "start":
-                self._start(event, source.path)
+                self._start(event)
             elif event.kind == "end":
-                self._end(event, source.path)
+                self._end(event)
                 if event.name == "TABLE" and self.cells:
-                    return
+                    yield
             elif event.kind == "text" and self._inside[-3:] == ["TABLE", "PARAM", "DESCRIPTION"]:
                 self.params[-1].description += event.name
-        raise CatalogError(f"{source.path} has no TABLE with FIELDs")
 
     @property
     def provenance(self) -> Provenance:
@@ -101,14 +128,16 @@ class Head:
         edits += [((param.start, param.stop), b"") for param in self.params if param.name in ours]
         return sorted([*edits, ((self.behind, self.behind), new.encode("ascii"))])
 
-    def _start(self, event: Event, path: Path) -> None:
+    def _start(self, event: Event) -> None:
         name, attributes = event.name, event.attributes
         parent = self._inside[-1] if self._inside else ""
         self._inside.append(name)
         if name == "TABLE":
             self.prefix, self.behind = event.prefix, 0
             self.tables_before += 1
-            self.params = []
+            self.name = attributes.get("name") or attributes.get("ID", "")
+            self.cells, self.field_spans, self.params = [], [], []
+            self.serialisation, self.stream, self.n_rows, self._refusal = "", None, 0, ""
         elif name == "FIELD":
             self.cells.append(Cell.of(attributes))
             self.field_spans.append((event.offset, 0))
@@ -121,15 +150,15 @@ class Head:
         elif parent == "DATA" and name != "INFO":
             self.serialisation = name
             if name not in ("TABLEDATA", "BINARY", "BINARY2"):
-                raise CatalogError(f"{path}: data as {name} cannot get columns; save it as TABLEDATA or BINARY2")
+                self._refusal = f"data as {name} cannot get columns; save it as TABLEDATA or BINARY2"
         elif name == "STREAM":
             if "href" in attributes or attributes.get("encoding") != "base64":
-                raise CatalogError(f"{path}: only binary data inside the file, as base64, can get columns")
+                self._refusal = self._refusal or "only binary data inside the file, as base64, can get columns"
             self.stream = event.stop, event.stop
         elif name == "TR":
             self._n_cells = 0
 
-    def _end(self, event: Event, path: Path) -> None:
+    def _end(self, event: Event) -> None:
         self._inside.pop()
         parent = self._inside[-1] if self._inside else ""
         if event.name == "TABLE":
@@ -145,7 +174,8 @@ class Head:
         elif event.name == "TR":
             self.n_rows += 1
             if self._n_cells > len(self.cells) or not self._n_cells:
-                raise CatalogError(f"{path}: row {self.n_rows} has {self._n_cells} cells for {len(self.cells)} columns")
+                why = f"row {self.n_rows} has {self._n_cells} cells for {len(self.cells)} columns"
+                self._refusal = self._refusal or why
 
 
 def redescribe(

@@ -28,7 +28,7 @@ from galmorph.tables.formats import (
     native,
     text_array,
 )
-from galmorph.tables.formats._fits_hdus import Hdu, read_hdus
+from galmorph.tables.formats._fits_hdus import Hdu, iterate_hdus, read_hdus
 from galmorph.tables.formats._fits_header import (
     Header,
     edit_header,
@@ -400,17 +400,44 @@ def _is_description(header: Header) -> bool:
     return header.card("VOTMETA")[0] is True and 0 < header.data_size < _MAX_DESCRIPTION
 
 
+def list_images(path: Path) -> list[tuple[int, tuple[int, ...]]]:
+    """Return the numbers of the HDUs with images and their shapes as numpy has them: (..., y, x).
+
+    Damage behind an image is not looked for, nor what follows an image in a compressed file.
+
+    Raises
+    ------
+    CatalogError
+        If there is no header that can be read before the first image.
+    """
+    images: list[tuple[int, tuple[int, ...]]] = []
+    try:
+        for hdu in iterate_hdus(path):
+            if hdu.kind in ("image", "tile-compressed image"):
+                axes = "ZNAXIS" if hdu.kind == "tile-compressed image" else "NAXIS"
+                n_axes = hdu.header.integer(axes)
+                images.append((hdu.number, tuple(hdu.header.integer(f"{axes}{n_axes - i}") for i in range(n_axes))))
+    except CatalogError:
+        if not images:
+            raise
+    return images
+
+
 def _tables(path: Path) -> list[TableSummary]:
-    return [
-        TableSummary(
-            each.number,
-            each.header.text("EXTNAME"),
-            each.header.integer("NAXIS2"),
-            tuple(cell.field.name for cell in _cells(each.header)),
-        )
-        for each in read_hdus(path)
-        if each.kind == "binary table" and each.header.text("EXTNAME") != _LDAC_HEADER
-    ]
+    tables = [each for each in read_hdus(path) if each.kind == "binary table"]
+    try:
+        return [
+            TableSummary(
+                each.number,
+                each.header.text("EXTNAME"),
+                each.header.integer("NAXIS2"),
+                tuple(cell.field for cell in _cells(each.header)),
+            )
+            for each in tables
+            if each.header.text("EXTNAME") != _LDAC_HEADER
+        ]
+    except CatalogError as error:
+        raise CatalogError(f"{path}: {error}") from error
 
 
 def _refusal(kind: str, hdu: int) -> str:

@@ -18,6 +18,7 @@ from galmorph.errors import CatalogError
 from galmorph.files.reading import Input
 from galmorph.files.writing import COMPRESSIONS, Output
 from galmorph.tables.formats import Array, Block, Column, Format, Provenance, TableField, text_array
+from galmorph.tables.formats._column_yaml import ColumnYaml
 from galmorph.tables.formats._votable_head import Head, redescribe
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ _KEY = b"galmorph"
 # Where STILTS and TOPCAT keep units and UCDs (as a VOTable without data), and where astropy does.
 _VOTABLE = b"IVOA.VOTable-Parquet.content"
 _ASTROPY = b"table_meta_yaml"
+# What the writer calls a codec, where that differs from what the reader does.
+_CODECS = {"UNCOMPRESSED": "NONE"}
+_VERSIONS = ("1.0", "2.4", "2.6")
 _MAX_GROUP_BYTES = 1 << 28
 
 
@@ -58,12 +62,14 @@ class ParquetTable:
         if len(set(self._schema.names)) < len(self._schema.names):
             raise CatalogError(f"{path} has several columns of the same name")
         metadata = self._schema.metadata or {}
-        described = _astropy_fields(metadata) | _votable_fields(path, metadata)
+        self._yaml = _astropy_yaml(path, metadata)
+        described = {field.name: field for field in self._yaml.fields} if self._yaml else {}
+        described |= _votable_fields(path, metadata)
         self.fields = tuple(_field(field, described.get(field.name, TableField(field.name))) for field in self._schema)
         try:
             self.provenance = Provenance.from_json(json.loads(metadata.get(_KEY, b"null")))
-        except ValueError:
-            self.provenance = Provenance()
+        except (ValueError, CatalogError) as error:
+            raise CatalogError(f"{path}: galmorph's own entry of the metadata is damaged: {error}") from error
 
     @contextmanager
     def _file(self) -> Iterator[pq.ParquetFile]:
@@ -97,10 +103,16 @@ class ParquetTable:
         if _VOTABLE in metadata:
             names = self._schema.names
             metadata[_VOTABLE] = redescribe(metadata[_VOTABLE], names, columns, dropped, provenance)
+        if self._yaml:
+            gone = {name for name in self._schema.names if name not in kept}
+            metadata[_ASTROPY] = "\n".join(self._yaml.edited(columns, gone)).encode()
+            # astropy warns where the longest text of a column is not given.
+            lengths = {f"table::len::{c.name}": str(max(c.width, 1)) for c in columns if c.dtype == "str"}
+            metadata |= {key.encode(): value.encode() for key, value in lengths.items()}
         fields = [*map(self._schema.field, kept), *map(_arrow_field, columns)]
         schema = pa.schema(fields, metadata | _metadata(provenance))
         feed = _Feed(columns, blocks)
-        with self._file() as file, _writer(output, schema, **_options(file, columns)) as writer:
+        with self._file() as file, _writer(output, schema, **_options(file, kept, columns, schema)) as writer:
             for group in range(file.num_row_groups):
                 size = file.metadata.row_group(group).num_rows
                 bytes_ = file.metadata.row_group(group).total_byte_size
@@ -195,18 +207,13 @@ def _votable_fields(path: Path, metadata: Mapping[bytes, bytes]) -> dict[str, Ta
     return {}
 
 
-def _astropy_fields(metadata: Mapping[bytes, bytes]) -> dict[str, TableField]:
+def _astropy_yaml(path: Path, metadata: Mapping[bytes, bytes]) -> ColumnYaml | None:
     if _ASTROPY not in metadata:
-        return {}
-    from astropy.table.meta import YamlParseError, get_header_from_yaml
-
+        return None
     try:
-        columns = get_header_from_yaml(metadata[_ASTROPY].decode("utf-8", "replace").splitlines())["datatype"]
-    except (YamlParseError, KeyError):
-        return {}
-    return {
-        c["name"]: TableField(c["name"], c.get("unit", ""), dict(c.get("meta") or {}).get("ucd", "")) for c in columns
-    }
+        return ColumnYaml(metadata[_ASTROPY].decode("utf-8", "replace"))
+    except CatalogError as error:
+        raise CatalogError(f"{path}: the entry {_ASTROPY.decode()} of its metadata cannot be read: {error}") from error
 
 
 def _field(field: pa.TableField, described: TableField) -> TableField:
@@ -240,20 +247,54 @@ def _metadata(provenance: Provenance) -> dict[bytes, bytes]:
     return {_KEY: json.dumps(provenance.to_json(), default=str).encode()}
 
 
-def _options(file: pq.ParquetFile, columns: Sequence[Column]) -> dict[str, Any]:
-    """Return what a writer needs to know to write a file as the given one was: codecs, version, old timestamps."""
+def _options(
+    file: pq.ParquetFile, kept: Collection[str], columns: Sequence[Column], schema: pa.Schema
+) -> dict[str, Any]:
+    """Return the options with which a writer keeps types, names of list elements and codecs.
+
+    The version is the file's if it can hold the columns: Polars and DuckDB write a footer of version 1 around types
+    that version 1 lacks.
+    """
     metadata = file.metadata
+    groups = [metadata.row_group(0)] if metadata.num_row_groups else []
+    chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
     options: dict[str, Any] = {
-        "version": metadata.format_version if metadata.format_version in ("1.0", "2.4") else "2.6"
+        "use_compliant_nested_type": False,
+        "use_deprecated_int96_timestamps": any(chunk.physical_type == "INT96" for chunk in chunks),
     }
-    if metadata.num_row_groups:
-        group = metadata.row_group(0)
-        chunks = [group.column(i) for i in range(group.num_columns)]
-        codecs = {c.path_in_schema: "NONE" if c.compression == "UNCOMPRESSED" else c.compression for c in chunks}
-        usual = next(iter(codecs.values()), "NONE")
-        options["compression"] = codecs | {column.name: usual for column in columns}
-        options["use_deprecated_int96_timestamps"] = any(c.physical_type == "INT96" for c in chunks)
+    for version in (metadata.format_version, "2.6"):
+        options["version"] = version if version in _VERSIONS else "2.6"
+        written = _written(schema, options)
+        if written.schema_arrow.equals(schema):
+            break
+    if chunks:
+        codecs = [_CODECS.get(chunk.compression, chunk.compression) for chunk in chunks]
+        usual = codecs[0]
+        fields = [field for field in file.schema_arrow for _ in range(_n_leaves(field.type))]
+        codecs = [codec for field, codec in zip(fields, codecs, strict=True) if field.name in kept]
+        codecs += [usual] * len(columns)
+        paths = [written.schema.column(i).path for i in range(len(written.schema))]
+        options["compression"] = dict(zip(paths, codecs, strict=True))
     return options
+
+
+def _n_leaves(kind: pa.DataType) -> int:
+    """Return in how many columns Parquet keeps values of a type."""
+    import pyarrow as pa
+
+    kind = getattr(kind, "storage_type", kind)
+    return sum(_n_leaves(kind.field(i).type) for i in range(kind.num_fields)) if pa.types.is_nested(kind) else 1
+
+
+def _written(schema: pa.Schema, options: Mapping[str, Any]) -> pq.ParquetFile:
+    """Return a file without rows that a writer with these options makes of a schema."""
+    import pyarrow as pa
+    from pyarrow import parquet as pq
+
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, schema, **options):
+        pass
+    return pq.ParquetFile(pa.BufferReader(sink.getvalue()))
 
 
 class _Sink(io.RawIOBase):

@@ -7,6 +7,7 @@ TABLE that has any; other tables, resources, PARAMs, INFOs and LINKs stay as the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from itertools import dropwhile, islice, takewhile
 from pathlib import Path
@@ -14,10 +15,13 @@ from xml.sax.saxutils import escape
 
 from galmorph.files.reading import Input
 from galmorph.files.writing import Output
-from galmorph.tables.formats import Array, Block, Column, Format, Provenance, text_array
+from galmorph.tables.formats import Array, Block, Column, Format, Provenance, TableSummary, text_array
 from galmorph.tables.formats._votable_head import Head, ascii_xml, fields_xml, params_xml
 from galmorph.tables.formats._votable_rows import BinaryRows, binary_cells, decoded, encoded
 from galmorph.tables.formats._xml import Event, Splice, events
+
+_TABLE_TAG = re.compile(rb"<(?:[\w.-]+:)?TABLE[\s>/]")
+_LONGEST_TAG = 80
 
 
 class VoTable:
@@ -27,12 +31,14 @@ class VoTable:
     ----------
     path : Path
         The file.
+    number : int, optional
+        The TABLE, from 0; default: the first one with columns.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, number: int | None = None) -> None:
         self._path = path
         with Input(path) as source:
-            self._head = Head(source)
+            self._head = Head(source, number)
         self.fields = tuple(cell.field for cell in self._head.cells)
         self._binary = BinaryRows(self._head.cells, flagged=self._head.serialisation == "BINARY2")
         self.n_rows = self._head.n_rows if self._head.stream is None else sum(1 for _ in self._binary_rows())
@@ -145,6 +151,23 @@ def _text_cells(prefix: str, columns: Sequence[Column], block: Block) -> Iterato
     return (begin.encode() + f"{end}{begin}".join(row).encode() + end.encode() for row in zip(*texts, strict=True))
 
 
+def _tables(path: Path) -> list[TableSummary]:
+    """List the TABLEs of a file, which is parsed for that only where it has several."""
+    with Input(path) as source:
+        overlap = b""
+        n_tables = 0
+        for chunk in source.chunks():
+            text = overlap + chunk
+            n_tables += len(_TABLE_TAG.findall(text))
+            overlap = text[text.rfind(b"<") :][:_LONGEST_TAG] if b"<" in text[-_LONGEST_TAG:] else b""
+            if n_tables > 1:
+                break
+    if n_tables < 2:
+        return []
+    with Input(path) as source:
+        return Head.listing(source)
+
+
 _DESCRIPTION = "Galaxies with the probabilities of their morphology by galmorph; the PARAMs tell of the model."
 
 
@@ -166,6 +189,7 @@ TABLE = Format(
     name="votable",
     suffixes=(".vot", ".xml", ".votable"),
     recognises=lambda head: b"VOTABLE" in head and head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"),
-    open=lambda path, hdu: VoTable(path),
+    open=VoTable,
     write=_write,
+    tables=_tables,
 )

@@ -13,25 +13,24 @@ import dataclasses
 import hashlib
 import math
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from galmorph.classification.matching import CutoutFiles
 from galmorph.classification.opening import kind_of
+from galmorph.classification.prepare import colour_picture, open_cutout, prepare
 from galmorph.classification.sources import CatalogSource
 from galmorph.errors import CatalogError, CutoutError, SampleError
 from galmorph.files.pictures import read_picture
-from galmorph.images.cutout import MAX_SIDE_PX, Cutout, read_cutout
 from galmorph.images.flags import Flag
-from galmorph.images.framing import Framing, frame
+from galmorph.images.framing import Framing
 from galmorph.images.headers import band_files
-from galmorph.images.inputs import ImageInput
-from galmorph.images.normalization import Normalization
-from galmorph.images.quality import quality, signal_to_noise
+from galmorph.images.quality import signal_to_noise
 from galmorph.images.radius import measure_r90
-from galmorph.models.card import survey_inputs
+from galmorph.models.card import ModelCard, survey_inputs
 from galmorph.schemas import LabelSchema
 from galmorph.tables.catalog import Catalog, open_catalog
 from galmorph.tables.formats import Array
@@ -53,7 +52,7 @@ def _matches(path: Path) -> bool:
     if not path.is_file() or kind_of(path) != "catalog":
         return False
     try:
-        return open_catalog(path).cutout_column is not None
+        return open_catalog(path, needs_position=False).cutout_column is not None
     except CatalogError:
         return False
 
@@ -71,9 +70,9 @@ def read(path: Path, schema: LabelSchema) -> Sample:
     SampleError
         If it has no column of the schema's, or no row that can be used.
     """
-    catalog = open_catalog(path)
+    catalog = open_catalog(path, needs_position=False)
     fractions, votes, reasons = _labels(catalog, schema)
-    source = CatalogSource(catalog, path.parent, by_id=False)
+    source = CatalogSource(catalog, CutoutFiles(path.parent))
     rows = [row for block in source.blocks(_BLOCK_ROWS, 0) for row in block]
     whole = hashlib.sha256(fractions.tobytes() + votes.tobytes())
     files: list[tuple[Path, float]] = []
@@ -181,45 +180,29 @@ def _picture(files: Sequence[tuple[Path, float]], index: int) -> NDArray[np.uint
 
 
 def _composite(path: Path, radius_arcsec: float) -> NDArray[np.uint8]:
-    import torch
-
-    cutout, normalization, radius = _opened(path, radius_arcsec)
-    width_arcsec = FRAMING.width_arcsec(radius)
-    if not math.isfinite(width_arcsec):  # no signal to measure a radius on: the whole cutout
-        width_arcsec = min(cutout.flux.shape[1:]) * cutout.pixscale
-    flag = quality(cutout, normalization.bands, width_arcsec, radius, seeing_arcsec=math.nan)
-    if flag & (Flag.MISSING_BAND | Flag.BLANK):
-        raise CutoutError(f"{path}: a band is missing, or there is no galaxy at its centre.")
-    planes = [np.nan_to_num(cutout.plane(band), nan=0.0, posinf=0.0, neginf=0.0) for band in normalization.bands]
-    flux = frame(planes, width_arcsec / cutout.pixscale, PICTURE_SIDE_PX)
-    # Surface brightness per the native pixel that the scales of the composite are for.
-    flux *= (normalization.flux_pixscale / cutout.flux_pixscale) ** 2
-    rgb = normalization.rgb(torch.from_numpy(flux)[None])[0].permute(1, 2, 0).numpy()
-    return np.ascontiguousarray((rgb[::-1] * 255).round().astype(np.uint8))
-
-
-def _opened(path: Path, radius_arcsec: float) -> tuple[Cutout, Normalization, float]:
-    """Read a cutout; return it, how it becomes a picture, and R90 (the catalog's, else its card's, else measured)."""
-    cutout = read_cutout(path, max_side_px=MAX_SIDE_PX)
-    entry = next((i for i in _inputs() if i.matches(cutout.survey, cutout.bands, cutout.pixscale)), None)
-    if entry is None:
-        told = f"{cutout.survey or 'an unnamed survey'} {''.join(cutout.bands)}"
-        raise CutoutError(f"{path}: {told} at {cutout.pixscale:.3f} arcsec/px is no input of a model.")
-    radius = radius_arcsec if math.isfinite(radius_arcsec) else cutout.radius_arcsec
-    return cutout, entry.normalization, radius if math.isfinite(radius) else measure_r90(cutout)
+    prepared = prepare(path, _card(), radius_arcsec)
+    if prepared.flux is None or prepared.flag & Flag.BLANK:
+        raise CutoutError(f"{path}: {prepared.reason or 'there is no galaxy at its centre.'}")
+    return np.ascontiguousarray((colour_picture(prepared) * 255).round().astype(np.uint8))
 
 
 def _apparent(files: Sequence[tuple[Path, float]], index: int) -> tuple[float, float]:
-    """Return R90 in arcsec and the signal to noise; of a picture what the catalog knows."""
+    """Return R90 in arcsec and the signal to noise; of a picture only what the catalog says."""
     path, radius = files[index]
     if path.suffix.lower() in PICTURE_SUFFIXES:
         return radius, math.nan
-    cutout, normalization, radius = _opened(path, radius)
-    return radius, signal_to_noise(cutout, normalization.bands, radius)
+    opened = open_cutout(path, _card(), radius)
+    radius = opened.radius_arcsec if math.isfinite(opened.radius_arcsec) else measure_r90(opened.cutout)
+    if opened.entry is None:
+        return radius, math.nan
+    return radius, signal_to_noise(opened.cutout, opened.entry.normalization.bands, radius)
 
 
-def _inputs() -> tuple[ImageInput, ...]:
-    return survey_inputs(PICTURE_SIDE_PX, FRAMING, (0.0,) * 3, (1.0,) * 3)
+@cache
+def _card() -> ModelCard:
+    """Return what frames and colours the pictures of a sample; no network belongs to it."""
+    inputs = survey_inputs(PICTURE_SIDE_PX, FRAMING, (0.0,) * 3, (1.0,) * 3)
+    return ModelCard("training sample", "", "", inputs)
 
 
 SAMPLE = Layout(

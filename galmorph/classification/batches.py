@@ -1,0 +1,149 @@
+"""Batches of rows through the network: prepared and computed by worker threads, into the journal in order.
+
+The boundaries of batches follow from the row number alone. Each thread takes whole batches through: it reads and frames
+the cutouts and runs the network on one core, so that no core waits for another.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from galmorph.classification.prepare import Prepared
+from galmorph.classification.process import Clock
+from galmorph.classification.sources import Source
+from galmorph.files.journal import Journal
+from galmorph.images.flags import Flag
+from galmorph.models.predictor import Predictor, to_device
+from galmorph.threads import stop_requested
+
+log = logging.getLogger(__name__)
+
+# Batches that wait for a worker, so that none is ever idle.
+BATCHES_AHEAD = 1
+# Reasons of failure that are logged one by one; the rest is counted.
+LOGGED_FAILURES = 5
+
+
+def classify_rows(
+    source: Source,
+    predictors: Sequence[Predictor],
+    journal: Journal,
+    batch_size: int,
+    workers: int,
+    clock: Clock,
+    on_progress: Callable[[int, int], None] | None,
+) -> None:
+    """Classify the rows that the journal does not hold yet.
+
+    Parameters
+    ----------
+    source : Source
+    predictors : sequence of Predictor
+        Batches go to them in turn.
+    journal : Journal
+    batch_size : int
+        Rows in a batch.
+    workers : int
+        Threads that take batches through.
+    clock : Clock
+    on_progress : callable, optional
+        Called with the rows done and the number of rows, after each batch.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After a signal, when the batches that had begun are in the journal.
+    """
+
+    def classify_batch(rows: Sequence[Any], predictor: Predictor) -> tuple[NDArray[np.void], list[str]] | None:
+        if stop.is_set():  # no batch behind this one is started either
+            return None
+        with clock("read"):
+            targets = source.prepare(rows, predictor.model.card, predictor.device)
+        with clock("network"):
+            return _predict(targets, predictor, batch_size, journal.record), [t.reason for t in targets if t.reason]
+
+    logged = 0
+    with (
+        _single_threaded_operations(),
+        ThreadPoolExecutor(workers, thread_name_prefix="galmorph") as pool,
+        stop_requested() as stop,
+    ):
+        waiting: deque[Future[tuple[NDArray[np.void], list[str]] | None]] = deque()
+        # Which device a batch goes to follows from its rows too.
+        turns = itertools.islice(itertools.cycle(predictors), len(journal) // batch_size % len(predictors), None)
+        blocks = zip(source.blocks(batch_size, len(journal)), turns, strict=False)
+        try:
+            while True:
+                if not stop.is_set():
+                    for task in itertools.islice(blocks, workers + BATCHES_AHEAD - len(waiting)):
+                        waiting.append(pool.submit(classify_batch, *task))
+                done = waiting.popleft().result() if waiting else None
+                if done is None:
+                    break
+                records, reasons = done
+                journal.append(records)
+                for reason in reasons[: LOGGED_FAILURES - logged]:
+                    log.warning("%s", reason)
+                logged = min(LOGGED_FAILURES, logged + len(reasons))
+                if on_progress:
+                    on_progress(len(journal), source.n_rows)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    if stop.is_set():
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def _single_threaded_operations() -> Iterator[None]:
+    """Let each torch operation run on one thread: the workers share the cores batch by batch, without waiting."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+def _predict(
+    targets: Sequence[Prepared], predictor: Predictor, batch_size: int, record: np.dtype[np.void]
+) -> NDArray[np.void]:
+    """Return the journal's records of a batch; a target without flux has NaN for probabilities."""
+    result = np.zeros(len(targets), record)
+    result["p"] = result["ood"] = np.nan
+    for name in ("flag", "ra", "dec"):
+        result[name] = [getattr(target, name) for target in targets]
+    framed = {i: target.flux for i, target in enumerate(targets) if target.flux is not None}
+    usable = list(framed)
+    if not usable:
+        return result
+    # A batch always has the same shape: a last, short one would be computed in another order of sums.
+    size = predictor.model.card.input_size
+    inputs = torch.zeros(batch_size, 3, size, size, device=predictor.device)
+    inputs = inputs.contiguous(memory_format=torch.channels_last)
+    for entry in {entry for target in targets if (entry := target.entry)}:
+        rows = [i for i in usable if targets[i].entry == entry]
+        flux: Any = [torch.as_tensor(framed[i]) for i in rows]
+        if predictor.device.type != "cpu":
+            flux = to_device(torch.stack(flux), predictor.device)
+        pictures = entry.normalization.network_input(entry.normalization.rgb(flux))
+        if rows[-1] - rows[0] == len(rows) - 1:  # several times faster than by a list
+            inputs[rows[0] : rows[-1] + 1] = pictures
+        else:
+            inputs[rows] = pictures
+    for name, values in zip(("p", "ood"), predictor.judge(inputs), strict=True):
+        result[name][usable] = values.cpu().numpy()[usable]
+    if (threshold := predictor.model.card.unlikeness_threshold) is not None:
+        result["flag"][result["ood"] > threshold] |= Flag.UNLIKE_TRAINING.value
+    return result

@@ -1,0 +1,102 @@
+"""The options of a classification, made once where the user's words come in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from galmorph.errors import GalmorphError
+from galmorph.images.survey_image import ZeroPoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyOptions:
+    """What to classify, how to compute it and which columns to write.
+
+    Attributes
+    ----------
+    kind : str, optional
+        ``catalog``, ``cutout`` or ``field`` forces what the input is taken for.
+    cutouts : path, optional
+        Folder that the cutout paths are relative to, and may not leave; default: the catalog's folder, for a Table the
+        current one. Without a ``cutout`` column the files are ``<id>.fits`` there.
+    catalog : path, optional
+        Targets in the survey images; without it galaxies are detected.
+    images : sequence of path
+        Survey images, instead of the survey; ``{band}`` stands for one file a band.
+    hdu : int, optional
+        HDU of the catalog's table (of a VOTable the TABLE, from 0); of the cutout's or survey image, where there is no
+        catalog and no ``image_hdu``.
+    image_hdu : int or str, optional
+        HDU (number or EXTNAME) of the cutouts or survey images.
+    id_column, ra_column, dec_column, cutout_column : str, optional
+        The catalog's columns of identifiers, positions and paths of cutouts; default: by UCD, else by the usual names.
+    size_column : str, optional
+        The catalog's column of radii (R90), arcsec unless it has a unit.
+    frame : str
+        Frame of the positions, by astropy's name.
+    zero_point : float, str or mapping, optional
+        AB magnitude of a pixel value of 1 in survey images, for all bands or by band (``g=25.1,r=24.9``).
+    prefix : str
+        Prefix of the new columns' names.
+    replace : bool
+        Whether columns of an earlier run are replaced.
+    spread : bool
+        Whether ``p_<label>_err`` is written too: how far vote fractions scatter around the expected ones.
+    tta : int
+        Orientations averaged, 1 to 8.
+    batch_size : int, optional
+        Galaxies in a batch; default 16 on the CPU, 256 on a GPU.
+    device : str
+        ``auto``, ``cpu``, ``cuda``, ``cuda:1``; several (``cuda:0,cuda:1``) take batches in turn.
+    dtype : str
+        ``auto``, ``float32`` or ``bfloat16``.
+    workers : int, optional
+        Threads that take batches through; default one a core.
+
+    Raises
+    ------
+    GalmorphError
+        If a number is out of its range.
+    """
+
+    kind: str | None = None
+    cutouts: str | Path | None = None
+    catalog: str | Path | None = None
+    images: Sequence[str | Path] = ()
+    hdu: int | None = None
+    image_hdu: int | str | None = None
+    id_column: str | None = None
+    ra_column: str | None = None
+    dec_column: str | None = None
+    cutout_column: str | None = None
+    size_column: str | None = None
+    frame: str = "icrs"
+    zero_point: ZeroPoint = None
+    prefix: str = ""
+    replace: bool = False
+    spread: bool = False
+    tta: int = 1
+    batch_size: int | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    workers: int | None = None
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The columns and the frame of the catalog, as `galmorph.tables.catalog.open_catalog` takes them."""
+        names = ("id_column", "ra_column", "dec_column", "cutout_column", "size_column", "frame")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def named_columns(self) -> list[str]:
+        """The columns that the user named."""
+        return [value for name, value in self.columns.items() if name != "frame" and value]
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "workers"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise GalmorphError(f"--{name.replace('_', '-')} {value}: at least 1.")

@@ -1,0 +1,79 @@
+"""What a run did, counted from its journal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from galmorph.classification.process import Clock, peak_memory_mb
+from galmorph.files.journal import Journal
+from galmorph.images.flags import Flag
+from galmorph.models.card import ModelCard
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did; the fields are those of ``classify --json``.
+
+    ``targets = classified + failed``; ``flagged`` have a probability and a flag; ``rate`` is in targets per second.
+    """
+
+    targets: int
+    classified: int
+    flagged: int
+    failed: int
+    seconds: float
+    rate: float
+    model: str
+    sha256: str
+    out: str
+    flags: Mapping[str, int] = field(default_factory=dict)
+    labels: Mapping[str, int] = field(default_factory=dict)
+    profile: Mapping[str, float] = field(default_factory=dict)
+
+
+def summarize(journal: Journal, card: ModelCard, sha256: str, destination: Path, clock: Clock) -> Summary:
+    """Return the summary of a complete run.
+
+    Parameters
+    ----------
+    journal : Journal
+    card : ModelCard
+    sha256 : str
+        Hash of the model's file.
+    destination : Path
+        The output.
+    clock : Clock
+    """
+    classified = flagged = failed = 0
+    flags: Counter[str] = Counter()
+    labels: Counter[str] = Counter()
+    schema = card.label_schema
+    for records in journal.blocks():
+        has_p = ~np.isnan(records["p"][:, 0])
+        classified += int(has_p.sum())
+        failed += int((~has_p).sum())
+        flagged += int((has_p & (records["flag"] != 0)).sum())
+        for flag in Flag:
+            flags[(flag.name or "").lower()] += int((records["flag"] & flag.value != 0).sum())
+        labels.update(schema.short_names(records["p"][has_p]).tolist())
+    seconds = clock.elapsed
+    return Summary(
+        targets=classified + failed,
+        classified=classified,
+        flagged=flagged,
+        failed=failed,
+        seconds=round(seconds, 3),
+        rate=round((classified + failed) / seconds, 2),
+        model=card.name,
+        sha256=sha256,
+        out=str(destination),
+        flags={name: count for name, count in flags.items() if count},
+        labels=dict(labels.most_common()),
+        profile={name: round(value, 3) for name, value in clock.seconds.items()}
+        | {"total": round(seconds, 3), "peak_mb": round(peak_memory_mb(), 1)},
+    )

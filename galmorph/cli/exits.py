@@ -1,0 +1,123 @@
+"""Exit codes, and how an error becomes one, in one place."""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import re
+import shlex
+import sys
+import tempfile
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+import typer
+from rich.text import Text
+
+import galmorph
+from galmorph.cli.console import Events, stderr, visible
+from galmorph.environment import Variable
+from galmorph.errors import CannotContinue, GalmorphError, Interrupted
+
+UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
+
+CODES: Mapping[int, str] = {
+    0: "done; failures of single targets are in the output and the summary",
+    1: "`--strict`, and some target failed; or no cutout at all could be read (`doctor`: something is wrong)",
+    GalmorphError.exit_code: "wrong usage or unusable input; nothing was written",
+    CannotContinue.exit_code: "cannot go on (service down, disk or memory full); run it again",
+    UNEXPECTED: "an unexpected error inside galmorph; please report it with the file that the message names",
+    Interrupted.exit_code: "stopped (SIGINT, SIGTERM); run it again",
+}
+
+# Typer has its own copy of click's.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What torch says where memory runs out, on the CPU and on a GPU.
+_MEMORY_FULL = re.compile("not enough memory|can't allocate memory|out of memory", re.IGNORECASE)
+
+
+def exit_code_of(error: Exception) -> int:
+    """Print an error, and return the exit code that it means.
+
+    Parameters
+    ----------
+    error : Exception
+        A GalmorphError has its own code. A full disk or memory is no fault of the code: 3. Everything else is.
+    """
+    if isinstance(error, _UsageError):
+        return _of_usage(error)
+    expected = error if isinstance(error, GalmorphError) else _of_system(error)
+    if expected is not None:
+        show_error(str(expected), expected.exit_code)
+        _show_traceback(error)
+        return expected.exit_code
+    where = "" if _show_traceback(error) else _log_file(error)
+    show_error(
+        f"galmorph failed unexpectedly ({_short(error)}). This is a fault of galmorph: please report it with "
+        + (f"the file {where}." if where else f"what is printed where {Variable.DEBUG}=1 is set."),
+        UNEXPECTED,
+    )
+    return UNEXPECTED
+
+
+def show_error(text: str, exit_code: int) -> None:
+    """Print what went wrong, even in a quiet run."""
+    if isinstance(stderr.file, Events):
+        stderr.file.emit("error", "error", message=text, exit_code=exit_code)
+        return
+    stderr.quiet = False
+    stderr.print(Text.assemble(("error:", "bold red"), " ", visible(text)), soft_wrap=True)
+
+
+def _of_usage(error: Any) -> int:
+    """Print one line on a command that cannot be understood."""
+    if type(error).__name__ != "NoArgsIsHelpError":  # of that the help is printed already
+        command = error.ctx.command_path if error.ctx else "galmorph"
+        show_error(f"{error.format_message().rstrip('.')}. See {command} --help.", GalmorphError.exit_code)
+    return GalmorphError.exit_code
+
+
+def _of_system(error: Exception) -> GalmorphError | None:
+    """Return the error to show where the machine is at fault, not the code."""
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        return CannotContinue(f"No space left on the disk ({error}). Free some, and run the same command again.")
+    is_memory = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+    if is_memory or (isinstance(error, RuntimeError) and _MEMORY_FULL.search(str(error))):
+        return CannotContinue("Memory is full. Give a smaller --batch-size or fewer --workers, and run again.")
+    return None
+
+
+def _short(error: Exception) -> str:
+    first = next(iter(str(error).splitlines()), "")
+    return f"{type(error).__name__}: {first[:200]}" if first else type(error).__name__
+
+
+def _details(error: Exception) -> str:
+    command = re.sub(r"//[^/@\s]*@", "//...@", shlex.join(sys.argv))  # no passwords of addresses
+    system = f"galmorph {galmorph.__version__}, Python {platform.python_version()}, {platform.platform()}"
+    return f"{system}\n{command}\n\n{''.join(traceback.format_exception(error))}"
+
+
+def _show_traceback(error: Exception) -> bool:
+    """Print the traceback where ``GALMORPH_DEBUG`` or ``--debug`` asks for it, and return whether it does."""
+    if not Variable.DEBUG.is_on():
+        return False
+    if isinstance(stderr.file, Events):
+        stderr.file.emit("traceback", "error", message=_details(error))
+    else:
+        stderr.print(Text(visible(_details(error))), soft_wrap=True)
+    return True
+
+
+def _log_file(error: Exception) -> str:
+    """Write the traceback to a file of its own in the folder for temporary files, and return its name."""
+    try:
+        handle, path = tempfile.mkstemp(prefix="galmorph-error-", suffix=".log", text=True)
+        with os.fdopen(handle, "w", errors="backslashreplace") as file:
+            file.write(_details(error))
+    except OSError:
+        return ""
+    return path

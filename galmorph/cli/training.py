@@ -1,0 +1,179 @@
+"""The commands that train and score models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from galmorph.cli.console import say
+from galmorph.cli.options import (
+    MAX_BATCH,
+    MAX_SEED,
+    MAX_SEEDS,
+    BatchSize,
+    Data,
+    Device,
+    Dtype,
+    Epochs,
+    InputSize,
+    Json,
+    Settings,
+    Tta,
+    input_option,
+    model_option,
+    output_option,
+    positive,
+    run_option,
+    training_option,
+)
+from galmorph.cli.terminal import print_json, show_epoch, show_metrics
+
+
+def train(
+    *,
+    data: Data,
+    schema: Annotated[str, input_option(help="galaxyzoo2, galaxy10_sdss, efigi, rings, ...")] = "galaxyzoo2",
+    backbone: Annotated[str, model_option(help="mobilenet, resnet50, vgg16, mobilenet_v1, ...")] = "mobilenet",
+    pretrained: Annotated[str, model_option(help="imagenet, none or a weights file.")] = "imagenet",
+    teacher: Annotated[
+        list[str] | None, model_option(help="A trained model to learn from beside the labels; may be repeated.")
+    ] = None,
+    name: Annotated[str | None, model_option(help="The model's name in its card.")] = None,
+    about: Annotated[Path | None, model_option(help="JSON with texts of the card: intended_use, limits, ...")] = None,
+    recipe: Annotated[
+        str, training_option(help="default, galaxy10, efigi, paper-a or paper-b; single options override it.")
+    ] = "default",
+    fine_tune: Annotated[
+        bool | None, training_option("--fine-tune/--freeze", help="Refine all weights (the default), or only the head.")
+    ] = None,
+    epochs: Epochs = None,
+    batch_size: Annotated[int | None, training_option(min=1, max=MAX_BATCH)] = None,
+    lr: Annotated[
+        float | None,
+        training_option(help="Peak learning rate of the backbone; the head's is three times it.", **positive()),
+    ] = None,
+    patience: Annotated[
+        int | None, training_option(min=0, help="Epochs without a better validation score; 0: never stop.")
+    ] = None,
+    loss: Annotated[str | None, training_option(help="mse, cross_entropy or dirichlet_multinomial.")] = None,
+    input_size: InputSize = None,
+    refit: Annotated[
+        bool,
+        training_option("--refit", help="Train on the validation part too, from a trained model; choices are made."),
+    ] = False,
+    settings: Settings = None,
+    seed: Annotated[int, training_option(min=0, max=MAX_SEED)] = 0,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    test: Annotated[
+        bool, run_option("--test/--no-test", help="Score the test part; not while choosing options.")
+    ] = True,
+    resume: Annotated[bool, run_option("--resume", help="Go on with a run that was stopped.")] = False,
+    out: Annotated[Path, output_option(help="Folder of the run.")],
+    as_json: Json = False,
+) -> None:
+    """Train a model on labelled galaxies.
+
+    Example: galmorph train --data galaxyzoo_kaggle --schema galaxyzoo2 --backbone mobilenet --out runs/first
+    """
+    from galmorph.models.card import read_about
+    from galmorph.training.config import configure
+    from galmorph.training.train import train as run
+
+    config = configure(
+        recipe,
+        data,
+        schema,
+        backbone,
+        settings or (),
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        patience=patience,
+        loss=loss,
+        input_size=input_size,
+        pretrained=pretrained,
+        fine_tune=fine_tune,
+        seed=seed,
+        teachers=tuple(teacher) if teacher else None,
+        refit=refit,
+        device=device,
+        dtype=dtype,
+    )
+    texts = read_about(about) if about else None
+    metrics = run(config, out, name=name, about=texts, resume=resume, test=test, on_epoch=show_epoch)
+    if not metrics:  # of several processes only the first prints
+        return
+    show_metrics(metrics)
+    say(f"The model is {out / 'model.safetensors'}; its curves and figures are in the same folder.")
+    print_json(metrics, as_json)
+
+
+def compare(
+    *,
+    data: Data,
+    schema: Annotated[str, input_option(help="galaxyzoo2, galaxy10_sdss, galaxy10_decals, efigi, rings.")],
+    backbones: Annotated[str, model_option(help="Names, separated by commas.")] = "mobilenet_v1,resnet50,vgg16",
+    pretrained: Annotated[str, model_option(help="imagenet, none or weights files, by commas.")] = "imagenet,none",
+    seeds: Annotated[
+        int, training_option(min=1, max=MAX_SEEDS, help="Runs of each cell, each with another split.")
+    ] = 3,
+    recipe: Annotated[str, training_option(help="default, paper-a or paper-b.")] = "paper-b",
+    epochs: Epochs = None,
+    input_size: InputSize = None,
+    settings: Settings = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    out: Annotated[Path, output_option(help="Folder of the table, the curves and the runs.")],
+    as_json: Json = False,
+) -> None:
+    """Compare backbones with and without pretrained weights, over several seeds.
+
+    Example: galmorph compare --data Galaxy10.h5 --schema galaxy10_sdss --backbones mobilenet,resnet50 --out table
+    """
+    from galmorph.training.comparison import compare as run
+
+    result = run(
+        data,
+        schema,
+        backbones.split(","),
+        pretrained.split(","),
+        seeds,
+        out,
+        recipe=recipe,
+        on_run=say,
+        epochs=epochs,
+        input_size=input_size,
+        device=device,
+        dtype=dtype,
+        settings=settings or (),
+    )
+    say((out / "table.md").read_text())
+    print_json(result, as_json)
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A model's name, file or training folder.")],
+    data: Data,
+    part: Annotated[
+        str | None, input_option(help="test, val, train or all; default test where trained on these data.")
+    ] = None,
+    tta: Tta = 1,
+    batch_size: BatchSize = 64,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    out: Annotated[Path | None, output_option(help="Folder for scores, predictions and figures.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score a model on labelled galaxies, with 95 % bootstrap intervals.
+
+    Example: galmorph evaluate galaxyzoo2-mobilenet_v2 --data galaxyzoo_kaggle --tta 8
+    """
+    from galmorph.models.model import load
+    from galmorph.training.evaluate import evaluate as run
+
+    scores = run(load(model), data, part=part, tta=tta, device=device, dtype=dtype, batch_size=batch_size, out=out)
+    show_metrics({scores["part"]: {", ".join(scores["data"]): scores}})
+    print_json(scores, as_json)

@@ -1,0 +1,235 @@
+"""How a command ends where something is wrong: one line and the exit code that the documents promise."""
+
+import errno
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_cli import run
+
+from galmorph.cli import console, exits, options
+from galmorph.cli.console import visible
+from galmorph.environment import Variable
+from galmorph.errors import CannotContinue, GalmorphError, Interrupted
+
+# A command that ends with an error of choice.
+FAILING = (
+    "import galmorph.cli.doctor as doctor\n"
+    "def fail():\n"
+    "    {statement}\n"
+    "doctor.examine = fail\n"
+    "from galmorph.cli.app import main; main()\n"
+)
+
+
+def failing(statement, *before, **env):
+    """Run `galmorph doctor` with a fault in it."""
+    command = [sys.executable, "-c", FAILING.format(statement=statement), *before, "doctor"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GALMORPH_")}
+    environment |= {"OMP_NUM_THREADS": "1", **env}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def test_an_unexpected_error_ends_with_70_and_its_traceback_in_a_file(tmp_path):
+    done = failing("raise KeyError('colour \\x1b[31m')", TMPDIR=str(tmp_path))
+    assert done.returncode == exits.UNEXPECTED == 70
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert "Traceback" not in done.stderr
+    assert "\x1b" not in done.stderr
+    (log,) = tmp_path.glob("galmorph-error-*.log")
+    assert done.stderr.startswith("error: galmorph failed unexpectedly (KeyError: ")
+    assert f"please report it with the file {log}." in done.stderr
+    text = log.read_text()
+    assert "Traceback (most recent call last)" in text
+    assert text.startswith("galmorph ")
+    assert log.stat().st_mode & 0o077 == 0, "it may hold names of files: only the user reads it"
+
+
+def test_the_log_holds_no_password(tmp_path):
+    done = failing("raise KeyError(1)", "--log-json", "https://me:secret@host/x", TMPDIR=str(tmp_path))
+    assert done.returncode == 2  # the address is no command
+    code = "import sys; sys.argv = ['galmorph', 'https://me:secret@host']; from galmorph.cli import exits\n"
+    code += "print(exits._details(ValueError()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "secret" not in done.stdout
+    assert "host" in done.stdout
+
+
+@pytest.mark.parametrize("how", ["option", "variable", "events"])
+def test_the_traceback_is_printed_where_it_is_asked_for(tmp_path, how):
+    before = {"option": ["--debug"], "variable": [], "events": ["--log-json", "--debug"]}[how]
+    env = {str(Variable.DEBUG): "1"} if how == "variable" else {}
+    done = failing("raise KeyError(1)", *before, TMPDIR=str(tmp_path), **env)
+    assert done.returncode == 70
+    assert "Traceback (most recent call last)" in done.stderr
+    assert not [*tmp_path.iterdir()]
+    if how == "events":
+        assert [json.loads(line)["event"] for line in done.stderr.splitlines()] == ["traceback", "error"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "code"),
+    [
+        ("raise OSError(28, 'No space left on device')", 3),
+        ("raise OSError(27, 'File too large')", 3),
+        ("raise MemoryError", 3),
+        ("raise OSError(12, 'Cannot allocate memory')", 3),
+        ("raise RuntimeError('[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate')", 3),
+        ("raise RuntimeError('CUDA out of memory. Tried to allocate 20.00 GiB')", 3),
+        ("raise KeyboardInterrupt", 130),
+        ("raise RuntimeError('something else')", 70),
+        ("from galmorph.errors import CatalogError; raise CatalogError('t.csv: no columns')", 2),
+    ],
+)
+def test_faults_of_the_machine_are_not_faults_of_the_code(statement, code, tmp_path):
+    done = failing(statement, TMPDIR=str(tmp_path))
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == (code != 130)
+
+
+def test_every_exit_code_is_in_the_docs():
+    page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    assert {GalmorphError.exit_code, CannotContinue.exit_code, Interrupted.exit_code, 0, 1, 70} == set(exits.CODES)
+    for code, meaning in exits.CODES.items():
+        assert f"| {code} | {meaning} |" in page
+    assert errno.ENOSPC in exits._DISK_FULL
+
+
+WRONG_OPTIONS = [
+    ("classify", "--batch-size", options.MAX_BATCH + 1),
+    ("classify", "--batch-size", 0),
+    ("classify", "--batch-size", "many"),
+    ("classify", "--workers", options.MAX_WORKERS + 1),
+    ("classify", "--workers", -1),
+    ("classify", "--tta", options.MAX_TTA + 1),
+    ("classify", "--hdu", -1),
+    ("fetch", "--workers", 0),
+    ("fetch", "--rate", "nan"),
+    ("fetch", "--rate", 0),
+    ("fetch", "--rate", "inf"),
+    ("fetch", "--timeout", -1),
+    ("fetch", "--retries", 0),
+    ("fetch", "--size", options.MAX_SIDE_PX + 1),
+    ("fetch", "--pixscale", "nan"),
+    ("fetch", "--size-factor", -2),
+    ("fetch", "--limit", 0),
+    ("evaluate", "--batch-size", 0),
+    ("train", "--epochs", 0),
+    ("train", "--lr", "nan"),
+    ("train", "--input-size", 10**6),
+    ("train", "--seed", -1),
+    ("compare", "--seeds", 0),
+]
+
+
+@pytest.fixture(scope="module")
+def many_wrong():
+    """How each of the wrong options ends; all in one process, since each start costs a second."""
+    code = (
+        "import io, json, sys\n"
+        "from contextlib import redirect_stderr\n"
+        "from galmorph.cli import console\n"
+        "from galmorph.cli.app import main\n"
+        "for arguments in json.loads(sys.argv.pop()):\n"
+        "    sys.argv, file = ['galmorph', *arguments], io.StringIO()\n"
+        "    console.stderr.file = file\n"
+        "    try:\n"
+        "        main()\n"
+        "    except SystemExit as end:\n"
+        "        print(json.dumps([end.code, file.getvalue()]))\n"
+    )
+    needed = {"fetch": ["--catalog", "t.csv"], "evaluate": ["m", "--data", "d"], "train": ["--data", "d", "--out", "o"]}
+    needed |= {"classify": ["t.csv"], "compare": ["--data", "d", "--schema", "rings", "--out", "o"]}
+    wanted = [[command, *needed[command], option, str(value)] for command, option, value in WRONG_OPTIONS]
+    done = subprocess.run([sys.executable, "-c", code, json.dumps(wanted)], capture_output=True, text=True, check=True)
+    return dict(zip(WRONG_OPTIONS, map(json.loads, done.stdout.splitlines()), strict=True))
+
+
+@pytest.mark.parametrize("wrong", WRONG_OPTIONS, ids=lambda wrong: " ".join(map(str, wrong)))
+def test_a_number_out_of_its_range_is_one_line(wrong, many_wrong):
+    code, said = many_wrong[wrong]
+    assert code == 2
+    assert said.startswith(f"error: Invalid value for '{wrong[1]}'")
+    assert len(said.splitlines()) == 1
+
+
+GARBAGE = {
+    "COLUMNS": ["0", "-5", "²", "many", "1"],
+    "LINES": ["²", "many"],
+    "TERMINAL_WIDTH": ["wide", "0"],
+    "TERM": ["", "nosuch", "dumb"],
+    "LANG": ["xx_XX.UTF-9"],
+    "LC_ALL": ["POSIX", "tlh"],
+    "PYTHONIOENCODING": ["ascii"],
+    "TMPDIR": ["/nonexistent/folder"],
+    "HOME": ["", "/nonexistent"],
+    "XDG_CONFIG_HOME": ["/nonexistent"],
+    "MPLBACKEND": ["nosuch"],
+    "NO_COLOR": ["maybe"],
+    "FORCE_COLOR": ["maybe"],
+    "OMP_NUM_THREADS": ["many"],
+    **{str(variable): ["\x01garbage/$(x)"] for variable in Variable},
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in GARBAGE.items() for value in values])
+def test_a_strange_environment_is_no_traceback(name, value, tmp_path):
+    env = {"COLUMNS": "80", "PYTHONWARNINGS": "", name: value}
+    done = run("models", "list", env=env, cwd=tmp_path)
+    assert done.returncode in (0, 2), done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 0 or len(done.stderr.splitlines()) == 1
+    assert (done.returncode == 2) is (name == str(Variable.LOG_JSON))
+
+
+def test_without_a_home_folder_the_variable_is_named(tmp_path, monkeypatch):
+    from galmorph import environment
+
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("GALMORPH_CACHE", raising=False)
+    monkeypatch.setattr(environment.Path, "home", no_home)
+    with pytest.raises(GalmorphError, match="set GALMORPH_CACHE"):
+        environment.cache_folder()
+
+
+def test_control_characters_become_visible():
+    assert visible("a\x1b]0;title\x07b\x9b31m\u202ec\td\ne") == "a\u241b]0;title\u2407b\ufffd31m\ufffdc\td\ne"
+
+
+EVIL = "\x1b[31mred\x1b]0;title\x07[bold]:bomb:"
+
+
+def test_nothing_that_a_file_holds_reaches_the_terminal_raw(tmp_path, monkeypatch):
+    """Messages, tables, errors and log lines that hold escape sequences and rich's markup show them."""
+    import logging
+
+    from rich.table import Table
+
+    record = logging.LogRecord("galmorph", logging.WARNING, "", 1, "%s", (EVIL,), None)
+    for force in (True, False):
+        shown = console.SafeConsole(width=80, force_terminal=force, file=(tmp_path / f"{force}").open("w+"))
+        monkeypatch.setattr(console, "stderr", shown)
+        monkeypatch.setattr(exits, "stderr", shown)
+        console.say(EVIL)
+        exits.show_error(EVIL, 2)
+        table = Table(EVIL)
+        table.add_row(EVIL)
+        shown.print(table)
+        shown.print(EVIL)
+        console.RichHandler(console=shown, show_time=False, show_path=False).emit(record)
+        shown.file.close()
+        text = (tmp_path / f"{force}").read_text()
+        left = re.sub(r"\x1b\[[0-9;]*m", "", text)  # colours that rich set itself
+        assert "\x1b" not in left
+        assert "\x07" not in text
+        assert "\x1b[31mred" not in text
+        assert left.count("[bold]:") == 6
+    assert "\x1b" not in console._PlainFormatter("%(message)s").format(record)
