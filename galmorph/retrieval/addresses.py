@@ -39,7 +39,7 @@ class Credentials:
         except ValueError:
             raise GalmorphError(f"{fault}: its host or port cannot be read.") from None
         bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-        if "@" in bare or any(not " " < character < "\x7f" for character in bare):
+        if "@" in bare or any(not " " < character < "\x7f" for character in address):
             raise GalmorphError(f"{fault}: write special characters of a password as percent and code, @ as %40.")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise GalmorphError(f"{fault}: it must begin with http:// or https:// and a host.")

@@ -154,11 +154,11 @@ class Outcome:
         Size of the file.
     sha256 : str
         Of the file, in hexadecimal.
-    mtime_ns : int
-        Time of change of the file, nanoseconds since 1970.
     coverage : mapping from band to float
         The fraction of the pixels that have data.
     error : str
+    mtime_ns : int
+        Time of change of the file, nanoseconds since 1970.
     """
 
     status: str
@@ -166,9 +166,9 @@ class Outcome:
     attempts: int = 0
     bytes: int = 0
     sha256: str = ""
-    mtime_ns: int = 0
     coverage: Mapping[str, float] = field(default_factory=dict)
     error: str = ""
+    mtime_ns: int = 0
 
 
 class Manifest:
@@ -440,7 +440,11 @@ def _text(value: Any) -> str:
 
 def _number(value: Any) -> float:
     """Return a total of earlier runs; 0 where a damaged manifest has something else."""
-    return float(value) if isinstance(value, int | float) and 0 <= value < 1e18 else 0.0
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return 0.0
+    return number if 0 <= number < 1e18 else 0.0
 
 
 def _request_row(entry: Entry, request: Request, limit: int | None) -> tuple[Any, ...]:

@@ -286,7 +286,7 @@ def test_a_dry_run_counts_invalid_rows_and_their_reasons(tmp_path):
     assert found.invalid == {
         "ra is not a number, dec is outside -90..90": 2,
         "ra is empty": 1,
-        "ra is outside 0..360, dec is empty": 1,
+        "ra is outside -180..360, dec is empty": 1,
     }
     assert (found.targets, found.ways[0].requests) == (5, 1)
     assert plan(tmp_path / "t.csv", limit=2).invalid == {"ra is empty": 1}
