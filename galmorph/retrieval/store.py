@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from galmorph.errors import CannotContinue
 from galmorph.files import fits as fitsbytes
-from galmorph.files.writing import write_file
+from galmorph.files.writing import write_errors, write_file
 from galmorph.images.cutout import cutout_pieces
 from galmorph.retrieval.answers import check_grid, read_images
 from galmorph.retrieval.client import Failure
@@ -94,6 +94,8 @@ def write(path: Path, chunks: Iterable[bytes | memoryview]) -> int:
     """
     if path.parent.is_symlink():
         raise CannotContinue(f"{path.parent} is a link: galmorph writes into folders that it made. Remove the link.")
+    with write_errors(path.parent, resumable=True):
+        path.parent.mkdir(exist_ok=True)  # not its parents: the folder of the run may have gone away
     write_file(path, *chunks, resumable=True)
     return os.lstat(path).st_mtime_ns
 

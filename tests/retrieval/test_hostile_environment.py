@@ -134,7 +134,7 @@ def test_odd_environments(table, tmp_path, monkeypatch, variables):
 def test_a_limit_on_file_size(table, tmp_path):
     """The manifest grows beyond the limit: exit 3, and the next run goes on."""
     out = tmp_path / "o"
-    arguments = ["fetch", "--catalog", table, "--out", out, "--size", 8, "--rate", 10_000]
+    arguments = ["fetch", "--catalog", table, "--out", out, "--size", 8, "--rate", 100]
     with StandIn() as server:
         arguments += ["--base-url", f"{server.url}/viewer"]
         limit = 40_000
@@ -155,7 +155,7 @@ def test_a_small_file_system(table, tmp_path, kilobytes):
     with StandIn() as server:
         fetching = (
             f"{sys.executable} -c 'from galmorph.cli import main; main()' fetch --catalog {table} --out {disk}/o "
-            f"--size 32 --rate 10000 --base-url {server.url}/viewer"
+            f"--size 32 --rate 100 --base-url {server.url}/viewer"
         )
         script = (
             f"mount -t tmpfs -o size={kilobytes}k x {disk} && {{ {fetching}; echo exit $?; "
@@ -217,7 +217,7 @@ def test_signals(table, tmp_path, signals):
         assert 0 < done < 40
         server.forget()
         server.latency = 0.0
-        code, text = finish(galmorph(*[a if a != 20 else 10_000 for a in arguments]))
+        code, text = finish(galmorph(*[a if a != 20 else 100 for a in arguments]))
         assert (code, len(server.seen.requests)) == (0, 40 - done), text
 
 
