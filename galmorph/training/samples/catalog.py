@@ -24,6 +24,8 @@ from galmorph.classification.opening import kind_of
 from galmorph.classification.prepare import colour_picture, open_cutout, prepare
 from galmorph.classification.sources import CatalogSource
 from galmorph.errors import CatalogError, CutoutError, SampleError
+from galmorph.files.pictures import read_picture
+from galmorph.files.reading import open_regular
 from galmorph.images.flags import Flag
 from galmorph.images.framing import Framing
 from galmorph.images.headers import band_files
@@ -32,28 +34,37 @@ from galmorph.images.radius import measure_r90
 from galmorph.models.card import ModelCard, survey_inputs
 from galmorph.schemas import LabelSchema
 from galmorph.tables.catalog import Catalog, open_catalog
-from galmorph.tables.formats import Array
 from galmorph.tables.positions import to_float
 from galmorph.training.samples import TOTAL_VOTES, Layout, Sample, content_hash, galaxy_keys, sky_groups
+from galmorph.training.samples._classes import CLASS_COLUMNS, class_numbers
 
 FRAMING = Framing(radii=8.48)
 PICTURE_SIDE_PX = 424  # as Kaggle's
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
-CLASS_COLUMNS = ("label", "class")
 # Rows closer than this are the same galaxy.
 SAME_GALAXY_ARCSEC = 5.0
 _BLOCK_ROWS = 16384
 _ROUNDING = 1e-3
-_UNKNOWN = ("", "nan", "--", "none", "null", "unknown")
 
 
 def _matches(path: Path) -> bool:
-    if not path.is_file() or kind_of(path) != "catalog":
+    if not path.is_file():
         return False
     try:
-        return open_catalog(path, needs_position=False).cutout_column is not None
+        return kind_of(path) == "catalog" and open_catalog(path, needs_position=False).cutout_column is not None
     except CatalogError:
         return False
+
+
+def why_no_catalog(path: Path) -> str:
+    """Return why a file is no such catalog, in brackets behind a blank; '' for a folder."""
+    if path.is_dir():
+        return ""
+    try:
+        catalog = open_catalog(path, needs_position=False)
+    except CatalogError as error:
+        return f" ({error})"
+    return f" (as a catalog it lacks a column cutout; it has {', '.join(catalog.column_names[:12])})"
 
 
 def read(path: Path, schema: LabelSchema) -> Sample:
@@ -80,7 +91,7 @@ def read(path: Path, schema: LabelSchema) -> Sample:
         try:
             if isinstance(file, str) or reason:
                 raise CutoutError(f"row {number + 1}: {reason or file}")
-            data = b"".join(Path(part).read_bytes() for part in _parts(file))
+            data = b"".join(_content(part) for part in _parts(file))
         except (OSError, CutoutError) as error:
             skipped.append(str(error))
             continue
@@ -105,6 +116,11 @@ def read(path: Path, schema: LabelSchema) -> Sample:
     )
 
 
+def _content(file: str | Path) -> bytes:
+    with open_regular(file) as stream:
+        return stream.readall()
+
+
 def _parts(file: Path) -> Sequence[str | Path]:
     return list(band_files(str(file)).values()) if "{band}" in file.name else [file]
 
@@ -122,6 +138,9 @@ def _galaxies(catalog: Catalog, path: Path) -> NDArray[np.object_]:
 
 def _labels(catalog: Catalog, schema: LabelSchema) -> tuple[NDArray[np.float32], NDArray[np.float32], list[str]]:
     """Return fractions, total votes (NaN where unknown), and for each row why its labels cannot be used, or ''."""
+    if not schema.learns:
+        unknown = np.full((catalog.n_rows, len(schema.labels)), np.nan, np.float32)
+        return unknown, unknown[:, 0].copy(), [""] * catalog.n_rows
     own = {name.lower() for name in catalog.galmorph_columns}
     given = {name.lower(): name for name in catalog.column_names if name.lower() not in own}
     wanted = [*(form for label in schema.labels for form in (label, f"p_{label}")), *schema.codes, *schema.conditional]
@@ -133,7 +152,8 @@ def _labels(catalog: Catalog, schema: LabelSchema) -> tuple[NDArray[np.float32],
     columns = {name: to_float(cells[at]) for name, at in found.items()}
     reasons = [""] * catalog.n_rows
     if column is not None:
-        columns[column] = _class_numbers(cells[column], schema, reasons)
+        columns[column], wrong = class_numbers(cells[column], schema)
+        reasons = [wrong.get(row, "") for row in range(catalog.n_rows)]
         schema = dataclasses.replace(schema, class_column=column)
     for name in found.keys() - schema.conditional.keys():
         outside = (columns[name] < 0) | (columns[name] > 1 + _ROUNDING)
@@ -150,20 +170,6 @@ def _labels(catalog: Catalog, schema: LabelSchema) -> tuple[NDArray[np.float32],
     return fractions, np.where(votes > 0, votes, np.nan).astype(np.float32), reasons
 
 
-def _class_numbers(cells: Array, schema: LabelSchema, reasons: list[str]) -> NDArray[np.float64]:
-    """Return the numbers of classes that are written as numbers from 0 or as names; NaN where unknown."""
-    answers = schema.questions[0].answers
-    numbers = to_float(cells)
-    words = ["_".join(str(cell).strip().lower().split()) for cell in cells]
-    if cells.dtype == object:
-        known = {answer: number for number, answer in enumerate(answers)}
-        numbers = np.array([known.get(w, n) for w, n in zip(words, numbers, strict=True)], dtype=float)
-    known_class = np.isin(numbers, np.arange(len(answers)))
-    for row in np.flatnonzero(~known_class & ~(numbers < 0) & ~np.isin(words, _UNKNOWN)):
-        reasons[row] = f"{cells[row]!s} is none of the classes {', '.join(answers)} (0 to {len(answers) - 1})."
-    return np.where(known_class, numbers, np.nan)
-
-
 def _picture(files: Sequence[tuple[Path, float]], index: int) -> NDArray[np.uint8]:
     """Return a picture, uint8 (y, x, 3), north up.
 
@@ -174,10 +180,7 @@ def _picture(files: Sequence[tuple[Path, float]], index: int) -> NDArray[np.uint
     """
     path, radius = files[index]
     if path.suffix.lower() in PICTURE_SUFFIXES:
-        from PIL import Image
-
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
+        return read_picture(path)
     return _composite(path, radius)
 
 
