@@ -90,6 +90,9 @@ def fetch(
     base_url: Annotated[str | None, service_option(help="Replaces the service's address.")] = None,
     way: Annotated[str | None, service_option(help="cutouts or bricks; default the cheaper.")] = None,
     retry_failed: Annotated[bool, run_option("--retry-failed", help="Try again what an earlier run missed.")] = False,
+    verify: Annotated[
+        bool, run_option("--verify", help="Compare every cutout with its hash, not only size and time.")
+    ] = False,
     status: Annotated[bool, run_option("--status", help="Only print the state of the folder.")] = False,
     dry_run: Annotated[bool, run_option("--dry-run", help="Only print what it would take.")] = False,
     strict: Annotated[bool, run_option("--strict", help="Exit with 1 if a target failed.")] = False,
@@ -126,6 +129,7 @@ def fetch(
         timeout_s=timeout,
         limit=limit,
         retry_failed=retry_failed,
+        verify=verify,
     )
     if dry_run:
         show_plan(retrieval.plan(table, options=options), as_json)
@@ -348,7 +352,9 @@ def _interrupt(*_: object) -> NoReturn:
 
 def main() -> None:
     """Run the command line; the one place where errors become exit codes."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup starts a run
+            signal.signal(number, _interrupt)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names that the terminal's encoding cannot show are escaped
             stream.reconfigure(errors="backslashreplace")

@@ -24,6 +24,7 @@ from galmorph.classification.opening import kind_of
 from galmorph.classification.prepare import colour_picture, open_cutout, prepare
 from galmorph.classification.sources import CatalogSource
 from galmorph.errors import CatalogError, CutoutError, SampleError
+from galmorph.files.pictures import read_picture
 from galmorph.images.flags import Flag
 from galmorph.images.framing import Framing
 from galmorph.images.headers import band_files
@@ -162,10 +163,7 @@ def _picture(files: Sequence[tuple[Path, float]], index: int) -> NDArray[np.uint
     """
     path, radius = files[index]
     if path.suffix.lower() in PICTURE_SUFFIXES:
-        from PIL import Image
-
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
+        return read_picture(path)
     return _composite(path, radius)
 
 
