@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -46,6 +46,9 @@ from galmorph.cli.training import compare, evaluate, train
 from galmorph.environment import Variable, now
 from galmorph.errors import GalmorphError
 from galmorph.registry import missing_file
+
+if TYPE_CHECKING:
+    from galmorph.classification.options import ClassifyOptions
 
 app = typer.Typer(
     name="galmorph",
@@ -113,8 +116,15 @@ def fetch(
     named = targets or catalog
     if named is None or (targets and catalog):
         raise GalmorphError("Name one table of targets: galmorph fetch targets.csv")
-    columns: dict[str, Any] = {"ra_column": ra_column, "dec_column": dec_column, "id_column": id_column}
-    table = open_catalog(named, hdu=hdu, frame=frame, size_column=size_column, **columns)
+    table = open_catalog(
+        named,
+        hdu=hdu,
+        frame=frame,
+        size_column=size_column,
+        ra_column=ra_column,
+        dec_column=dec_column,
+        id_column=id_column,
+    )
     factor = size_factor or (retrieval.GALAXY_ZOO_FACTOR if size_column else None)
     options = retrieval.FetchOptions(
         survey=survey,
@@ -202,16 +212,34 @@ def classify(
     Example: galmorph classify --images 'legacysurvey-0001p000-image-{band}.fits.fz' --catalog tractor-0001p000.fits
     """
     _check_that_they_exist(survey, catalog, model)
-    run = _classifier(survey, scheduler)
-    options: dict[str, Any] = {"model": model, "out": out, "cutouts": cutouts, "catalog": catalog, "kind": kind}
-    options |= {"images": images or (), "hdu": hdu, "size_column": size_column, "zero_point": zero_point}
-    options |= {"id_column": id_column, "ra_column": ra_column, "dec_column": dec_column}
-    options |= {"cutout_column": cutout_column, "frame": frame}
-    options["image_hdu"] = int(image_hdu) if image_hdu and image_hdu.isdecimal() else image_hdu
-    options |= {"prefix": prefix, "replace": replace, "spread": spread, "tta": tta, "batch_size": batch_size}
-    options |= {"device": device, "dtype": dtype, "workers": workers, "resume": resume, "overwrite": overwrite}
+    from galmorph.classification.options import ClassifyOptions
+
+    options = ClassifyOptions(
+        kind=kind,
+        cutouts=cutouts,
+        catalog=catalog,
+        images=images or (),
+        hdu=hdu,
+        image_hdu=int(image_hdu) if image_hdu and image_hdu.isdecimal() else image_hdu,
+        id_column=id_column,
+        ra_column=ra_column,
+        dec_column=dec_column,
+        cutout_column=cutout_column,
+        size_column=size_column,
+        frame=frame,
+        zero_point=zero_point,
+        prefix=prefix,
+        replace=replace,
+        spread=spread,
+        tta=tta,
+        batch_size=batch_size,
+        device=device,
+        dtype=dtype,
+        workers=workers,
+    )
+    run = _classifier(survey, options, scheduler)
     with progress("classifying") as on_progress:
-        summary = run(survey, **options, on_progress=on_progress)
+        summary = run(survey, model=model, out=out, resume=resume, overwrite=overwrite, on_progress=on_progress)
     show_summary(summary, profile)
     unread = catalog is None and 0 < summary.targets == summary.flags.get("unreadable", 0)
     if unread:
@@ -230,19 +258,19 @@ def _check_that_they_exist(survey: Path | None, catalog: Path | None, model: str
     find(model)
 
 
-def _classifier(survey: Path | None, scheduler: str | None) -> Callable[..., Any]:
-    """Return the function that classifies: a HATS catalog goes to a Dask cluster."""
+def _classifier(survey: Path | None, options: ClassifyOptions, scheduler: str | None) -> Callable[..., Any]:
+    """Return the function that classifies with these options: a HATS catalog goes to a Dask cluster."""
     from galmorph.tables.hats import is_hats
 
     if survey is not None and is_hats(survey):
         from galmorph.classification.hats import classify_hats
 
-        return partial(classify_hats, scheduler=scheduler)
+        return partial(classify_hats, scheduler=scheduler, **vars(options))
     if scheduler is not None:
         raise GalmorphError("--scheduler is for HATS catalogs; other input is classified on this machine.")
     from galmorph.classification.classify import classify
 
-    return classify
+    return partial(classify, options=options)
 
 
 app.command()(train)
