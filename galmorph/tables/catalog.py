@@ -17,7 +17,7 @@ from galmorph import registry
 from galmorph.errors import CatalogError
 from galmorph.files.writing import Companion, Output
 from galmorph.tables.blocks import checked_blocks
-from galmorph.tables.contents import contents_of, named_format, plain_suffix
+from galmorph.tables.contents import contents_of, format_of, named_format, plain_suffix
 from galmorph.tables.formats import Array, Card, Column, Format, Provenance, Table, check_cards, text_array
 from galmorph.tables.positions import Frame, Positions, to_float
 from galmorph.tables.replacement import check_names, own_columns, replaced_columns
@@ -277,12 +277,13 @@ class Catalog:
         Raises
         ------
         CatalogError
-            If the file would be of another format than the catalog, or of none.
+            If the file would be of another format than the catalog.
         OutputError
             If a file that is not galmorph's has the name of one that would lie beside it.
         """
         form: Format = registry.load("tables", self.format)
-        if plain_suffix(destination) != plain_suffix(self.path) and (other := named_format(destination)) != form:
+        other = format_of(destination) or form
+        if plain_suffix(destination) != plain_suffix(self.path) and other != form:
             raise CatalogError(
                 f"{destination} would be {other.name}, but {self.path} is {form.name} and the output keeps the format: "
                 f"name it *{form.suffixes[0]}"
