@@ -375,7 +375,7 @@ def _sum(notes: Sequence[Mapping[str, Any]], model: str, sha256: str, destinatio
             total.update(note[name])
         return dict(total.most_common())
 
-    counts = {name: sum(note[name] for note in notes) for name in ("targets", "classified", "flagged", "failed")}
+    counts = {name: sum(note[name] for note in notes) for name in ("targets", "classified", "flagged", "failed", "off_centre")}
     rate = round(counts["targets"] / seconds, 2)
     told = {"model": model, "sha256": sha256, "out": str(destination)}
     totals = {name: added(name) for name in ("flags", "labels", "profile")}

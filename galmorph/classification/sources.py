@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +25,34 @@ if TYPE_CHECKING:
 
     from galmorph.classification.summary import Summary
 
-# Rows of a target: the path of its cutout, or the reason (text) why it has none; and its radius in arcsec or NaN.
-Row = tuple[Path | str, float]
 # Of consecutive rows: the journal's records, and the values of the new columns.
 Result = tuple[NDArray[np.void], Mapping[str, NDArray[Any]]]
 _COMPRESSIONS = (".gz", ".bz2", ".fz")
+
+
+class Row(NamedTuple):
+    """A target with a cutout of its own.
+
+    Attributes
+    ----------
+    cutout : Path or str
+        The path of its cutout, or the reason (text) why it has none.
+    radius_arcsec : float
+        R90 of the catalog, NaN where unknown.
+    ra, dec : float
+        ICRS degrees of the catalog, NaN where unknown.
+    """
+
+    cutout: Path | str
+    radius_arcsec: float = math.nan
+    ra: float = math.nan
+    dec: float = math.nan
+
+    def prepare(self, card: ModelCard, *, hdu: int | None = None, locate: bool = False) -> Prepared:
+        """Read and frame the cutout, as :func:`galmorph.classification.prepare.prepare` does."""
+        if isinstance(self.cutout, str):
+            return Prepared(Flag.UNREADABLE, reason=self.cutout)
+        return prepare(self.cutout, card, self.radius_arcsec, position=(self.ra, self.dec), hdu=hdu, locate=locate)
 
 
 @dataclass(frozen=True)
@@ -108,13 +131,7 @@ class CutoutRows(Source):
 
     def prepare(self, rows: Sequence[Row], card: ModelCard, device: torch.device) -> list[Prepared]:
         """Read the cutouts one by one."""
-        return [
-            # No path, but the reason why there is none.
-            Prepared(Flag.UNREADABLE, reason=path)
-            if isinstance(path, str)
-            else prepare(path, card, radius_arcsec, hdu=self.cutout_hdu, locate=self.locates)
-            for path, radius_arcsec in rows
-        ]
+        return [row.prepare(card, hdu=self.cutout_hdu, locate=self.locates) for row in rows]
 
 
 class CatalogSource(CutoutRows):
@@ -155,10 +172,9 @@ class CatalogSource(CutoutRows):
     def blocks(self, n_rows: int, start: int) -> Iterator[list[Row]]:
         """Yield blocks of rows from a row on."""
         for targets in self.catalog.blocks(n_rows, start):
-            yield [
-                (self._path(text, name), float(radius))
-                for text, name, radius in zip(targets.cutout, targets.id, targets.radius_arcsec, strict=True)
-            ]
+            cutouts = map(self._path, targets.cutout, targets.id)
+            numbers = (getattr(targets, name).tolist() for name in ("radius_arcsec", "ra", "dec"))
+            yield [Row(*values) for values in zip(cutouts, *numbers, strict=True)]
 
     def _path(self, text: str, name: str) -> Path | str:
         if self._by_id is not None:
@@ -214,7 +230,7 @@ class CutoutSource(CutoutRows):
     def blocks(self, n_rows: int, start: int) -> Iterator[list[Row]]:
         """Yield blocks of rows from a row on."""
         for first in range(start, self.n_rows, n_rows):
-            yield [(path, math.nan) for _, path in self._files[first : first + n_rows]]
+            yield [Row(path) for _, path in self._files[first : first + n_rows]]
 
     def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
         """Write a new table: identifier, position and path of each cutout, and the columns."""

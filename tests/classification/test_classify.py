@@ -36,7 +36,7 @@ def survey(tmp_path_factory):
     """A folder with ten cutouts and catalogs of them."""
     folder = tmp_path_factory.mktemp("survey")
     cutout_folder(folder / "cutouts", n=10)
-    table = Table({"objid": np.arange(10) + 1237651653835781245, "ra": np.arange(10.0), "dec": np.zeros(10)})
+    table = Table({"objid": np.arange(10) + 1237651653835781245, "ra": 150 + np.arange(10.0), "dec": np.full(10, 2.0)})
     table["cutout"] = [f"cutouts/g{i}.fits" for i in range(10)]
     for suffix in ("fits", "csv", "ecsv", "vot", "parquet"):
         options = {"format": "votable"} if suffix == "vot" else {}
@@ -64,7 +64,11 @@ def test_every_format_comes_back_with_the_columns(survey, model, tmp_path, suffi
     table = read_table(out)
     assert [str(value) for value in table["objid"]] == [str(1237651653835781245 + i) for i in range(10)]
     assert table.colnames[:4] == ["objid", "ra", "dec", "cutout"]
-    assert table.colnames[-3:] == ["morph_label", "morph_entropy", "morph_flag"]
+    assert table.colnames[-4:] == ["morph_label", "morph_entropy", "morph_ok", "morph_flag"]
+    assert table["morph_ok"].dtype.kind == ("U" if suffix == "csv" else "b")
+    faults = np.asarray(table["morph_flag"], int) & ~(256 | 512) != 0
+    assert [str(ok).lower() for ok in table["morph_ok"]] == [str(not fault).lower() for fault in faults]
+    assert summary.flagged == faults.sum()
     p = probabilities(out)
     assert p.shape == (10, 37)
     assert p[:, :3].sum(axis=1) == pytest.approx(np.ones(10), abs=1e-5)

@@ -41,7 +41,7 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def survey(tmp_path_factory):
     """A folder with ten cutouts."""
-    return cutout_folder(tmp_path_factory.mktemp("survey") / "cutouts", n=10).parent
+    return cutout_folder(tmp_path_factory.mktemp("survey") / "cutouts", n=10, wcs=False).parent
 
 
 @pytest.fixture(scope="module")

@@ -241,7 +241,7 @@ def test_found_galaxies_are_classified(field, classified):
 
 
 def test_a_report_says_why_there_are_no_pictures(folder, classified):
-    reasons = {reason for reason, _ in read_results(folder / "found.fits").cutouts(None)}
+    reasons = {row.cutout for row in read_results(folder / "found.fits").cutouts(None)}
     assert len(reasons) == 1
     assert "cut from a survey image and not kept" in reasons.pop()
 

@@ -39,6 +39,8 @@ class Rows:
         The number of the line there, from 1.
     nan, empty : str
         How NaN and a text of no characters are written.
+    booleans : (str, str)
+        How False and True are written.
     """
 
     path: Path
@@ -48,6 +50,7 @@ class Rows:
     first_line: int
     nan: str
     empty: str
+    booleans: tuple[str, str] = ("false", "true")
 
     def scan(self) -> int:
         """Check every record and return the number of rows.
@@ -117,6 +120,8 @@ class Rows:
     def _texts(self, column: Column, values: Array) -> list[str]:
         if column.dtype == "str":
             return [self.quoted(value) for value in values]
+        if column.dtype == "bool":
+            return [self.booleans[value] for value in values.tolist()]
         # astype(str) writes a float32 as short as it can be read back; tolist() would write the digits of its float64.
         texts: list[str] = values.astype(str).tolist()
         return [self.nan if text == "nan" else text for text in texts] if values.dtype.kind == "f" else texts
