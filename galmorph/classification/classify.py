@@ -89,7 +89,7 @@ def classify(
     clock = Clock()
     keep_freed_memory()
     options = options or ClassifyOptions(**keywords)
-    source = _source(survey, options)
+    source = open_survey(survey, options)
     destination = _destination(source, out, overwrite=overwrite, resume=resume)
     with clock("model"):
         loaded = [model] if isinstance(model, Predictor) else on_devices(load(model), *_computing(options))
@@ -125,19 +125,6 @@ def classify(
         summary = summarize(journal, predictor.model.card, predictor.model.sha256, destination, clock)
         journal.remove()
     return source.finish(summary)
-
-
-def _source(survey: str | Path | Table | None, options: ClassifyOptions) -> Source:
-    return open_survey(
-        survey,
-        options.images,
-        kind=options.kind,
-        cutouts=options.cutouts,
-        catalog=options.catalog,
-        hdu=options.hdu,
-        size_column=options.size_column,
-        zero_point=options.zero_point,
-    )
 
 
 def _computing(options: ClassifyOptions) -> tuple[str, str, int]:

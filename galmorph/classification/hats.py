@@ -29,6 +29,7 @@ import torch
 import galmorph
 from galmorph.classification.classify import classify
 from galmorph.classification.opening import open_source
+from galmorph.classification.options import ClassifyOptions
 from galmorph.classification.output_columns import output_columns
 from galmorph.classification.provenance import provenance
 from galmorph.classification.sources import file_state
@@ -127,7 +128,7 @@ def classify_hats(
     columns = output_columns(loaded.card, options.get("prefix", ""), spread=bool(options.get("spread")))
     replaces = bool(options.get("replace"))
     for path in catalog.schemas():
-        source = open_source(path, cutouts=cutouts, size_column=options.get("size_column"))
+        source = open_source(path, cutouts=cutouts, columns=ClassifyOptions(**options).columns)
         source.check(columns, replace=replaces)
     place = str(Path(model).resolve()) if Path(model).is_file() else str(model)
     network = Network(place, loaded.sha256, device, dtype, tta)
@@ -375,7 +376,9 @@ def _sum(notes: Sequence[Mapping[str, Any]], model: str, sha256: str, destinatio
             total.update(note[name])
         return dict(total.most_common())
 
-    counts = {name: sum(note[name] for note in notes) for name in ("targets", "classified", "flagged", "failed", "off_centre")}
+    counts = {
+        name: sum(note[name] for note in notes) for name in ("targets", "classified", "flagged", "failed", "off_centre")
+    }
     rate = round(counts["targets"] / seconds, 2)
     told = {"model": model, "sha256": sha256, "out": str(destination)}
     totals = {name: added(name) for name in ("flags", "labels", "profile")}

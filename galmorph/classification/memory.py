@@ -11,7 +11,8 @@ from typing import Any, cast
 
 from astropy.table import Table
 
-from galmorph.classification.sources import Addition, CatalogSource, Result, cutout_folder
+from galmorph.classification.matching import match
+from galmorph.classification.sources import Addition, CatalogSource, Result
 from galmorph.classification.summary import Summary
 from galmorph.errors import GalmorphError, OutputError
 from galmorph.tables import formats as tables
@@ -32,7 +33,10 @@ class MemorySource(CatalogSource):
         With a column ``cutout``, or `cutouts` holds ``<id>.fits``.
     cutouts : path, optional
         Folder that the cutout paths are relative to, and may not leave; default: the current one.
-    size_column : str, optional
+    image_hdu : int or str, optional
+        HDU of the cutouts.
+    **columns
+        The options of columns of `galmorph.tables.catalog.open_catalog`.
 
     Attributes
     ----------
@@ -42,10 +46,12 @@ class MemorySource(CatalogSource):
 
     result: Table
 
-    def __init__(self, table: Table, cutouts: str | Path | None, size_column: str | None) -> None:
+    def __init__(
+        self, table: Table, cutouts: str | Path | None, image_hdu: int | str | None = None, **columns: Any
+    ) -> None:
         self._memory = MemoryTable(table)
-        catalog = catalog_of(cast(tables.Table, self._memory), _PATH, "table", size_column=size_column)
-        super().__init__(catalog, cutout_folder(catalog, cutouts, Path.cwd()), by_id=catalog.cutout_column is None)
+        catalog = catalog_of(cast(tables.Table, self._memory), _PATH, "table", needs_position=False, **columns)
+        super().__init__(*match(catalog, cutouts, Path.cwd()), image_hdu)
         # The journal of the run lies here.
         self._scratch = tempfile.mkdtemp(prefix="galmorph-")
         weakref.finalize(self, shutil.rmtree, self._scratch, ignore_errors=True)
@@ -75,8 +81,10 @@ class MemorySource(CatalogSource):
         self.result = self._memory.appended(added.columns, new, dropped, provenance)
 
 
-def memory_source(table: Any, cutouts: str | Path | None, size_column: str | None) -> MemorySource:
+def memory_source(
+    table: Any, cutouts: str | Path | None, image_hdu: int | str | None = None, **columns: Any
+) -> MemorySource:
     """Return the source of a table in memory; anything else is a GalmorphError."""
     if not isinstance(table, Table):
         raise GalmorphError(f"A survey is a path or an astropy Table, not a {type(table).__name__}.")
-    return MemorySource(table, cutouts, size_column)
+    return MemorySource(table, cutouts, image_hdu, **columns)

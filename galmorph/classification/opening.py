@@ -2,82 +2,119 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from galmorph import registry
+from galmorph.classification.matching import match
 from galmorph.classification.memory import memory_source
-from galmorph.classification.sources import CatalogSource, CutoutRows, CutoutSource, Source, cutout_folder
+from galmorph.classification.options import ClassifyOptions
+from galmorph.classification.sources import CatalogSource, CutoutRows, CutoutSource, Source
 from galmorph.classification.survey_images import FieldSource
 from galmorph.errors import CatalogError, CutoutError, GalmorphError
 from galmorph.images.cutout import FIELD_SIDE_PX, cutout_files
-from galmorph.images.fits_file import quiet
 from galmorph.images.headers import band_files
-from galmorph.images.survey_image import ZeroPoint, image_templates
+from galmorph.images.survey_image import image_templates
 from galmorph.tables.catalog import open_catalog
+from galmorph.tables.contents import Contents, contents_of, holds_table, parquet_folder
 from galmorph.tables.hats import is_hats
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
+log = logging.getLogger(__name__)
+
 KINDS = ("catalog", "cutout", "field")
-_COMPRESSED = (b"\x1f\x8b", b"BZh")  # how files that gzip and bzip2 wrote begin
+_PICTURES = frozenset((".jpg", ".jpeg", ".png"))
 
 
-def open_survey(
-    survey: str | Path | Table | None,
-    images: Sequence[str | Path] = (),
-    *,
-    kind: str | None = None,
-    cutouts: str | Path | None = None,
-    catalog: str | Path | None = None,
-    hdu: int | None = None,
-    size_column: str | None = None,
-    zero_point: ZeroPoint = None,
-) -> Source:
-    """Open what the user named: survey images, or what `open_source` opens.
+def open_survey(survey: str | Path | Table | None, options: ClassifyOptions) -> Source:
+    """Open what the user named: a catalog, a folder of cutouts, one cutout, or survey images.
 
     Parameters
     ----------
     survey : path, astropy Table or None
-    images : sequence of path
-        Survey images, in the place of `survey`; ``{band}`` stands for one file a band.
-    kind, cutouts, catalog, hdu, size_column, zero_point
-        As for `galmorph.classify`.
+        None where the options name images.
+    options : ClassifyOptions
 
     Raises
     ------
     GalmorphError
         If it is not clear what is meant, something is missing, or the catalog cannot be used.
     """
+    kind = options.kind
     if kind is not None and kind not in KINDS:
         raise GalmorphError(f"--as {kind}: one of {', '.join(KINDS)}.")
     if not isinstance(survey, str | os.PathLike | None):
-        if images or kind not in (None, "catalog") or any(x is not None for x in (catalog, hdu, zero_point)):
+        of_files = (options.catalog, options.hdu, options.zero_point)
+        if options.images or kind not in (None, "catalog") or any(x is not None for x in of_files):
             raise GalmorphError("A table in memory is a catalog: leave out what belongs to files and images.")
-        return memory_source(survey, cutouts, size_column)
-    if (survey is None) == (not images):
+        return memory_source(survey, options.cutouts, options.image_hdu, **options.columns)
+    if (survey is None) == (not options.images):
         raise GalmorphError("Name one of these: a catalog, a cutout, a folder, a survey image; or --images.")
-    is_field = bool(images) or kind == "field"
+    is_field = bool(options.images) or kind == "field"
     if survey is not None and kind is None and not Path(survey).is_dir():
-        is_field = kind_of(Path(survey)) == "field"
-    if not is_field:
-        if catalog is not None:
-            raise GalmorphError(
-                f"--catalog goes with survey images. A catalog of cutouts is given alone: galmorph classify {catalog}; "
-                "a small survey image needs --as field."
-            )
-        if zero_point is not None:
-            raise GalmorphError("--zero-point is for survey images: give cutouts a card MAGZERO, or --as field.")
-        return open_source(Path(str(survey)), kind=kind, cutouts=cutouts, hdu=hdu, size_column=size_column)
-    if kind not in (None, "field") or cutouts is not None:
+        kind = kind_of(Path(survey), options.hdu, options.named_columns)
+        is_field = kind == "field"
+    if is_field:
+        return _open_field(None if survey is None else str(survey), options)
+    if options.catalog is not None:
+        raise GalmorphError(
+            "--catalog goes with survey images. A catalog of cutouts is given alone: galmorph classify "
+            f"{options.catalog}; a small survey image needs --as field."
+        )
+    if options.zero_point is not None:
+        raise GalmorphError("--zero-point is for survey images: give cutouts a card MAGZERO, or --as field.")
+    return open_source(
+        Path(str(survey)),
+        kind=kind,
+        cutouts=options.cutouts,
+        hdu=options.hdu,
+        image_hdu=options.image_hdu,
+        columns=options.columns,
+    )
+
+
+def _open_field(survey: str | None, options: ClassifyOptions) -> FieldSource:
+    if options.kind not in (None, "field") or options.cutouts is not None:
         raise GalmorphError("Survey images have no cutouts: leave out --cutouts and --as.")
-    if catalog is None and size_column is not None:
-        raise GalmorphError("--size-column is for a catalog: give one with --catalog.")
-    table = open_catalog(catalog, size_column=size_column) if catalog is not None else None
-    return FieldSource(image_templates([str(path) for path in images] or [str(survey)]), table, hdu, zero_point)
+    if options.catalog is None and options.named_columns:
+        raise GalmorphError("--size-column and other columns are those of a catalog: give one with --catalog.")
+    images = image_templates([str(path) for path in options.images] or [str(survey)])
+    hdu, image_hdu = _hdus(images, options)
+    table = None
+    if options.catalog is not None:
+        table = open_catalog(options.catalog, hdu=hdu, needs_position=False, **options.columns)
+    return FieldSource(images, table, image_hdu, options.zero_point)
+
+
+def _hdus(images: Sequence[str], options: ClassifyOptions) -> tuple[int | None, int | str | None]:
+    """Return the HDUs of the catalog and of the images: ``--hdu`` alone is of the one that has such an HDU.
+
+    Raises
+    ------
+    CatalogError
+        If both have one.
+    """
+    if options.catalog is None or options.hdu is None or options.image_hdu is not None:
+        hdu = options.hdu if options.catalog is not None else None
+        image_hdu = options.hdu if options.catalog is None and options.image_hdu is None else options.image_hdu
+        return hdu, image_hdu
+    of_catalog = of_images = False
+    with suppress(CatalogError):
+        open_catalog(options.catalog, hdu=options.hdu, needs_position=False)
+        of_catalog = True
+    with suppress(CatalogError, CutoutError):
+        of_images = contents_of(_first_file(images[0]), options.hdu).kind == "image"
+    if of_catalog and of_images:
+        raise CatalogError(
+            f"--hdu {options.hdu} is an HDU of the images and of {options.catalog}: give that of the images with "
+            "--image-hdu, and that of the catalog with --hdu."
+        )
+    return (None, options.hdu) if of_images else (options.hdu, None)
 
 
 def open_source(
@@ -86,68 +123,103 @@ def open_source(
     kind: str | None = None,
     cutouts: str | Path | None = None,
     hdu: int | None = None,
-    size_column: str | None = None,
+    image_hdu: int | str | None = None,
+    columns: Mapping[str, Any] | None = None,
 ) -> CutoutRows:
-    """Open what the user named: a catalog, a folder of cutouts, or one cutout; survey images are not opened here.
+    """Open a catalog, a folder of cutouts, or one cutout; survey images are not opened here.
+
+    Parameters
+    ----------
+    path : Path
+    kind : {'catalog', 'cutout'}, optional
+        What it is taken for; default: what its content is.
+    cutouts : path, optional
+        Folder of a catalog's cutouts.
+    hdu : int, optional
+        HDU of the table, or of the cutout where `image_hdu` is not given.
+    image_hdu : int or str, optional
+        HDU of the cutouts.
+    columns : mapping, optional
+        The options of columns of `galmorph.tables.catalog.open_catalog`.
 
     Raises
     ------
     GalmorphError
         If it is missing, is none of these, or has no cutouts.
     """
+    hdu_of_cutout = hdu if image_hdu is None else image_hdu
     if path.is_dir():
-        if is_hats(path):
-            raise CatalogError(
-                f"{path} is a HATS catalog: classify it with galmorph.classify_hats, or galmorph classify {path}."
-            )
-        files = [(name, Path(file)) for name, file in cutout_files(path)]
-        if not files:
-            raise CutoutError(
-                f"There are no FITS cutouts in {path}: galmorph fetch --catalog TABLE --out {path} gets them."
-            )
-        return CutoutSource(path, files, hdu)
-    if "{band}" not in path.name and not path.exists():
-        raise CatalogError(registry.missing_file(path))
-    kind = kind or kind_of(path)
+        return CutoutSource(path, _folder_of_cutouts(path), hdu_of_cutout)
+    columns = columns or {}
+    kind = kind or kind_of(path, hdu, [name for key, name in columns.items() if key.endswith("_column") and name])
     if kind == "cutout":
-        return CutoutSource(path, [(path.name.split(".fit")[0], path)], hdu)
-    catalog = open_catalog(path, hdu=hdu, size_column=size_column)
-    folder = cutout_folder(catalog, cutouts, path.parent)
-    return CatalogSource(catalog, folder, by_id=catalog.cutout_column is None)
+        return CutoutSource(path, [(path.name.split(".fit")[0], path)], hdu_of_cutout)
+    catalog = open_catalog(path, hdu=hdu, needs_position=False, **columns)
+    return CatalogSource(*match(catalog, cutouts, path.parent), image_hdu)
 
 
-def kind_of(path: Path) -> str:
-    """Tell a FITS image from a catalog by the first HDU with data, and a survey image from a cutout by its size.
+def _folder_of_cutouts(folder: Path) -> list[tuple[str, Path]]:
+    """Return the cutouts of a folder without the tables that lie among them.
+
+    Raises
+    ------
+    GalmorphError
+        If there are none.
+    """
+    if is_hats(folder):
+        raise CatalogError(
+            f"{folder} is a HATS catalog: classify it with galmorph.classify_hats, or galmorph classify {folder}."
+        )
+    found = [(name, Path(file)) for name, file in cutout_files(folder)]
+    tables = [file for _, file in found if "{band}" not in file.name and holds_table(file)]
+    for table in tables:
+        log.info("%s is a table, not a cutout, and left out. Its rows: galmorph classify %s", table, table)
+    files = [(name, file) for name, file in found if file not in set(tables)]
+    if files:
+        return files
+    if joined := parquet_folder(folder):
+        raise CatalogError(joined)
+    if tables:
+        raise CutoutError(f"There are no FITS cutouts in {folder}, but a table: galmorph classify {tables[0]}")
+    if any(file.suffix.lower() in _PICTURES for file in folder.iterdir()):
+        raise CutoutError(
+            f"There are no FITS cutouts in {folder}, but pictures: fetch the FITS files of these galaxies."
+        )
+    raise CutoutError(
+        f"There are no FITS cutouts in {folder}: galmorph fetch --catalog TABLE --out {folder} gets them."
+    )
+
+
+def kind_of(path: Path, hdu: int | None = None, named_columns: Sequence[str] = ()) -> str:
+    """Return what a file is taken for, by its content; a survey image is an image that is too large for a cutout.
 
     Parameters
     ----------
     path : Path
         A file; ``{band}`` in it stands for one file a band.
+    hdu : int, optional
+        The HDU that the user named.
+    named_columns : sequence of str
+        Columns that the user named.
 
     Returns
     -------
     str
         One of `KINDS`.
-    """
-    if "{band}" in str(path):
-        try:
-            path = Path(next(iter(band_files(str(path)).values())))
-        except CutoutError:  # the reader of cutouts says what is missing
-            return "cutout"
-    if not path.is_file():
-        return "catalog"
-    with path.open("rb") as stream:
-        if not stream.read(9).startswith((b"SIMPLE  =", *_COMPRESSED)):
-            return "catalog"
-    from astropy.io import fits
 
+    Raises
+    ------
+    CatalogError
+        If it is none of these, or two readings are possible.
+    """
     try:
-        with quiet(), fits.open(path, memmap=True, lazy_load_hdus=True) as hdus:
-            for hdu in hdus:
-                if hdu.is_image and hdu.shape:
-                    return "field" if max(hdu.shape[-2:]) > FIELD_SIDE_PX else "cutout"
-                if not hdu.is_image:
-                    return "catalog"
-    except Exception:  # astropy raises almost anything for a damaged file; the reader of cutouts says what is wrong
-        return "catalog" if path.suffix in (".csv", ".ecsv", ".vot", ".xml") else "cutout"
-    return "cutout"
+        contents: Contents = contents_of(_first_file(str(path)), hdu, named=named_columns)
+    except CutoutError:  # the reader of cutouts says which file is missing
+        return "cutout"
+    if contents.kind == "table":
+        return "catalog"
+    return "field" if contents.side_px > FIELD_SIDE_PX else "cutout"
+
+
+def _first_file(path: str) -> Path:
+    return Path(next(iter(band_files(path).values()))) if "{band}" in path else Path(path)

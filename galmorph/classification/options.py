@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from galmorph.errors import GalmorphError
 from galmorph.images.survey_image import ZeroPoint
@@ -26,9 +27,16 @@ class ClassifyOptions:
     images : sequence of path
         Survey images, instead of the survey; ``{band}`` stands for one file a band.
     hdu : int, optional
-        HDU of the catalog's table, or of the cutout's or survey image.
+        HDU of the catalog's table (of a VOTable the TABLE, from 0); of the cutout's or survey image, where there is no
+        catalog and no ``image_hdu``.
+    image_hdu : int or str, optional
+        HDU (number or EXTNAME) of the cutouts or survey images.
+    id_column, ra_column, dec_column, cutout_column : str, optional
+        The catalog's columns of identifiers, positions and paths of cutouts; default: by UCD, else by the usual names.
     size_column : str, optional
         The catalog's column of radii (R90), arcsec unless it has a unit.
+    frame : str
+        Frame of the positions, by astropy's name.
     zero_point : float, str or mapping, optional
         AB magnitude of a pixel value of 1 in survey images, for all bands or by band (``g=25.1,r=24.9``).
     prefix : str
@@ -59,7 +67,13 @@ class ClassifyOptions:
     catalog: str | Path | None = None
     images: Sequence[str | Path] = ()
     hdu: int | None = None
+    image_hdu: int | str | None = None
+    id_column: str | None = None
+    ra_column: str | None = None
+    dec_column: str | None = None
+    cutout_column: str | None = None
     size_column: str | None = None
+    frame: str = "icrs"
     zero_point: ZeroPoint = None
     prefix: str = ""
     replace: bool = False
@@ -69,6 +83,17 @@ class ClassifyOptions:
     device: str = "auto"
     dtype: str = "auto"
     workers: int | None = None
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The columns and the frame of the catalog, as `galmorph.tables.catalog.open_catalog` takes them."""
+        names = ("id_column", "ra_column", "dec_column", "cutout_column", "size_column", "frame")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def named_columns(self) -> list[str]:
+        """The columns that the user named."""
+        return [value for name, value in self.columns.items() if name != "frame" and value]
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "workers"):

@@ -78,7 +78,7 @@ class Opened:
     radius_arcsec: float
 
 
-def open_cutout(path: Path, card: ModelCard, radius_arcsec: float, *, hdu: int | None = None) -> Opened:
+def open_cutout(path: Path, card: ModelCard, radius_arcsec: float, *, hdu: int | str | None = None) -> Opened:
     """Read a cutout and match it to a card.
 
     Parameters
@@ -87,7 +87,7 @@ def open_cutout(path: Path, card: ModelCard, radius_arcsec: float, *, hdu: int |
     card : ModelCard
     radius_arcsec : float
         The galaxy's radius (R90) in the catalog, NaN where unknown.
-    hdu : int, optional
+    hdu : int or str, optional
 
     Raises
     ------
@@ -105,7 +105,7 @@ def prepare(
     radius_arcsec: float,
     *,
     position: tuple[float, float] | None = None,
-    hdu: int | None = None,
+    hdu: int | str | None = None,
     locate: bool = False,
 ) -> Prepared:
     """Read one cutout and frame it as a model's card asks.
@@ -118,7 +118,7 @@ def prepare(
         The galaxy's radius (R90) in the catalog; NaN: the radius in the cutout's header, else a measured one.
     position : (ra, dec), optional
         ICRS degrees of the galaxy, where the frame is centred if the cutout has a WCS; default: the cutout's centre.
-    hdu : int, optional
+    hdu : int or str, optional
     locate : bool
         Whether to give the position of the cutout's centre.
     """

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph import registry
+from galmorph.classification.matching import match
 from galmorph.classification.sources import CatalogSource, Row
 from galmorph.errors import CatalogError
 from galmorph.images.flags import Flag
@@ -98,7 +99,7 @@ class Results:
             if "detection_flag" in self.catalog.column_names:  # galaxies that were found in survey images
                 why = "its stamp was cut from a survey image and not kept; name the images with --images"
             return [Row(why)] * len(self)
-        source = CatalogSource(self.catalog, folder or self._own_folder(), by_id=by_id)
+        source = CatalogSource(*match(self.catalog, folder, self._own_folder()))
         return [row for block in source.blocks(_BLOCK_ROWS, 0) for row in block]
 
     def _own_folder(self) -> Path:
@@ -126,7 +127,7 @@ def read_results(path: Path, *, prefix: str | None = None, size_column: str | No
     CatalogError
         If it is no such catalog.
     """
-    catalog = open_catalog(path, size_column=size_column)
+    catalog = open_catalog(path, size_column=size_column, needs_position=False)
     names = {name.lower(): name for name in catalog.column_names}
     prefix = _prefix(path, list(names.values()), prefix)
     stated = next((value for key, value, _ in catalog.provenance if key == "GMSCHEMA"), None)

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from galmorph.classification.matching import CutoutFiles
 from galmorph.classification.prepare import Prepared, prepare
-from galmorph.errors import CatalogError, OutputError
+from galmorph.errors import OutputError
 from galmorph.files.writing import Companion
-from galmorph.images.cutout import cutout_files
 from galmorph.images.flags import Flag
 from galmorph.models.card import ModelCard
 from galmorph.tables.catalog import Catalog, Column, write_catalog
+from galmorph.tables.contents import named_format
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +49,7 @@ class Row(NamedTuple):
     ra: float = math.nan
     dec: float = math.nan
 
-    def prepare(self, card: ModelCard, *, hdu: int | None = None, locate: bool = False) -> Prepared:
+    def prepare(self, card: ModelCard, *, hdu: int | str | None = None, locate: bool = False) -> Prepared:
         """Read and frame the cutout, as :func:`galmorph.classification.prepare.prepare` does."""
         if isinstance(self.cutout, str):
             return Prepared(Flag.UNREADABLE, reason=self.cutout)
@@ -117,12 +118,12 @@ class CutoutRows(Source):
 
     Attributes
     ----------
-    cutout_hdu : int or None
+    cutout_hdu : int or str, optional
     locates : bool
         Whether the positions of the cutouts' centres are wanted.
     """
 
-    cutout_hdu: int | None = None
+    cutout_hdu: int | str | None = None
     locates = False
 
     @abstractmethod
@@ -140,17 +141,17 @@ class CatalogSource(CutoutRows):
     Parameters
     ----------
     catalog : Catalog
-    folder : Path
-        Cutout paths are relative to it and may not leave it.
-    by_id : bool
-        There is no cutout column: the files are named by identifier.
+    files : CutoutFiles
+        The cutouts of its rows.
+    hdu : int or str, optional
+        HDU of the cutouts, where a file holds several images.
     """
 
-    def __init__(self, catalog: Catalog, folder: Path, *, by_id: bool) -> None:
+    def __init__(self, catalog: Catalog, files: CutoutFiles, hdu: int | str | None = None) -> None:
         self.catalog = catalog
         self.n_rows = catalog.n_rows
-        self._folder = folder.resolve()
-        self._by_id = {name: Path(file) for name, file in cutout_files(folder)} if by_id else None
+        self.cutout_hdu = hdu
+        self._files = files
 
     @property
     def default_output(self) -> Path:
@@ -159,7 +160,13 @@ class CatalogSource(CutoutRows):
 
     def fingerprint(self) -> dict[str, Any]:
         """Return path, size and time of the catalog, and the folder of cutouts."""
-        return {**file_state(self.catalog.path), "cutouts": str(self._folder), "size": self.catalog.size_column}
+        catalog = self.catalog
+        return {
+            **file_state(catalog.path),
+            "cutouts": str(self._files.folder),
+            "columns": [catalog.id_column, catalog.cutout_column, catalog.size_column],
+            "image_hdu": self.cutout_hdu,
+        }
 
     def check(self, columns: Sequence[Column], *, replace: bool) -> None:
         """Raise CatalogError if the catalog has one of the columns already."""
@@ -172,19 +179,9 @@ class CatalogSource(CutoutRows):
     def blocks(self, n_rows: int, start: int) -> Iterator[list[Row]]:
         """Yield blocks of rows from a row on."""
         for targets in self.catalog.blocks(n_rows, start):
-            cutouts = map(self._path, targets.cutout, targets.id)
+            cutouts = map(self._files.of, targets.cutout, targets.id)
             numbers = (getattr(targets, name).tolist() for name in ("radius_arcsec", "ra", "dec"))
             yield [Row(*values) for values in zip(cutouts, *numbers, strict=True)]
-
-    def _path(self, text: str, name: str) -> Path | str:
-        if self._by_id is not None:
-            return self._by_id.get(name) or f"{name}: there is no cutout of this name in {self._folder}."
-        if not text:
-            return f"{name}: the catalog names no cutout."
-        path = self._folder / text
-        if not path.resolve().is_relative_to(self._folder):
-            return f"{name}: the cutout {text} lies outside {self._folder}; name its folder with --cutouts."
-        return path
 
     def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
         """Copy the catalog with the columns appended."""
@@ -199,12 +196,12 @@ class CutoutSource(CutoutRows):
     path : Path
         The folder, or the one cutout.
     files : list of (identifier, path)
-    hdu : int or None
+    hdu : int or str, optional
     """
 
     locates = True
 
-    def __init__(self, path: Path, files: list[tuple[str, Path]], hdu: int | None) -> None:
+    def __init__(self, path: Path, files: list[tuple[str, Path]], hdu: int | str | None = None) -> None:
         self.n_rows = len(files)
         self.cutout_hdu = hdu
         self._path = path
@@ -223,7 +220,8 @@ class CutoutSource(CutoutRows):
         return {"path": str(self._path.resolve()), "files": [str(path) for _, path in self._files]}
 
     def check_output(self, destination: Path) -> None:
-        """Raise OutputError if the destination would replace a cutout."""
+        """Raise OutputError if the destination would replace a cutout, CatalogError if its suffix names no table."""
+        named_format(destination)
         if any(destination.resolve() == path.resolve() for _, path in self._files):
             raise OutputError(f"The output {destination} is one of the cutouts: choose another --out.")
 
@@ -294,25 +292,6 @@ def write_new_table(
 
     columns = [*own, *added.columns]
     write_catalog(destination, columns, blocks(), n_rows, cards=added.cards, companion=added.companion)
-
-
-def cutout_folder(catalog: Catalog, cutouts: str | Path | None, beside: Path) -> Path:
-    """Return the folder of a catalog's cutouts: the one given, or that `beside` it.
-
-    Raises
-    ------
-    CatalogError
-        If the catalog names no cutouts and no folder is given, or it is none.
-    """
-    if catalog.cutout_column is None and cutouts is None:
-        raise CatalogError(
-            f"{catalog.path} has no column 'cutout' and --cutouts names no folder: get cutouts with "
-            f"galmorph fetch --catalog {catalog.path.name}, or give --cutouts DIR with files named <id>.fits."
-        )
-    folder = Path(cutouts) if cutouts is not None else beside
-    if not folder.is_dir():
-        raise CatalogError(f"--cutouts {folder} is not a folder.")
-    return folder
 
 
 def _width(texts: Iterable[str]) -> int:

@@ -42,6 +42,7 @@ from galmorph.images.survey_image import (
 from galmorph.images.wcs import celestial_wcs, edge_distance, pixels, side_arcsec
 from galmorph.models.card import ModelCard
 from galmorph.tables.catalog import Catalog, Column
+from galmorph.tables.contents import named_format
 
 if TYPE_CHECKING:
     import torch
@@ -88,7 +89,7 @@ class FieldSource(Source):
         One for each image; ``{band}`` stands for one file a band.
     catalog : Catalog, optional
         Targets; without it the galaxies that are found in the images.
-    hdu : int, optional
+    hdu : int or str, optional
         Of the images, where a file holds several.
     zero_point : ZeroPoint
         As of `galmorph.images.survey_image.zero_points`.
@@ -99,7 +100,9 @@ class FieldSource(Source):
         If an image is missing, or the catalog has no positions.
     """
 
-    def __init__(self, paths: Sequence[str], catalog: Catalog | None, hdu: int | None, zero_point: ZeroPoint) -> None:
+    def __init__(
+        self, paths: Sequence[str], catalog: Catalog | None, hdu: int | str | None, zero_point: ZeroPoint
+    ) -> None:
         self._zero_points = zero_points(zero_point)
         self._paths = list(paths)
         self._files = [file for path in self._paths for file in image_files(path).values()]
@@ -109,7 +112,7 @@ class FieldSource(Source):
         self._lock = threading.RLock()
         self._detected: Detected | None = None
         if catalog is not None and not catalog.has_positions:
-            raise CatalogError(f"{catalog.path} has no columns of positions (ra, dec) by which to find its galaxies.")
+            raise CatalogError(f"The galaxies of {catalog.path} are found by position. {catalog.no_position}")
 
     @property
     def default_output(self) -> Path:
@@ -124,7 +127,7 @@ class FieldSource(Source):
         values: dict[str, Any] = {"images": [file_state(Path(file)) for file in self._files], "hdu": self._hdu}
         values["zero_points"] = self._zero_points
         if self._catalog is not None:
-            values |= {"catalog": file_state(self._catalog.path), "size": self._catalog.size_column}
+            values |= {"catalog": file_state(self._catalog.path), "columns": self._catalog.position_columns}
         return values
 
     def check(self, columns: Sequence[Column], *, replace: bool) -> None:
@@ -138,6 +141,8 @@ class FieldSource(Source):
             raise OutputError(f"The output {destination} is one of the images: choose another --out.")
         if self._catalog is not None:
             self._catalog.check_destination(destination)
+        else:
+            named_format(destination)
 
     def open(self) -> None:
         """Detect the galaxies of all images, or find the pixels of the catalog's positions."""

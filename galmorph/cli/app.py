@@ -234,6 +234,10 @@ def report(
     out: Annotated[Path, output_option(help="The HTML file.")] = Path("report.html"),
     figures: Annotated[Path | None, output_option(help="Write the figures as PNG and PDF into this folder.")] = None,
     regions: Annotated[Path | None, output_option(help="Write the galaxies as a region file for DS9.")] = None,
+    overwrite: Annotated[
+        bool,
+        output_option("--overwrite", help="Replace a file that is no report (or region file), but never an input."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write the results of a run as one HTML file that opens from disk.
@@ -254,6 +258,7 @@ def report(
             data=data or (),
             figures_folder=figures,
             regions=regions,
+            overwrite=overwrite,
             on_progress=on_progress,
         )
     for note in written.notes:

@@ -16,6 +16,8 @@ from galmorph.errors import CatalogError
 CHUNK = 1 << 20
 # Of lines: as objects they take some twenty times the memory of their text.
 LINES = 1 << 17
+# Of one line: ten thousand columns of 1 kB each take less; keeps a damaged file from being read into memory as one.
+MAX_LINE = 1 << 24
 
 _T = TypeVar("_T")
 
@@ -84,11 +86,23 @@ class Input:
 
     def lines(self) -> list[bytes]:
         """Return the next lines, some thousand of them; none at the end of the file."""
-        return self._try(lambda: self._file.readlines(LINES))
+        data = self.read(LINES)
+        if data and not data.endswith(b"\n"):
+            data += self.line()
+        return io.BytesIO(data).readlines()
 
     def line(self) -> bytes:
-        """Return the next line; empty at the end of the file."""
-        return self._try(lambda: self._file.readline())
+        """Return the next line; empty at the end of the file.
+
+        Raises
+        ------
+        CatalogError
+            If it is longer than `MAX_LINE`.
+        """
+        line = self._try(lambda: self._file.readline(MAX_LINE))
+        if len(line) == MAX_LINE:
+            raise CatalogError(f"{self.path} has a line of more than {MAX_LINE >> 20} MiB: it is damaged, or no table")
+        return line
 
     def seek(self, offset: int) -> None:
         """Go to a byte (of the decompressed file)."""

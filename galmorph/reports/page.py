@@ -1,12 +1,14 @@
-"""The page: one HTML file that opens from disk and asks nothing of the network."""
+"""The page of a report: one HTML file that opens from disk and makes no request to the network."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import io
+import os
 import re
-from collections.abc import Mapping, Sequence
+import stat
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _JPEG_QUALITY = 88
+# The mark of a report, within the first bytes of the page.
+GENERATOR = '<meta name="generator" content="galmorph'
+_HEAD_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Report:
     out : str
         The HTML file.
     rows, pictures : int
-        Galaxies in the catalog or the evaluation, and those whose picture is in the report.
+        Number of galaxies in the catalog or the evaluation; number of pictures in the report.
     figures : tuple of str
         The files of ``--figures``.
     notes : tuple of str
@@ -49,16 +54,65 @@ class Report:
     notes: tuple[str, ...] = ()
 
 
-def check_out(out: Path) -> None:
-    """Raise OutputError if a report cannot be written there."""
+def check_out(out: Path, inputs: Iterable[Path], *, overwrite: bool = False) -> None:
+    """Check that a report can be written: never over what it is made of, and only over a report of galmorph.
+
+    Parameters
+    ----------
+    out : Path
+    inputs : iterable of Path
+        Files that the report is made of.
+    overwrite : bool
+        Any other file may be replaced.
+
+    Raises
+    ------
+    OutputError
+        If it cannot.
+    """
     if out.suffix.lower() not in (".html", ".htm"):
         raise OutputError(f"The report is a web page: name it {out.with_suffix('.html')}.")
+    check_replaceable(out, inputs, GENERATOR.encode(), "report of galmorph", overwrite=overwrite)
+
+
+def check_replaceable(out: Path, inputs: Iterable[Path], mark: bytes, kind: str, *, overwrite: bool) -> None:
+    """Check that an output has a folder and that a file of its name may be replaced.
+
+    Parameters
+    ----------
+    out : Path
+    inputs : iterable of Path
+        Files that are never replaced.
+    mark : bytes
+        What the beginning of a file holds that may be replaced.
+    kind : str
+        The kind of such a file, for the message.
+    overwrite : bool
+        A file without the mark may be replaced too.
+
+    Raises
+    ------
+    OutputError
+        If it may not.
+    """
     if not out.parent.is_dir():
-        raise OutputError(f"The folder {out.parent} of the report does not exist: make it, or choose another --out.")
+        raise OutputError(f"The folder {out.parent} of {out.name} does not exist: make it, or choose another name.")
+    if not os.path.lexists(out):
+        return
+    if any(path.exists() and out.exists() and path.samefile(out) for path in inputs):
+        raise OutputError(f"{out} is an input of this command: choose another name for the output.")
+    if not stat.S_ISREG(out.lstat().st_mode):
+        raise OutputError(f"{out} is not a regular file: it is not replaced. Choose another name.")
+    with out.open("rb") as file:
+        is_ours = mark in file.read(_HEAD_BYTES)
+    if not is_ours and not overwrite:
+        raise OutputError(
+            f"{out} exists and is not a {kind}: it is not replaced. Choose another name, or give --overwrite."
+        )
 
 
 def render(template: str, scripts: Sequence[str], context: Mapping[str, Any]) -> str:
-    """Return a page: what is no markup is escaped, and a policy in it lets no request and no other script through.
+    """Return a page. Values are escaped, and its content security policy allows no request and no other script.
 
     Parameters
     ----------
@@ -130,7 +184,7 @@ def data_uri(kind: str, content: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def save_figures(found: Mapping[str, Figure], folder: Path) -> tuple[str, ...]:
+def save_figures(named: Mapping[str, Figure], folder: Path) -> tuple[str, ...]:
     """Write figures as PNG and PDF, and return their paths.
 
     Raises
@@ -138,9 +192,9 @@ def save_figures(found: Mapping[str, Figure], folder: Path) -> tuple[str, ...]:
     OutputError
         If the folder cannot be written.
     """
-    files = [folder / f"{name}.{suffix}" for name in found for suffix in ("png", "pdf")]
+    files = [folder / f"{name}.{suffix}" for name in named for suffix in ("png", "pdf")]
     with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     for file in files:
-        figures.save(found[file.stem], file)
+        figures.save(named[file.stem], file)
     return tuple(map(str, files))

@@ -15,8 +15,10 @@ from galmorph.models import card as cards
 from galmorph.models.card import ModelCard
 from galmorph.reports.page import jpeg
 
+# Pixels a side of a picture on the page.
+SIDE_PX = 160
 # What all models of this version see, but for the size of the network's input.
-_USUAL_SIZE, _USUAL_FRAMING = 160, Framing(radii=5.12)
+_USUAL_SIZE, _USUAL_FRAMING = SIDE_PX, Framing(radii=5.12)
 # Stamps that are cut out of survey images at once.
 _STAMPS_AT_ONCE = 16
 
@@ -32,7 +34,7 @@ class Composites:
     reasons : dict
         By row: why there is no picture.
     exact : bool
-        Whether they are framed and coloured by the card of the very model; else by that of the usual ones.
+        Whether framing and colours are those of the card of the very model; else they are the usual ones.
     """
 
     jpeg: dict[int, bytes] = field(default_factory=dict)
@@ -58,23 +60,23 @@ def composites(
     folder : Path, optional
         Folder of the cutouts.
     images : sequence of path
-        Survey images in which the galaxies lie, in the place of cutouts; ``{band}`` stands for one file a band.
+        Survey images in which the galaxies are, instead of cutouts; ``{band}`` stands for one file a band.
     model : str, optional
         Name or file of the model; default: the shipped one that the catalog names.
     on_progress : callable, optional
         Called with the pictures done and their number.
     """
     card, exact = _card(results, model)
-    found, wanted = Composites(exact=exact), list(rows)
+    pictures, wanted = Composites(exact=exact), list(rows)
     made = _of_images(results, wanted, images, card) if images else _of_cutouts(results, wanted, folder, card)
     for done, (row, prepared) in enumerate(made, start=1):
         if prepared.flux is None or prepared.entry is None:
-            found.reasons[row] = prepared.reason
+            pictures.reasons[row] = prepared.reason
         else:
-            found.jpeg[row] = jpeg(colour_picture(prepared))
+            pictures.jpeg[row] = jpeg(colour_picture(prepared))
         if on_progress:
             on_progress(done, len(wanted))
-    return found
+    return pictures
 
 
 def _of_cutouts(

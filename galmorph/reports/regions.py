@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,33 +11,46 @@ from numpy.typing import NDArray
 from galmorph.classification.results import Results
 from galmorph.errors import CatalogError
 from galmorph.files.writing import write_file
+from galmorph.reports.page import check_replaceable
 from galmorph.training.figures import GREY, PALETTE
 
 # Black cannot be seen on DS9's usual ground.
 _COLOURS = PALETTE[:-1]
 _HEAD = '# Region file format: DS9 version 4.1\nglobal font="helvetica 10 normal roman" width=1\n'
+_MARK = b"# Region file format: DS9"
 _BLOCK_ROWS = 16384
 _UNCLASSIFIED = "unclassified"
+
+
+def check_regions(path: Path, inputs: Iterable[Path], *, overwrite: bool = False) -> None:
+    """Check that a region file can be written: never over an input, and only over a region file.
+
+    Raises
+    ------
+    OutputError
+        If it cannot.
+    """
+    check_replaceable(path, inputs, _MARK, "region file", overwrite=overwrite)
 
 
 def write_regions(results: Results, groups: Sequence[str], path: Path) -> tuple[str, ...]:
     """Write a region for each galaxy: a circle of its radius, or a point where that is unknown.
 
-    Its colour and its tag (by which DS9 shows or hides) say its group, its text the label. Positions are ICRS; of
-    survey images without WCS they are the image's pixels.
+    Colour and tag (by which DS9 shows or hides) give the group, the text gives the label. Positions are ICRS, or pixels
+    of the image where a survey image has no WCS.
 
     Parameters
     ----------
     results : Results
     groups : sequence of str
-        Of each row: its class, or its answer to the first question; ``''`` where it has no probability.
+        Class of each row, or its answer to the first question; ``''`` without probability. Shape (n,).
     path : Path
         Replaced if it exists.
 
     Returns
     -------
     tuple of str
-        What is to be known about the file: rows left out, pixels of several images.
+        Notes on the file: rows left out, pixels of several images.
 
     Raises
     ------
@@ -59,16 +72,16 @@ def write_regions(results: Results, groups: Sequence[str], path: Path) -> tuple[
     return tuple(notes)
 
 
-_Places = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], Sequence[str]]
+_Positions = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], Sequence[str]]
 
 
-def _sky(results: Results) -> _Places:
+def _sky(results: Results) -> _Positions:
     """Return ICRS degrees and radii in arcsec."""
     blocks = [block.radius_arcsec for block in results.catalog.blocks(_BLOCK_ROWS)]
     return results.ra, results.dec, np.concatenate(blocks) if blocks else np.array([]), ()
 
 
-def _pixels(results: Results) -> _Places:
+def _pixels(results: Results) -> _Positions:
     """Return pixels, which DS9 counts from 1, radii in pixels, and of several images their names."""
     catalog = results.catalog
     names = {name.lower(): name for name in catalog.column_names}
@@ -100,9 +113,9 @@ def _lines(
     for row, group in enumerate(groups):
         if not np.isfinite(x[row] + y[row]):
             continue
-        place = f"{x[row]:.{digits}f},{y[row]:.{digits}f}"
-        known = np.isfinite(radius[row]) and radius[row] > 0
-        shape = f"circle({place},{radius[row]:.2f}{unit})" if known else f"point({place})"
+        position = f"{x[row]:.{digits}f},{y[row]:.{digits}f}"
+        has_radius = np.isfinite(radius[row]) and radius[row] > 0
+        shape = f"circle({position},{radius[row]:.2f}{unit})" if has_radius else f"point({position})"
         tags = [f"tag={{{name}}}" for name in (group or _UNCLASSIFIED, *images[row : row + 1])]
-        told = [f"color={colours.get(group, GREY)}", f"text={{{results.label[row] if group else ''}}}", *tags]
-        yield f"{shape} # {' '.join(told if known else ['point=cross', *told])}\n"
+        properties = [f"color={colours.get(group, GREY)}", f"text={{{results.label[row] if group else ''}}}", *tags]
+        yield f"{shape} # {' '.join(properties if has_radius else ['point=cross', *properties])}\n"

@@ -1,4 +1,4 @@
-"""Assessment: the report of a training run or an evaluation: curves, scores, confusion, reliability, worst errors."""
+"""The report of a training run or an evaluation: curves, scores, confusion, reliability, worst errors."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from galmorph.training import figures
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# The galaxies that were missed by most: of all, and of each class.
+# Galaxies with the largest errors: number in all, and of each class.
 WORST = 24
 WORST_OF_CLASS = 4
 _PICTURE_PX = 160
@@ -33,8 +34,8 @@ _PNG = {
     "calibration": "Reliability",
     "conditions": "Scores by apparent size and signal to noise",
 }
-# The wrong answers told of a galaxy.
-_ANSWERS_TOLD = 3
+# Answers on the card of a galaxy.
+_ANSWERS_SHOWN = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,7 @@ class Evaluation:
     ----------
     folder : Path
     scores : mapping
-        Of ``scores.json``.
+        Content of ``scores.json``.
     schema : LabelSchema
     galaxies : ndarray of str objects, shape (n,)
     truth, predicted : ndarray, shape (n, n_labels)
@@ -72,7 +73,7 @@ def assess(path: Path, out: Path, data: Sequence[str] = (), *, figures_folder: P
     data : sequence of str
         Labelled data, for pictures; default: those that the run was trained on.
     figures_folder : Path, optional
-        Where to write the figures as PNG and PDF too.
+        Folder for the figures as PNG and PDF.
 
     Raises
     ------
@@ -98,8 +99,8 @@ def assess(path: Path, out: Path, data: Sequence[str] = (), *, figures_folder: P
             notes.append("The run is not finished: there are no scores yet.")
         if not folders:
             notes.append(
-                "Worst errors are told of evaluations: galmorph evaluate "
-                f"{path.name} --data PATH --out {path.name}/test writes one, which this report then shows."
+                "Worst errors come from an evaluation: write one with galmorph evaluate "
+                f"{quote(str(path))} --data PATH --out {quote(str(path / 'test'))}, then make this report again."
             )
     evaluations = [_read(folder) for folder in folders]
     n_pictures = n_galaxies = 0
@@ -107,24 +108,24 @@ def assess(path: Path, out: Path, data: Sequence[str] = (), *, figures_folder: P
         name = "" if evaluation.folder == path else evaluation.folder.name
         pictures, note = _pictures(evaluation, data)
         notes += [note] if note else []
-        found, figures_found = _evaluation(evaluation, name, pictures)
-        sections += found
-        drawn |= figures_found
+        more, figures_of_it = _evaluation(evaluation, name, pictures)
+        sections += more
+        drawn |= figures_of_it
         n_pictures, n_galaxies = n_pictures + len(pictures), n_galaxies + len(evaluation.galaxies)
         tiles = tiles or _tiles(evaluation.scores)
-    told = tuple(dict.fromkeys(notes))
+    unique_notes = tuple(dict.fromkeys(notes))
     context = {
         "title": f"{path.resolve().name} - galmorph report",
         "heading": path.resolve().name,
         "lead": "A training run." if is_run else f"An evaluation of {evaluations[0].scores.get('model', 'a model')}.",
         "sections": [("summary", "Summary"), *((section["id"], section["short"]) for section in sections)],
-        "notes": told,
+        "notes": unique_notes,
         "tiles": tiles,
-        "parts": sections,
+        "content": sections,
     }
     write_file(out, render("assessment.html", ("theme.js",), context).encode())
     files = save_figures(drawn, figures_folder) if figures_folder is not None else ()
-    return Report(str(out), n_galaxies, n_pictures, files, told)
+    return Report(str(out), n_galaxies, n_pictures, files, unique_notes)
 
 
 def _run(path: Path, config: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Figure], list[Any]]:
@@ -138,16 +139,16 @@ def _run(path: Path, config: Mapping[str, Any]) -> tuple[list[dict[str, Any]], d
     if metrics.is_file():
         tables = [_score_table(f"{part}: {sample}", scores) for part, samples in json.loads(metrics.read_text()).items()
                   for sample, scores in samples.items()]  # fmt: skip
-        told = "By part of the split and sample; intervals are 95 % bootstrap over galaxies. tta8: eight orientations."
-        sections.append(_section("scores", "Scores", "Scores", told, tables=tables))
+        text = "By part of the split and sample; intervals are 95 % bootstrap over galaxies. tta8: eight orientations."
+        sections.append(_section("scores", "Scores", "Scores", text, tables=tables))
     pictures = [
-        (told, data_uri("png", (path / f"{name}.png").read_bytes()))
-        for name, told in _PNG.items()
+        (title, data_uri("png", (path / f"{name}.png").read_bytes()))
+        for name, title in _PNG.items()
         if (path / f"{name}.png").is_file()
     ]
     if pictures:
-        told = "Of the test part, or of the validation part where the test part was not scored."
-        sections.append(_section("figures", "Figures", "Figures", told, images=pictures))
+        text = "Of the test part, or of the validation part where the test part was not scored."
+        sections.append(_section("figures", "Figures", "Figures", text, images=pictures))
     # A report may be passed on: it holds no paths of a machine.
     own = {"data", "teachers", "pretrained"}
     chosen = [(name, _names(value) if name in own else _plain(value)) for name, value in config.items()]
@@ -170,10 +171,7 @@ def _read(folder: Path) -> Evaluation:
     except (OSError, ValueError) as error:
         raise SampleError(f"The evaluation in {folder} cannot be read: {error}") from error
     labels = [name.removeprefix("p_") for name in header if name.startswith("p_")]
-    schemas = [registry.load("schemas", name) for name in registry.names("schemas")]
-    schema = next((schema for schema in schemas if list(schema.labels) == labels), None)
-    if schema is None:
-        raise SampleError(f"{folder / 'predictions.csv'} has the labels of no schema.")
+    schema = _schema(folder, scores, labels)
     has_truth = "true_" + labels[0] in header
     table = np.array([[float(cell or "nan") for cell in line[1:]] for line in lines]).reshape(len(lines), -1)
     return Evaluation(
@@ -184,6 +182,16 @@ def _read(folder: Path) -> Evaluation:
         truth=table[:, len(labels) : 2 * len(labels)] if has_truth else np.full((0, len(labels)), np.nan),
         predicted=table[:, : len(labels)] if has_truth else np.full((0, len(labels)), np.nan),
     )
+
+
+def _schema(folder: Path, scores: Mapping[str, Any], labels: Sequence[str]) -> LabelSchema:
+    """Return the schema that ``scores.json`` names; older versions did not, then that with the labels of the table."""
+    names = [str(scores["schema"])] if "schema" in scores else registry.names("schemas")
+    schemas = [registry.load("schemas", name) for name in names]
+    schema: LabelSchema | None = next((schema for schema in schemas if list(schema.labels) == list(labels)), None)
+    if schema is None:
+        raise SampleError(f"{folder / 'predictions.csv'} does not have the labels of the schema {' or '.join(names)}.")
+    return schema
 
 
 def _evaluation(
@@ -204,10 +212,8 @@ def _evaluation(
     tables.append({"caption": "", "head": (), "rows": facts})
     sections = [_section(f"evaluation{suffix}", f"Scores{suffix}", f"Scores{of}", tables=tables)]
     if not len(evaluation.truth):
-        told = (
-            "The folder is of an older version, which did not write the truth: evaluate again for figures and errors."
-        )
-        return [*sections, _section(f"figures{suffix}", f"Figures{suffix}", f"Figures{of}", told)], {}
+        text = "An older version wrote this folder, without the true labels: evaluate again for figures and errors."
+        return [*sections, _section(f"figures{suffix}", f"Figures{suffix}", f"Figures{of}", text)], {}
     kind = "confusion_matrix" if schema.is_classes else "fractions"
     draw = figures.confusion_matrix if schema.is_classes else figures.fractions
     drawn = {kind: draw(schema, evaluation.truth, evaluation.predicted)}
@@ -216,27 +222,27 @@ def _evaluation(
         drawn["conditions"] = figures.by_condition(conditions)
     shown = [(_PNG[key], inline_svg(figure)) for key, figure in drawn.items()]
     sections.append(_section(f"figures{suffix}", f"Figures{suffix}", f"Figures{of}", figures=shown))
-    told = (
-        "Of each class the galaxies whose true class had the least probability."
+    text = (
+        "The galaxies of each class whose true class had the least probability."
         if schema.is_classes
-        else "Galaxies with the largest root mean square error over the known vote fractions."
+        else "Galaxies with the largest root mean square error over the vote fractions that they have."
     )
     cards = [_card(evaluation, row, pictures.get(row)) for row in worst(evaluation)]
-    sections.append(_section(f"errors{suffix}", f"Errors{suffix}", f"Worst errors{of}", told, cards=cards))
+    sections.append(_section(f"errors{suffix}", f"Errors{suffix}", f"Worst errors{of}", text, cards=cards))
     return sections, {f"{key}{suffix}": figure for key, figure in drawn.items()}
 
 
 def errors(evaluation: Evaluation) -> NDArray[np.float64]:
-    """Return how much each galaxy was missed by: 1 less the true class's probability, or the rmse of its fractions."""
+    """Return the error of each galaxy: 1 minus the probability of its true class, or the rmse of its fractions."""
     truth, predicted = evaluation.truth, evaluation.predicted
     if evaluation.schema.is_classes:
         return 1 - predicted[np.arange(len(truth)), truth.argmax(axis=1)] if len(truth) else np.empty(0)
-    n_known = np.isfinite(truth).sum(axis=1)
-    return np.sqrt(squared_errors(truth, predicted).sum(axis=1) / np.maximum(n_known, 1))
+    n_labels = np.isfinite(truth).sum(axis=1)
+    return np.sqrt(squared_errors(truth, predicted).sum(axis=1) / np.maximum(n_labels, 1))
 
 
 def worst(evaluation: Evaluation) -> list[int]:
-    """Return the rows of the galaxies that were missed by most; of classes some of each, class by class."""
+    """Return the rows of the galaxies with the largest errors; for classes some of each class, in order."""
     order = np.argsort(-errors(evaluation), kind="stable")
     if not evaluation.schema.is_classes:
         return order[:WORST].tolist()
@@ -253,7 +259,7 @@ def _card(evaluation: Evaluation, row: int, picture: bytes | None) -> dict[str, 
         misses = np.nan_to_num(np.abs(predicted - truth))
         lines = [
             (schema.labels[i].replace("_", " "), f"{predicted[i]:.2f} / {truth[i]:.2f}")
-            for i in np.argsort(-misses, kind="stable")[:_ANSWERS_TOLD]
+            for i in np.argsort(-misses, kind="stable")[:_ANSWERS_SHOWN]
         ]
     return {
         "name": evaluation.galaxies[row],
@@ -271,21 +277,27 @@ def _pictures(evaluation: Evaluation, data: Sequence[str]) -> tuple[dict[int, by
     from galmorph.training.dataset import read_sample
 
     rows = {str(evaluation.galaxies[row]): row for row in worst(evaluation)}
-    found: dict[int, bytes] = {}
+    pictures: dict[int, bytes] = {}
     try:
         for path in data:
             sample = read_sample(path, evaluation.schema)
             for index, galaxy in enumerate(sample.galaxies):
                 if galaxy in rows:
-                    found[rows[galaxy]] = jpeg(sample.image(index), _PICTURE_PX)
+                    pictures[rows[galaxy]] = jpeg(sample.image(index), _PICTURE_PX)
     except GalmorphError as error:
-        return found, f"The data cannot be read for pictures of the worst errors: {error} Name them with --data PATH."
-    return found, "" if found else f"None of the worst errors is among the pictures of {', '.join(map(str, data))}."
+        return (
+            pictures,
+            f"The data cannot be read for pictures of the worst errors: {error} Name them with --data PATH.",
+        )
+    return (
+        pictures,
+        "" if pictures else f"None of the worst errors is among the pictures of {', '.join(map(str, data))}.",
+    )
 
 
-def _section(id: str, short: str, title: str, told: str = "", **content: Any) -> dict[str, Any]:
+def _section(id: str, short: str, title: str, text: str = "", **content: Sequence[Any]) -> dict[str, Any]:
     empty: dict[str, Any] = {"tables": [], "figures": [], "images": [], "cards": []}
-    return {"id": id, "short": short, "title": title, "told": told, **empty, **content}
+    return {"id": id, "short": short, "title": title, "text": text, **empty, **content}
 
 
 def _score_table(caption: str, scores: Mapping[str, Any]) -> dict[str, Any]:
@@ -299,8 +311,8 @@ def _score_table(caption: str, scores: Mapping[str, Any]) -> dict[str, Any]:
 
 def _tiles(scores: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     first = [name for name in ("rmse", "accuracy", "balanced_accuracy", "ece") if name in scores]
-    told = [(name.replace("_", " "), _plain(scores[name]), _interval(scores, name)) for name in first]
-    return [("galaxies", _plain(scores.get("n", 0)), f"part: {scores.get('part', 'all')}"), *told]
+    tiles = [(name.replace("_", " "), _plain(scores[name]), _interval(scores, name)) for name in first]
+    return [("galaxies", _plain(scores.get("n", 0)), f"part: {scores.get('part', 'all')}"), *tiles]
 
 
 def _interval(scores: Mapping[str, Any], name: str) -> str:
@@ -308,15 +320,15 @@ def _interval(scores: Mapping[str, Any], name: str) -> str:
     return "" if low is None else f"{low:.4f} .. {high:.4f} (95 %)"
 
 
-def _names(paths: Any) -> str:
+def _names(paths: str | Sequence[str]) -> str:
     return ", ".join(Path(path).name for path in ([paths] if isinstance(paths, str) else paths)) or "none"
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_plain(part)}" for name, part in value.items())
+        return ", ".join(f"{name} {_plain(entry)}" for name, entry in value.items())
     if isinstance(value, list):
         return ", ".join(map(_plain, value)) or "none"
     return str(value)

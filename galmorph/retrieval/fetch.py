@@ -228,10 +228,7 @@ def plan(catalog: Catalog | str | os.PathLike[str], *, options: FetchOptions | N
 def _opened(catalog: Catalog | str | os.PathLike[str]) -> Catalog:
     catalog = catalog if isinstance(catalog, Catalog) else open_catalog(Path(catalog))
     if not catalog.has_positions:
-        raise CatalogError(
-            f"{catalog.path} has no columns of positions that galmorph knows: name them (--ra-column, --dec-column). "
-            f"It has: {', '.join(catalog.column_names)}."
-        )
+        raise CatalogError(f"{catalog.path}: {catalog.no_position}")
     return catalog
 
 

@@ -16,7 +16,7 @@ from galmorph import registry
 from galmorph.errors import CatalogError
 from galmorph.files.writing import Companion, Output
 from galmorph.tables.blocks import checked_blocks
-from galmorph.tables.contents import contents_of, format_of, formats, plain_suffix
+from galmorph.tables.contents import contents_of, named_format, plain_suffix
 from galmorph.tables.formats import Array, Card, Column, Format, Provenance, Table, check_cards, text_array
 from galmorph.tables.positions import Frame, Positions, to_float
 from galmorph.tables.replacement import check_names, replaced_columns
@@ -98,9 +98,19 @@ class Catalog:
         return self._name(self._roles.cutout)
 
     @property
-    def unclear_position(self) -> str:
-        """Why there is no position though columns look like one, or ''."""
-        return self._roles.unclear
+    def no_position(self) -> str:
+        """Why there are no positions, and what to do."""
+        if self._roles.unclear:
+            return self._roles.unclear
+        return (
+            "It has no columns of positions that galmorph knows: name them with --ra-column and --dec-column. Its "
+            f"columns: {', '.join(self.column_names)}."
+        )
+
+    @property
+    def position_columns(self) -> list[str | None]:
+        """The names of the columns of positions and sizes."""
+        return [self.ra_column, self.dec_column, self.size_column]
 
     @property
     def chosen(self) -> frozenset[str]:
@@ -108,14 +118,23 @@ class Catalog:
         return self._roles.chosen
 
     @property
-    def id_candidates(self) -> tuple[str, ...]:
-        """The names of the columns that may be the identifier, the likeliest first."""
-        return tuple(self._table.fields[i].name for i in id_candidates(self._table.fields))
+    def id_position(self) -> int | None:
+        """The position of the identifier column."""
+        return self._roles.id
 
-    def with_columns(self, *, id_column: str | None, cutout_column: str | None) -> Catalog:
-        """Return the catalog with other columns of identifiers and cutouts, None for none."""
-        found = [None if name is None else named(self._table.fields, name, name) for name in (id_column, cutout_column)]
-        return replace(self, _roles=replace(self._roles, id=found[0], cutout=found[1]))
+    @property
+    def id_candidates(self) -> list[int]:
+        """The positions of the columns that may be the identifier, the likeliest first."""
+        return id_candidates(self._table.fields)
+
+    @property
+    def scalar_columns(self) -> list[int]:
+        """The positions of the columns that hold one value in each cell."""
+        return [i for i, field in enumerate(self._table.fields) if field.scalar]
+
+    def with_roles(self, *, id: int | None, cutout: int | None) -> Catalog:
+        """Return the catalog with other columns of identifiers and cutouts, by their positions."""
+        return replace(self, _roles=replace(self._roles, id=id, cutout=cutout))
 
     def _name(self, position: int | None) -> str | None:
         return None if position is None else self._table.fields[position].name
@@ -249,12 +268,12 @@ class Catalog:
         return dropped, old.updated([column.name for column in columns], check_cards(cards), gone)
 
     def check_destination(self, destination: Path) -> None:
-        """Raise CatalogError if a file of this name would be of another format than the catalog."""
+        """Raise CatalogError if a file of this name would be of another format than the catalog, or of none."""
         if plain_suffix(destination) == plain_suffix(self.path):
             return
         form: Format = registry.load("tables", self.format)
-        other = format_of(destination)
-        if other is not None and other.name != form.name:
+        other = named_format(destination)
+        if other.name != form.name:
             raise CatalogError(
                 f"{destination} would be {other.name}, but {self.path} is {form.name} and the output keeps the format: "
                 f"name it *{form.suffixes[0]}"
@@ -333,15 +352,25 @@ def catalog_of(
         roles = find_roles(table.fields, sky, **columns)
         if roles.unclear and needs_position:
             raise CatalogError(roles.unclear)
-        pair = [table.fields[p] for p in (roles.ra, roles.dec) if p is not None]
         positions = None
-        if pair:
-            if needs_position and "ra" not in roles.chosen:
-                _check_radians(table, roles)
-            positions = Positions(with_unit(pair[0]), with_unit(pair[1]), sky)
+        try:
+            positions = _positions(table, roles, sky)
+        except CatalogError as error:
+            if needs_position or "ra" in roles.chosen:
+                raise
+            roles = replace(roles, ra=None, dec=None, unclear=str(error))
     except CatalogError as error:
         raise CatalogError(f"{path}: {error}") from error
     return Catalog(path, form, table, roles, positions)
+
+
+def _positions(table: Table, roles: Roles, frame: Frame) -> Positions | None:
+    pair = [table.fields[p] for p in (roles.ra, roles.dec) if p is not None]
+    if not pair:
+        return None
+    if "ra" not in roles.chosen:
+        _check_radians(table, roles)
+    return Positions(with_unit(pair[0]), with_unit(pair[1]), frame)
 
 
 def _check_radians(table: Table, roles: Roles) -> None:
@@ -387,10 +416,7 @@ def write_catalog(
         If the file cannot be written.
     """
     path = Path(destination)
-    form = format_of(path)
-    if form is None:
-        suffixes = ", ".join(suffix for form in formats() for suffix in form.suffixes)
-        raise CatalogError(f"{path} has no suffix that names a table format: {suffixes}")
+    form = named_format(path)
     names = [column.name for column in columns]
     check_names(columns)
     provenance = Provenance().updated(names, check_cards(cards), ())

@@ -6,6 +6,7 @@ option that says which is meant.
 
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from galmorph.tables.positions import Frame
 from galmorph.tables.roles import plain_name, usefulness
 
 _HEAD_BYTES = 65536
+_FITS_BLOCK = 2880
+# Of the primary header of a table; TOPCAT's has one axis.
+_NO_IMAGE = re.compile(rb"NAXIS   = +[01] ")
 # Tables beside an image that are none of galaxies: the headers of its exposures, the metadata of JWST.
 _NOT_OF_GALAXIES = frozenset(("HDRTAB", "ASDF"))
 # From here on a table beside an image is taken seriously: positions and identifiers, or cutouts.
@@ -96,6 +100,19 @@ def check_file(path: Path) -> None:
         raise CatalogError(parquet_folder(path) or f"{path} is a folder, not a catalog")
     if not stat.S_ISREG(mode):
         raise CatalogError(f"{path} is a pipe or a device, not a file: save what it gives as a file first")
+
+
+def holds_table(path: Path) -> bool:
+    """Tell whether a FITS file among cutouts is a table; only the first block of most files is read."""
+    try:
+        check_file(path)
+        with Input(path) as source:
+            head = source.read(_FITS_BLOCK)
+        if not _NO_IMAGE.search(head) or not head.startswith(b"SIMPLE"):
+            return False
+        return contents_of(path).kind == "table"
+    except CatalogError:  # a damaged or unclear file is a cutout that cannot be read
+        return False
 
 
 def parquet_folder(folder: Path) -> str:
@@ -215,6 +232,21 @@ def plain_suffix(path: Path) -> str:
 def format_of(path: Path) -> Format | None:
     """Return the format that a file's suffix names, None where it names none."""
     return next((form for form in formats() if plain_suffix(path) in form.suffixes), None)
+
+
+def named_format(path: Path) -> Format:
+    """Return the format that a file's suffix names.
+
+    Raises
+    ------
+    CatalogError
+        If it names none.
+    """
+    form = format_of(path)
+    if form is None:
+        suffixes = ", ".join(suffix for form in formats() for suffix in form.suffixes)
+        raise CatalogError(f"{path} has no suffix that names a table format: {suffixes}")
+    return form
 
 
 def recognise(path: Path) -> Format:

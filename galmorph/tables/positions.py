@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,18 +11,24 @@ from numpy.typing import NDArray
 from galmorph import registry
 from galmorph.errors import CatalogError
 from galmorph.tables.formats import Array, TableField, text_array
+from galmorph.tables.units import angle_factor
 
 Floats = NDArray[np.float64]
 
-# Units of angle that astropy spells otherwise or takes for times; VizieR writes "h:m:s" with its quotes.
-_HABITS = {
-    "deg": "degs d degrees dms d:m:s",
-    "rad": "rads radians",
-    "arcmin": "arcmins arcminutes amin '",
-    "arcsec": "arcsecs arcseconds asec ''",
-}
-_UNITS = {spelling: unit for unit, spellings in _HABITS.items() for spelling in spellings.split()}
-_HOURS = frozenset(["hourangle", "h", "hr", "hrs", "hour", "hours", "hms", "h:m:s"])
+# What people and programs write for a minus (hyphens, dashes), for the marks of degrees, minutes and seconds; then the
+# blanks between thousands.
+_SIGNS = str.maketrans(
+    {
+        **dict.fromkeys("\u2212\u2010\u2011\u2012\u2013\uff0d", "-"),
+        **dict.fromkeys("\u2032\u2019\u1d50", "'"),
+        **dict.fromkeys("\u2033\u201d\u02e2", '"'),
+        **dict.fromkeys("\u00ba", "°"),
+        **dict.fromkeys("\u02b0", "h"),
+    }
+)
+_BLANKS = dict.fromkeys(map(ord, "\u00a0\u2009\u202f"), "")
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+\.\d*")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _SEXAGESIMAL = re.compile(
     r"([+-]?)\s*(\d{1,3})\s*([:hd°\s])\s*(\d{1,2}(?:\.\d*)?)\s*(?:(?:[:m'\s])\s*(\d{1,2}(?:\.\d*)?)\s*[s\"]?|[m']?)"
 )
@@ -44,22 +49,13 @@ def scale(field: TableField, unit: str) -> float:
     CatalogError
         If the column's unit is not one of angle.
     """
-    given = field.unit.strip(' "[]().').lower()
-    if given in ("", unit):
-        return 1.0
-    from astropy import units
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", units.UnitsWarning)
-        try:
-            if given in _HOURS:
-                return 15 * float(units.deg.to(unit))
-            return float(units.Unit(_UNITS.get(given, given)).to(unit))
-        except (ValueError, TypeError, units.UnitConversionError) as error:
-            raise CatalogError(
-                f"column {field.name!r} has the unit {field.unit!r}, which is none of angle: write deg, rad, "
-                "hourangle, arcmin, arcsec or mas"
-            ) from error
+    try:
+        return angle_factor(field.unit, unit)
+    except ValueError as error:
+        raise CatalogError(
+            f"column {field.name!r} has the unit {field.unit!r}, which is none of angle: write deg, rad, hourangle, "
+            "arcmin, arcsec or mas"
+        ) from error
 
 
 def to_float(values: Array) -> Floats:
@@ -75,8 +71,12 @@ def to_float(values: Array) -> Floats:
 
 
 def _number(cell: str) -> float:
+    """Return the number in a text: also with other minus signs, a degree sign, and separated thousands (1,000.5)."""
+    text = cell.strip().translate(_SIGNS).translate(_BLANKS).removesuffix("°").rstrip()
+    if _THOUSANDS.fullmatch(text):
+        text = text.replace(",", "")
     try:
-        return float(cell)
+        return float(text)
     except ValueError:
         return np.nan
 
@@ -96,7 +96,7 @@ def sexagesimal(text: str, hours: bool) -> float:
     float
         Degrees; NaN if the text is no such angle.
     """
-    match = _SEXAGESIMAL.fullmatch(text.strip().lower().replace("\N{MINUS SIGN}", "-"))
+    match = _SEXAGESIMAL.fullmatch(text.strip().lower().translate(_SIGNS))
     if match is None:
         return np.nan
     sign, whole, mark, minutes, seconds = match.groups()
@@ -117,9 +117,7 @@ class Axis:
     field : TableField
         The column.
     low, high : float
-        The range in degrees that makes sense; `high` itself does if `closed`.
-    closed : bool
-        Whether `high` is inside.
+        The range in degrees that makes sense, with both ends: 360 is 0.
     hours : bool
         Whether sexagesimal text counts hours where the column gives no unit.
     """
@@ -127,7 +125,6 @@ class Axis:
     field: TableField
     low: float
     high: float
-    closed: bool
     hours: bool
 
     def __post_init__(self) -> None:
@@ -147,11 +144,12 @@ class Axis:
             if values.dtype == object and values[i].strip() and values[i].strip().lower() != "nan":
                 degrees[i] = sexagesimal(values[i], hours)
                 if np.isnan(degrees[i]):
-                    problem[i] = f"{self.field.name}={values[i]!r} is not a number"
+                    hint = " (a decimal comma?)" if _DECIMAL_COMMA.fullmatch(values[i].strip()) else ""
+                    problem[i] = f"{self.field.name}={values[i]!r} is not a number{hint}"
             else:
                 problem[i] = f"{self.field.name} is empty"
         with np.errstate(invalid="ignore"):
-            outside = (degrees < self.low) | (degrees > self.high if self.closed else degrees >= self.high)
+            outside = (degrees < self.low) | (degrees > self.high)
         for i in np.flatnonzero(outside):
             problem[i] = f"{self.field.name}={values[i]!s} is outside {self.low:g}..{self.high:g}"
         degrees[outside] = np.nan
@@ -200,6 +198,7 @@ class Frame:
         if self.name == "icrs":
             ra[known], dec[known] = lon[known], lat[known]
             ra[ra < 0] += 360
+            ra[ra == 360] = 0
             return ra, dec
         from astropy import units
         from astropy.coordinates import SkyCoord
@@ -227,8 +226,8 @@ class Positions:
 
     def __init__(self, lon: TableField, lat: TableField, frame: Frame) -> None:
         self.frame = frame
-        self.lon = Axis(lon, -180.0, 360.0, closed=False, hours=frame.equatorial)
-        self.lat = Axis(lat, -90.0, 90.0, closed=True, hours=False)
+        self.lon = Axis(lon, -180.0, 360.0, hours=frame.equatorial)
+        self.lat = Axis(lat, -90.0, 90.0, hours=False)
 
     def icrs(self, lon: Array, lat: Array) -> tuple[Floats, Floats, NDArray[np.object_]]:
         """Return ra and dec in ICRS degrees (both NaN where either is unusable), and for each row the reason or ''."""

@@ -173,9 +173,13 @@ def find_roles(
 
 
 def usefulness(fields: Sequence[TableField], frame: Frame) -> int:
-    """Return how much of a catalog of galaxies columns are: 4 with cutouts, 2 with positions, 1 with identifiers."""
+    """Return how much of a catalog of galaxies columns are.
+
+    8 with labels that galmorph wrote, 4 with cutouts, 2 with positions, 1 with identifiers; the sum.
+    """
+    classified = any(field.name.lower().endswith("morph_label") for field in fields)
     cutout = _first(fields, [_CUTOUT]) is not None
-    return 4 * cutout + 2 * bool(_find_pairs(fields, frame)) + (_find_id(fields) is not None)
+    return 8 * classified + 4 * cutout + 2 * bool(_find_pairs(fields, frame)) + (_find_id(fields) is not None)
 
 
 def plain_name(name: str) -> str:
@@ -197,6 +201,11 @@ def with_unit(field: TableField) -> TableField:
             scale(named_unit := replace(field, unit=stated[2]), "deg")
             return named_unit
     return field
+
+
+def is_row_index(name: str) -> bool:
+    """Tell whether a column has the name, or none, under which pandas writes row numbers."""
+    return plain_name(name) in _ROW_INDICES
 
 
 def may_be_radians(field: TableField) -> bool:

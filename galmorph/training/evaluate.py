@@ -85,6 +85,7 @@ def evaluate(
         "part": part,
         "n_overlap": overlap(model, dataset, rows),
         "model": model.card.name,
+        "schema": model.card.schema,
         "sha256": model.sha256,
         "tta": tta,
         "dtype": str(predictor.dtype).removeprefix("torch."),

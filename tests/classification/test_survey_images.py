@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from galmorph.classification.classify import classify
 from galmorph.classification.opening import open_survey
+from galmorph.classification.options import ClassifyOptions
 from galmorph.classification.results import read_results
 from galmorph.cli import app as cli
 from galmorph.errors import CatalogError, CutoutError, GalmorphError, Interrupted, OutputError
@@ -249,7 +250,7 @@ def test_a_report_says_why_there_are_no_pictures(folder, classified):
 def test_a_report_has_pictures_from_the_images(folder, classified, model, tmp_path):
     results, rows = read_results(folder / "found.fits"), [3, 0]
     pictures = composites(results, rows, images=[folder / "cube.fits"], model=str(model))
-    source = open_survey(folder / "cube.fits", kind="field")
+    source = open_survey(folder / "cube.fits", ClassifyOptions(kind="field"))
     source.open()
     for row, one in zip(rows, source.prepare(rows, load(model).card, torch.device("cpu")), strict=True):
         flux, entry = one.flux, one.entry
@@ -440,7 +441,7 @@ def test_a_catalog_comes_back_with_the_columns(folder, field, catalog, model, tm
 def test_stamps_of_a_catalog_are_the_pixels_at_its_positions(folder, field, catalog, model):
     from galmorph.models.model import load
 
-    source = open_survey(folder / "cube.fits", kind="field", catalog=catalog)
+    source = open_survey(folder / "cube.fits", ClassifyOptions(kind="field", catalog=catalog))
     card = load(model).card
     rows = [0, 3, 5]
     source.open()

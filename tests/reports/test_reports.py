@@ -25,6 +25,7 @@ from galmorph.errors import GalmorphError
 from galmorph.images.flags import Flag
 from galmorph.models.model import load
 from galmorph.reports import catalog as report
+from galmorph.reports import selection
 from galmorph.reports.pictures import composites
 from galmorph.training import dataset
 from galmorph.training import evaluate as evaluation
@@ -32,9 +33,19 @@ from galmorph.training import evaluate as evaluation
 ROOT = Path(__file__).parents[2]
 
 
+def unpacked(column):
+    """The numbers of a packed column: {kind: base64 of little-endian bytes}."""
+    ((kind, text),) = column.items()
+    return np.frombuffer(base64.b64decode(text), dtype=f"<{kind}")
+
+
 def page_data(path):
     """The rows that a page holds."""
-    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', path.read_text())[1])
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', path.read_text())[1])
+    data["p"] = [np.where((p := unpacked(column)) == 0xFFFF, np.nan, p / 1000) for column in data["p"]]
+    for name in ("row", "ra", "dec", "label", "entropy", "flag", "ood"):
+        data[name] = unpacked(data[name]) if data[name] else None
+    return data
 
 
 @pytest.mark.parametrize("suffix", ["fits", "csv", "ecsv", "vot", "parquet"])
@@ -89,7 +100,7 @@ def test_page_is_small_and_asks_nothing_of_the_network(survey):
     html = (folder / "report.html").read_text()
     assert len(html) < 25e6
     assert made.rows == 10_000
-    assert 40 < made.pictures <= report.MAX_PICTURES
+    assert 40 < made.pictures <= selection.MAX_PICTURES
     assert "default-src 'none'" in html
     static = re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)
     assert not re.search(r"""(src|href|url)\s*[=(]\s*["']?(https?:)?//""", static)
@@ -107,10 +118,12 @@ def test_identifiers_stay_text(survey):
 def test_page_holds_what_the_catalog_holds(survey):
     folder, _ = survey
     data, found = page_data(folder / "report.html"), read_results(folder / "t_morph.fits")
-    p = np.array([[np.nan if value is None else value / 1000 for value in column] for column in data["p"]]).T
-    np.testing.assert_allclose(p, found.p, atol=5.1e-4)
+    np.testing.assert_allclose(np.array(data["p"]).T, found.p, atol=5.1e-4)
     assert [data["labels"][i] for i in data["label"]] == [str(label) for label in found.label]
-    assert data["flag"] == found.flag.tolist()
+    assert data["flag"].tolist() == found.flag.tolist()
+    np.testing.assert_array_equal(data["ra"], found.ra)
+    np.testing.assert_allclose(data["entropy"], found.entropy, rtol=1e-6)
+    np.testing.assert_allclose(data["mean"], np.nanmean(found.p, axis=0), atol=1e-4)
     html = (folder / "report.html").read_text()
     for text in ("own-model", "SHA-256 of the weights", "0" * 64, "other objects overlap the galaxy", "1,000"):
         assert text in html
@@ -156,8 +169,8 @@ def test_without_cutouts_the_report_says_so(tmp_path):
 
 
 def test_of_a_large_catalog_the_table_is_a_sample_that_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "MAX_ROWS", 150)
-    monkeypatch.setattr(report, "MAX_PICTURES", 120)
+    monkeypatch.setattr(selection, "MAX_ROWS", 150)
+    monkeypatch.setattr(selection, "MAX_PICTURES", 120)
     results(tmp_path / "t.parquet", n=300, schema="galaxy10_decals")
     made = report.report(tmp_path / "t.parquet", tmp_path / "r.html")
     data = page_data(tmp_path / "r.html")
@@ -165,6 +178,53 @@ def test_of_a_large_catalog_the_table_is_a_sample_that_says_so(tmp_path, monkeyp
     assert len(data["id"]) == 150
     assert data["id"] == [found.id[row] for row in data["row"]]
     assert any("150 of 300 rows" in note for note in made.notes)
+
+
+def test_lists_of_extremes_are_left_out_where_they_would_hold_nearly_all(tmp_path):
+    for n, shown in ((selection.PER_LIST + 1, False), (selection.PER_LIST + 2, True)):  # one row has no probability
+        results(tmp_path / "t.fits", n=n, ood=True)
+        report.report(tmp_path / "t.fits", tmp_path / "r.html")
+        html = (tmp_path / "r.html").read_text()
+        assert ("Most uncertain" in html) is shown
+        assert ('href="#uncertain"' in html) is shown
+        assert "Least like the training data" in html, "the row without a probability has a score of unlikeness"
+
+
+def test_a_report_replaces_only_a_report(tmp_path, monkeypatch):
+    """Never an input, under whatever name, and no file of another kind unless it is asked for."""
+    table = tmp_path / "t.csv"
+    results(table, n=4)
+    content = table.read_bytes()
+    out = tmp_path / "r.html"
+    report.report(table, out)
+    report.report(table, out)  # a report is replaced
+
+    out.write_text("<html>my own page</html>")
+    with pytest.raises(GalmorphError, match=r"r\.html exists and is not a report of galmorph: .*--overwrite"):
+        report.report(table, out)
+    assert out.read_text() == "<html>my own page</html>"
+    report.report(table, out, overwrite=True)
+    assert "galmorph report" in out.read_text()
+
+    for name, make in (("hard.html", os.link), ("soft.html", os.symlink)):
+        make(table, tmp_path / name)
+        for overwrite in (False, True):
+            with pytest.raises(GalmorphError, match="is an input of this command"):
+                report.report(table, tmp_path / name, overwrite=overwrite)
+            with pytest.raises(GalmorphError, match="is an input of this command"):
+                report.report(table, out, regions=tmp_path / name, overwrite=overwrite)
+    (tmp_path / "dangling.html").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "fifo.html")
+    for name in ("dangling.html", "fifo.html"):
+        with pytest.raises(GalmorphError, match="not a regular file"):
+            report.report(table, tmp_path / name, overwrite=True)
+    mine = tmp_path / "notes.txt"
+    mine.write_text("mine")
+    with pytest.raises(GalmorphError, match="not a region file"):
+        report.report(table, out, regions=mine)
+    report.report(table, out, regions=tmp_path / "new.reg")
+    report.report(table, out, regions=tmp_path / "new.reg")
+    assert (table.read_bytes(), mine.read_text()) == (content, "mine")
 
 
 def test_no_rows_make_a_report_too(tmp_path):
@@ -395,6 +455,55 @@ def test_pictures_themes_and_saved_rows(opened):
     saved = Path(download.value.path()).read_text().splitlines()
     assert saved[0].startswith("id,ra,dec,morph_label,morph_flag,p_")
     assert saved[1].startswith(f"{NASTY[2]},")
+
+
+def ring_catalog(path):
+    """A catalog of smooth galaxies, the last of which is a ring seen face-on."""
+    schema = registry.load("schemas", "galaxyzoo2")
+    p = np.zeros((30, len(schema.labels)), np.float32)
+    number = {label: i for i, label in enumerate(schema.labels)}
+    for label, smooth, ring in (
+        ("smooth_or_featured_smooth", 0.9, 0.1),
+        ("smooth_or_featured_featured_or_disk", 0.1, 0.9),
+        ("how_rounded_round", 0.8, 0.05),
+        ("disk_edge_on_no", 0.1, 0.88),
+        ("has_spiral_arms_no", 0.1, 0.6),
+        ("something_odd_yes", 0.05, 0.7),
+        ("something_odd_no", 0.95, 0.3),
+        ("odd_feature_ring", 0.01, 0.62),
+    ):
+        p[:, number[label]], p[-1, number[label]] = smooth, ring
+    return results(path, n=30, p=p, unclassified=99)
+
+
+def test_a_card_shows_the_answers_that_matter_for_its_galaxy(browser, tmp_path):
+    ring_catalog(tmp_path / "t.fits")
+    report.report(tmp_path / "t.fits", tmp_path / "r.html")
+    page = browser.new_page()
+    page.goto((tmp_path / "r.html").as_uri())
+    page.wait_for_selector("html[data-ready]")
+    last = page.locator("#gallery .card", has_text="galaxy 25").first
+    assert last.locator(".b").all_inner_texts() == ["featured or disk\n0.90", "something odd\n0.70", "ring\n0.62"]
+    smooth = page.locator("#gallery .card", has_not_text="galaxy 25").first
+    assert smooth.locator(".b").all_inner_texts() == ["smooth\n0.90", "round\n0.80"]
+    page.close()
+
+
+@pytest.mark.slow
+def test_the_largest_table_opens_within_three_seconds(browser, tmp_path):
+    n = selection.MAX_ROWS
+    results(tmp_path / "t.parquet", n=n, ood=True)
+    report.report(tmp_path / "t.parquet", tmp_path / "r.html")
+    assert (tmp_path / "r.html").stat().st_size < 20e6
+    times = []
+    for _ in range(3):  # the best of three: a machine may be busy
+        page = browser.new_page()
+        page.goto((tmp_path / "r.html").as_uri())
+        page.wait_for_selector("html[data-ready]")
+        times.append(page.evaluate("performance.now()") / 1000)
+        assert page.locator("#rows tbody tr").count() < 60, "only the rows in sight are drawn"
+        page.close()
+    assert min(times) < 3
 
 
 def test_readable_on_a_phone(opened):

@@ -19,14 +19,15 @@ NASTY = (
 )
 
 
-def results(path, n=60, schema="galaxyzoo2", prefix="", cutouts=(), seed=0, ood=False, unclassified=3):
-    """Write a classified catalog: row `unclassified` has no probability; every tenth is blended."""
+def results(path, n=60, schema="galaxyzoo2", prefix="", cutouts=(), seed=0, ood=False, unclassified=3, p=None):
+    """Write a classified catalog, of random or given `p`: row `unclassified` has none; every tenth is blended."""
     found = registry.load("schemas", schema)
     rng = np.random.default_rng(seed)
-    p = np.zeros((n, len(found.labels)), np.float32)
+    given, p = p, np.zeros((n, len(found.labels)), np.float32)
     for part, parents in zip(found.slices, found.parents, strict=True):
         share = rng.dirichlet(np.full(part.stop - part.start, 0.4), n)
         p[:, part] = share * (p[:, list(parents)].sum(axis=1, keepdims=True) if parents else 1)
+    p = p if given is None else given
     flag = np.where(np.arange(n) % 10 == 0, Flag.BLENDED.value, 0)
     if unclassified < n:
         p[unclassified], flag[unclassified] = np.nan, Flag.UNREADABLE.value

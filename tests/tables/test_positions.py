@@ -59,13 +59,13 @@ def test_what_astropy_writes_is_read(ra, dec, separator):
     [
         (np.nan, 1.0, "ra is empty"),
         (1.0, 91.2, "dec=91.2 is outside -90..90"),
-        (360.0, 1.0, "ra=360.0 is outside -180..360"),
+        (360.1, 1.0, "ra=360.1 is outside -180..360"),
         (-180.1, 1.0, "ra=-180.1 is outside -180..360"),
         (np.inf, -np.inf, "ra=inf is outside -180..360, dec=-inf is outside -90..90"),
         ("", "1", "ra is empty"),
         (" ", "nan", "ra is empty, dec is empty"),
         ("abc", "1", "ra='abc' is not a number"),
-        ("10,5", "1", "ra='10,5' is not a number"),
+        ("10,5", "1", "ra='10,5' is not a number (a decimal comma?)"),
         ("400", "-90.5", "ra=400 is outside -180..360, dec=-90.5 is outside -90..90"),
         ("25:00:00", "1", "ra=25:00:00 is outside -180..360"),
     ],
@@ -77,10 +77,40 @@ def test_unusable_positions_say_why(ra, dec, reason):
 
 
 def test_usable_positions():
-    x, y, problem = icrs([0.0, -10.0, 359.99, -180.0], [0.0, 90.0, -90.0, 1.0])
-    assert x.tolist() == [0, 350, 359.99, 180]
-    assert y.tolist() == [0, 90, -90, 1]
-    assert problem.tolist() == [""] * 4
+    x, y, problem = icrs([0.0, -10.0, 359.99, -180.0, 360.0], [0.0, 90.0, -90.0, 1.0, 2.0])
+    assert x.tolist() == [0, 350, 359.99, 180, 0]
+    assert y.tolist() == [0, 90, -90, 1, 2]
+    assert problem.tolist() == [""] * 5
+
+
+@pytest.mark.parametrize(
+    ("text", "degrees"),
+    [
+        ("\u221212.5", -12.5),
+        ("\u201312.5", -12.5),
+        ("\uff0d12.5", -12.5),
+        ("12.5°", 12.5),
+        ("12.5\u00ba", 12.5),
+        ("12.5 °", 12.5),
+        ("\u00a012.5", 12.5),
+        ("\u221212\u00b030\u203200\u2033", -12.5),
+    ],
+)
+def test_signs_of_typesetters(text, degrees):
+    _, (y,), (problem,) = icrs(["1"], [text])
+    assert (y, problem) == (degrees, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("1,000.5", 1000.5), ("-12,345,678.", -12345678.0), ("1\u202f000.5", 1000.5)]
+)
+def test_thousands(text, number):
+    assert to_float(text_array([text, "x"])).tolist()[0] == number
+
+
+@pytest.mark.parametrize("text", ["1,000", "1,0.5", "1,00.5", "12,5"])
+def test_what_may_be_thousands_or_decimals_is_no_number(text):
+    assert np.isnan(to_float(text_array([text]))).all()
 
 
 def test_the_digits_of_single_precision_stay_out_of_messages():

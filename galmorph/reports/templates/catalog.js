@@ -13,30 +13,50 @@
     return node;
   };
   const words = name => name.replaceAll("_", " ");
-  const N = D.id.length;
-  const p = (label, row) => { const value = D.p[label][row]; return value === null ? NaN : value / 1000; };
-  const known = row => D.p[0][row] !== null;
+  const N = D.n, NO_PROBABILITY = 0xffff;
+
+  // Numbers are base64 of little-endian bytes: {kind: text}. A column is decoded when it is first used.
+  const KINDS = {u2: Uint16Array, u4: Uint32Array, f4: Float32Array, f8: Float64Array};
+  const unpack = column => {
+    const [[kind, text]] = Object.entries(column);
+    if (Uint8Array.fromBase64) return new KINDS[kind](Uint8Array.fromBase64(text).buffer);
+    const raw = atob(text), bytes = new Uint8Array(raw.length);
+    for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
+    return new KINDS[kind](bytes.buffer);
+  };
+  for (const name of ["row", "ra", "dec", "label", "entropy", "flag", "ood"]) if (D[name]) D[name] = unpack(D[name]);
+  const decoded = [];
+  const probabilities = label => decoded[label] ??= unpack(D.p[label]);
+  const p = (label, row) => { const value = probabilities(label)[row]; return value === NO_PROBABILITY ? NaN : value / 1000; };
+  const classified = row => probabilities(0)[row] !== NO_PROBABILITY;
   const label = row => D.labels[D.label[row]];
   const shown = (value, digits = 2) => Number.isFinite(value) ? value.toFixed(digits) : "–";
-  const number = value => value === null ? NaN : value;
   const flags = row => D.flags.filter(flag => D.flag[row] & flag.bit);
-  const located = row => D.ra[row] !== null && D.dec[row] !== null;
-  const viewer = row => `https://www.legacysurvey.org/viewer?ra=${D.ra[row]}&dec=${D.dec[row]}&layer=ls-dr9&zoom=15`;
+  const located = row => Number.isFinite(D.ra[row] + D.dec[row]);
+  const degrees = value => Number.isFinite(value) ? Number(value.toFixed(6)) : "";
+  const viewer = row => `https://www.legacysurvey.org/viewer?ra=${degrees(D.ra[row])}&dec=${degrees(D.dec[row])}&layer=ls-dr9&zoom=15`;
   const sky = (row, text) => make("a", {href: viewer(row), target: "_blank", rel: "noopener noreferrer", text});
   const picture = row => row in D.pictures
     ? make("img", {src: "data:image/jpeg;base64," + D.pictures[row], alt: "Composite of " + (D.id[row] || "a galaxy"), width: D.side, height: D.side})
     : null;
 
-  // Of each question that was probably asked the most probable answer, or that of yes; of plain classes the best five.
-  const asked = (question, row) => question.parents.length ? question.parents.reduce((sum, i) => sum + p(i, row), 0) : 1;
+  // The answers that matter for a galaxy: the best answer to the first question, then of each other question the one that
+  // is most above its mean over the catalog, if it is probable at all. Of plain classes the best.
+  const SHOWN = 4, PROBABLE = 0.2;
+  const weight = (i, row) => p(i, row) - D.mean[i] / 2;
+  const answer = (question, i, row) => {
+    const text = question.answers[i - question.labels[0]];
+    return [words(text === "yes" ? question.name : text), p(i, row), weight(i, row)];
+  };
   const best = row => {
-    if (!known(row)) return [];
-    if (D.classes) return D.names.map((name, i) => [words(name), p(i, row)]).sort((a, b) => b[1] - a[1]).slice(0, 5);
-    return D.questions.filter(q => asked(q, row) >= 0.25).map(q => {
-      if (q.answers.length === 2 && q.answers[0] === "yes") return [words(q.name), p(q.labels[0], row)];
-      const i = q.labels.reduce((a, b) => p(b, row) > p(a, row) ? b : a);
-      return [words(q.answers[i - q.labels[0]]), p(i, row)];
-    });
+    if (!classified(row)) return [];
+    if (D.classes) return D.names.map((name, i) => [words(name), p(i, row)]).sort((a, b) => b[1] - a[1]).slice(0, SHOWN);
+    const top = question => question.labels
+      .filter(i => p(i, row) >= PROBABLE && question.answers[i - question.labels[0]] !== "no")
+      .map(i => answer(question, i, row)).sort((a, b) => b[2] - a[2])[0];
+    const first = D.questions[0], most = first.labels.reduce((a, b) => p(b, row) > p(a, row) ? b : a);
+    const others = D.questions.slice(1).map(top).filter(Boolean).sort((a, b) => b[2] - a[2]);
+    return [answer(first, most, row), ...others].slice(0, SHOWN);
   };
   const bar = (name, value) => {
     const fill = make("i");
@@ -46,8 +66,8 @@
 
   // Galleries.
   const card = row => {
-    const text = make("div", {class: "text"}, make("span", {class: "name", text: D.id[row] || "row " + D.row[row]}), make("span", {text: known(row) ? words(label(row)) : "no probability"}));
-    if (known(row)) text.append(make("div", {class: "bars"}, ...best(row).slice(0, 4).map(([name, value]) => bar(name, value))));
+    const text = make("div", {class: "text"}, make("span", {class: "name", text: D.id[row] || "row " + D.row[row]}), make("span", {text: classified(row) ? words(label(row)) : "no probability"}));
+    if (classified(row)) text.append(make("div", {class: "bars"}, ...best(row).map(([name, value]) => bar(name, value))));
     if (D.flag[row]) text.append(make("span", {class: "flagged", text: "Flags: " + flags(row).map(flag => words(flag.name)).join(", ")}));
     const node = make("button", {type: "button", class: "card", onclick: () => open(row)});
     const image = picture(row);
@@ -58,7 +78,7 @@
   };
   for (const node of document.querySelectorAll(".cards")) node.append(...JSON.parse(node.dataset.rows).map(card));
 
-  // The table: all rows are known, those in sight are drawn.
+  // The table: only the rows in sight are drawn.
   const HEIGHT = 38, MARGIN = 8;
   const form = $("filters"), scroller = $("scroller"), head = $("rows").tHead.rows[0], body = $("rows").tBodies[0];
   for (const [i, name] of D.labels.entries()) if (name) $("f-label").append(make("option", {value: i, text: words(name)}));
@@ -66,20 +86,20 @@
   for (const [i, name] of D.names.entries()) $("f-p").append(make("option", {value: i, text: words(name)}));
   const chosen = () => Number($("f-p").value);
   const columns = [
-    {name: "id", told: "identifier", value: row => D.id[row], width: 22},
-    {name: "label", told: "label", value: row => known(row) ? words(label(row)) : "", width: 26},
-    {name: "p", told: "probability", value: row => p(chosen(), row), digits: 3, width: 14},
-    {name: "entropy", told: "entropy", value: row => number(D.entropy[row]), digits: 2, width: 10, wide: true},
-    ...(D.ood ? [{name: "ood", told: "unlikeness", value: row => number(D.ood[row]), digits: 2, width: 12, wide: true}] : []),
-    {name: "flag", told: "flags", value: row => D.flag[row], width: 14, draw: row => flags(row).map(flag => words(flag.name)).join(", ")},
-    {name: "ra", told: "ra (deg)", value: row => number(D.ra[row]), digits: 5, width: 12, wide: true},
-    {name: "dec", told: "dec (deg)", value: row => number(D.dec[row]), digits: 5, width: 12, wide: true},
+    {name: "id", title: "identifier", value: row => D.id[row], width: 22},
+    {name: "label", title: "label", value: row => classified(row) ? words(label(row)) : "", width: 26},
+    {name: "p", title: "probability", value: row => p(chosen(), row), digits: 3, width: 14},
+    {name: "entropy", title: "entropy", value: row => D.entropy[row], digits: 2, width: 10, wide: true},
+    ...(D.ood ? [{name: "ood", title: "unlikeness", value: row => D.ood[row], digits: 2, width: 12, wide: true}] : []),
+    {name: "flag", title: "flags", value: row => D.flag[row], width: 14, draw: row => flags(row).map(flag => words(flag.name)).join(", ")},
+    {name: "ra", title: "ra (deg)", value: row => D.ra[row], digits: 5, width: 12, wide: true},
+    {name: "dec", title: "dec (deg)", value: row => D.dec[row], digits: 5, width: 12, wide: true},
   ];
   const collator = new Intl.Collator("en", {numeric: true});
   let order = [...Array(N).keys()], sorted = {column: null, down: false}, current = -1;
 
   for (const column of columns) {
-    const button = make("button", {type: "button", text: column.told, onclick: () => {
+    const button = make("button", {type: "button", text: column.title, onclick: () => {
       sorted = {column, down: sorted.column === column ? !sorted.down : "digits" in column};
       update();
     }});
@@ -94,19 +114,21 @@
     const at = chosen();
     order = [];
     for (let row = 0; row < N; row++) {
-      if (wanted !== "" && (D.label[row] !== Number(wanted) || !known(row))) continue;
-      if (flag === "nan" ? known(row) : flag === "0" ? D.flag[row] : flag === "-1" ? !D.flag[row] : flag !== "" && !(D.flag[row] & flag)) continue;
+      if (wanted !== "" && (D.label[row] !== Number(wanted) || !classified(row))) continue;
+      if (flag === "nan" ? classified(row) : flag === "0" ? D.flag[row] : flag === "-1" ? !D.flag[row] : flag !== "" && !(D.flag[row] & flag)) continue;
       if ((low > 0 || high < 1) && !(p(at, row) >= low && p(at, row) <= high)) continue;
       if (text && !D.id[row].toLowerCase().includes(text) && !words(label(row)).includes(text) && !label(row).includes(text)) continue;
       order.push(row);
     }
     if (sorted.column) {
       const {value, digits} = sorted.column, sign = sorted.down ? -1 : 1, keys = new Map(order.map(row => [row, value(row)]));
-      const numeric = digits !== undefined || sorted.column.name === "flag";
-      // What is unknown comes last, whichever way.
+      if (digits === undefined && sorted.column.name !== "flag") {  // texts: by their rank among those that there are
+        const ranks = new Map([...new Set(keys.values())].sort(collator.compare).map((text, rank) => [text, rank]));
+        for (const [row, text] of keys) keys.set(row, ranks.get(text));
+      }
+      // Rows without a number come last, in either direction.
       order.sort((a, b) => {
         const x = keys.get(a), y = keys.get(b);
-        if (!numeric) return sign * collator.compare(x, y) || a - b;
         return Number.isNaN(x) - Number.isNaN(y) || (Number.isNaN(x) ? 0 : sign * (x - y)) || a - b;
       });
     }
@@ -184,7 +206,7 @@
   });
   $("save").addEventListener("click", () => {
     const quoted = text => /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-    const lines = order.map(row => [quoted(D.id[row]), D.ra[row] ?? "", D.dec[row] ?? "", label(row), D.flag[row], Number.isNaN(p(chosen(), row)) ? "" : p(chosen(), row)].join(","));
+    const lines = order.map(row => [quoted(D.id[row]), degrees(D.ra[row]), degrees(D.dec[row]), label(row), D.flag[row], Number.isNaN(p(chosen(), row)) ? "" : p(chosen(), row)].join(","));
     const text = [`id,ra,dec,morph_label,morph_flag,p_${D.names[chosen()]}`, ...lines, ""].join("\n");
     const link = make("a", {href: URL.createObjectURL(new Blob([text], {type: "text/csv"})), download: "rows.csv"});
     link.click();
@@ -198,16 +220,16 @@
     $("d-title").textContent = D.id[row] || "row " + D.row[row];
     const side = make("div"), image = picture(row);
     side.append(image ?? make("p", {class: "small", text: "No picture here. " + (D.reasons[row] ?? "The report holds pictures of some galaxies only.")}));
-    if (known(row)) side.append(make("p", {}, make("b", {text: words(label(row))}), make("br"), `entropy ${shown(number(D.entropy[row]))} nats` + (D.ood ? `, unlikeness ${shown(number(D.ood[row]))}` : "")));
-    for (const flag of flags(row)) side.append(make("p", {class: "small", text: `Flag ${flag.bit} ${words(flag.name)}: ${flag.told}.`}));
-    if (located(row)) side.append(make("p", {}, `${D.ra[row]}, ${D.dec[row]} (ICRS deg)`, make("br"), sky(row, "Legacy Surveys viewer")));
+    if (classified(row)) side.append(make("p", {}, make("b", {text: words(label(row))}), make("br"), `entropy ${shown(D.entropy[row])} nats` + (D.ood ? `, unlikeness ${shown(D.ood[row])}` : "")));
+    for (const flag of flags(row)) side.append(make("p", {class: "small", text: `Flag ${flag.bit} ${words(flag.name)}: ${flag.meaning}.`}));
+    if (located(row)) side.append(make("p", {}, `${degrees(D.ra[row])}, ${degrees(D.dec[row])} (ICRS deg)`, make("br"), sky(row, "Legacy Surveys viewer")));
     const questions = make("div", {class: "d-questions"});
     for (const question of D.questions) {
       const answers = question.labels.map((i, k) => [words(question.answers[k]), p(i, row)]);
       if (D.classes) answers.sort((a, b) => b[1] - a[1]);
       questions.append(make("section", {}, make("h3", {text: words(question.name)}), make("div", {class: "bars"}, ...answers.map(([name, value]) => bar(name, value)))));
     }
-    $("d-body").replaceChildren(make("div", {class: "d-grid"}, side, known(row) ? questions : make("p", {text: "No probability: " + (D.reasons[row] ?? flags(row).map(flag => flag.told).join("; ")) })));
+    $("d-body").replaceChildren(make("div", {class: "d-grid"}, side, classified(row) ? questions : make("p", {text: "No probability: " + (D.reasons[row] ?? flags(row).map(flag => flag.meaning).join("; ")) })));
     if (!dialog.open) dialog.showModal();
   };
   const step = by => {

@@ -41,6 +41,8 @@ class Rows:
         How NaN and a text of no characters are written.
     booleans : (str, str)
         How False and True are written.
+    decimal : {'.', ','}
+        What is before the decimals. Numbers with commas are given out with points, and new ones written with commas.
     """
 
     path: Path
@@ -51,6 +53,7 @@ class Rows:
     nan: str
     empty: str
     booleans: tuple[str, str] = ("false", "true")
+    decimal: str = "."
 
     def scan(self) -> int:
         """Check every record and return the number of rows.
@@ -102,11 +105,17 @@ class Rows:
         body = record.rstrip(b"\r\n")
         end = record[len(body) :]
         body += (delimiter + self.empty.encode()) * (self.n_columns - n_cells)
-        if dropped:
-            body = delimiter.join(cell for i, cell in enumerate(split(body, self.delimiter)) if i not in dropped)
+        body = self.without(body, dropped)
         if len(dropped) < self.n_columns:
             body += delimiter
         return body + next(new_cells) + end
+
+    def without(self, record: bytes, dropped: Collection[int]) -> bytes:
+        """Return a record without the cells at `dropped`, of which it may have fewer."""
+        if not dropped:
+            return record
+        cells = (cell for i, cell in enumerate(split(record, self.delimiter)) if i not in dropped)
+        return self.delimiter.encode().join(cells)
 
     def _cells(self, columns: Sequence[Column], block: Block) -> Iterator[bytes]:
         """Iterate over the new cells of each row, joined by the delimiter."""
@@ -124,6 +133,8 @@ class Rows:
             return [self.booleans[value] for value in values.tolist()]
         # astype(str) writes a float32 as short as it can be read back; tolist() would write the digits of its float64.
         texts: list[str] = values.astype(str).tolist()
+        if self.decimal == "," and values.dtype.kind == "f":
+            texts = [self.quoted(text.replace(".", ",")) for text in texts]
         return [self.nan if text == "nan" else text for text in texts] if values.dtype.kind == "f" else texts
 
     def quoted(self, text: str) -> str:
@@ -179,7 +190,9 @@ class Rows:
                 consumed.clear()
         except csv.Error as error:
             place = f"{self.path}, line {line_number + n_lines}"
-            raise CatalogError(f"{place}: the quotes do not match ({error})") from error
+            long = f"a cell has more than {csv.field_size_limit()} characters, or "
+            reason = f"{long if 'limit' in str(error) else ''}the quotes do not match ({error})"
+            raise CatalogError(f"{place}: {reason}") from error
         return records
 
     def _count(self, record: bytes, cells: Sequence[object]) -> int:
@@ -189,7 +202,18 @@ class Rows:
 
     def _pick(self, record: bytes, positions: Sequence[int]) -> list[str]:
         cells = split(record.rstrip(b"\r\n"), self.delimiter)
-        return [unquoted(cells[p]) if p < len(cells) else "" for p in positions]
+        texts = [unquoted(cells[p]) if p < len(cells) else "" for p in positions]
+        return texts if self.decimal == "." else list(map(with_point, texts))
+
+
+_DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+([eE][+-]?\d+)?")
+
+
+def with_point(text: str) -> str:
+    """Return a number that has a decimal comma with a point, and without the points between its thousands."""
+    if "," in text and _DECIMAL_COMMA.fullmatch(text.replace("\N{MINUS SIGN}", "-")):
+        return text.replace(".", "").replace(",", ".")
+    return text
 
 
 def plain(line: bytes) -> str:
@@ -221,6 +245,15 @@ def unquoted(cell: bytes) -> str:
         return cell.decode("utf-8")
     except UnicodeDecodeError:
         return cell.decode("latin-1")
+
+
+def is_number(text: str) -> bool:
+    """Tell whether a text is a number, with a point."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _columns(block: list[list[str]], n_columns: int) -> list[Array]:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
 from galmorph.errors import CatalogError, OutputError
-from galmorph.files.reading import CHUNK, Input
 from galmorph.files.writing import Output
 from galmorph.tables.formats import Array, Block, Column, Format, Provenance, TableField
-from galmorph.tables.formats._delimited import Rows, plain, split, unquoted
+from galmorph.tables.formats._csv_head import read_head
+from galmorph.tables.formats._delimited import Rows
 
-_DELIMITERS = (",", "\t", ";")
-_BOM = b"\xef\xbb\xbf"
-_SNIFFED_RECORDS = 20
+_KEYS = ("datatype", "unit", "ucd", "description")
 
 
 class CsvTable:
@@ -28,29 +23,22 @@ class CsvTable:
     ----------
     path : Path
         The file.
-    head : bytes
-        All that is before the header: a byte order mark, comments.
-    header : bytes
-        The header record.
-    delimiter : str
-        What is between cells.
     """
 
-    def __init__(self, path: Path, head: bytes, header: bytes, delimiter: str) -> None:
-        self._path = path
-        self._head = head
-        self._header = header
-        description = _read_sidecar(path)
-        columns = {column["name"]: column for column in description.get("columns", [])}
-        names = [unquoted(cell) for cell in split(header.lstrip(b"#").rstrip(b"\r\n"), delimiter)]
-        self.fields = tuple(_field(name, columns.get(name, {})) for name in names)
-        self.provenance = Provenance.from_json(description.get("galmorph"))
-        lines_before = (head + header).count(b"\n")
-        self._columns = columns
-        self._rows = Rows(path, delimiter, len(names), len(head + header), lines_before + 1, nan="", empty="")
+    def __init__(self, path: Path) -> None:
+        self._head = read_head(path)
+        described = _read_sidecar(path)
+        self._columns = {column["name"]: column for column in described.get("columns", [])}
+        self.fields = tuple(_field(field, self._columns.get(field.name, {})) for field in self._head.fields)
+        self.provenance = Provenance.from_json(described.get("galmorph"))
+        head = self._head
+        self._rows = Rows(
+            path, head.delimiter, len(self.fields), head.size, head.n_lines + 1, nan="", empty="", decimal=head.decimal
+        )
         self.n_rows = self._rows.scan()
 
     def blocks(self, positions: Sequence[int], n_rows: int, start: int) -> Iterator[list[Array]]:
+        """Iterate over blocks of rows; see `Table`."""
         return self._rows.blocks(positions, n_rows, start)
 
     def append(
@@ -61,8 +49,13 @@ class CsvTable:
         dropped: Collection[int],
         provenance: Provenance,
     ) -> None:
+        """Write the table with columns appended; see `Table`."""
         names = self._rows.joined(column.name for column in columns)
-        output.write(self._head + self._rows.extended(self._header, len(self.fields), dropped, iter([names])))
+        output.write(self._head.before)
+        output.write(self._rows.extended(self._head.header, len(self.fields), dropped, iter([names])))
+        for line in self._head.notes:
+            body = line.rstrip(b"\r\n")
+            output.write(self._rows.without(body, dropped) + line[len(body) :])
         self._rows.copy(output, columns, blocks, dropped)
         kept = [self._columns[field.name] for field in self.fields if field.name in self._columns]
         new = [_described(column) for column in columns]
@@ -70,9 +63,9 @@ class CsvTable:
         _write_sidecar(output, provenance, [c for c in kept if c["name"] not in names_of_new] + new)
 
 
-def _field(name: str, described: Mapping[str, str]) -> TableField:
+def _field(field: TableField, described: Mapping[str, str]) -> TableField:
     text = described["datatype"] == "str" if "datatype" in described else None
-    return TableField(name, described.get("unit", ""), described.get("ucd", ""), text)
+    return TableField(field.name, described.get("unit") or field.unit, described.get("ucd", ""), text)
 
 
 def _described(column: Column) -> dict[str, str]:
@@ -90,12 +83,31 @@ def _sidecar(path: Path) -> Path:
 
 
 def _read_sidecar(path: Path) -> Mapping[str, Any]:
-    """Return the description that galmorph wrote beside a CSV file; anything else there is none of it."""
+    """Return the description that galmorph wrote beside a CSV file; anything else there is none of it.
+
+    Raises
+    ------
+    CatalogError
+        If it is galmorph's, but damaged.
+    """
+    sidecar = _sidecar(path)
     try:
-        data = json.loads(_sidecar(path).read_text("utf-8"))
-    except (OSError, ValueError):
+        data = json.loads(sidecar.read_text("utf-8")) if sidecar.is_file() else None
+    except (OSError, ValueError, RecursionError):
         return {}
-    return data if isinstance(data, dict) and "galmorph" in data else {}
+    if not isinstance(data, dict) or "galmorph" not in data:
+        return {}
+    columns = data.get("columns", [])
+    for i, column in enumerate(columns if isinstance(columns, list) else [None]):
+        if not isinstance(column, dict) or not all(isinstance(column.get(key, ""), str) for key in ("name", *_KEYS)):
+            raise CatalogError(f"{sidecar}: columns[{i}] does not describe a column: move the file away, or mend it")
+        if "name" not in column:
+            raise CatalogError(f"{sidecar}: columns[{i}] has no name: move the file away, or mend it")
+    try:
+        Provenance.from_json(data["galmorph"])
+    except CatalogError as error:
+        raise CatalogError(f"{sidecar}: {error}") from error
+    return data
 
 
 def _write_sidecar(output: Output, provenance: Provenance, columns: Sequence[Mapping[str, Any]]) -> None:
@@ -106,77 +118,8 @@ def _write_sidecar(output: Output, provenance: Provenance, columns: Sequence[Map
     output.beside(path, (json.dumps(data, indent=1, ensure_ascii=False, default=str) + "\n").encode())
 
 
-def _open(path: Path, hdu: int | None) -> CsvTable:
-    with Input(path) as source:
-        text = source.read(CHUNK)
-    if text.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise CatalogError(f"{path} is written in UTF-16; save it as UTF-8")
-    if b"\n" not in text and (b"\r" in text or len(text) == CHUNK):
-        raise CatalogError(f"{path} has no line ends; save it anew as CSV")
-    bom = _BOM if text.startswith(_BOM) else b""
-    lines = io.BytesIO(text[len(bom) :]).readlines()
-    comments = list(takewhile(lambda line: line.startswith(b"#") or not line.strip(), lines))
-    lines = lines[len(comments) :]
-    delimiter, cells, n_lines = _sniff(path, lines or comments[-1:])
-    if comments and _is_header(comments[-1], delimiter, cells):
-        header = comments.pop()
-    elif lines:
-        header = b"".join(lines[:n_lines])
-        _check_header(path, header, cells)
-    else:
-        raise CatalogError(f"{path} has no header line with the names of the columns")
-    return CsvTable(path, bom + b"".join(comments), header, delimiter)
-
-
-def _sniff(path: Path, lines: Sequence[bytes]) -> tuple[str, list[str], int]:
-    """Return the delimiter, the cells of the first record and its number of lines.
-
-    The delimiter is the one that gives the first records the same number of cells, and the most of them.
-    """
-    best: tuple[tuple[bool, int], str, list[str], int] | None = None
-    trouble: csv.Error | None = None
-    for delimiter in _DELIMITERS:
-        reader = csv.reader(map(plain, lines), delimiter=delimiter, strict=True)
-        try:
-            first = next(reader)
-        except csv.Error as error:
-            trouble = error
-            continue
-        n_lines = reader.line_num
-        try:
-            even = {len(cells) for cells in islice(reader, _SNIFFED_RECORDS) if cells} <= {len(first)}
-        except csv.Error:
-            even = False
-        rank = (even and len(first) > 1, len(first))
-        if best is None or rank > best[0]:
-            best = rank, delimiter, first, n_lines
-    if best is None:
-        raise CatalogError(f"{path}: the header is not CSV ({trouble})") from trouble
-    return best[1:]
-
-
-def _is_header(comment: bytes, delimiter: str, cells: Sequence[str]) -> bool:
-    """Tell whether a comment names the columns: it has as many words as the first record, which holds numbers."""
-    names = [unquoted(cell) for cell in split(comment.lstrip(b"#").rstrip(b"\r\n"), delimiter)]
-    row = any(cell.startswith("#") or _is_number(cell) for cell in cells)
-    return row and len(names) == len(cells) > 1 and not any(map(_is_number, names))
-
-
-def _check_header(path: Path, header: bytes, cells: Sequence[str]) -> None:
-    line = header.decode("utf-8", "replace").strip()
-    if any(_is_number(cell) and "." in cell for cell in cells):
-        raise CatalogError(f"{path} has no header: its first line {line!r} holds numbers, not names")
-    words = line.lower().split()
-    if len(cells) == 1 < len(words) and all(any(w.startswith(start) for w in words) for start in ("ra", "de")):
-        raise CatalogError(f"{path} has blanks between its columns; save it with commas, tabs or semicolons")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _open(path: Path, number: int | None) -> CsvTable:
+    return CsvTable(path)
 
 
 def _write(

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from galmorph.classification.matching import CutoutFiles
 from galmorph.classification.opening import kind_of
 from galmorph.classification.prepare import colour_picture, open_cutout
 from galmorph.classification.sources import CatalogSource, Row
@@ -50,7 +51,7 @@ def _matches(path: Path) -> bool:
     if not path.is_file() or kind_of(path) != "catalog":
         return False
     try:
-        return open_catalog(path).cutout_column is not None
+        return open_catalog(path, needs_position=False).cutout_column is not None
     except CatalogError:
         return False
 
@@ -68,9 +69,9 @@ def read(path: Path, schema: LabelSchema) -> Sample:
     SampleError
         If it has no column of the schema's, or no row that can be used.
     """
-    catalog = open_catalog(path)
+    catalog = open_catalog(path, needs_position=False)
     fractions, votes, reasons = _labels(catalog, schema)
-    source = CatalogSource(catalog, path.parent, by_id=False)
+    source = CatalogSource(catalog, CutoutFiles(path.parent))
     rows = [row for block in source.blocks(_BLOCK_ROWS, 0) for row in block]
     whole = hashlib.sha256(fractions.tobytes() + votes.tobytes())
     used: list[Row] = []

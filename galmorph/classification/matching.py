@@ -1,0 +1,247 @@
+"""Matching: which file is the cutout of a row, by a column of paths or by the identifier that the file is named by.
+
+Row numbers are never identifiers of files. Of several columns that may hold the identifier, the one whose values name
+files is meant; where two of them name different files for a row, the catalog is refused.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+
+from galmorph.errors import CatalogError
+from galmorph.images.cutout import cutout_files
+from galmorph.tables.catalog import Catalog
+from galmorph.tables.roles import is_row_index, plain_name
+
+log = logging.getLogger(__name__)
+
+# The rows by which columns are judged.
+SAMPLE_ROWS = 20_000
+_BLOCK_ROWS = 16_384
+# Columns that are looked at for a hint, where none is named as identifiers usually are.
+_MAX_HINTS = 200
+_LISTED = 12
+_FLOAT = re.compile(r"([+-]?\d+)\.0*|[+-]?\d+(?:\.\d+)?e\+?\d+", re.IGNORECASE)
+# Up to here each whole number is a float64.
+_EXACT = 2**53
+
+
+class CutoutFiles:
+    """The cutouts of a catalog's rows.
+
+    Parameters
+    ----------
+    folder : Path
+        Paths are relative to it and may not leave it.
+    by_name : mapping of str to Path or str, optional
+        The files by the identifier that they are named by, or the reason why one is not clear. Default: the rows give
+        paths.
+    """
+
+    def __init__(self, folder: Path, by_name: Mapping[str, Path | str] | None = None) -> None:
+        self.folder = folder.resolve()
+        self._by_name = by_name
+        self._seen: set[str] = set()
+        self._warned = False
+
+    def of(self, text: str, name: str) -> Path | str:
+        """Return a row's cutout, or the reason (text) why it has none.
+
+        Parameters
+        ----------
+        text : str
+            The path in the row.
+        name : str
+            The row's identifier.
+        """
+        if self._by_name is not None:
+            return self._named(name, self._by_name)
+        if not text:
+            return f"{name}: the catalog names no cutout."
+        try:
+            path = self.folder / text
+            inside = path.resolve().is_relative_to(self.folder)
+        except (OSError, RuntimeError, ValueError) as error:  # a link that leads to itself; a NUL
+            return f"{name}: the cutout {text!r} cannot be opened: {error}."
+        if not inside:
+            return f"{name}: the cutout {text} lies outside {self.folder}; name its folder with --cutouts."
+        return path
+
+    def _named(self, name: str, by_name: Mapping[str, Path | str]) -> Path | str:
+        if not name:
+            return f"a row without an identifier: no cutout in {self.folder} can be its own."
+        key = file_key(name, by_name)
+        if key is None:
+            why = f"{name}: there is no cutout of this name in {self.folder}."
+            if _FLOAT.fullmatch(name):
+                why += " Identifiers as floats may have lost their last digits: write them as integers or as text."
+            return why
+        if key in self._seen and not self._warned:
+            log.warning("%s identifies more than one row: rows of one identifier get the same cutout.", name)
+            self._warned = True
+        self._seen.add(key)
+        return by_name[key]
+
+
+def file_key(name: str, by_name: Mapping[str, Path | str]) -> str | None:
+    """Return the name of the file that an identifier is of, None where there is none.
+
+    ``1.0`` is ``1`` where no file is named ``1.0``, and blanks may be written ``_``.
+    """
+    if name in by_name:
+        return name
+    spaced = " ".join(name.split())
+    forms = [_without_fraction(name), spaced, spaced.replace(" ", "_"), spaced.replace(" ", "")]
+    return next((form for form in forms if form in by_name), None)
+
+
+def _without_fraction(name: str) -> str:
+    match = _FLOAT.fullmatch(name)
+    if match is None:
+        return name
+    if match[1]:
+        return match[1]
+    value = float(name)
+    return str(int(value)) if abs(value) < _EXACT and value.is_integer() else name
+
+
+def files_by_name(folder: Path) -> dict[str, Path | str]:
+    """Return the cutouts of a folder by the names that they have; for a name that two have, the reason."""
+    found: dict[str, Path | str] = {}
+    for name, file in cutout_files(folder):
+        if name in found:
+            found[name] = f"{name}: several cutouts have this name in {folder}, such as {Path(file).name}."
+        else:
+            found[name] = Path(file)
+    return found
+
+
+def match(catalog: Catalog, cutouts: str | Path | None, beside: Path) -> tuple[Catalog, CutoutFiles]:
+    """Find out how a catalog's rows name their cutouts.
+
+    Parameters
+    ----------
+    catalog : Catalog
+    cutouts : path, optional
+        The folder that the user named.
+    beside : Path
+        The folder otherwise.
+
+    Returns
+    -------
+    (Catalog, CutoutFiles)
+        The catalog with the columns of paths and of identifiers that are meant.
+
+    Raises
+    ------
+    CatalogError
+        If the catalog names no cutouts and no folder is given, if it is none, or if it is not clear what is meant.
+    """
+    folder = Path(cutouts) if cutouts is not None else beside
+    column = catalog.cutout_column
+    if column is None and cutouts is None:
+        raise CatalogError(
+            f"{catalog.path} has no column 'cutout' and --cutouts names no folder: get cutouts with "
+            f"galmorph fetch --catalog {catalog.path.name}, name the column of their paths with --cutout-column, or "
+            "give --cutouts DIR with files named <id>.fits."
+        )
+    if not folder.is_dir():
+        raise CatalogError(f"--cutouts {folder} is not a folder.")
+    if column is not None:
+        files = CutoutFiles(folder)
+        named = "cutout" in catalog.chosen or plain_name(column) == "cutout"
+        if named or not catalog.n_rows or _any_exists(catalog, files):
+            _check_absolute(catalog, files)
+            return catalog, files
+        if cutouts is None:
+            _check_absolute(catalog, files)
+            raise CatalogError(
+                f"The column {column} of {catalog.path} names no file under {folder}: name the folder of the cutouts "
+                "with --cutouts, or the column of their paths with --cutout-column."
+            )
+    by_name = files_by_name(folder)
+    return _by_identifier(catalog, folder, by_name), CutoutFiles(folder, by_name)
+
+
+def _any_exists(catalog: Catalog, files: CutoutFiles) -> bool:
+    for targets in catalog.blocks(_BLOCK_ROWS):
+        paths = (files.of(text, "") for text in targets.cutout if text)
+        if any(isinstance(path, Path) and path.is_file() for path in paths):
+            return True
+        if targets.row[-1] >= SAMPLE_ROWS:
+            break
+    return False
+
+
+def _check_absolute(catalog: Catalog, files: CutoutFiles) -> None:
+    """Raise CatalogError if all of the first rows name files by absolute paths that lie elsewhere."""
+    targets = next(catalog.blocks(_BLOCK_ROWS), None)
+    texts = [text for text in targets.cutout if text] if targets is not None else []
+    if texts and all(text.startswith("/") and isinstance(files.of(text, ""), str) for text in texts):
+        raise CatalogError(
+            f"The cutouts of {catalog.path} are absolute paths ({texts[0]}) outside {files.folder}: allow them with "
+            "--cutouts / or with the folder that all of them lie in."
+        )
+
+
+def _by_identifier(catalog: Catalog, folder: Path, by_name: Mapping[str, Path | str]) -> Catalog:
+    """Return the catalog with the column of identifiers that files are named by."""
+    if "id" in catalog.chosen:
+        return catalog.with_roles(id=catalog.id_position, cutout=None)
+    keys = {position: _keys(catalog, position, by_name) for position in catalog.id_candidates}
+    usable = {position: found for position, found in keys.items() if found is not None}
+    matching = {position: found for position, found in usable.items() if any(found)}
+    for (one, first), (other, second) in combinations(matching.items(), 2):
+        if any(a and b and a != b for a, b in zip(first, second, strict=True)):
+            names = catalog.column_names
+            raise CatalogError(
+                f"The columns {names[one]} and {names[other]} of {catalog.path} both name cutouts in {folder}, and "
+                "different ones: say which is meant with --id-column."
+            )
+    if matching:
+        best = max(matching, key=lambda position: sum(map(bool, matching[position])))
+        return catalog.with_roles(id=best, cutout=None)
+    hint = _hint(catalog, by_name, usable)
+    if usable and not hint:
+        return catalog.with_roles(id=next(iter(usable)), cutout=None)
+    what = f"has no column of identifiers that galmorph knows{_listed(catalog.column_names)}"
+    if usable:
+        what = f"names no file in {folder} by its column {catalog.column_names[next(iter(usable))]}"
+    raise CatalogError(
+        f"{catalog.path} {what}, and the cutouts are found by identifier: name the column with --id-column"
+        + (f" (values of {hint} are names of files)." if hint else ", or that of their paths with --cutout-column.")
+    )
+
+
+def _keys(catalog: Catalog, position: int, by_name: Mapping[str, Path | str]) -> list[str | None] | None:
+    """Return the names of the files that a column's first values are of; None where they are row numbers."""
+    keys: list[str | None] = []
+    numbers = is_row_index(catalog.column_names[position])
+    counted = numbers
+    for targets in catalog.with_roles(id=position, cutout=None).blocks(_BLOCK_ROWS):
+        counted = counted and targets.id.tolist() == [str(row) for row in targets.row.tolist()]
+        keys += [file_key(name, by_name) for name in targets.id]
+        if len(keys) >= SAMPLE_ROWS:
+            break
+    return None if numbers and counted else keys
+
+
+def _hint(catalog: Catalog, by_name: Mapping[str, Path | str], others: Mapping[int, object]) -> str:
+    """Return the name of a column whose values are names of files, '' where there is none."""
+    scalar = [position for position in catalog.scalar_columns if position not in others]
+    for position in scalar[:_MAX_HINTS]:
+        targets = next(catalog.with_roles(id=position, cutout=None).blocks(1000), None)
+        if is_row_index(catalog.column_names[position]) or targets is None:
+            continue
+        if any(file_key(name, by_name) for name in targets.id):
+            return catalog.column_names[position]
+    return ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f" (it has {', '.join(names[:_LISTED])}{more})" if names else ""

@@ -1,0 +1,233 @@
+"""What is before the rows of a text table: the delimiter, the names, lines of units and dashes, decimals."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice, takewhile
+from pathlib import Path
+
+from galmorph.errors import CatalogError
+from galmorph.files.reading import CHUNK, MAX_LINE, Input
+from galmorph.tables.formats import TableField
+from galmorph.tables.formats._delimited import is_number, plain, split, unquoted, with_point
+from galmorph.tables.units import is_unit
+
+_DELIMITERS = (",", "\t", ";", "|")
+_BOM = b"\xef\xbb\xbf"
+_SNIFFED_RECORDS = 20
+# Records whose numbers are looked at for decimal commas.
+_DECIMAL_RECORDS = 200
+# Excel's line that names the delimiter.
+_SEPARATOR = re.compile(rb'"?sep=(.)"?\r?\n', re.IGNORECASE)
+_DASHES = re.compile(r"-+|:-+:?|-+:")
+_SEXTRACTOR = re.compile(rb"#\s*1\s+[A-Z][A-Z0-9_]*(\s|$)")
+_ANGLE = re.compile(r"[+-]?\d{1,3}[: hd]\d{1,2}[: m]\d{1,2}(\.\d*)?s?")
+_SAVE = "save it with commas, tabs or semicolons between the cells (TOPCAT and STILTS can)"
+
+
+@dataclass(frozen=True)
+class CsvHead:
+    """What is before the rows.
+
+    Parameters
+    ----------
+    before : bytes
+        All that is before the names: a byte order mark, a line ``sep=``, comments.
+    header : bytes
+        The record of the names.
+    notes : tuple of bytes
+        Lines behind it that are no rows: units, dashes.
+    delimiter : str
+        What is between cells.
+    decimal : {'.', ','}
+        What is before the decimals.
+    """
+
+    before: bytes
+    header: bytes
+    notes: tuple[bytes, ...]
+    delimiter: str
+    decimal: str
+
+    @property
+    def size(self) -> int:
+        """The number of bytes."""
+        return len(self.before) + len(self.header) + sum(map(len, self.notes))
+
+    @property
+    def n_lines(self) -> int:
+        """The number of lines."""
+        return b"".join((self.before, self.header, *self.notes)).count(b"\n")
+
+    @property
+    def fields(self) -> list[TableField]:
+        """The columns, with the units of a line of units."""
+        names = _cells(self.header.lstrip(b"#"), self.delimiter)
+        units = _cells(self.notes[0], self.delimiter) if self.notes else []
+        if any(map(_DASHES.fullmatch, units)):
+            units = []
+        return [
+            TableField(name, "" if unit in ("-", "---") else unit)
+            for name, unit in zip(names, units + [""] * (len(names) - len(units)), strict=False)
+        ]
+
+
+def read_head(path: Path) -> CsvHead:
+    """Read what is before the rows of a text table.
+
+    Raises
+    ------
+    CatalogError
+        If it is no table with a delimiter between its cells, or of a kind that cannot get columns.
+    """
+    with Input(path) as source:
+        text = source.read(CHUNK)
+        if len(text) == CHUNK:
+            text += source.line()
+    if text.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise CatalogError(f"{path} is written in UTF-16; save it as UTF-8")
+    if b"\n" not in text and (b"\r" in text or len(text) >= min(CHUNK, MAX_LINE)):
+        raise CatalogError(f"{path} has no line ends; save it anew as CSV")
+    before = _BOM if text.startswith(_BOM) else b""
+    separator = _SEPARATOR.match(text, len(before))
+    if separator:
+        before += separator[0]
+    lines = io.BytesIO(text[len(before) :]).readlines()
+    comments = list(takewhile(lambda line: line.startswith(b"#") or not line.strip(), lines))
+    lines = lines[len(comments) :]
+    delimiters = [separator[1].decode("latin-1")] if separator else list(_DELIMITERS)
+    delimiter, cells, n_lines = _sniff(path, lines or comments[-1:], delimiters)
+    _check_dialect(path, comments, lines, cells, delimiter)
+    if comments and _is_header(comments[-1], delimiter, cells):
+        header, rows = comments.pop(), lines
+    elif lines:
+        header, rows = b"".join(lines[:n_lines]), lines[n_lines:]
+        if any(is_number(cell) and "." in cell for cell in cells):
+            line = header.decode("utf-8", "replace").strip()
+            raise CatalogError(f"{path} has no header: its first line {line!r} holds numbers, not names")
+    else:
+        raise CatalogError(f"{path} has no header line with the names of the columns")
+    notes = _notes(rows, delimiter, len(_cells(header, delimiter)))
+    rows = rows[len(notes) :]
+    return CsvHead(before + b"".join(comments), header, tuple(notes), delimiter, _decimal(rows, delimiter))
+
+
+def _cells(line: bytes, delimiter: str) -> list[str]:
+    return [unquoted(cell) for cell in split(line.rstrip(b"\r\n"), delimiter)]
+
+
+def _sniff(path: Path, lines: Sequence[bytes], delimiters: Sequence[str]) -> tuple[str, list[str], int]:
+    """Return the delimiter, the cells of the first record and its number of lines.
+
+    The delimiter is the one that gives the first records the same number of cells, and the most of them.
+    """
+    best: tuple[tuple[bool, int], str, list[str], int] | None = None
+    trouble: csv.Error | None = None
+    for delimiter in delimiters:
+        reader = csv.reader(map(plain, lines), delimiter=delimiter, strict=True)
+        try:
+            first = next(reader)
+        except (csv.Error, StopIteration) as error:
+            trouble = error if isinstance(error, csv.Error) else trouble
+            continue
+        n_lines = reader.line_num
+        try:
+            even = {len(cells) for cells in islice(reader, _SNIFFED_RECORDS) if cells} <= {len(first)}
+        except csv.Error:
+            even = False
+        rank = (even and len(first) > 1, len(first))
+        if best is None or rank > best[0]:
+            best = rank, delimiter, first, n_lines
+    if best is None:
+        raise CatalogError(f"{path}: the header is not CSV ({trouble or 'it is empty'})") from trouble
+    return best[1:]
+
+
+def _is_header(comment: bytes, delimiter: str, cells: Sequence[str]) -> bool:
+    """Tell whether a comment names the columns: it has as many words as the first record, which holds numbers."""
+    names = _cells(comment.lstrip(b"#"), delimiter)
+    row = any(cell.startswith("#") or is_number(with_point(cell.strip())) for cell in cells)
+    return row and len(names) == len(cells) > 1 and not any(map(is_number, names))
+
+
+def _check_dialect(
+    path: Path, comments: Sequence[bytes], lines: Sequence[bytes], cells: Sequence[str], delimiter: str
+) -> None:
+    """Refuse the kinds of text tables that cannot get columns, by their names."""
+    first = lines[0].strip() if lines else b""
+    if len(cells) == 1:
+        if any(map(_SEXTRACTOR.match, comments)):
+            raise CatalogError(
+                f"{path} is a catalog of SExtractor with an ASCII head (ASCII_HEAD), with blanks between its cells: "
+                'run SExtractor with CATALOG_TYPE FITS_1.0, or convert it: python -c "from astropy.table import Table; '
+                f"Table.read('{path}', format='ascii.sextractor').write('{path.stem}.fits')\""
+            )
+        words = first.lower().split()
+        named = len(words) > 1 and all(any(w.startswith(start) for w in words) for start in (b"ra", b"de"))
+        numbers = [sum(map(is_number, line.decode("latin-1").split())) for line in lines[:_SNIFFED_RECORDS]]
+        if named or (len(words) > 1 and max(numbers, default=0) > 1):
+            raise CatalogError(f"{path} has blanks between its columns; {_SAVE}")
+    if delimiter == "|" and first.startswith(b"|") and first.endswith(b"|"):
+        raise CatalogError(f"{path} is a table drawn with | around its cells (IPAC, Markdown, a database's): {_SAVE}")
+    if delimiter == "|" and len(lines) > 1 and re.fullmatch(rb"-+(\+-+)+", lines[1].strip()):
+        raise CatalogError(f"{path} is a table drawn with | and + (a database's): {_SAVE}")
+    if sum(line.startswith(b"#Table\t") for line in (*comments, *lines)) > 1:
+        raise CatalogError(
+            f"{path} holds several tables of VizieR, one behind the other: save each as a file of its own"
+        )
+
+
+def _notes(rows: Sequence[bytes], delimiter: str, n_columns: int) -> list[bytes]:
+    """Return the lines behind the names that are no rows: dashes (and what is before them), or units.
+
+    They may be shorter than the header, which has got columns since.
+    """
+    records = [_cells(line, delimiter) for line in rows[:3]]
+    for i, cells in enumerate(records[:2]):
+        filled = [cell for cell in cells if cell]
+        if filled and all(map(_DASHES.fullmatch, filled)) and max(map(len, filled)) > 1:
+            return list(rows[: i + 1])
+    if len(records) > 1 and len(records[0]) <= n_columns and _are_units(records[0], records[1]):
+        return [rows[0]]
+    return []
+
+
+def _are_units(cells: Sequence[str], row: Sequence[str]) -> bool:
+    """Tell whether cells are units of a row: units of what is a number there, and no numbers themselves."""
+    if any(map(_is_quantity, cells)):
+        return False
+    over_numbers = [cell for cell, below in zip(cells, row, strict=False) if cell and _is_quantity(below)]
+    return bool(over_numbers) and all(map(_is_unit, over_numbers)) and set(over_numbers) != {"-"}
+
+
+def _is_quantity(cell: str) -> bool:
+    return is_number(with_point(cell)) or bool(_ANGLE.fullmatch(cell))
+
+
+def _is_unit(text: str) -> bool:
+    return text in ("-", "--", "---") or is_unit(text)
+
+
+def _decimal(rows: Sequence[bytes], delimiter: str) -> str:
+    """Return what is before the decimals: a comma where more of the first rows' columns have it than have a point.
+
+    Where the delimiter is a comma too, numbers such as "1,000" are taken for thousands.
+    """
+    commas: set[int] = set()
+    points: set[int] = set()
+    for line in rows[:_DECIMAL_RECORDS]:
+        if b"," not in line or (delimiter == "," and b'"' not in line):
+            cells = enumerate(_cells(line, delimiter)) if not commas else ()
+            points.update(i for i, cell in cells if "." in cell and is_number(cell))
+            continue
+        for i, cell in enumerate(_cells(line, delimiter)):
+            if "," in cell and with_point(cell) != cell:
+                if delimiter != "," or not re.fullmatch(r"[+-]?\d{1,3},\d{3}", cell):
+                    commas.add(i)
+            elif "." in cell and is_number(cell):
+                points.add(i)
+    return "," if len(commas - points) > len(points) else "."
