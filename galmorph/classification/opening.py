@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from galmorph.classification.matching import match
@@ -168,7 +169,8 @@ def _folder_of_cutouts(folder: Path) -> list[tuple[str, Path]]:
     """
     if is_hats(folder):
         raise CatalogError(
-            f"{folder} is a HATS catalog: classify it with galmorph.classify_hats, or galmorph classify {folder}."
+            f"{folder} is a HATS catalog: classify it with galmorph.classify_hats, or "
+            f"galmorph classify {quote(str(folder))}"
         )
     found = [(name, Path(file)) for name, file in cutout_files(folder)]
     tables = [file for _, file in found if "{band}" not in file.name and holds_table(file)]
@@ -180,13 +182,15 @@ def _folder_of_cutouts(folder: Path) -> list[tuple[str, Path]]:
     if joined := parquet_folder(folder):
         raise CatalogError(joined)
     if tables:
-        raise CutoutError(f"There are no FITS cutouts in {folder}, but a table: galmorph classify {tables[0]}")
+        raise CutoutError(
+            f"There are no FITS cutouts in {folder}, but a table: galmorph classify {quote(str(tables[0]))}"
+        )
     if any(file.suffix.lower() in _PICTURES for file in folder.iterdir()):
         raise CutoutError(
             f"There are no FITS cutouts in {folder}, but pictures: fetch the FITS files of these galaxies."
         )
     raise CutoutError(
-        f"There are no FITS cutouts in {folder}: galmorph fetch --catalog TABLE --out {folder} gets them."
+        f"There are no FITS cutouts in {folder}: galmorph fetch --catalog TABLE --out {quote(str(folder))} gets them."
     )
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -159,7 +160,7 @@ def _prefix(path: Path, names: list[str], prefix: str | None) -> str:
     if not found:
         raise CatalogError(
             f"{path} has no column morph_label, so it is not a result of galmorph: make one with "
-            f"galmorph classify {path.name}"
+            f"galmorph classify {quote(str(path))}"
         )
     if prefix is None and len(found) == 1:
         return found[0]

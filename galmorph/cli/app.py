@@ -45,6 +45,7 @@ from galmorph.cli.terminal import print_json, progress, show_fetched, show_plan,
 from galmorph.cli.training import compare, evaluate, train
 from galmorph.environment import Variable
 from galmorph.errors import GalmorphError
+from galmorph.registry import missing_file
 
 app = typer.Typer(
     name="galmorph",
@@ -186,6 +187,7 @@ def classify(
 
     Example: galmorph classify --images 'legacysurvey-0001p000-image-{band}.fits.fz' --catalog tractor-0001p000.fits
     """
+    _check_that_they_exist(survey, catalog, model)
     run = _classifier(survey, scheduler)
     options: dict[str, Any] = {"model": model, "out": out, "cutouts": cutouts, "catalog": catalog, "kind": kind}
     options |= {"images": images or (), "hdu": hdu, "size_column": size_column, "zero_point": zero_point}
@@ -196,6 +198,16 @@ def classify(
     show_summary(summary, profile)
     print_json(summary, as_json, leave_out=("flags", "labels", "profile"))
     raise typer.Exit(1 if strict and summary.failed else 0)
+
+
+def _check_that_they_exist(survey: Path | None, catalog: Path | None, model: str) -> None:
+    """Raise a GalmorphError for a name that is mistyped, before torch is imported, which takes seconds."""
+    from galmorph.models.card import find
+
+    for path in filter(None, (survey, catalog)):
+        if not os.path.lexists(path) and ":/" not in str(path):
+            raise GalmorphError(missing_file(path))
+    find(model)
 
 
 def _classifier(survey: Path | None, scheduler: str | None) -> Callable[..., Any]:

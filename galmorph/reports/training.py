@@ -85,7 +85,7 @@ def assess(path: Path, out: Path, data: Sequence[str] = (), *, figures_folder: P
     if not is_run and not folders:
         raise SampleError(
             f"{path} holds no run of galmorph train (config.json, history.csv) and no evaluation (scores.json): write "
-            f"one with galmorph evaluate MODEL --data PATH --out {path}"
+            f"one with galmorph evaluate MODEL --data PATH --out {quote(str(path))}"
         )
     sections: list[dict[str, Any]] = []
     drawn: dict[str, Figure] = {}

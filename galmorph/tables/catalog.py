@@ -19,7 +19,7 @@ from galmorph.tables.blocks import checked_blocks
 from galmorph.tables.contents import contents_of, named_format, plain_suffix
 from galmorph.tables.formats import Array, Card, Column, Format, Provenance, Table, check_cards, text_array
 from galmorph.tables.positions import Frame, Positions, to_float
-from galmorph.tables.replacement import check_names, replaced_columns
+from galmorph.tables.replacement import check_names, own_columns, replaced_columns
 from galmorph.tables.roles import Roles, find_roles, id_candidates, may_be_radians, named, with_unit
 from galmorph.tables.targets import Targets, as_numbers, as_text
 
@@ -58,9 +58,8 @@ class Catalog:
 
     @property
     def galmorph_columns(self) -> tuple[str, ...]:
-        """The names of the columns that earlier runs of galmorph wrote, as the file records them."""
-        names = {name.lower() for name in self.column_names}
-        return tuple(name for name in self._table.provenance.columns if name.lower() in names)
+        """The names of the columns that earlier runs of galmorph wrote; see `own_columns`."""
+        return own_columns(self.column_names, self._table.provenance.columns)
 
     @property
     def provenance(self) -> tuple[Card, ...]:

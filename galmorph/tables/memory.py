@@ -58,7 +58,9 @@ class MemoryTable:
         result.meta["GMKEYS"] = ",".join(key for key, _, _ in provenance.cards)
         result.meta.update((key, value) for key, value, _ in provenance.cards)
         if provenance.history:
-            result.meta["HISTORY"] = [*result.meta.get("HISTORY", ()), *provenance.history]
+            before = result.meta.get("HISTORY", [])
+            before = before if isinstance(before, list | tuple) else [str(before)]
+            result.meta["HISTORY"] = [*before, *provenance.history]
         return result
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+from galmorph import registry
 from galmorph.errors import CatalogError
 from galmorph.tables.formats import Column
 
@@ -44,8 +45,8 @@ def replaced_columns(
         )
     if foreign:
         raise CatalogError(
-            f"galmorph did not write the columns {', '.join(foreign)} of {path}, so --replace leaves them "
-            "alone: give the new ones a --prefix"
+            f"{path} has no record that galmorph wrote its columns {_some(foreign)}, so --replace leaves them alone: "
+            "give the new ones a --prefix"
         )
     superseded = _superseded(columns, ours) if replace else set()
     return frozenset(i for i, name in enumerate(names) if i in clashing or name.lower() in superseded)
@@ -59,6 +60,36 @@ def check_names(columns: Sequence[Column]) -> set[str]:
     if len(names) < len(columns):
         raise CatalogError(f"two columns to write have the same name: {[column.name for column in columns]}")
     return names
+
+
+_OTHERS = ("morph_label", "morph_entropy", "morph_set", "morph_ood", "morph_flag", "morph_ok")
+
+
+def own_columns(names: Sequence[str], recorded: Collection[str]) -> tuple[str, ...]:
+    """Return the columns that earlier runs of galmorph wrote.
+
+    They are those that the file records. Where the record is lost (pandas, TOPCAT's plain FITS, any CSV) the
+    names remain: the answers of a whole shipped schema beside ``morph_label`` and ``morph_flag``, under one prefix,
+    are galmorph's.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The columns of the table.
+    recorded : collection of str
+        Those that the file records as galmorph's.
+    """
+    lower = _lower(names)
+    if any(name.lower() in lower for name in recorded):
+        return tuple(name for name in recorded if name.lower() in lower)
+    prefixes = {name.removesuffix("morph_flag") for name in lower if name.endswith("morph_flag")}
+    own: set[str] = set()
+    for prefix in (prefix for prefix in prefixes if f"{prefix}morph_label" in lower):
+        for schema in registry.names("schemas"):
+            answers = {f"{prefix}p_{label}".lower() for label in registry.load("schemas", schema).labels}
+            if answers <= lower:
+                own |= answers | {f"{name}_err" for name in answers} | {f"{prefix}{name}" for name in _OTHERS}
+    return tuple(name for name in names if name.lower() in own)
 
 
 def _superseded(columns: Sequence[Column], ours: Collection[str]) -> set[str]:

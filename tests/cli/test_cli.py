@@ -71,6 +71,47 @@ def test_wrong_usage_exits_with_2_and_one_line(survey):
     assert run("classify", "t.csv", "--modell", "x", cwd=survey).returncode == 2
 
 
+def test_a_mistyped_name_is_answered_before_torch_is_imported(survey):
+    code = "import sys; sys.argv[0] = 'galmorph'\nfrom galmorph.cli.app import main\ntry:\n    main()\n"
+    code += "finally:\n    import resource\n"
+    code += "    print(resource.getrusage(resource.RUSAGE_SELF).ru_utime, 'torch' in sys.modules)"
+    for arguments in (
+        ("classify", "nofile.csv"),
+        ("classify", "t.csv", "--model", "none.safetensors"),
+        ("classify", "--images", "x-{band}.fits", "--catalog", "nofile.csv"),
+        ("fetch", "--catalog", "nofile.csv"),
+        ("report", "nofile.csv"),
+    ):
+        command = [sys.executable, "-c", code, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=survey, check=False)
+        seconds, imported = done.stdout.split()
+        assert done.returncode == 2, done.stderr
+        assert done.stderr.startswith("error: There is no ")
+        assert (imported, float(seconds) < 1) == ("False", True), arguments
+
+
+def test_commands_in_errors_work_as_they_are_printed(survey):
+    """A path in a suggested command is whole and quoted, so that it works where the user is."""
+    import shlex
+
+    folder = survey / "my targets"
+    folder.mkdir()
+    (folder / "t.csv").write_text("id,ra,dec\na,10,1\n")
+    (folder / "cutouts").mkdir()
+    scored = survey / "no scores"
+    scored.mkdir()
+    for arguments, suggested, path in (
+        (("classify", "my targets/t.csv", "--model", "m.safetensors"), "fetch", "my targets/t.csv"),
+        (("report", "my targets/t.csv"), "classify", "my targets/t.csv"),
+        (("classify", "my targets/cutouts", "--model", "m.safetensors"), "fetch", "my targets/cutouts"),
+        (("report", "no scores"), "evaluate", "no scores"),
+    ):
+        done = run(*arguments, cwd=survey)
+        assert done.returncode == 2
+        command = done.stderr[done.stderr.index(f"galmorph {suggested}") :]
+        assert path in shlex.split(re.sub(r"[,:] .*", "", command.strip(), count=1).replace(" gets them.", ""))
+
+
 def test_everything_is_an_event_where_it_is_asked_for(survey):
     done = run("--log-json", "classify", "t.csv", "--model", "m.safetensors", "--json", cwd=survey)
     assert json.loads(done.stdout)["targets"] == 3, "stdout is as ever"

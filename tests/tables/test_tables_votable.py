@@ -262,7 +262,7 @@ def data(text):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ((HEAD + ROWS + TAIL)[:-40], None),
+        ((HEAD + ROWS + TAIL)[:-40], "not well-formed XML"),
         (HEAD + ROWS, "not well-formed XML"),
         (HEAD + "</TABEL>", "not well-formed XML"),
         ("<VOTABLE><RESOURCE><TABLE/></RESOURCE></VOTABLE>", "has no TABLE with FIELDs"),
@@ -280,9 +280,6 @@ def data(text):
 )
 def test_what_is_no_votable(tmp_path, text, reason):
     source = make(tmp_path / "in.vot", text)
-    if reason is None:  # what is behind the table is not looked at
-        assert open_catalog(source).n_rows == 2
-        return
     with pytest.raises(CatalogError, match=reason):
         open_catalog(source)
 

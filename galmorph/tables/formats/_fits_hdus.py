@@ -137,6 +137,8 @@ def check_structure(header: Header, where: str) -> None:
         _check(header, f"NAXIS{i + 1}", range(1 << 62), where)
     if not binary and "TFIELDS" in header and header.text("XTENSION") != "TABLE":
         raise CatalogError(f"{where}: XTENSION={header.text('XTENSION')!r}, but TFIELDS is a card of tables")
+    if binary and header.integer("NAXIS2") and not header.integer("NAXIS1"):
+        raise CatalogError(f"{where}: NAXIS1=0, but NAXIS2={header.integer('NAXIS2')}: rows without bytes")
     if binary and "THEAP" in header:
         table = header.integer("NAXIS1") * header.integer("NAXIS2")
         _check(header, "THEAP", range(table, table + header.integer("PCOUNT") + 1), where)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from galmorph.files.reading import Input
 from galmorph.tables.formats import Column, Provenance, TableSummary, history_line
 from galmorph.tables.formats._votable_rows import DATATYPES, Cell
 from galmorph.tables.formats._xml import Event, events
+
+# Of a description, so that a damaged file cannot make it grow for ever.
+_MAX_DESCRIPTION = 1 << 16
 
 
 @dataclass
@@ -66,10 +70,13 @@ class Head:
     """
 
     def __init__(self, source: Input, number: int | None = None) -> None:
-        for _ in self._tables(source):
+        stream = events(source)
+        for _ in self._tables(stream):
             if number in (None, self.tables_before):
                 if self._refusal:
                     raise CatalogError(f"{source.path}: {self._refusal}")
+                # Damage behind the table, such as an end that is cut off, is refused before any work is done.
+                deque(stream, maxlen=0)
                 return
         which = "TABLE" if number is None else f"TABLE {number} (counted from 0)"
         raise CatalogError(f"{source.path} has no {which} with FIELDs")
@@ -80,7 +87,7 @@ class Head:
         head = cls.__new__(cls)
         tables = []
         try:
-            for _ in head._tables(source):
+            for _ in head._tables(events(source)):
                 n_rows = None if head.stream else head.n_rows
                 tables.append(TableSummary(head.tables_before, head.name, n_rows, tuple(c.field for c in head.cells)))
         except CatalogError:
@@ -88,8 +95,8 @@ class Head:
                 raise
         return tables
 
-    def _tables(self, source: Input) -> Iterator[None]:
-        """Read the file and stop behind each TABLE with columns, which the attributes are then about."""
+    def _tables(self, stream: Iterator[Event]) -> Iterator[None]:
+        """Read the events of a file and stop behind each TABLE with columns, which the attributes are then about."""
         self.prefix = self.name = self._refusal = ""
         self.tables_before = -1
         self.cells: list[Cell] = []
@@ -101,7 +108,7 @@ class Head:
         self.n_rows = 0
         self._n_cells = 0
         self._inside: list[str] = []
-        for event in events(source):
+        for event in stream:
             if event.kind == "start":
                 self._start(event)
             elif event.kind == "end":
@@ -109,7 +116,8 @@ class Head:
                 if event.name == "TABLE" and self.cells:
                     yield
             elif event.kind == "text" and self._inside[-3:] == ["TABLE", "PARAM", "DESCRIPTION"]:
-                self.params[-1].description += event.name
+                param = self.params[-1]
+                param.description = (param.description + event.name)[:_MAX_DESCRIPTION]
 
     @property
     def provenance(self) -> Provenance:

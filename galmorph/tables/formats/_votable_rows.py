@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ _TYPES = {
     "doubleComplex": ">c16",
 }
 _GATHERED = 1 << 16
+# No row is longer; keeps a wrong arraysize from taking the whole stream for one.
+_MAX_ROW = 1 << 26
 DATATYPES = {
     "float32": "float",
     "float64": "double",
@@ -68,7 +71,7 @@ class Cell:
         """
         name = attributes.get("name") or attributes.get("ID", "")
         datatype, arraysize = attributes.get("datatype", ""), attributes.get("arraysize", "").strip()
-        if datatype not in _TYPES or not re.fullmatch(r"(\d+x)*(\d+|\d*\*)|", arraysize):
+        if datatype not in _TYPES or not re.fullmatch(r"(\d{1,9}x)*(\d{1,9}|\d{0,9}\*)|", arraysize):
             raise CatalogError(f"FIELD {name!r} has datatype={datatype!r} arraysize={arraysize!r}, not of VOTable")
         text = datatype in ("char", "unicodeChar")
         scalar = "x" not in arraysize if text else arraysize in ("", "1")
@@ -85,7 +88,7 @@ class Cell:
         """The bytes of a cell, None where each cell gives its own length."""
         if self.arraysize.endswith("*"):
             return None
-        return self._bytes(int(np.prod([int(n) for n in self.arraysize.split("x")])) if self.arraysize else 1)
+        return self._bytes(math.prod(map(int, self.arraysize.split("x"))) if self.arraysize else 1)
 
     def _bytes(self, n_elements: int) -> int:
         return -(-n_elements // 8) if self.datatype == "bit" else n_elements * self.element
@@ -113,8 +116,16 @@ class Cell:
             mask |= ~np.isin(data, [ord(c) for c in "TtFf10"])
             data = np.isin(data, [ord(c) for c in "Tt1"])
         elif data.dtype.kind in "iu" and self.null:
-            mask |= data == int(self.null)
+            mask |= data == self._null_number()
         return np.ma.MaskedArray(data, mask) if mask.any() else data
+
+    def _null_number(self) -> int:
+        try:
+            return int(self.null, 16 if "0x" in self.null.lower() else 10)
+        except ValueError as error:
+            raise CatalogError(
+                f"FIELD {self.field.name!r}: its VALUES null={self.null!r} is no number ({self.datatype})"
+            ) from error
 
 
 class BinaryRows:
@@ -132,6 +143,8 @@ class BinaryRows:
         self.cells = cells
         self.flagged = flagged
         self.n_flags = -(-len(cells) // 8) if flagged else 0
+        # Rows without bytes would never come to an end.
+        self._empty = not flagged and all(cell.width == 0 for cell in cells)
 
     def split(self, chunks: Iterable[bytes]) -> Iterator[list[bytes]]:
         """Iterate over rows as [flags, cell, cell, ...].
@@ -142,8 +155,19 @@ class BinaryRows:
             If the stream ends within a row.
         """
         data = b""
-        for chunk in chunks:
-            data += chunk
+        held: list[bytes] = []
+        n_held = 0
+        for chunk in chain(chunks, [b""]):
+            # What is left of a long row is joined with more only when that doubles it: in linear time.
+            held.append(chunk)
+            n_held += len(chunk)
+            if chunk and n_held < len(data):
+                continue
+            data += b"".join(held)
+            held, n_held = [], 0
+            if data and (self._empty or len(data) > _MAX_ROW):
+                what = "no bytes" if self._empty else f"more than {_MAX_ROW >> 20} MiB"
+                raise CatalogError(f"the rows of the binary stream have {what}: an arraysize of its FIELDs is wrong")
             at = 0
             while (row := self._row(data, at)) is not None:
                 yield row

@@ -59,6 +59,8 @@ class ParquetTable:
         with self._file() as file:
             self.n_rows: int = file.metadata.num_rows
             self._schema: pa.Schema = file.schema_arrow
+        if not self._schema.names:
+            raise CatalogError(f"{path} has no columns")
         if len(set(self._schema.names)) < len(self._schema.names):
             raise CatalogError(f"{path} has several columns of the same name")
         metadata = self._schema.metadata or {}
@@ -81,6 +83,7 @@ class ParquetTable:
             yield file
 
     def blocks(self, positions: Sequence[int], n_rows: int, start: int) -> Iterator[list[Array]]:
+        """Iterate over blocks of rows; see `Table`."""
         names = [self._schema.names[position] for position in positions]
         with self._file() as file:
             groups, skip = _groups_from(file, start)
@@ -96,6 +99,7 @@ class ParquetTable:
         dropped: Collection[int],
         provenance: Provenance,
     ) -> None:
+        """Write the table with columns appended; see `Table`."""
         import pyarrow as pa
 
         kept = [name for i, name in enumerate(self._schema.names) if i not in dropped]

@@ -13,7 +13,8 @@ from itertools import dropwhile, islice, takewhile
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from galmorph.files.reading import Input
+from galmorph.errors import CatalogError
+from galmorph.files.reading import MAX_LINE, Input
 from galmorph.files.writing import Output
 from galmorph.tables.formats import Array, Block, Column, Format, Provenance, TableSummary, text_array
 from galmorph.tables.formats._votable_head import Head, ascii_xml, fields_xml, params_xml
@@ -54,17 +55,22 @@ class VoTable:
         """Iterate over the rows of TABLEDATA: the texts of the cells, their places, and where the row ends."""
         texts: list[str] = []
         spans: list[tuple[int, int]] = []
+        cell: list[str] = []
+        size = start = 0
         inside = False
         for event in self._events(text=text):
             if event.kind == "text" and inside:
-                texts[-1] += event.name
+                cell.append(event.name)
+                size += len(event.name)
+                if size > MAX_LINE:
+                    raise CatalogError(f"{self._path} has a cell of more than {MAX_LINE >> 20} MiB: it is damaged")
             elif event.name == "TD":
                 inside = event.kind == "start"
                 if inside:
-                    texts.append("")
-                    spans.append((event.offset, 0))
+                    cell, size, start = [], 0, event.offset
                 else:
-                    spans[-1] = spans[-1][0], event.stop
+                    texts.append("".join(cell))
+                    spans.append((start, event.stop))
             elif event.name == "TR" and event.kind == "end":
                 yield texts, spans, event.offset
                 texts, spans = [], []
@@ -76,6 +82,7 @@ class VoTable:
         return self._binary.split(decoded(texts))
 
     def blocks(self, positions: Sequence[int], n_rows: int, start: int) -> Iterator[list[Array]]:
+        """Iterate over blocks of rows; see `Table`."""
         if self._head.stream is None:
             text_rows = islice((row[0] for row in self._text_rows()), start, None)
             while block := list(islice(text_rows, n_rows)):
@@ -102,6 +109,7 @@ class VoTable:
         dropped: Collection[int],
         provenance: Provenance,
     ) -> None:
+        """Write the table with columns appended; see `Table`."""
         head = self._head
         with Input(self._path) as source:
             splice = Splice(source, output)
