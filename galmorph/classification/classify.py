@@ -24,7 +24,7 @@ from galmorph.classification.process import Clock, keep_freed_memory
 from galmorph.classification.provenance import Record, provenance
 from galmorph.classification.sources import Addition, Source
 from galmorph.classification.summary import Summary, summarize
-from galmorph.errors import Interrupted, OutputError
+from galmorph.errors import CannotContinue, Interrupted, OutputError
 from galmorph.files.journal import Journal
 from galmorph.files.writing import remove_leftovers
 from galmorph.models.model import load
@@ -103,7 +103,8 @@ def classify(
     record = record_dtype(predictor.model.schema)
     with Journal.open(destination, record, fingerprint, resume=resume, step=batch_size) as journal:
         # A run that was killed after its table had its name is put in order; no other file is replaced unasked.
-        if destination.exists() and not overwrite and len(journal) < source.n_rows:
+        is_ours = len(journal) == source.n_rows and journal.wrote(destination)
+        if destination.exists() and not overwrite and not is_ours:
             raise _exists(destination, resume)
         try:
             with progress_bar(progress, "classifying", "galaxies", on_progress) as update:
@@ -112,16 +113,24 @@ def classify(
                 )
             with clock("write"):
                 remove_leftovers(destination)
-                companion = None
+                record_of = None
                 if record_provenance:
                     recorded = {**fingerprint, "prefix": options.prefix}
-                    companion = Record(recorded, predictor.model.card, journal.started, destination).of
-                added = Addition(columns, provenance(predictor), options.replace, companion)
+                    record_of = Record(recorded, predictor.model.card, journal.started, destination).of
+
+                def described(content: Path) -> tuple[Path, bytes, bool] | None:
+                    journal.note_output(content)
+                    return record_of(content) if record_of else None
+
+                cards = provenance(predictor)
+                added = Addition(columns, cards, options.replace, described, overwrite=overwrite or is_ours)
                 _write(source, destination, added, journal, predictor, options.spread)
         except KeyboardInterrupt:
             raise Interrupted(
                 f"Stopped after {len(journal)} of {source.n_rows} targets; go on with the same command and --resume."
             ) from None
+        except OutputError as error:
+            raise CannotContinue(f"{error} The results are kept: see to it, then go on with --resume.") from error
         summary = summarize(journal, predictor.model.card, predictor.model.sha256, destination, clock)
         journal.remove()
     return source.finish(summary)

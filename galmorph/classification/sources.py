@@ -64,6 +64,7 @@ class Addition:
     cards: Sequence[tuple[str, Any, str]]
     replace: bool = False
     companion: Companion | None = None
+    overwrite: bool = True
 
 
 class Source(ABC):
@@ -257,7 +258,13 @@ def append(catalog: Catalog, destination: Path, added: Addition, results: Iterab
     """Copy a catalog with the columns appended."""
     values = (new for _, new in results)
     catalog.append(
-        destination, added.columns, values, cards=added.cards, replace=added.replace, companion=added.companion
+        destination,
+        added.columns,
+        values,
+        cards=added.cards,
+        replace=added.replace,
+        companion=added.companion,
+        overwrite=added.overwrite,
     )
 
 
@@ -291,7 +298,15 @@ def write_new_table(
             yield {**values(part, records), **new}
 
     columns = [*own, *added.columns]
-    write_catalog(destination, columns, blocks(), n_rows, cards=added.cards, companion=added.companion)
+    write_catalog(
+        destination,
+        columns,
+        blocks(),
+        n_rows,
+        cards=added.cards,
+        companion=added.companion,
+        overwrite=added.overwrite,
+    )
 
 
 def _width(texts: Iterable[str]) -> int:

@@ -221,6 +221,7 @@ class Catalog:
         cards: Sequence[Card] = (),
         replace: bool = False,
         companion: Companion | None = None,
+        overwrite: bool = True,
     ) -> None:
         """Write the catalog with columns appended; what the file holds already is copied as it is.
 
@@ -240,7 +241,10 @@ class Catalog:
             keywords. A classification replaces the one before under the same prefix whole: of two models' columns
             none are left side by side.
         companion : callable, optional
-            From the complete file, before it takes its name: the path and content of one that takes its name with it.
+            From the complete file, before it takes its name: the path and content of one that takes its name with it,
+            and whether that one may replace a file; or None.
+        overwrite : bool
+            Whether a file that has the destination's name is replaced.
 
         Raises
         ------
@@ -253,7 +257,7 @@ class Catalog:
         path = Path(destination)
         self.check_destination(path)
         dropped, provenance = self.changes(columns, cards, replace=replace)
-        with Output(path, companion) as output:
+        with Output(path, companion, replace=overwrite) as output:
             self._table.append(output, columns, checked_blocks(columns, blocks, self.n_rows), dropped, provenance)
 
     def changes(
@@ -395,6 +399,7 @@ def write_catalog(
     *,
     cards: Sequence[Card] = (),
     companion: Companion | None = None,
+    overwrite: bool = True,
 ) -> None:
     """Write a new table, in the format that the suffix names.
 
@@ -402,7 +407,7 @@ def write_catalog(
     ----------
     destination : str or Path
         The file; it appears only when it is complete.
-    columns, blocks, cards, companion
+    columns, blocks, cards, companion, overwrite
         As for `Catalog.append`.
     n_rows : int
         The number of rows.
@@ -419,5 +424,5 @@ def write_catalog(
     names = [column.name for column in columns]
     check_names(columns)
     provenance = Provenance().updated(names, check_cards(cards), ())
-    with Output(path, companion) as output:
+    with Output(path, companion, replace=overwrite) as output:
         form.write(output, columns, checked_blocks(columns, blocks, n_rows), n_rows, provenance)
