@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 import galmorph
-from galmorph.classification.batches import classify_rows
+from galmorph.classification.batches import classify_rows, keep_unchanged
 from galmorph.classification.opening import open_survey
 from galmorph.classification.options import ClassifyOptions
 from galmorph.classification.output_columns import column_values, output_columns, record_dtype
@@ -43,7 +44,8 @@ def classify(
     *,
     model: str | Path | Predictor = "galaxyzoo2-mobilenet_v2",
     out: str | Path | None = None,
-    resume: bool = False,
+    resume: bool = True,
+    restart: bool = False,
     overwrite: bool = False,
     record_provenance: bool = True,
     progress: bool = False,
@@ -62,8 +64,10 @@ def classify(
         A shipped model's name or a weights file; a predictor has its own ``device``, ``dtype`` and ``tta``.
     out : path, optional
         Default: ``<stem>_morph.<suffix>`` beside the input, a FITS catalog for cutouts.
-    resume, overwrite : bool
-        Go on with a run that was stopped; replace an existing output.
+    resume : bool
+        Nothing is changed by it: an unfinished run of the same output always goes on, if nothing has changed.
+    restart, overwrite : bool
+        Discard an unfinished run of this output; replace an existing output.
     record_provenance : bool
         Whether ``<output>.prov.json`` is written beside the output.
     progress : bool
@@ -90,28 +94,30 @@ def classify(
     keep_freed_memory()
     options = options or ClassifyOptions(**keywords)
     source = open_survey(survey, options)
-    destination = _destination(source, out, overwrite=overwrite, resume=resume)
+    destination = _destination(source, out, overwrite=overwrite, restart=restart)
     with clock("model"):
         loaded = [model] if isinstance(model, Predictor) else on_devices(load(model), *_computing(options))
     predictor = loaded[0]
     columns = output_columns(predictor.model.card, options.prefix, spread=options.spread)
     source.check(columns, replace=options.replace)
     batch_size = options.batch_size or BATCH_SIZES.get(predictor.device.type, BATCH_SIZES["cpu"])
-    fingerprint = _fingerprint(source, loaded, batch_size)
+    fingerprint = _fingerprint(source, loaded, batch_size, options)
     with clock("read"):
         source.open()
     record = record_dtype(predictor.model.schema)
-    with Journal.open(destination, record, fingerprint, resume=resume, step=batch_size) as journal:
+    with Journal.open(destination, record, fingerprint, resume=not restart, step=batch_size) as journal:
+        keep_unchanged(source, journal, batch_size)
         # A run that was killed after its table had its name is put in order; no other file is replaced unasked.
         is_ours = len(journal) == source.n_rows and journal.wrote(destination)
         if destination.exists() and not overwrite and not is_ours:
-            raise _exists(destination, resume)
+            raise _exists(destination)
         try:
             with progress_bar(progress, "classifying", "galaxies", on_progress) as update:
                 classify_rows(
                     source, loaded, journal, batch_size, options.workers or os.cpu_count() or 1, clock, update
                 )
             with clock("write"):
+                source.verify()
                 remove_leftovers(destination)
                 record_of = None
                 if record_provenance:
@@ -119,6 +125,7 @@ def classify(
                     record_of = Record(recorded, predictor.model.card, journal.started, destination).of
 
                 def described(content: Path) -> tuple[Path, bytes, bool] | None:
+                    source.verify()
                     journal.note_output(content)
                     return record_of(content) if record_of else None
 
@@ -127,10 +134,12 @@ def classify(
                 _write(source, destination, added, journal, predictor, options.spread)
         except KeyboardInterrupt:
             raise Interrupted(
-                f"Stopped after {len(journal)} of {source.n_rows} targets; go on with the same command and --resume."
+                f"Stopped after {len(journal)} of {source.n_rows} targets; go on with the same command."
             ) from None
         except OutputError as error:
-            raise CannotContinue(f"{error} The results are kept: see to it, then go on with --resume.") from error
+            raise CannotContinue(
+                f"{error} The results are kept: see to it, then go on with the same command."
+            ) from error
         summary = summarize(journal, predictor.model.card, predictor.model.sha256, destination, clock)
         journal.remove()
     return source.finish(summary)
@@ -140,9 +149,17 @@ def _computing(options: ClassifyOptions) -> tuple[str, str, int]:
     return options.device, options.dtype, options.tta
 
 
-def _fingerprint(source: Source, predictors: list[Predictor], batch_size: int) -> dict[str, Any]:
+# Options that are in the fingerprint already, as what they stand for, or that change no result.
+_NO_CHANGE = ("kind", "cutouts", "catalog", "images", "tta", "batch_size", "device", "dtype", "workers")
+
+
+def _fingerprint(
+    source: Source, predictors: list[Predictor], batch_size: int, options: ClassifyOptions
+) -> dict[str, Any]:
     """Return what must be the same for a stopped run to go on."""
+    given = {name: value for name, value in asdict(options).items() if name not in _NO_CHANGE}
     return {
+        "options": given,
         "source": source.fingerprint(),
         "model": predictors[0].model.sha256,
         "galmorph": galmorph.__version__,
@@ -154,7 +171,7 @@ def _fingerprint(source: Source, predictors: list[Predictor], batch_size: int) -
     }
 
 
-def _destination(source: Source, out: str | Path | None, *, overwrite: bool, resume: bool) -> Path:
+def _destination(source: Source, out: str | Path | None, *, overwrite: bool, restart: bool) -> Path:
     destination = Path(out) if out is not None else source.default_output
     if not destination.parent.is_dir():
         raise OutputError(
@@ -164,15 +181,14 @@ def _destination(source: Source, out: str | Path | None, *, overwrite: bool, res
         raise OutputError(f"The folder {destination.parent} of the output cannot be written: choose another --out.")
     if destination.is_dir():
         raise OutputError(f"The output {destination} is a folder: name a file with --out.")
-    if destination.exists() and not overwrite and not (resume and Journal.exists(destination)):
-        raise _exists(destination, resume)
+    if destination.exists() and not overwrite and (restart or not Journal.exists(destination)):
+        raise _exists(destination)
     source.check_output(destination)
     return destination
 
 
-def _exists(destination: Path, resume: bool) -> OutputError:
-    hint = " The run that wrote it was complete." if resume else ""
-    return OutputError(f"The output {destination} exists.{hint} Choose another --out, or --overwrite it.")
+def _exists(destination: Path) -> OutputError:
+    return OutputError(f"The output {destination} exists. Choose another --out, or --overwrite it.")
 
 
 def _write(

@@ -126,7 +126,14 @@ def _told(schema: LabelSchema, label: str) -> str:
 
 
 def record_dtype(schema: LabelSchema) -> np.dtype[np.void]:
-    """Return the journal's record of a galaxy: probabilities, unlikeness, flag, position."""
+    """Return the journal's record of a galaxy: probabilities, unlikeness, flag, position, its cutout's state."""
     return np.dtype(
-        [("p", "<f4", (len(schema.labels),)), ("ood", "<f4"), ("flag", "<i2"), ("ra", "<f8"), ("dec", "<f8")]
+        [
+            ("p", "<f4", (len(schema.labels),)),
+            ("ood", "<f4"),
+            ("flag", "<i2"),
+            ("ra", "<f8"),
+            ("dec", "<f8"),
+            ("state", "<u8"),
+        ]
     )

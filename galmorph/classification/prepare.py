@@ -5,7 +5,11 @@ Classification, training samples and the pictures of reports all go through here
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import logging
 import math
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +17,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from galmorph.errors import CutoutError
+from galmorph.errors import CannotContinue, CutoutError
 from galmorph.images.cutout import MAX_SIDE_PX, Cutout, read_cutout
 from galmorph.images.flags import Flag
 from galmorph.images.framing import frame
+from galmorph.images.headers import band_files
 from galmorph.images.inputs import ImageInput
 from galmorph.images.quality import is_blended, quality
 from galmorph.images.radius import measure_r90
@@ -27,8 +32,30 @@ from galmorph.models.card import ModelCard
 if TYPE_CHECKING:
     from torch import Tensor
 
+log = logging.getLogger(__name__)
+
 # With one of these there is no probability: a composite without one of its bands has colours no model was shown.
 UNUSABLE = Flag.MISSING_BAND | Flag.UNREADABLE
+# Errors of network file systems, of limits and of rights: they pass, and the file is none the worse.
+SYSTEM_FAILURES = frozenset(
+    getattr(errno, name)
+    for name in (
+        "EIO",
+        "ESTALE",
+        "EMFILE",
+        "ENFILE",
+        "ENOMEM",
+        "EACCES",
+        "EAGAIN",
+        "ETIMEDOUT",
+        "ENOTCONN",
+        "EREMOTEIO",
+    )
+    if hasattr(errno, name)
+)
+# A cutout is tried so often, after this wait and twice the one before, until the run ends with exit code 3.
+READ_ATTEMPTS = 4
+FIRST_WAIT_S = 0.5
 # Beyond this share of the frame's width the row's position and the cutout's centre are taken for two things (bit 1024).
 MAX_OFFSET = 0.1
 # Cutouts are cut to whole pixels on each axis: nearer than this the centre of the file is the position.
@@ -50,6 +77,8 @@ class Prepared:
         ICRS position of the cutout's centre in degrees, where the source asks for it.
     reason : str
         Why there is no flux.
+    state : int
+        What tells the cutout's file from another, of :func:`cutout_state`; 0 where there is none.
     """
 
     flag: Flag
@@ -58,6 +87,7 @@ class Prepared:
     ra: float = math.nan
     dec: float = math.nan
     reason: str = ""
+    state: int = 0
 
 
 @dataclass(frozen=True)
@@ -99,6 +129,54 @@ def open_cutout(path: Path, card: ModelCard, radius_arcsec: float, *, hdu: int |
     return Opened(cutout, entry, radius_arcsec if math.isfinite(radius_arcsec) else cutout.radius_arcsec)
 
 
+def _open_patiently(path: Path, card: ModelCard, radius_arcsec: float, hdu: int | str | None) -> Opened:
+    """Open a cutout; where the system fails and not the file, try again, then end the run."""
+    wait_s = FIRST_WAIT_S
+    for attempt in range(READ_ATTEMPTS):
+        if attempt:
+            time.sleep(wait_s)
+            wait_s *= 2
+        try:
+            return open_cutout(path, card, radius_arcsec, hdu=hdu)
+        except (CutoutError, OSError, MemoryError) as error:
+            failure = _system_failure(error)
+            if failure is None:
+                raise CutoutError(str(error)) from error
+            last = error
+    raise CannotContinue(
+        f"{path} cannot be read ({failure}), {READ_ATTEMPTS} times in {wait_s - FIRST_WAIT_S:g} s. The system fails, "
+        "not the cutout: what is done is kept; go on with the same command when it is mended."
+    ) from last
+
+
+def _system_failure(error: BaseException | None) -> str | None:
+    """Return what the system said, where an error or what caused it is of the system and not of the file; else None."""
+    while error is not None:
+        if isinstance(error, MemoryError):
+            return "out of memory"
+        if isinstance(error, OSError) and error.errno in SYSTEM_FAILURES:
+            return error.strerror or str(error)
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def unexpected(what: str, error: Exception) -> Prepared:
+    """Return the row of a target that an unexpected error befell, which is logged with its traceback."""
+    log.error("%s: an unexpected error; please report it.", what, exc_info=error)
+    return Prepared(Flag.UNREADABLE, reason=f"{what}: unexpected {type(error).__name__}: {error}")
+
+
+def cutout_state(path: Path) -> int:
+    """Return a number that tells the file of a cutout, or its files, from others and from earlier content; 0: none."""
+    try:
+        files = list(band_files(str(path)).values()) if "{band}" in path.name else [path]
+        states = [Path(file).stat() for file in files]
+    except (OSError, CutoutError):
+        return 0
+    text = repr([(state.st_size, state.st_mtime_ns) for state in states])
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
 def prepare(
     path: Path,
     card: ModelCard,
@@ -123,7 +201,7 @@ def prepare(
         Whether to give the position of the cutout's centre.
     """
     try:
-        opened = open_cutout(path, card, radius_arcsec, hdu=hdu)
+        opened = _open_patiently(path, card, radius_arcsec, hdu)
     except CutoutError as error:
         return Prepared(Flag.UNREADABLE, reason=str(error))
     cutout, entry, radius = opened.cutout, opened.entry, opened.radius_arcsec

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.classification.matching import CutoutFiles
-from galmorph.classification.prepare import Prepared, prepare
-from galmorph.errors import OutputError
+from galmorph.classification.prepare import Prepared, cutout_state, prepare, unexpected
+from galmorph.errors import CatalogError, GalmorphError, OutputError
+from galmorph.files.record import content_digest, identity
 from galmorph.files.writing import Companion
 from galmorph.images.flags import Flag
 from galmorph.models.card import ModelCard
@@ -55,6 +57,11 @@ class Row(NamedTuple):
             return Prepared(Flag.UNREADABLE, reason=self.cutout)
         return prepare(self.cutout, card, self.radius_arcsec, position=(self.ra, self.dec), hdu=hdu, locate=locate)
 
+    @property
+    def state(self) -> int:
+        """What tells the cutout's file from another, or from itself after a change; 0: there is none."""
+        return 0 if isinstance(self.cutout, str) else cutout_state(self.cutout)
+
 
 @dataclass(frozen=True)
 class Addition:
@@ -77,6 +84,8 @@ class Source(ABC):
     """
 
     n_rows: int
+    # The files that all rows are of, with what identified them when they were opened.
+    _inputs: Mapping[Path, tuple[int, ...]] = MappingProxyType({})
 
     @property
     @abstractmethod
@@ -100,6 +109,18 @@ class Source(ABC):
     @abstractmethod
     def blocks(self, n_rows: int, start: int) -> Iterator[Sequence[Any]]:
         """Yield blocks of rows from a row on, in the form that `prepare` takes."""
+
+    def verify(self) -> None:
+        """Raise CatalogError if an input file is not what it was when the run began."""
+        for path, state in self._inputs.items():
+            if identity(path) != state:
+                raise CatalogError(
+                    f"{path} changed while it was being classified: nothing was written. Run it again when it is whole."
+                )
+
+    def states(self, rows: Sequence[Any]) -> list[int]:
+        """Return what tells the files that belong to single rows from others; 0 for rows without such a file."""
+        return [0] * len(rows)
 
     @abstractmethod
     def prepare(self, rows: Sequence[Any], card: ModelCard, device: torch.device) -> list[Prepared]:
@@ -132,8 +153,22 @@ class CutoutRows(Source):
         """Yield blocks of rows from a row on."""
 
     def prepare(self, rows: Sequence[Row], card: ModelCard, device: torch.device) -> list[Prepared]:
-        """Read the cutouts one by one."""
-        return [row.prepare(card, hdu=self.cutout_hdu, locate=self.locates) for row in rows]
+        """Read the cutouts one by one; what is unexpected ends a row and not the run."""
+        return [self._prepared(row, card) for row in rows]
+
+    def states(self, rows: Sequence[Row]) -> list[int]:
+        """Return what tells the rows' cutouts from others."""
+        return [row.state for row in rows]
+
+    def _prepared(self, row: Row, card: ModelCard) -> Prepared:
+        state = row.state  # before it is read: a change while it is read is noticed when the run goes on
+        try:
+            prepared = row.prepare(card, hdu=self.cutout_hdu, locate=self.locates)
+        except GalmorphError:
+            raise
+        except Exception as error:
+            prepared = unexpected(str(row.cutout), error)
+        return replace(prepared, state=state)
 
 
 class CatalogSource(CutoutRows):
@@ -150,6 +185,7 @@ class CatalogSource(CutoutRows):
 
     def __init__(self, catalog: Catalog, files: CutoutFiles, hdu: int | str | None = None) -> None:
         self.catalog = catalog
+        self._inputs = {catalog.path: catalog.opened}
         self.n_rows = catalog.n_rows
         self.cutout_hdu = hdu
         self._files = files
@@ -321,6 +357,7 @@ def output_beside(path: Path) -> Path:
 
 
 def file_state(path: Path) -> dict[str, Any]:
-    """Return path, size and time of a file, which tell it from another or from itself after a change."""
+    """Return what tells a file from another or from itself after a change: path, inode, size, time, hash of content."""
     status = path.stat()
-    return {"path": str(path.resolve()), "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+    state = {"inode": status.st_ino, "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+    return {"path": str(path.resolve()), **state, "content": content_digest(path)}

@@ -155,9 +155,15 @@ class Journal:
                 self._stream.truncate(self._n_records * self._stored.itemsize)
             raise CannotContinue(
                 f"{self._folder} cannot be written: {error.strerror}. What is done is kept: see to it, then go on with "
-                "--resume."
+                "the same command."
             ) from error
         self._n_records += len(records)
+
+    def keep(self, n_records: int) -> None:
+        """Drop the results behind the first `n_records`."""
+        with write_errors(self._folder, resumable=True):
+            self._stream.truncate(n_records * self._stored.itemsize)
+        self._n_records = n_records
 
     def blocks(self) -> Iterator[NDArray[np.void]]:
         """Yield all results, block by block, in order.
@@ -171,8 +177,8 @@ class Journal:
             stored = self._read(start, min(BLOCK, self._n_records - start))
             if self._n_good(stored, start) < min(BLOCK, self._n_records - start):
                 raise CannotContinue(
-                    f"{self._folder / 'rows.bin'} was damaged during the run: go on with --resume, which computes "
-                    "again what was damaged."
+                    f"{self._folder / 'rows.bin'} was damaged during the run: go on with the same command, which "
+                    "computes again what was damaged."
                 )
             yield stored["result"]
 

@@ -374,7 +374,7 @@ def test_an_interrupted_run_goes_on_with_the_same_bytes(survey, model, tmp_path,
             raise KeyboardInterrupt
 
     out = tmp_path / "out.fits"
-    with pytest.raises(Interrupted, match=r"after 8 of 10 .*--resume"):
+    with pytest.raises(Interrupted, match=r"after 8 of 10 .*same command"):
         classify(survey / "targets.fits", model=model, out=out, on_progress=stop, **FAST)
     assert not out.exists()
     with pytest.raises(OutputError, match="another batch_size"):

@@ -513,7 +513,7 @@ def test_a_stopped_run_goes_on_with_the_same_bytes(folder, model, tmp_path, monk
             raise KeyboardInterrupt
 
     out = tmp_path / "o.fits"
-    with pytest.raises(Interrupted, match="--resume"):
+    with pytest.raises(Interrupted, match="same command"):
         classify(folder / "cube.fits", model=model, out=out, on_progress=stop, **FAST)
     done = []
     classify(

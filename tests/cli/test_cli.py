@@ -164,7 +164,7 @@ def test_sigterm_exits_with_130_and_can_be_resumed(survey):
     stopped = subprocess.run(command, cwd=survey, capture_output=True, text=True, env=env, check=False)
     assert stopped.returncode == 130, stopped.stderr
     assert "Stopped after 2 of 3 targets" in stopped.stderr, "the batch that had begun was finished"
-    assert "--resume" in stopped.stderr
+    assert "go on with the same command" in stopped.stderr
     assert not (survey / "t_morph.csv").exists()
     done = run(*arguments, "--resume", cwd=survey)
     assert done.returncode == 0
