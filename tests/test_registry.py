@@ -9,6 +9,7 @@ import torch
 
 from galmorph import registry
 from galmorph.errors import GalmorphError
+from galmorph.training.bounds import propagate
 
 
 def entries(folder):
@@ -56,6 +57,52 @@ def test_schemas_name_galaxies(name):
     names = schema.short_names(rng.random((500, len(schema.labels))).astype(np.float32))
     assert max(map(len, names)) <= schema.name_width
     assert all(names)
+
+
+@pytest.mark.parametrize("name", registry.names("schemas"))
+def test_schemas_are_consistent(name):
+    schema = registry.load("schemas", name)
+    assert schema.name == name
+    assert schema.description
+    assert len(set(schema.codes)) == len(schema.codes)
+    assert set(schema.conditional.values()) <= set(schema.labels)
+    assert not schema.artifact or schema.artifact in schema.labels
+    assert schema.learns
+
+
+@pytest.mark.parametrize("name", registry.names("schemas"))
+def test_schemas_read_their_own_labels(name):
+    """By label, by prediction's column and by code the same; classes by number."""
+    schema = registry.load("schemas", name)
+    fractions = np.random.default_rng(0).random((20, len(schema.labels))).astype(np.float32)
+    for names in (schema.labels, [f"p_{label}" for label in schema.labels], schema.codes):
+        read = schema.from_columns(dict(zip(names, fractions.T, strict=True)))
+        np.testing.assert_array_equal(read, fractions)
+    if schema.class_column:
+        numbers = np.arange(len(schema.questions[0].answers))
+        read = schema.from_columns({schema.class_column: numbers.astype(float)})
+        np.testing.assert_array_equal(schema.classes(read), numbers)
+
+
+@pytest.mark.parametrize("name", [n for n in registry.names("schemas") if registry.load("schemas", n).meaning])
+def test_what_classes_mean_elsewhere(name):
+    """One set of least fractions a class, which votes can reach, and those of two classes no galaxy can."""
+    schema = registry.load("schemas", name)
+    for other, classes in schema.meaning.items():
+        target = registry.load("schemas", other)
+        assert len(classes) == len(schema.questions[0].answers)
+        lower = np.full((len(classes), len(target.labels)), np.nan)
+        for number, least in enumerate(classes):
+            assert least
+            for label, value in least.items():
+                lower[number, target.labels.index(label)] = value
+        low, high = propagate(target, lower, np.full_like(lower, np.nan))
+        assert not (low > high).any()
+        for one in range(len(classes)):
+            for two in range(len(classes)):
+                # Where both are half of the votes they meet in a point.
+                outside = (lower[two] > high[one] - 1e-6).any()
+                assert outside == (one != two), f"{name}: {one} and {two}"
 
 
 def test_a_family_gives_entries_by_its_prefix():

@@ -33,6 +33,7 @@ FLAGS: Mapping[Flag, str] = {
     Flag.RADIUS_MEASURED: "the catalog gave no radius: it was measured on the cutout, or is unknown",
     Flag.LARGER_THAN_CUTOUT: "the galaxy's frame is larger than its cutout",
     Flag.OFF_CENTRE: "the row's position is off the cutout's centre; no probability where it lies outside the image",
+    Flag.WCS_UNUSABLE: "the celestial coordinates of the cutout cannot be read: no position",
 }
 _BLOCK_ROWS = 16384
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from galmorph.cli.console import say, stdout
-from galmorph.cli.options import Data, Device, Json, output_option
+from galmorph.cli.options import Data, Device, Exclude, Json, output_option
 from galmorph.cli.terminal import print_json
 
 if TYPE_CHECKING:
@@ -99,7 +99,9 @@ def _score(name: str, values: Mapping[str, float]) -> str:
 @models_app.command("calibrate")
 def models_calibrate(
     model: Annotated[str, typer.Argument(help="A model's name, file or training folder.")],
+    *,
     data: Data,
+    exclude: Exclude = None,
     out: Annotated[Path, output_option(help="The new weights file, .safetensors; its card is written beside it.")],
     device: Device = "auto",
     as_json: Json = False,
@@ -110,7 +112,7 @@ def models_calibrate(
     """
     from galmorph.training.calibration import recalibrate
 
-    calibration = recalibrate(model, data, out, device).card.calibration
+    calibration = recalibrate(model, data, out, device, exclude=exclude or ()).card.calibration
     say(f"Written: {out}")
     print_json(calibration, as_json)
 

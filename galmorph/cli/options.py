@@ -54,8 +54,13 @@ Data = Annotated[
     list[str],
     input_option(
         help="Labelled data: a Galaxy10 .h5, a Kaggle folder, a folder with labels.csv, a catalog with "
-        "a column cutout; PATH:question,... for some questions alone. Several are joined."
+        "a column cutout; PATH:question,... for some questions alone, PATH:width_r90=6.4,labels=SCHEMA for what the "
+        "folder does not say. Several are joined."
     ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    input_option(help="A CSV of galaxies (galaxy, sample and item, or GalaxyID) to leave out; may be repeated."),
 ]
 Settings = Annotated[list[str] | None, training_option("--set", help="Another option, as mixup=0.2; may be repeated.")]
 InputSize = Annotated[

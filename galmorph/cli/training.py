@@ -17,6 +17,7 @@ from galmorph.cli.options import (
     Device,
     Dtype,
     Epochs,
+    Exclude,
     InputSize,
     Json,
     Settings,
@@ -34,6 +35,11 @@ from galmorph.cli.terminal import print_json, show_epoch, show_metrics
 def train(
     *,
     data: Data,
+    unlabelled: Annotated[
+        list[str] | None,
+        input_option(help="Pictures to learn from without labels, by what a model says of them; may be repeated."),
+    ] = None,
+    exclude: Exclude = None,
     schema: Annotated[str, input_option(help="galaxyzoo2, galaxy10_sdss, efigi, rings, ...")] = "galaxyzoo2",
     backbone: Annotated[str, model_option(help="mobilenet, resnet50, vgg16, mobilenet_v1, ...")] = "mobilenet",
     pretrained: Annotated[str, model_option(help="imagenet, none or a weights file.")] = "imagenet",
@@ -99,6 +105,8 @@ def train(
         seed=seed,
         teachers=tuple(teacher) if teacher else None,
         refit=refit,
+        exclude=tuple(exclude or ()),
+        unlabelled=tuple(unlabelled or ()),
         device=device,
         dtype=dtype,
     )
@@ -157,6 +165,7 @@ def compare(
 def evaluate(
     model: Annotated[str, typer.Argument(help="A model's name, file or training folder.")],
     data: Data,
+    exclude: Exclude = None,
     part: Annotated[
         str | None, input_option(help="test, val, train or all; default test where trained on these data.")
     ] = None,
@@ -174,6 +183,16 @@ def evaluate(
     from galmorph.models.model import load
     from galmorph.training.evaluate import evaluate as run
 
-    scores = run(load(model), data, part=part, tta=tta, device=device, dtype=dtype, batch_size=batch_size, out=out)
+    scores = run(
+        load(model),
+        data,
+        part=part,
+        tta=tta,
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+        exclude=exclude or (),
+        out=out,
+    )
     show_metrics({scores["part"]: {", ".join(scores["data"]): scores}})
     print_json(scores, as_json)

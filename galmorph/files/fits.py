@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from galmorph.files.reading import open_regular
+
 BLOCK = 2880
 _CARD = 80
 # Characters of text that a card has room for, and that a card of a longer text has before the mark of continuation.
@@ -27,8 +29,8 @@ _TYPES = {bitpix: np.dtype(f">{kind}") for kind, bitpix in _BITPIX.items()}
 _END = b"END".ljust(_CARD)
 # Bytes of the longest header of the plain form.
 _MAX_PLAIN_HEADER = 8 * BLOCK
-# Cards that make an image more than its bytes.
-_NOT_PLAIN = frozenset({"BSCALE", "BZERO", "BLANK", "GROUPS", "XTENSION"})
+# Cards that make an image more than its bytes, or whose keyword is longer than 8 characters.
+_NOT_PLAIN = frozenset({"BSCALE", "BZERO", "BLANK", "GROUPS", "XTENSION", "HIERARCH"})
 # The value of a card, from column 9 (``=``) or, in a CONTINUE card, from its text on.
 _VALUE = re.compile(
     r"(?:=\s)?\s*(?:'(?P<text>(?:[^']|'')*)'|(?:(?P<logical>[TF])|(?P<integer>[+-]?\d+)"
@@ -257,7 +259,7 @@ def read_plain_image(
     None in place of all three: any other file, missing and damaged ones too.
     """
     try:
-        with Path(path).open("rb", buffering=0) as file:
+        with open_regular(path) as file:
             parsed = _plain_header(file.read(_MAX_PLAIN_HEADER), keywords)
             if parsed is None:
                 return None
@@ -313,6 +315,12 @@ def _strict_value(text: str, start: int) -> re.Match[str] | None:
 
 def _whole_blocks(n_bytes: int) -> int:
     return -(-n_bytes // BLOCK) * BLOCK
+
+
+def is_intact_image(header_text: str, pixels: NDArray[np.float32]) -> bool:
+    """Tell whether an image of the plain form, read by `read_plain_image`, is as its CHECKSUM says."""
+    data = int(pixels.reshape(-1).view(np.uint32).sum(dtype=np.uint64))
+    return checksum(_blocks(header_text), data) == _ALL
 
 
 def is_intact(hdu: bytes | memoryview) -> bool:

@@ -19,6 +19,7 @@ class Flag(IntFlag):
     RADIUS_MEASURED = 256
     LARGER_THAN_CUTOUT = 512
     OFF_CENTRE = 1024
+    WCS_UNUSABLE = 2048
 
 
 # Notes: the probability is as good as without them. All other bits are faults.

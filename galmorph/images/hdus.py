@@ -64,7 +64,7 @@ def _is_plane(image: StoredImage) -> bool:
 
 def _named(path: str, found: FileImages, hdu: int | str) -> StoredImage:
     for image in found.images:
-        if image.index == hdu or str(image.own_cards.get("EXTNAME", "")).strip().lower() == str(hdu).lower():
+        if str(image.index) == str(hdu) or str(image.own_cards.get("EXTNAME", "")).strip().lower() == str(hdu).lower():
             if not _is_plane(image):
                 raise CutoutError(f"{path}: {image.label} has the shape {image.shape} and is not a picture.")
             return image

@@ -115,7 +115,8 @@ def _measured_plane(cutout: Cutout) -> Plane:
 
 
 def _middle(plane: Plane, side_px: float) -> Plane:
-    """Return the middle of a plane, at least of that side, where it is as large."""
+    """Return the middle of a plane, at least of that side and of `SMOOTHING_PX`, where it is as large."""
+    side_px = max(side_px, SMOOTHING_PX)
     rows, columns = (slice(cut := max(0, int((n - side_px) / 2)), n - cut) for n in plane.shape)
     return plane[rows, columns]
 

@@ -76,6 +76,8 @@ def _head(model: Model) -> tuple[Tensor, Tensor]:
 def _card(models: Sequence[Model], backbone: str, name: str) -> ModelCard:
     cards = [model.card for model in models]
     members: list[dict[str, Any]] = [{"name": model.card.name, "sha256": model.sha256} for model in models]
+    ancestors = {entry["sha256"]: entry for card in cards for entry in card.training.get("ancestors", ())}
+    excluded = [{entry["sha256"]: entry for entry in card.training.get("excluded", ())} for card in cards]
     samples = {entry["sha256"]: entry for card in cards for entry in card.trained_on}
     return ModelCard(
         name=name,
@@ -86,6 +88,11 @@ def _card(models: Sequence[Model], backbone: str, name: str) -> ModelCard:
         limits="\n".join(dict.fromkeys(card.limits for card in cards if card.limits)),
         trained_on=tuple(samples.values()),
         split=cards[0].split,
-        training={"members": members, "refit": any(card.training.get("refit") for card in cards)},
+        training={
+            "members": members,
+            "refit": any(card.training.get("refit") for card in cards),
+            "ancestors": list(ancestors.values()),
+            "excluded": [entry for sha256, entry in excluded[0].items() if all(sha256 in of for of in excluded)],
+        },
         versions=versions(),
     )

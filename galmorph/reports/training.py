@@ -150,7 +150,7 @@ def _run(path: Path, config: Mapping[str, Any]) -> tuple[list[dict[str, Any]], d
         text = "Of the test part, or of the validation part where the test part was not scored."
         sections.append(_section("figures", "Figures", "Figures", text, images=pictures))
     # A report may be passed on: it holds no paths of a machine.
-    own = {"data", "teachers", "pretrained"}
+    own = {"data", "teachers", "pretrained", "exclude", "unlabelled"}
     chosen = [(name, _names(value) if name in own else _plain(value)) for name, value in config.items()]
     options = {"caption": "", "head": (), "rows": chosen}
     sections.append(_section("options", "Options", "Options of the run", tables=[options]))
@@ -274,7 +274,7 @@ def _pictures(evaluation: Evaluation, data: Sequence[str]) -> tuple[dict[int, by
     """Return the pictures of the worst errors by row, and why there are none."""
     if not data or not len(evaluation.truth):
         return {}, "" if data else "Errors are shown without pictures: name the labelled data with --data PATH."
-    from galmorph.training.dataset import read_sample
+    from galmorph.training.reading import read_sample
 
     rows = {str(evaluation.galaxies[row]): row for row in worst(evaluation)}
     pictures: dict[int, bytes] = {}

@@ -74,6 +74,12 @@ class LabelSchema:
         answers the other one has the rest. See :meth:`from_columns`.
     class_column : str
         Name of the publication's column that numbers the first question's answers from 0; empty where there is none.
+    meaning : Mapping
+        What a class says in other schemas: by name of the schema, for each class the least fraction of some labels.
+    artifact : str
+        The label of what is no galaxy; empty where there is none.
+    learns : bool
+        False: labels are not read, all of them are unknown.
     """
 
     name: str
@@ -83,6 +89,9 @@ class LabelSchema:
     codes: tuple[str, ...]
     conditional: Mapping[str, str] = field(default_factory=dict)
     class_column: str = ""
+    meaning: Mapping[str, tuple[Mapping[str, float], ...]] = field(default_factory=dict)
+    artifact: str = ""
+    learns: bool = True
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -252,6 +261,8 @@ class LabelSchema:
         """
         n_rows = len(next(iter(columns.values()))) if columns else 0
         fractions = np.full((n_rows, len(self.labels)), np.nan)
+        if not self.learns:
+            return fractions.astype(np.float32)
         known = self.class_column in columns
         if known:
             self._set_classes(fractions, np.asarray(columns[self.class_column], dtype=float))

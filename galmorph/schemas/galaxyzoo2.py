@@ -58,4 +58,5 @@ SCHEMA = LabelSchema(
         "disk-edge-on_no_fraction": "disk_edge_on_no",
         "has-spiral-arms_no_fraction": "has_spiral_arms_no",
     },
+    artifact="smooth_or_featured_artifact",
 )

@@ -16,10 +16,11 @@ from galmorph.models import conformal, unlikeness
 from galmorph.models.model import Model, load, save_with_card
 from galmorph.models.predictor import Predictor
 from galmorph.models.vote_spread import fit_concentration
+from galmorph.schemas import LabelSchema
 from galmorph.training import dataset as datasets
 from galmorph.training import predicting
 from galmorph.training.dataset import Dataset
-from galmorph.training.evaluate import part_rows
+from galmorph.training.evaluate import MAJORITY, part_rows
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ def calibrate(
     """
     calibration = {k: v for k, v in model.card.calibration.items() if k != "unlikeness"}
     predictor = Predictor(model, device, "float32")
+    train, val = (rows[~_no_galaxy(model.schema, dataset, rows) & ~dataset.unlabelled[rows]] for rows in (train, val))
     if not model.card.training.get("refit"):
         known = val[model.schema.classes(dataset.fractions[val].numpy()) >= 0]
         if model.schema.has_classes and len(known):
@@ -73,6 +75,15 @@ def calibrate(
     return Model(card, model.network, model.trained, unlikeness=described)
 
 
+def _no_galaxy(schema: LabelSchema, dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which rows show no galaxy, as most people say: they are what the others are to be told from."""
+    if not schema.artifact:
+        return np.zeros(len(rows), dtype=bool)
+    label = schema.labels.index(schema.artifact)
+    said = [dataset.fractions] if dataset.lower is None else [dataset.fractions, dataset.lower]
+    return np.any([values[rows, label].nan_to_num().numpy() >= MAJORITY for values in said], axis=0)
+
+
 def _conformal(model: Model, dataset: Dataset, rows: NDArray[np.int64], device: str) -> dict[str, Any]:
     """Return the thresholds of the sets, one for each number of orientations averaged."""
     predictor = Predictor(model, device, "float32", tta=8)
@@ -86,17 +97,26 @@ def _conformal(model: Model, dataset: Dataset, rows: NDArray[np.int64], device: 
     }
 
 
-def recalibrate(name: str | Path, data: Sequence[str | Path], out: Path, device: str = "auto") -> Model:
+def recalibrate(
+    name: str | Path,
+    data: Sequence[str | Path],
+    out: Path,
+    device: str = "auto",
+    *,
+    exclude: Sequence[str | Path] = (),
+) -> Model:
     """Give a trained model what :func:`calibrate` fits, and write it anew with its card beside it.
 
     Parameters
     ----------
     name : str or Path
     data : sequence of str or Path
-        What it was trained on.
+        What it was trained on; samples without labels may be left out.
     out : Path
         The new weights file, ``.safetensors``; the card is written to the same name with ``.json``.
     device : str
+    exclude : sequence of str or Path
+        The tables of galaxies that were left out then.
 
     Raises
     ------
@@ -105,8 +125,12 @@ def recalibrate(name: str | Path, data: Sequence[str | Path], out: Path, device:
     """
     model = load(name)
     normalization = model.card.inputs[0].normalization
-    dataset = datasets.load(data, model.schema, normalization.input_size, normalization.framing.radii)
-    trained = {entry["sha256"]: entry["name"] for entry in model.card.trained_on}
+    dataset = datasets.load(data, model.schema, normalization.input_size, normalization.framing.radii, exclude=exclude)
+    trained = {entry["sha256"]: entry["name"] for entry in model.card.trained_on if entry.get("labelled", True)}
+    excluded = {entry["sha256"]: entry["name"] for entry in model.card.training.get("excluded", ())}
+    if {entry["sha256"] for entry in dataset.excluded} != set(excluded):
+        told = ", ".join(excluded.values()) or "no table"
+        raise SampleError(f"{told} left galaxies out when {model.card.name} was trained: give the same with --exclude.")
     if set(dataset.sha256.values()) != set(trained):
         told = ", ".join(trained.values()) or "data that its card does not name"
         raise SampleError(f"The model {model.card.name} was trained on {told}: give these, unchanged, with --data.")

@@ -16,6 +16,8 @@ from galmorph.schemas import LabelSchema
 from galmorph.training.dataset import PLAIN, Augmentation, Split
 
 DEFAULT_AUGMENTATION = Augmentation(grey=0.2, colour=0.1)
+# Of pictures without labels: what a galaxy is like stays to be seen, and a model says it of the plain picture.
+STRONG_AUGMENTATION = Augmentation(shift=0.05, zoom=0.25, grey=0.2, colour=0.25, noise=0.05, blur=2.0)
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,9 @@ class TrainConfig:
     radii : float
         Framed full width in galaxy radii (R90), at most what the pictures show, for samples framed by size.
     epochs, batch_size : int
+    epoch_size : int
+        Galaxies of an epoch: all whose labels are known exactly, as far as they fit in, and others drawn anew for every
+        epoch; 0: all.
     lr, head_lr : float
         Peak learning rate of the backbone and of the head (AdamW).
     weight_decay, warmup_epochs : float
@@ -71,6 +76,16 @@ class TrainConfig:
         (see :func:`galmorph.training.distillation.soft_targets`).
     teacher_share : float
         Their weight where a label is known, 0 to 1.
+    exclude : tuple of str
+        Tables of galaxies that no part may hold (see :func:`galmorph.training.reading.excluded_keys`).
+    bound_weight : float
+        Weight of violated bounds beside the loss of what is known (:mod:`galmorph.training.bounded_loss`).
+    unlabelled : tuple of str
+        Samples that are learnt from by what the teachers, or else the averaged weights themselves, say of them.
+    unlabelled_weight : float
+        Weight of their galaxies in the loss.
+    strong : Augmentation
+        Of their pictures.
     augmentation : Augmentation
     split : Split
     seed : int
@@ -86,6 +101,7 @@ class TrainConfig:
     radii: float = 5.12
     epochs: int = 20
     batch_size: int = 32
+    epoch_size: int = 0
     lr: float = 4e-4
     head_lr: float = 1.2e-3
     weight_decay: float = 0.01
@@ -104,6 +120,11 @@ class TrainConfig:
     tensorboard: bool = False
     teachers: tuple[str, ...] = ()
     teacher_share: float = 0.5
+    exclude: tuple[str, ...] = ()
+    bound_weight: float = 1.0
+    unlabelled: tuple[str, ...] = ()
+    unlabelled_weight: float = 1.0
+    strong: Augmentation = STRONG_AUGMENTATION
     augmentation: Augmentation = DEFAULT_AUGMENTATION
     split: Split = field(default_factory=Split)
     seed: int = 0
@@ -160,7 +181,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
 
 
 # Have options of their own that say more than a field's value.
-_OWN_OPTIONS = ("data", "schema", "backbone", "teachers")
+_OWN_OPTIONS = ("data", "schema", "backbone", "teachers", "exclude", "unlabelled")
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
@@ -182,7 +203,7 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
         If a name is unknown or a value is of another type.
     """
     kinds = {field.name: str(field.type) for field in fields(TrainConfig) if field.name not in _OWN_OPTIONS}
-    for parent, kind in (("augmentation", Augmentation), ("split", Split)):
+    for parent, kind in (("augmentation", Augmentation), ("strong", Augmentation), ("split", Split)):
         del kinds[parent]
         kinds |= {f"{parent}.{field.name}": str(field.type) for field in fields(kind)}
     del kinds["split.edges"]
@@ -240,7 +261,7 @@ def configure(
     chosen |= {name: value for name, value in parsed.items() if "." not in name}
     inner = {
         parent: {name.partition(".")[2]: value for name, value in parsed.items() if name.startswith(f"{parent}.")}
-        for parent in ("augmentation", "split")
+        for parent in ("augmentation", "strong", "split")
     }
     if (lr := chosen.get("lr")) is not None:
         chosen.setdefault("head_lr", 3 * lr)
@@ -248,6 +269,7 @@ def configure(
     chosen["split"] = replace(
         split, **{"seed": chosen.get("seed", 0), "by_class": loaded.has_classes, **inner["split"]}
     )
+    chosen["strong"] = replace(STRONG_AUGMENTATION, **inner["strong"])
     chosen["augmentation"] = replace(chosen.get("augmentation", DEFAULT_AUGMENTATION), **inner["augmentation"])
     if chosen.get("pretrained") == "none":
         chosen["fine_tune"] = True  # fresh weights have learnt nothing that freezing would keep
@@ -258,7 +280,16 @@ def configure(
     for name in ("epochs", "batch_size", "lr", "head_lr", "accumulate", "concentration"):
         if chosen.get(name, 1) <= 0:
             raise GalmorphError(f"--{name.replace('_', '-')} {chosen[name]}: greater than 0.")
-    for name in ("class_weights", "mixup", "unfreeze_epochs", "weight_decay", "warmup_epochs", "patience"):
+    for name in (
+        "class_weights",
+        "mixup",
+        "unfreeze_epochs",
+        "weight_decay",
+        "warmup_epochs",
+        "patience",
+        "bound_weight",
+        "unlabelled_weight",
+    ):
         if chosen.get(name, 0) < 0:
             raise GalmorphError(f"--set {name}={chosen[name]}: 0 or greater.")
     if chosen.get("schedule", "cosine") not in SCHEDULES:

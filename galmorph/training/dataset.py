@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
-import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,17 +18,15 @@ import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor
 
-from galmorph import registry
-from galmorph.environment import cache_folder
-from galmorph.errors import CutoutError, OutputError, SampleError
-from galmorph.files.writing import Output, write_errors
+from galmorph.errors import SampleError
 from galmorph.images.framing import Framing
+from galmorph.models.card import file_sha256
 from galmorph.schemas import LabelSchema
-from galmorph.training.samples import Layout, Sample, content_hash
+from galmorph.training.decoding import Pictures, decode, without_unreadable
+from galmorph.training.reading import excluded_keys, read_sample
+from galmorph.training.samples import Sample, content_hash
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 PARTS = ("train", "val", "test")
 
@@ -151,9 +147,13 @@ class Dataset:
         How many rows of each sample were left out, by name, where some were.
     samples : tuple of Sample
         What was joined, in order.
+    lower, upper : Tensor, float32, shape (n, n_labels), optional
+        Bounds on fractions that are not known exactly; NaN where there is none.
+    excluded : tuple of dict
+        ``name``, ``sha256`` of each table of galaxies to leave out, and the number ``n`` of rows that it left out.
     """
 
-    images: NDArray[np.uint8]
+    images: NDArray[np.uint8] | Pictures
     fractions: Tensor
     galaxies: NDArray[np.object_]
     contents: NDArray[np.int64]
@@ -164,9 +164,18 @@ class Dataset:
     votes: Tensor
     skipped: dict[str, int]
     samples: tuple[Sample, ...] = ()
+    lower: Tensor | None = None
+    upper: Tensor | None = None
+    excluded: tuple[Mapping[str, Any], ...] = ()
 
     def __len__(self) -> int:
         return len(self.fractions)
+
+    @cached_property
+    def unlabelled(self) -> NDArray[np.bool_]:
+        """Which rows are of samples whose labels are not used, shape (n,)."""
+        parts = [np.full(len(sample), not sample.labelled) for sample in self.samples]
+        return np.concatenate(parts) if parts else np.zeros(len(self), dtype=bool)
 
     def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return pictures, uint8 (n, 3, side, side), and fractions (n, n_labels) of some rows."""
@@ -181,103 +190,51 @@ class Dataset:
         return math.nan, math.nan
 
 
-def read_sample(path: str | Path, schema: LabelSchema) -> Sample:
-    """Read labelled data by whichever layout it has.
-
-    Parameters
-    ----------
-    path : str or Path
-        A folder or file; ``PATH:question,question`` uses the labels of these questions alone. Votes of two projects on
-        one question differ systematically, and a sample that was selected by its labels teaches the selection.
-    schema : LabelSchema
-
-    Raises
-    ------
-    SampleError
-        If it is missing, empty, of no known layout or of several, or if a question is unknown.
-    """
-    path, questions = _with_questions(path)
-    if not path.exists():
-        raise SampleError(registry.missing_file(path))
-    sample = _layout_of(path).read(path, schema)
-    if not len(sample):
-        raise SampleError(f"{path} holds no galaxies.")
-    return _restricted(sample, schema, questions) if questions else sample
-
-
-def _layout_of(path: Path) -> Layout:
-    """Return the layout of a folder or file.
-
-    Raises
-    ------
-    SampleError
-        If no layout matches, or several of which none gives way.
-    """
-    layouts: list[Layout] = [registry.load("samples", name) for name in registry.names("samples")]
-    matching = [layout for layout in layouts if layout.matches(path)]
-    general = {name for layout in matching for name in layout.before}
-    chosen = [layout for layout in matching if layout.name not in general]
-    if not chosen:
-        known = "; ".join(f"{layout.name}: {layout.description}" for layout in layouts)
-        raise SampleError(f"{path} has no known layout. Known: {known}.")
-    if len(chosen) > 1:
-        both = "; ".join(f"{layout.name}: {layout.description}" for layout in chosen)
-        raise SampleError(f"{path} has several layouts: {both}. Give each a folder of its own.")
-    return chosen[0]
-
-
-def _with_questions(path: str | Path) -> tuple[Path, list[str]]:
-    before, separator, after = str(path).rpartition(":")
-    return (Path(before), after.split(",")) if separator and not Path(path).exists() else (Path(path), [])
-
-
-def _restricted(sample: Sample, schema: LabelSchema, questions: Sequence[str]) -> Sample:
-    """Return a sample with the labels of some questions alone; the others are unknown."""
-    known = [question.name for question in schema.questions]
-    fractions = np.full_like(sample.fractions, np.nan)
-    for question in questions:
-        if question not in known:
-            raise SampleError(registry.unknown("question", question, known))
-        part = schema.slices[known.index(question)]
-        fractions[:, part] = sample.fractions[:, part]
-    return dataclasses.replace(sample, fractions=fractions)
-
-
-def load(paths: Sequence[str | Path], schema: LabelSchema, input_size: int, radii: float) -> Dataset:
+def load(
+    paths: Sequence[str | Path],
+    schema: LabelSchema,
+    input_size: int,
+    radii: float,
+    *,
+    unlabelled: Sequence[str | Path] = (),
+    exclude: Sequence[str | Path] = (),
+) -> Dataset:
     """Read, join and decode samples.
 
     Parameters
     ----------
     paths : sequence of str or Path
-        As for :func:`read_sample`.
+        As for :func:`galmorph.training.reading.read_sample`.
     schema : LabelSchema
     input_size : int
         Side of the network's input; the framed part of a picture is stored at about this size.
     radii : float
         Framed full width in radii, for pictures that are framed by size; others are framed whole, and so are all for a
-        model framed by angle (0).
+        model framed by angle (0). Of samples of different width the smallest is kept: wider pictures are cropped.
+    unlabelled : sequence of str or Path
+        Samples whose labels are not used.
+    exclude : sequence of str or Path
+        Tables of galaxies that are left out of all samples (:func:`galmorph.training.reading.excluded_keys`).
 
     Raises
     ------
     SampleError
         If a sample cannot be used or a picture cannot be decoded.
     """
+    listed = {str(path): excluded_keys(path) for path in exclude}
     samples = [read_sample(path, schema) for path in paths]
-    if len({sample.framing for sample in samples}) > 1:
-        raise SampleError("Samples whose pictures are framed differently cannot be joined.")
-    framing = samples[0].framing
-    view = 1.0
-    if framing.radii and radii:
-        view = min(1.0, radii / framing.radii)
-        framing = Framing(radii=min(radii, framing.radii))
+    samples += [read_sample(path, schema, labelled=False) for path in unlabelled]
+    width, framing = _common_framing(samples, radii)
+    view = framing.radii / width if framing.radii else 1.0
     # An even margin, so that the plain view is a crop of whole pixels.
     side = input_size + 2 * round(input_size * (1 / view - 1) / 2)
     view = input_size / side
-    images = [decode(sample, side) for sample in samples]
-    samples = [_without_unreadable(sample, side) for sample in samples]
+    images = [decode(sample, side, width) for sample in samples]
+    samples = [without_unreadable(sample, side, width) for sample in samples]
+    samples, chosen, excluded = _without_excluded(samples, listed)
     votes = [np.full(len(s), np.nan, np.float32) if s.votes is None else s.votes for s in samples]
     return Dataset(
-        images=images[0] if len(images) == 1 else np.concatenate(images),
+        images=Pictures(tuple(zip(images, chosen, strict=True))),
         fractions=torch.from_numpy(np.concatenate([sample.fractions for sample in samples])),
         galaxies=np.concatenate([sample.galaxies for sample in samples]),
         contents=np.concatenate([sample.contents for sample in samples]),
@@ -288,103 +245,50 @@ def load(paths: Sequence[str | Path], schema: LabelSchema, input_size: int, radi
         votes=torch.from_numpy(np.concatenate(votes)),
         skipped={sample.name: len(sample.skipped) for sample in samples if sample.skipped},
         samples=tuple(samples),
+        lower=_joined(samples, "lower"),
+        upper=_joined(samples, "upper"),
+        excluded=excluded,
     )
 
 
-def decode(sample: Sample, side: int) -> NDArray[np.uint8]:
-    """Return a sample's pictures, uint8 (n, 3, side, side), memory-mapped; decoded once and kept in the cache.
+def _common_framing(samples: Sequence[Sample], radii: float) -> tuple[float, Framing]:
+    """Return the width in radii at which pictures are stored (0: whole) and the framed one.
 
-    Pictures of a lenient sample that cannot be decoded are not among them; their rows and the reasons are kept beside.
-
-    Raises
-    ------
-    SampleError
-        If a picture cannot be decoded, or none of a lenient sample's.
-    OutputError
-        If the cache cannot be written.
+    An unlabelled sample does not narrow the others' margin: around its pictures they are mirrored.
     """
-    path = _cached(sample, side)
-    if not path.exists():
-        try:
-            with write_errors(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-            with Output(path) as output:
-                unreadable = _decode(sample, side, output)
-                output.beside(_reasons(path), json.dumps(unreadable).encode())
-        except OutputError as error:
-            raise OutputError(f"{error} Choose another folder for the cache with GALMORPH_CACHE.") from error
-    return np.load(path, mmap_mode="r")
+    framings = {sample.framing for sample in samples}
+    if all(framing.radii for framing in framings):
+        width = min(sample.framing.radii for sample in samples if sample.labelled)
+        narrowest = min(framing.radii for framing in framings)
+        return width, Framing(radii=min(radii or narrowest, narrowest))
+    if len(framings) > 1:
+        raise SampleError("Samples whose pictures are framed differently (by radius, by angle) cannot be joined.")
+    return 0.0, samples[0].framing
 
 
-def _cached(sample: Sample, side: int) -> Path:
-    return cache_folder() / f"{sample.name}-{sample.sha256[:16]}-{side}.npy"
+def _joined(samples: Sequence[Sample], name: str) -> Tensor | None:
+    """Return a bound of all rows, None where no sample has bounds."""
+    if all(getattr(sample, name) is None for sample in samples):
+        return None
+    parts = [np.full_like(s.fractions, np.nan) if getattr(s, name) is None else getattr(s, name) for s in samples]
+    return torch.from_numpy(np.concatenate(parts))
 
 
-def _reasons(path: Path) -> Path:
-    return path.with_suffix(".unreadable.json")
-
-
-def _decode(sample: Sample, side: int, output: Output) -> dict[int, str]:
-    """Write the decoded pictures; return the rows of those that cannot be decoded, with the reasons."""
-    unreadable: dict[int, str] = {}
-    with ThreadPoolExecutor() as pool:
-        output.write(_npy_header(len(sample), side))
-        for index, image in enumerate(pool.map(lambda i: _resized(sample, i, side), range(len(sample)))):
-            if isinstance(image, str):
-                unreadable[index] = image
-            else:
-                output.write(image.tobytes())
-            if isinstance(image, str) and not sample.lenient:
-                raise SampleError(image)
-        if len(unreadable) == len(sample):
-            raise SampleError(f"No picture of {sample.name} can be used; first: {unreadable[0]}")
-        # The header leaves room for any number of rows, so its length stays.
-        output.patch(0, _npy_header(len(sample) - len(unreadable), side))
-    return unreadable
-
-
-def _npy_header(n: int, side: int) -> bytes:
-    header = io.BytesIO()
-    shape = (n, 3, side, side)
-    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
-    return header.getvalue()
-
-
-def _resized(sample: Sample, index: int, side: int) -> NDArray[np.uint8] | str:
-    """Return a picture (3, side, side), or why it cannot be decoded."""
-    from PIL import Image
-
-    try:
-        picture = Image.fromarray(sample.image(index))
-        return np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
-    except (OSError, ValueError, CutoutError) as error:
-        return f"{sample.name}: picture {sample.galaxies[index]} cannot be decoded: {error}."
-
-
-def _without_unreadable(sample: Sample, side: int) -> Sample:
-    """Return a lenient sample without the rows that were left out when it was decoded, which are told."""
-    if not sample.lenient:
-        return sample
-    unreadable = json.loads(_reasons(_cached(sample, side)).read_text())
-    skipped = (*sample.skipped, *unreadable.values())
-    if skipped:
-        n_rows = len(sample) + len(sample.skipped)
-        log.warning("%s: %d of %d rows are left out; first: %s", sample.name, len(skipped), n_rows, skipped[0])
-    good = np.setdiff1d(np.arange(len(sample)), [int(row) for row in unreadable])
-    return dataclasses.replace(
-        sample,
-        galaxies=sample.galaxies[good],
-        fractions=sample.fractions[good],
-        contents=sample.contents[good],
-        votes=None if sample.votes is None else sample.votes[good],
-        image=_of_rows(sample.image, good),
-        apparent=None if sample.apparent is None else _of_rows(sample.apparent, good),
-        skipped=skipped,
-    )
-
-
-def _of_rows(function: Callable[[int], T], rows: NDArray[np.int64]) -> Callable[[int], T]:
-    return lambda index: function(int(rows[index]))
+def _without_excluded(
+    samples: Sequence[Sample], listed: Mapping[str, set[str]]
+) -> tuple[list[Sample], list[NDArray[np.int64]], tuple[Mapping[str, Any], ...]]:
+    """Return samples without the listed galaxies, the rows that were kept of each, and what was left out by what."""
+    twins = {own: key for sample in samples for own, key in sample.twins.items()}
+    shared = {path: {twins.get(key, key) for key in keys} for path, keys in listed.items()}
+    whole = set().union(*shared.values())
+    kept = [np.flatnonzero([galaxy not in whole for galaxy in sample.galaxies]) for sample in samples]
+    told = []
+    for path, keys in shared.items():
+        n = sum(galaxy in keys for sample in samples for galaxy in sample.galaxies)
+        if not n:
+            log.warning("%s lists no galaxy of these samples: nothing is left out.", path)
+        told.append({"name": Path(path).name, "sha256": file_sha256(Path(path)), "n": n})
+    return [sample.take(rows) for sample, rows in zip(samples, kept, strict=True)], kept, tuple(told)
 
 
 @dataclass(frozen=True)

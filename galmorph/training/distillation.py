@@ -13,6 +13,7 @@ from galmorph.errors import ModelError
 from galmorph.models.model import Model
 from galmorph.models.predictor import Predictor
 from galmorph.schemas import LabelSchema
+from galmorph.training.bounded_loss import clip
 from galmorph.training.dataset import Dataset, Split
 from galmorph.training.predicting import predict
 
@@ -33,8 +34,9 @@ def soft_targets(
 ) -> Tensor:
     """Return training targets that are partly the labels and partly what teachers predict.
 
-    A teacher speaks only of the samples that it was itself trained on: of another survey's pictures it knows nothing.
-    Where a label is known, the target is ``(1 - share) * label + share * prediction``; else it is the prediction.
+    A teacher speaks only of the samples that it was itself trained on: of another survey's pictures it knows nothing;
+    and of unlabelled samples, which are given to be spoken of. Where a label is known, the target is
+    ``(1 - share) * label + share * prediction``; else it is the prediction, moved into the bounds where there are some.
 
     Parameters
     ----------
@@ -67,13 +69,16 @@ def soft_targets(
     for teacher in teachers:
         _check(teacher, schema, split)
         known = {entry["sha256"] for entry in teacher.card.trained_on}
-        asked = rows[[dataset.sha256[sample] in known for sample in dataset.source[rows]]]
+        own = np.array([dataset.sha256[sample] in known for sample in dataset.source[rows]], dtype=bool)
+        asked = rows[own | dataset.unlabelled[rows]]
         if not len(asked):
             continue
         predictor = Predictor(teacher, device, dtype, TEACHER_TTA)
         total[asked] += torch.from_numpy(predict(predictor, at_size(teacher.card.input_size), asked))
         n_teachers[asked] += 1
     predicted = total / n_teachers.clamp(min=1)
+    if dataset.lower is not None and dataset.upper is not None:
+        predicted = clip(predicted, dataset.lower, dataset.upper)
     labels = dataset.fractions
     mixed = torch.where(labels.isnan(), predicted, (1 - share) * labels + share * predicted)
     return torch.where(n_teachers > 0, mixed, labels)

@@ -44,6 +44,7 @@ def evaluate(
     device: str = "auto",
     dtype: str = "auto",
     batch_size: int = 64,
+    exclude: Sequence[str | Path] = (),
     out: Path | None = None,
 ) -> dict[str, Any]:
     """Score a model on labelled data.
@@ -59,6 +60,8 @@ def evaluate(
         Orientations averaged, 1 to 8.
     device, dtype : str
     batch_size : int
+    exclude : sequence of str or Path
+        Tables of galaxies to leave out (:func:`galmorph.training.reading.excluded_keys`).
     out : Path, optional
         Folder for ``scores.json``, ``predictions.csv`` and figures.
 
@@ -73,7 +76,7 @@ def evaluate(
         If the data cannot be used or the part is empty.
     """
     normalization = model.card.inputs[0].normalization
-    dataset = load(data, model.schema, normalization.input_size, normalization.framing.radii)
+    dataset = load(data, model.schema, normalization.input_size, normalization.framing.radii, exclude=exclude)
     part, rows = part_rows(model, dataset, part)
     predictor = Predictor(model, device, dtype, tta)
     if not len(rows):
@@ -91,6 +94,8 @@ def evaluate(
         "dtype": str(predictor.dtype).removeprefix("torch."),
         "data": dict(dataset.sha256),
     }
+    if exclude:
+        result["excluded"] = [dict(entry) for entry in dataset.excluded]
     if model.card.concentration is not None:
         result |= spread_scores(model.schema, truth, predicted, model.card.concentration)
     if not model.schema.is_classes:
@@ -186,7 +191,8 @@ def fraction_scores(schema: LabelSchema, truth: Array, predicted: Array, seed: i
     first = schema.slices[0]
     answered = known[:, first].all(axis=1) & (np.nan_to_num(truth[:, first]).max(axis=1) >= MAJORITY)
     right = predicted[answered, first].argmax(axis=1) == truth[answered, first].argmax(axis=1)
-    result: dict[str, float | int] = {"n": len(truth), **with_intervals(rmse, len(truth), seed)}
+    n_labelled = int(known.any(axis=1).sum())
+    result: dict[str, float | int] = {"n": n_labelled, **with_intervals(rmse, len(truth), seed)}
     result["mse"] = float(result["rmse"]) ** 2
     result["n_columns"] = int(known.any(axis=0).sum())
     if answered.any():

@@ -64,6 +64,28 @@ def set_learning_parts(network: nn.Module, backbone: Backbone, config: TrainConf
             module.eval()
 
 
+def epoch_order(
+    taught: NDArray[np.int64], known: NDArray[np.bool_], size: int, generator: torch.Generator
+) -> NDArray[np.int64]:
+    """Return the rows of an epoch in random order.
+
+    Parameters
+    ----------
+    taught : ndarray of int64
+        Rows that may be learnt from.
+    known : ndarray of bool
+        Which rows of the dataset have labels that are known exactly; they come first where not all fit in.
+    size : int
+        Rows of an epoch; 0: all.
+    generator : torch.Generator
+    """
+    order = taught[torch.randperm(len(taught), generator=generator).numpy()]
+    if not size or size >= len(order):
+        return order
+    chosen = order[np.argsort(~known[order], kind="stable")][:size]
+    return chosen[torch.randperm(size, generator=generator).numpy()]
+
+
 def class_weights(schema: LabelSchema, fractions: Tensor, power: float) -> Tensor:
     """Return the weight of each answer of the first question: its rarity to a power, 1 on average over the galaxies.
 
@@ -102,6 +124,10 @@ class Piece:
         Augmented pictures, 0..1.
     targets : Tensor, float32, shape (n, n_labels)
     votes : Tensor, float32, shape (n,)
+    weights : Tensor, float32, shape (n,)
+        Of the galaxies: less than 1 where the targets are only what a model says.
+    lower, upper : Tensor, float32, shape (n, n_labels), optional
+        Bounds, NaN where there is none.
     share : float
         Its part of the galaxies of the batch; 0 for a process that the batch has no galaxy for.
     ends_batch : bool
@@ -110,6 +136,9 @@ class Piece:
     rgb: Tensor
     targets: Tensor
     votes: Tensor
+    weights: Tensor
+    lower: Tensor | None
+    upper: Tensor | None
     share: float
     ends_batch: bool
 
@@ -157,14 +186,22 @@ def pieces(
         rows, share, ends_batch = chosen[number]
         images, _ = dataset.batch(rows)
         answers, votes = targets[rows].to(device), dataset.votes[rows].to(device)
+        unlabelled = torch.from_numpy(dataset.unlabelled[rows]).to(device)
+        weights = torch.where(unlabelled, config.unlabelled_weight, 1.0)
+        lower, upper = (None if b is None else b[rows].to(device) for b in (dataset.lower, dataset.upper))
         if not len(rows):
-            return Piece(images, answers, votes, share, ends_batch)
+            return Piece(images, answers, votes, weights, lower, upper, share, ends_batch)
         rgb = config.augmentation(images.to(device), dataset.view, config.input_size, generator)
+        if unlabelled.any():
+            plain = images[unlabelled.cpu()].to(device)
+            rgb[unlabelled] = config.strong(plain, dataset.view, config.input_size, generator)
         if config.mixup:
             # Seeded by the piece, so that a resumed run draws the same.
             random = np.random.default_rng([config.seed, epoch, processes.rank, number])
-            rgb, answers, votes = _mixed(random, config.mixup, rgb, answers, votes)
-        return Piece(rgb, answers, votes, share, ends_batch)
+            own = (rgb, answers, votes, weights, *(bound for bound in (lower, upper) if bound is not None))
+            rgb, answers, votes, weights, *bounds = _mixed(random, config.mixup, *own)
+            lower, upper = bounds or (None, None)
+        return Piece(rgb, answers, votes, weights, lower, upper, share, ends_batch)
 
     made_pieces = map(made, range(len(chosen)))
     # On the CPU a thread would only take the cores from the network.

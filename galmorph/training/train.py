@@ -9,7 +9,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,8 @@ from galmorph.schemas import LabelSchema
 from galmorph.training import dataset as datasets
 from galmorph.training import evaluate as evaluation
 from galmorph.training import figures
+from galmorph.training.ancestry import Ancestry, ancestry
+from galmorph.training.bounded_loss import BoundedLoss
 from galmorph.training.calibration import calibrate
 from galmorph.training.checkpoint import Checkpoint
 from galmorph.training.config import TrainConfig
@@ -53,6 +55,7 @@ from galmorph.training.predicting import predict
 from galmorph.training.processes import Processes
 from galmorph.training.schedule import (
     class_weights,
+    epoch_order,
     galaxy_weights,
     parameter_groups,
     pieces,
@@ -120,7 +123,10 @@ def train(
     dtype = pick_dtype(config.dtype, device)
     history = processes.shared(_open_run(config, out, resume) if processes.is_first else [])
 
-    dataset = processes.first_then_all(lambda: datasets.load(config.data, schema, config.input_size, config.radii))
+    opened = partial(
+        datasets.load, config.data, schema, radii=config.radii, unlabelled=config.unlabelled, exclude=config.exclude
+    )
+    dataset = processes.first_then_all(lambda: opened(config.input_size))
     galaxies, classes = list(dataset.galaxies), schema.classes(dataset.fractions.numpy())
     split = config.split.fitted(galaxies, classes, len(schema.questions[0].answers))
     parts = split.parts(galaxies, classes)
@@ -128,18 +134,21 @@ def train(
     for part in ("train", "val"):
         if not len(rows[part]):
             raise SampleError(f"The {part} part of the split is empty: {len(dataset)} galaxies are too few.")
+    if not dataset.fractions[rows["val"]].isfinite().any():
+        raise SampleError("No label of the validation part is known exactly: add a sample whose labels are fractions.")
     if (error := schema.largest_tree_error(dataset.fractions.numpy())) > 0.01:
         log.warning("Some vote fractions miss their parents' sum by up to %.2f (debiased votes may).", error)
     taught = np.union1d(rows["train"], rows["val"]) if config.refit else rows["train"]
     _warn_of_rare_classes(schema, classes[taught])
     targets = dataset.fractions
+    teachers = [load(teacher) for teacher in config.teachers]
+    descent = ancestry(config.pretrained, teachers)
+    if n_seen := descent.n_seen(dataset.galaxies[rows["test"]], dataset.contents[rows["test"]]):
+        log.warning("Of %d galaxies of the test part %d are known to a start or teacher.", len(rows["test"]), n_seen)
     if config.teachers:
-        teachers = [load(teacher) for teacher in config.teachers]
         targets = soft_targets(
             *(dataset, schema, teachers, config.teacher_share, split, taught),
-            lambda size: (
-                dataset if size == config.input_size else datasets.load(config.data, schema, size, config.radii)
-            ),
+            lambda size: dataset if size == config.input_size else opened(size),
             *(config.device, config.dtype),
         )
 
@@ -150,7 +159,7 @@ def train(
     if processes.is_first:
         write_file(out / "config.json", config.to_json().encode())
         _write_split(out, dataset, parts)
-    card = dataclasses.replace(_card(config, name, schema, backbone, dataset, parts, split), **(about or {}))
+    card = dataclasses.replace(_card(config, name, schema, backbone, dataset, parts, split, descent), **(about or {}))
     normalization = card.inputs[0].normalization
     if not config.fine_tune:
         set_learning_parts(network, backbone, config, 0)
@@ -163,12 +172,17 @@ def train(
     loss_of = loss_named(config.loss)
     if config.loss == "dirichlet_multinomial":
         loss_of = partial(loss_of, concentration=config.concentration)
+    loss_of = BoundedLoss(loss_of, config.loss == "mse", config.bound_weight)
     weights = class_weights(schema, dataset.fractions[taught], config.class_weights).to(device)
-    n_steps = math.ceil(len(taught) / config.batch_size)
+    known = ~dataset.fractions.isnan().all(dim=1).numpy()
+    # Without a teacher the averaged weights say what is in unlabelled pictures, from the second epoch on.
+    untold = taught[dataset.unlabelled[taught]] if not teachers else taught[:0]
+    n_steps = math.ceil(min(len(taught), config.epoch_size or len(taught)) / config.batch_size)
     state = Checkpoint(out, network, averaged, optimizer)
     if history:
         state.load()
     best = min((line["val_rmse"] for line in history), default=math.inf)
+    val_bounds = [None if bound is None else bound[rows["val"]] for bound in (dataset.lower, dataset.upper)]
 
     for epoch in range(len(history), config.epochs):
         if config.patience and _stale(history) >= config.patience:
@@ -178,7 +192,11 @@ def train(
         seed = config.seed * 100_003 + epoch
         torch.manual_seed(seed + processes.rank * 10**9)
         generator = torch.Generator().manual_seed(seed)
-        order = taught[torch.randperm(len(taught), generator=generator).numpy()]
+        if len(untold) and epoch:
+            said = probabilities(schema, _logits(averaged.module, dataset, untold, normalization, device, dtype))
+            targets = targets.index_copy(0, torch.from_numpy(untold), said)
+        learnt = taught if epoch else np.setdiff1d(taught, untold)
+        order = epoch_order(learnt, known, config.epoch_size, generator)
         if not processes.is_first:
             generator.manual_seed(seed + processes.rank * 10**9)
         started, total, step = time.perf_counter(), 0.0, 0
@@ -189,8 +207,11 @@ def train(
                 inputs = normalization.network_input(piece.rgb).contiguous(memory_format=torch.channels_last)
                 with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                     logits = forward(inputs)
-                each = galaxy_weights(schema, piece.targets, weights) if config.class_weights else None
-                loss = loss_of(schema, logits.float(), piece.targets, each, piece.votes) * piece.share
+                each = piece.weights if config.unlabelled else None
+                if config.class_weights:
+                    each = galaxy_weights(schema, piece.targets, weights) * piece.weights
+                bounds = (piece.lower, piece.upper)
+                loss = loss_of(schema, logits.float(), piece.targets, each, piece.votes, *bounds) * piece.share
                 if not torch.isfinite(loss):
                     raise SampleError(
                         f"The loss is {loss.item()} in epoch {epoch + 1}: lower --lr. Checkpoint kept in {out}."
@@ -215,7 +236,7 @@ def train(
             line = {
                 "epoch": epoch + 1,
                 "train_loss": train_loss,
-                "val_loss": loss_of(schema, val_logits, dataset.fractions[rows["val"]]).item(),
+                "val_loss": loss_of(schema, val_logits, dataset.fractions[rows["val"]], None, None, *val_bounds).item(),
                 "val_rmse": val_rmse,
                 "val_accuracy": _accuracy(schema, dataset.fractions[rows["val"]], predicted),
                 "seconds": time.perf_counter() - started,
@@ -245,10 +266,12 @@ def train(
     model = Model(
         dataclasses.replace(card, calibration=calibration),
         network,
-        {
-            TRAINED_GALAXIES: torch.from_numpy(np.unique(galaxy_hashes(list(dataset.galaxies[trained])))),
-            TRAINED_CONTENTS: torch.from_numpy(np.unique(dataset.contents[trained])),
-        },
+        descent.merged(
+            {
+                TRAINED_GALAXIES: torch.from_numpy(galaxy_hashes(list(dataset.galaxies[trained]))),
+                TRAINED_CONTENTS: torch.from_numpy(dataset.contents[trained]),
+            }
+        ),
     )
     model = calibrate(model, dataset, rows["train"], rows["val"], config.device)
     scored = [part for part, wanted in (("val", not config.refit), ("test", test)) if wanted]
@@ -289,10 +312,14 @@ def _card(
     dataset: Dataset,
     parts: NDArray[np.str_],
     split: Split,
+    descent: Ancestry,
 ) -> ModelCard:
     options = dataclasses.asdict(config)
     # A card holds no paths of a machine.
-    options["data"] = [Path(path).resolve().name for path in config.data]
+    for option in ("data", "unlabelled"):
+        options[option] = [Path(path).resolve().name for path in getattr(config, option)]
+    options["exclude"] = [entry["name"] for entry in dataset.excluded]
+    options["excluded"], options["ancestors"] = list(dataset.excluded), list(descent.models)
     options["teachers"] = [
         {"name": read_card(path).name, "sha256": file_sha256(path)} for path in map(find, config.teachers)
     ]
@@ -304,20 +331,22 @@ def _card(
         schema=config.schema,
         inputs=survey_inputs(config.input_size, dataset.framing, backbone.mean, backbone.std),
         description=schema.description,
-        trained_on=tuple(
-            {
-                "name": sample,
-                "sha256": sha256,
-                "n": int((dataset.source == sample).sum()),
-                "n_train": int(((dataset.source == sample) & (parts == "train")).sum()),
-                **({"n_skipped": dataset.skipped[sample]} if sample in dataset.skipped else {}),
-            }
-            for sample, sha256 in dataset.sha256.items()
-        ),
+        trained_on=tuple(_samples(dataset, parts)),
         split=split.card(),
         training=options,
         versions=versions(),
     )
+
+
+def _samples(dataset: Dataset, parts: NDArray[np.str_]) -> Iterator[dict[str, Any]]:
+    """Yield what a card says of each sample."""
+    first = 0
+    for sample in dataset.samples:
+        n_train = int((parts[first : first + len(sample)] == "train").sum())
+        first += len(sample)
+        entry: dict[str, Any] = {"name": sample.name, "sha256": sample.sha256, "n": len(sample), "n_train": n_train}
+        entry |= {"n_skipped": len(sample.skipped)} if sample.skipped else {}
+        yield entry | ({} if sample.labelled else {"labelled": False})
 
 
 @torch.no_grad()
@@ -404,7 +433,7 @@ def _score(
         predictor = Predictor(model, device, "float32", tta)
         for part in parts:
             for sample in dataset.sha256:
-                chosen = rows[part][dataset.source[rows[part]] == sample]
+                chosen = rows[part][(dataset.source == sample)[rows[part]] & ~dataset.unlabelled[rows[part]]]
                 truth = dataset.fractions[chosen].numpy()
                 if np.isfinite(truth).any():
                     predicted = predict(predictor, dataset, chosen)

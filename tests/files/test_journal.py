@@ -139,7 +139,9 @@ def test_a_state_file_that_is_damaged_or_foreign_is_kept(out, rows, content, res
 
 
 def test_another_input(out, rows):
-    with pytest.raises(OutputError, match=r"another model \(.*, now x\), source\.rows \(.*, now 8\): give the same input.*--restart"):
+    with pytest.raises(
+        OutputError, match=r"another model \(.*, now x\), source\.rows \(.*, now 8\): give the same input.*--restart"
+    ):
         resumed(out, STATE | {"model": "x", "source": {"path": "t.csv", "rows": 8}})
     assert resumed(out) == 10
 

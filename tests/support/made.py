@@ -55,6 +55,17 @@ def kaggle_folder(path, n=40, seed=0):
     return path
 
 
+def labelled_folder(path, **columns):
+    """A folder with ``labels.csv`` of four galaxies."""
+    import pandas as pd
+
+    folder = kaggle_folder(path, n=4)
+    (folder / "training_solutions_rev1.csv").unlink()
+    files = [f"images_training_rev1/{i}.jpg" for i in range(1000, 1004)]
+    pd.DataFrame({"file": files, **columns}).to_csv(folder / "labels.csv", index=False)
+    return folder
+
+
 def model_file(path, schema="galaxyzoo2", seed=0, **card):
     """An untrained MobileNet V3 small with a card, whose outputs differ from galaxy to galaxy."""
     torch.manual_seed(seed)

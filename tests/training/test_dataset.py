@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from made import galaxy10_file, kaggle_folder
+from made import galaxy10_file, kaggle_folder, labelled_folder
 from PIL import Image
 
 from galmorph import registry
@@ -17,7 +17,8 @@ from galmorph.errors import SampleError
 from galmorph.images.framing import Framing
 from galmorph.models.predictor import orientations
 from galmorph.training import dataset
-from galmorph.training.dataset import Augmentation, Split, plain_view, read_sample
+from galmorph.training.dataset import Augmentation, Split, plain_view
+from galmorph.training.reading import read_sample
 from galmorph.training.samples import sky_groups
 
 GZ2 = registry.load("schemas", "galaxyzoo2")
@@ -99,15 +100,6 @@ def test_folder_with_labels(tmp_path):
     assert np.isfinite(sample.fractions).sum() == 2
 
 
-def labelled_folder(path, **columns):
-    """A folder with ``labels.csv`` of four galaxies."""
-    folder = kaggle_folder(path, n=4)
-    (folder / "training_solutions_rev1.csv").unlink()
-    files = [f"images_training_rev1/{i}.jpg" for i in range(1000, 1004)]
-    pd.DataFrame({"file": files, **columns}).to_csv(folder / "labels.csv", index=False)
-    return folder
-
-
 def test_efigi_gives_classes_and_strengths_and_leaves_undefined_ones_unknown(tmp_path):
     names = {"PGC_name": list("abcd"), "Bulge_to_Total": [0, 0.25, 1, -1], "Arm_Rotation": [1, 0, 0, -1]}
     folder = labelled_folder(tmp_path / "efigi", label=[0, 3, 6, 1], **names)
@@ -155,8 +147,10 @@ def test_framing_of_samples(tmp_path):
     assert dataset.load([folder], GZ2, 32, 20.0).framing == Framing(radii=8.48), "no more than the pictures show"
     assert dataset.load([folder], GZ2, 32, 0.0).framing == Framing(radii=8.48), "for a model framed by angle"
     efigi = labelled_folder(tmp_path / "efigi", **{"PGC_name": list("abcd"), "Bulge_to_Total": 0, "Class1.1": 1.0})
+    for order in ([folder, efigi], [efigi, folder]):
+        assert dataset.load(order, GZ2, 32, 5.12).framing == Framing(radii=3.5), "joined at the smallest"
     with pytest.raises(SampleError, match="framed differently"):
-        dataset.load([folder, efigi], GZ2, 32, 5.12)
+        dataset.load([folder, f"{efigi}:width_arcsec=67"], GZ2, 32, 5.12)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,12 @@ from galmorph.errors import SampleError
 from galmorph.images.framing import Framing
 from galmorph.schemas import LabelSchema
 
+T = TypeVar("T")
+
+# Galaxies of the Galaxy Zoo challenge have one key, that of this sample, in whichever sample they are.
+CHALLENGE = "galaxyzoo_kaggle"
+# Tables beside a sample that name the galaxies that it has in common with another one.
+_TWINS = ("same_galaxies.csv", "twins_in_challenge.csv")
 # Columns of the number of people who answered the first question, as Galaxy Zoo 2 and Galaxy Zoo DECaLS name it.
 TOTAL_VOTES = ("total_votes", "smooth-or-featured_total-votes")
 
@@ -47,6 +55,12 @@ class Sample:
         Why rows were left out already, each.
     apparent : callable, optional
         ``apparent(i)`` returns R90 in arcsec and the signal to noise of galaxy i, NaN where unknown.
+    lower, upper : ndarray, float32, shape (n, n_labels), optional
+        Bounds on fractions that are not known exactly; NaN where there is none.
+    twins : mapping
+        The key that each galaxy would have without a twin in another sample, to the key that it has.
+    labelled : bool
+        Whether the labels are used; of an unlabelled sample none is known.
     """
 
     name: str
@@ -60,9 +74,24 @@ class Sample:
     lenient: bool = False
     skipped: tuple[str, ...] = ()
     apparent: Callable[[int], tuple[float, float]] | None = None
+    lower: NDArray[np.float32] | None = None
+    upper: NDArray[np.float32] | None = None
+    twins: Mapping[str, str] = field(default_factory=dict)
+    labelled: bool = True
 
     def __len__(self) -> int:
         return len(self.galaxies)
+
+    def take(self, rows: NDArray[np.int64]) -> Sample:
+        """Return the sample of some rows, in their order."""
+        each = ("galaxies", "fractions", "contents", "votes", "lower", "upper")
+        arrays = {name: values[rows] for name in each if (values := getattr(self, name)) is not None}
+        apparent = None if self.apparent is None else _of_rows(self.apparent, rows)
+        return dataclasses.replace(self, **arrays, image=_of_rows(self.image, rows), apparent=apparent)
+
+
+def _of_rows(function: Callable[[int], T], rows: NDArray[np.int64]) -> Callable[[int], T]:
+    return lambda index: function(int(rows[index]))
 
 
 @dataclass(frozen=True)
@@ -94,32 +123,47 @@ def content_hash(data: bytes) -> int:
 
 
 def known_galaxies(folder: Path, column: str) -> dict[str, str]:
-    """Return the galaxies that ``same_galaxies.csv`` knows under a key of another sample.
+    """Return the galaxies that a table beside the sample knows under a key of another sample.
 
     Parameters
     ----------
     folder : Path
-        Where the file may lie, with ``column`` and one column ``<sample>_<column of that sample>``.
+        Where ``same_galaxies.csv`` or ``twins_in_challenge.csv`` may lie, with ``column`` and one column
+        ``<sample>_<column of that sample>``; the sample ``challenge`` is the Galaxy Zoo challenge.
 
     Returns
     -------
     dict
-        This sample's identifier to ``<sample>:<identifier there>``.
+        This sample's identifier to ``<sample>:<identifier there>``; the first table counts.
     """
     import pandas as pd
 
-    path = folder / "same_galaxies.csv"
-    if not path.exists():
-        return {}
-    table = pd.read_csv(path, dtype=str)
-    other = next(name for name in table.columns if name != column)
-    sample = other.rsplit("_", 1)[0]
-    return dict(zip(table[column], sample + ":" + table[other], strict=True))
+    known: dict[str, str] = {}
+    for name in _TWINS:
+        if (folder / name).exists():
+            table = pd.read_csv(folder / name, dtype=str)
+            if column not in table.columns or len(table.columns) < 2:
+                raise SampleError(f"{folder / name} needs a column {column!r} and one of another sample's identifiers.")
+            other = next(name for name in table.columns if name != column)
+            keys = sample_of(other) + ":" + table[other]
+            known = {**dict(zip(table[column], keys, strict=True)), **known}
+    return known
 
 
-def galaxy_keys(name: str, identifiers: Iterable[str], known: dict[str, str]) -> NDArray[np.object_]:
+def sample_of(column: str) -> str:
+    """Return the sample whose identifiers a column holds: ``<sample>_<its column>``, or the challenge's GalaxyID."""
+    sample = column.rpartition("_")[0]
+    return sample if sample not in ("", "challenge") else CHALLENGE
+
+
+def galaxy_keys(name: str, identifiers: Iterable[str], known: Mapping[str, str]) -> NDArray[np.object_]:
     """Return the key of each galaxy: ``<sample>:<identifier>``, or the key under which it is known elsewhere."""
     return np.array([known.get(i, f"{name}:{i}") for i in identifiers], dtype=object)
+
+
+def own_keys(name: str, known: Mapping[str, str]) -> dict[str, str]:
+    """Return ``<sample>:<identifier>`` of each galaxy that is known elsewhere, to the key under which it is known."""
+    return {f"{name}:{identifier}": key for identifier, key in known.items()}
 
 
 def sky_groups(ra: NDArray[np.floating], dec: NDArray[np.floating], radius_arcsec: float) -> NDArray[np.int64]:
@@ -166,7 +210,8 @@ def picture_folder(
     path, labels : Path
         The folder and its table of labels.
     column : str
-        The table's column of identifiers, by which ``same_galaxies.csv`` knows them.
+        The table's column of identifiers, by which ``same_galaxies.csv`` knows them. In ``labels.csv`` a column
+        ``GalaxyID`` holds the identifiers of the Galaxy Zoo challenge.
     identifiers : sequence of str, length n
     pictures : sequence of Path, length n
     fractions : ndarray, shape (n, n_labels)
@@ -186,14 +231,18 @@ def picture_folder(
         data = picture.read_bytes()
         whole.update(data)
         contents.append(content_hash(data))
+    name, known = path.resolve().name, known_galaxies(path, column)
+    if labels.name == "labels.csv" and column == "GalaxyID":
+        known = {identifier: f"{CHALLENGE}:{identifier}" for identifier in identifiers} | known
     return Sample(
-        name=path.resolve().name,
-        galaxies=galaxy_keys(path.resolve().name, identifiers, known_galaxies(path, column)),
+        name=name,
+        galaxies=galaxy_keys(name, identifiers, known),
         fractions=fractions,
         image=partial(_picture, pictures),
         contents=np.array(contents, dtype=np.int64),
         sha256=whole.hexdigest(),
         framing=framing,
+        twins=own_keys(name, known),
     )
 
 

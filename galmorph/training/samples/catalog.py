@@ -32,19 +32,17 @@ from galmorph.images.radius import measure_r90
 from galmorph.models.card import ModelCard, survey_inputs
 from galmorph.schemas import LabelSchema
 from galmorph.tables.catalog import Catalog, open_catalog
-from galmorph.tables.formats import Array
 from galmorph.tables.positions import to_float
 from galmorph.training.samples import TOTAL_VOTES, Layout, Sample, content_hash, galaxy_keys, sky_groups
+from galmorph.training.samples._classes import CLASS_COLUMNS, class_numbers
 
 FRAMING = Framing(radii=8.48)
 PICTURE_SIDE_PX = 424  # as Kaggle's
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
-CLASS_COLUMNS = ("label", "class")
 # Rows closer than this are the same galaxy.
 SAME_GALAXY_ARCSEC = 5.0
 _BLOCK_ROWS = 16384
 _ROUNDING = 1e-3
-_UNKNOWN = ("", "nan", "--", "none", "null", "unknown")
 
 
 def _matches(path: Path) -> bool:
@@ -122,6 +120,9 @@ def _galaxies(catalog: Catalog, path: Path) -> NDArray[np.object_]:
 
 def _labels(catalog: Catalog, schema: LabelSchema) -> tuple[NDArray[np.float32], NDArray[np.float32], list[str]]:
     """Return fractions, total votes (NaN where unknown), and for each row why its labels cannot be used, or ''."""
+    if not schema.learns:
+        unknown = np.full((catalog.n_rows, len(schema.labels)), np.nan, np.float32)
+        return unknown, unknown[:, 0].copy(), [""] * catalog.n_rows
     own = {name.lower() for name in catalog.galmorph_columns}
     given = {name.lower(): name for name in catalog.column_names if name.lower() not in own}
     wanted = [*(form for label in schema.labels for form in (label, f"p_{label}")), *schema.codes, *schema.conditional]
@@ -133,7 +134,8 @@ def _labels(catalog: Catalog, schema: LabelSchema) -> tuple[NDArray[np.float32],
     columns = {name: to_float(cells[at]) for name, at in found.items()}
     reasons = [""] * catalog.n_rows
     if column is not None:
-        columns[column] = _class_numbers(cells[column], schema, reasons)
+        columns[column], wrong = class_numbers(cells[column], schema)
+        reasons = [wrong.get(row, "") for row in range(catalog.n_rows)]
         schema = dataclasses.replace(schema, class_column=column)
     for name in found.keys() - schema.conditional.keys():
         outside = (columns[name] < 0) | (columns[name] > 1 + _ROUNDING)
@@ -148,20 +150,6 @@ def _labels(catalog: Catalog, schema: LabelSchema) -> tuple[NDArray[np.float32],
         reasons[row] = reasons[row] or "no label is known."
     votes = np.full(catalog.n_rows, np.nan) if total is None else to_float(cells[total])
     return fractions, np.where(votes > 0, votes, np.nan).astype(np.float32), reasons
-
-
-def _class_numbers(cells: Array, schema: LabelSchema, reasons: list[str]) -> NDArray[np.float64]:
-    """Return the numbers of classes that are written as numbers from 0 or as names; NaN where unknown."""
-    answers = schema.questions[0].answers
-    numbers = to_float(cells)
-    words = ["_".join(str(cell).strip().lower().split()) for cell in cells]
-    if cells.dtype == object:
-        known = {answer: number for number, answer in enumerate(answers)}
-        numbers = np.array([known.get(w, n) for w, n in zip(words, numbers, strict=True)], dtype=float)
-    known_class = np.isin(numbers, np.arange(len(answers)))
-    for row in np.flatnonzero(~known_class & ~(numbers < 0) & ~np.isin(words, _UNKNOWN)):
-        reasons[row] = f"{cells[row]!s} is none of the classes {', '.join(answers)} (0 to {len(answers) - 1})."
-    return np.where(known_class, numbers, np.nan)
 
 
 def _picture(rows: Sequence[Row], index: int) -> NDArray[np.uint8]:

@@ -18,7 +18,7 @@ import numpy as np
 from galmorph.errors import SampleError
 from galmorph.images.framing import Framing
 from galmorph.schemas import LabelSchema
-from galmorph.training.samples import Layout, Sample, content_hash, galaxy_keys, known_galaxies, sky_groups
+from galmorph.training.samples import Layout, Sample, content_hash, galaxy_keys, known_galaxies, own_keys, sky_groups
 
 # Of the pictures of SDSS, which tell no pixel scale: of Galaxy Zoo's pixels each is 0.02 radii (R90).
 SDSS_FRAMING = Framing(radii=207 * 0.02)
@@ -52,7 +52,7 @@ def read(path: Path, schema: LabelSchema) -> Sample:
     except (OSError, KeyError) as error:
         raise SampleError(f"{path} is not a Galaxy10 file with data sets 'images' and 'ans': {error}") from error
     n_labels = len(schema.labels)
-    if not schema.is_classes or classes.min(initial=0) < 0 or classes.max(initial=0) >= n_labels:
+    if schema.learns and (not schema.is_classes or classes.min(initial=0) < 0 or classes.max(initial=0) >= n_labels):
         raise SampleError(f"{path}: its classes do not fit the schema {schema.name!r} ({n_labels} labels).")
     if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or len(images) != len(classes):
         raise SampleError(f"{path}: 'images' is {images.dtype} {images.shape}, expected uint8 (n, y, x, 3).")
@@ -61,14 +61,17 @@ def read(path: Path, schema: LabelSchema) -> Sample:
     else:
         ra, dec = (axis[sky_groups(*positions, SAME_SKY_ARCSEC)] for axis in positions)
         identifiers = [f"{x:.5f}{y:+.5f}" for x, y in zip(ra, dec, strict=True)]
+    known = known_galaxies(path.parent, "row")
+    unlabelled = np.full((len(classes), n_labels), np.nan, np.float32)
     return Sample(
         name=path.stem,
-        galaxies=galaxy_keys(path.stem, identifiers, known_galaxies(path.parent, "row")),
-        fractions=np.eye(n_labels, dtype=np.float32)[classes],
+        galaxies=galaxy_keys(path.stem, identifiers, known),
+        fractions=np.eye(n_labels, dtype=np.float32)[classes] if schema.learns else unlabelled,
         image=partial(_row, images),
         contents=np.array([content_hash(image.tobytes()) for image in images], dtype=np.int64),
         sha256=hashlib.sha256(images.tobytes() + classes.tobytes()).hexdigest(),
         framing=Framing(size_arcsec=images.shape[1] * pixscale) if pixscale else SDSS_FRAMING,
+        twins=own_keys(path.stem, known),
     )
 
 

@@ -1,0 +1,97 @@
+"""Ancestry: what the models that a training starts from and learns from were themselves trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from galmorph.errors import ModelError
+from galmorph.models.card import SUFFIX, ModelCard, file_sha256
+from galmorph.models.model import TRAINED_CONTENTS, TRAINED_GALAXIES, Model, load
+from galmorph.training.dataset import galaxy_hashes
+
+# No model of galaxies: ImageNet's photographs, or nothing.
+_WITHOUT = ("imagenet", "none")
+
+
+@dataclass(frozen=True)
+class Ancestry:
+    """Models that a new one descends from.
+
+    Attributes
+    ----------
+    models : tuple of dict
+        For a card: ``name``, ``sha256`` of the weights, ``as`` (``pretrained`` or ``teacher``), ``trained_on``
+        (``name`` and ``sha256`` of each sample), and ``excluded``; of their own ancestors too.
+    trained : dict of name to Tensor, int64
+        Hashes of the galaxies and pictures that they saw, as in a model's file.
+    """
+
+    models: tuple[dict[str, Any], ...] = ()
+    trained: dict[str, Tensor] = field(default_factory=dict)
+
+    def merged(self, own: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the hashes of what a model saw itself together with what its ancestors saw."""
+        return {name: torch.cat([values, *self._of(name)]).unique() for name, values in own.items()}
+
+    def n_seen(self, galaxies: NDArray[np.object_], contents: NDArray[np.int64]) -> int:
+        """Return how many galaxies they saw, known by their keys or by their pictures (both of shape (n,))."""
+        seen = np.zeros(len(galaxies), dtype=bool)
+        for name, hashes in ((TRAINED_GALAXIES, galaxy_hashes(list(galaxies))), (TRAINED_CONTENTS, contents)):
+            for values in self._of(name):
+                seen |= np.isin(hashes, values.numpy())
+        return int(seen.sum())
+
+    def _of(self, name: str) -> list[Tensor]:
+        return [self.trained[name]] if name in self.trained else []
+
+
+def ancestry(pretrained: str, teachers: Sequence[Model]) -> Ancestry:
+    """Return what a training descends from.
+
+    Parameters
+    ----------
+    pretrained : str
+        ``imagenet``, ``none`` or a weights file; one without a card of galmorph is known by its name and hash alone.
+    teachers : sequence of Model
+    """
+    models: list[dict[str, Any]] = []
+    trained: dict[str, list[Tensor]] = {TRAINED_GALAXIES: [], TRAINED_CONTENTS: []}
+    related = [("teacher", teacher) for teacher in teachers]
+    if pretrained not in _WITHOUT:
+        start = _with_card(pretrained)
+        if start is None:
+            models.append({"name": Path(pretrained).name, "sha256": file_sha256(Path(pretrained)), "as": "pretrained"})
+        else:
+            related.insert(0, ("pretrained", start))
+    for role, model in related:
+        models += [_entry(role, model.card, model.sha256), *model.card.training.get("ancestors", ())]
+        for name, values in trained.items():
+            values += [model.trained[name]] if name in model.trained else []
+    whole = {name: torch.cat(values).unique() for name, values in trained.items() if values}
+    once = {(entry["sha256"], entry["as"]): entry for entry in models}
+    return Ancestry(tuple(once.values()), whole)
+
+
+def _with_card(path: str) -> Model | None:
+    """Return the model of a weights file, None where the file holds no card."""
+    if Path(path).suffix != SUFFIX:
+        return None
+    try:
+        return load(path)
+    except ModelError:
+        return None
+
+
+def _entry(role: str, card: ModelCard, sha256: str) -> dict[str, Any]:
+    samples = [{"name": entry["name"], "sha256": entry["sha256"]} for entry in card.trained_on]
+    entry: dict[str, Any] = {"name": card.name, "sha256": sha256, "as": role, "trained_on": samples}
+    excluded = card.training.get("excluded")
+    return entry | ({"excluded": excluded} if excluded else {})

@@ -1,0 +1,258 @@
+"""Reading labelled data: which layout a path has, and what its user says of it.
+
+``PATH:item,item,...``, where an item is a question of which alone the labels are used, or one of these, which a file
+``labels.toml`` in the sample's folder can say too (the command line comes first):
+
+- ``width_r90=6.4`` or ``width_arcsec=67``: how wide a piece of sky the pictures show;
+- ``labels=SCHEMA``: the schema that its labels are of. Under another one they become bounds or classes where the two
+  say something of each other (:attr:`galmorph.schemas.LabelSchema.meaning`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galmorph import registry
+from galmorph.errors import SampleError
+from galmorph.images.framing import Framing
+from galmorph.schemas import LabelSchema
+from galmorph.training.bounds import propagate
+from galmorph.training.samples import Layout, Sample, sample_of
+
+DECLARED = "labels.toml"
+_OPTIONS = ("labels", "width_arcsec", "width_r90")
+
+
+def read_sample(path: str | Path, schema: LabelSchema, *, labelled: bool = True) -> Sample:
+    """Read labelled data by whichever layout it has.
+
+    Parameters
+    ----------
+    path : str or Path
+        A folder or file; ``PATH:question,question`` uses the labels of these questions alone, ``PATH:width_r90=6.4``
+        says how wide its pictures are (see the module). Votes of two projects on one question differ systematically,
+        and a sample that was selected by its labels teaches the selection.
+    schema : LabelSchema
+    labelled : bool
+        False: its labels, if there are any, are not read.
+
+    Raises
+    ------
+    SampleError
+        If it is missing, empty or of no known layout, or if a question or an option is unknown.
+    """
+    path, questions, given = parse(path)
+    if not path.exists():
+        raise SampleError(registry.missing_file(path))
+    layout = _layout_of(path)
+    declared = _declared(path)
+    if any(name.startswith("width_") for name in given):
+        declared = {name: value for name, value in declared.items() if not name.startswith("width_")}
+    options = {**declared, **given}
+    source: LabelSchema = registry.load("schemas", options["labels"]) if "labels" in options else schema
+    sample = layout.read(path, source if labelled else dataclasses.replace(schema, learns=False))
+    if not len(sample):
+        raise SampleError(f"{path} holds no galaxies.")
+    if not labelled:
+        return _framed(dataclasses.replace(sample, votes=None, labelled=False), layout, options)
+    if source.name != schema.name:
+        sample = translate(sample, source, schema)
+    if questions:
+        sample = _restricted(sample, schema, questions)
+    return _framed(sample, layout, options)
+
+
+def _layout_of(path: Path) -> Layout:
+    """Return the layout of a folder or file.
+
+    Raises
+    ------
+    SampleError
+        If no layout matches, or several of which none gives way.
+    """
+    layouts: list[Layout] = [registry.load("samples", name) for name in registry.names("samples")]
+    matching = [layout for layout in layouts if layout.matches(path)]
+    general = {name for layout in matching for name in layout.before}
+    chosen = [layout for layout in matching if layout.name not in general]
+    if not chosen:
+        known = "; ".join(f"{layout.name}: {layout.description}" for layout in layouts)
+        raise SampleError(f"{path} has no known layout. Known: {known}.")
+    if len(chosen) > 1:
+        both = "; ".join(f"{layout.name}: {layout.description}" for layout in chosen)
+        raise SampleError(f"{path} has several layouts: {both}. Give each a folder of its own.")
+    return chosen[0]
+
+
+def parse(path: str | Path) -> tuple[Path, list[str], dict[str, Any]]:
+    """Return the path, the questions and the options of ``PATH:question,name=value,...``.
+
+    Raises
+    ------
+    SampleError
+        If an option is unknown or a width is no number greater than 0.
+    """
+    before, separator, after = str(path).rpartition(":")
+    if not separator or Path(path).exists():
+        return Path(path), [], {}
+    items = [item.strip() for item in after.split(",")]
+    options = {name.strip(): value.strip() for name, equals, value in (i.partition("=") for i in items) if equals}
+    return Path(before), [item for item in items if "=" not in item], _checked(options, str(path))
+
+
+def plain(path: str | Path) -> Path:
+    """Return the path alone of ``PATH:question,name=value,...``."""
+    return parse(path)[0]
+
+
+def _declared(path: Path) -> dict[str, Any]:
+    """Return what ``labels.toml`` in a sample's folder says."""
+    file = path / DECLARED
+    if not file.is_file():
+        return {}
+    try:
+        return _checked(tomllib.loads(file.read_text()), str(file))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SampleError(f"{file} cannot be read as TOML: {error}.") from error
+
+
+def _checked(options: Mapping[str, Any], where: str) -> dict[str, Any]:
+    checked = dict(options)
+    for name, value in options.items():
+        if name not in _OPTIONS:
+            raise SampleError(f"{where}: {registry.unknown('option of a sample', name, _OPTIONS)}")
+        if name.startswith("width_"):
+            try:
+                checked[name] = float(value)
+                good = 0 < checked[name] < math.inf
+            except (TypeError, ValueError):
+                good = False
+            if not good:
+                raise SampleError(f"{where}: {name} is a number greater than 0, not {value!r}.")
+    if {"width_arcsec", "width_r90"} <= checked.keys():
+        raise SampleError(f"{where}: pictures have either width_r90 or width_arcsec.")
+    return checked
+
+
+def _framed(sample: Sample, layout: Layout, options: Mapping[str, Any]) -> Sample:
+    """Return a sample with the width that its user says its pictures have."""
+    if not any(name.startswith("width_") for name in options):
+        return sample
+    if layout.name == "catalog":
+        raise SampleError(f"The pictures of the catalog {sample.name} are framed by its radii: leave the width out.")
+    framing = Framing(radii=options.get("width_r90", 0.0), size_arcsec=options.get("width_arcsec", 0.0))
+    return dataclasses.replace(sample, framing=framing)
+
+
+def translate(sample: Sample, source: LabelSchema, target: LabelSchema) -> Sample:
+    """Return a sample labelled under one schema with what its labels say under another.
+
+    Classes that mean least fractions there become bounds. Fractions become the class whose least fractions they reach;
+    galaxies that reach those of no class are left out.
+
+    Parameters
+    ----------
+    sample : Sample
+    source, target : LabelSchema
+
+    Raises
+    ------
+    SampleError
+        If the labels of one say nothing of the other's.
+    """
+    if target.name in source.meaning:
+        lower = np.full((len(sample), len(target.labels)), np.nan, np.float32)
+        classes = source.classes(sample.fractions)
+        for number, least in enumerate(source.meaning[target.name]):
+            for label, value in least.items():
+                lower[classes == number, target.labels.index(label)] = value
+        low, high = propagate(target, lower, np.full_like(lower, np.nan))
+        return dataclasses.replace(sample, fractions=np.full_like(lower, np.nan), lower=low, upper=high)
+    if source.name in target.meaning:
+        reached = np.stack(
+            [
+                np.all([sample.fractions[:, source.labels.index(label)] >= least[label] for label in least], axis=0)
+                for least in target.meaning[source.name]
+            ],
+            axis=1,
+        )
+        one = np.flatnonzero(reached.sum(axis=1) == 1)
+        if not len(one):
+            raise SampleError(f"No galaxy of {sample.name} reaches a class of the schema {target.name!r}.")
+        chosen = dataclasses.replace(sample, fractions=reached.astype(np.float32)).take(one)
+        none = (f"its votes make it none of the classes of {target.name}",) * (len(sample) - len(one))
+        return dataclasses.replace(chosen, skipped=(*sample.skipped, *none))
+    known = [name for name in registry.names("schemas") if target.name in registry.load("schemas", name).meaning]
+    raise SampleError(
+        f"Labels of the schema {source.name!r} say nothing of those of {target.name!r}. Schemas that do: "
+        f"{', '.join(known) or 'none'}."
+    )
+
+
+def _restricted(sample: Sample, schema: LabelSchema, questions: Sequence[str]) -> Sample:
+    """Return a sample with the labels of some questions alone; the others are unknown."""
+    known = [question.name for question in schema.questions]
+    kept = np.zeros(len(schema.labels), dtype=bool)
+    for question in questions:
+        if question not in known:
+            raise SampleError(registry.unknown("question", question, known))
+        kept[schema.slices[known.index(question)]] = True
+
+    def some(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.where(kept, values, np.float32(np.nan))
+
+    lower, upper = (None if bound is None else some(bound) for bound in (sample.lower, sample.upper))
+    return dataclasses.replace(sample, fractions=some(sample.fractions), lower=lower, upper=upper)
+
+
+def excluded_keys(path: str | Path) -> set[str]:
+    """Return the keys of the galaxies that a table lists for exclusion.
+
+    Parameters
+    ----------
+    path : str or Path
+        A CSV file. Each of its columns that identifies galaxies counts: ``galaxy`` (keys, as in ``split.csv``),
+        ``sample`` with ``item``, ``GalaxyID`` or ``challenge_GalaxyID`` (of the Galaxy Zoo challenge), and
+        ``<sample>_GalaxyID``.
+
+    Raises
+    ------
+    SampleError
+        If it is missing or has no such column.
+    """
+    import pandas as pd
+
+    path = Path(path)
+    if not path.is_file():
+        raise SampleError(registry.missing_file(path))
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise SampleError(f"{path} cannot be read as CSV: {error}.") from error
+    keys: set[str] = set()
+    found = False
+    for column in table.columns:
+        if column == "galaxy":
+            prefix = ""
+        elif column.endswith("GalaxyID"):
+            prefix = f"{sample_of(column)}:"
+        else:
+            continue
+        found = True
+        keys.update(prefix + cell for cell in table[column] if cell)
+    if {"sample", "item"} <= set(table.columns):
+        found = True
+        keys.update(table["sample"] + ":" + table["item"])
+    if not found:
+        raise SampleError(
+            f"{path} names no galaxies: it needs a column 'galaxy', columns 'sample' and 'item', or 'GalaxyID' (of the "
+            "Galaxy Zoo challenge)."
+        )
+    return keys
