@@ -35,8 +35,9 @@ def survey(tmp_path):
     return tmp_path
 
 
-def table_of(path, order):
-    return Table({"id": list(order), "cutout": [f"g{i}.fits" for i in order]})
+def table_of(order):
+    order = list(order)
+    return Table({"id": order, "cutout": [f"g{i}.fits" for i in order]})
 
 
 def probabilities(path):
@@ -62,8 +63,8 @@ def stopped(survey, model, rows=4, source="t.csv", **options):
 def test_a_catalog_that_changes_while_it_is_classified_ends_the_run(survey, model, suffix, how):
     path, other = survey / f"in.{suffix}", survey / f"other.{suffix}"
     options = {"format": "votable"} if suffix == "vot" else {}
-    table_of(path, range(N)).write(path, **options)
-    table_of(other, reversed(range(N))).write(other, **options)
+    table_of(range(N)).write(path, **options)
+    table_of(reversed(range(N))).write(other, **options)
 
     def change(done, total):
         if done == 4 and how == "replaced":
@@ -159,7 +160,7 @@ def test_a_catalog_that_changed_between_two_runs_is_refused(survey, model):
 
 @pytest.mark.parametrize("source", ["catalog", "folder"])
 def test_another_hdu_is_another_run(survey, model, source):
-    tables = [fits.table_to_hdu(table_of(None, order)) for order in (range(N), [1] * N)]
+    tables = [fits.table_to_hdu(table_of(order)) for order in (range(N), [1] * N)]
     fits.HDUList([fits.PrimaryHDU(), *tables]).writeto(survey / "two.fits")
     path = survey / "two.fits"
     if source == "folder":
