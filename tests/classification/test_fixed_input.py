@@ -279,6 +279,7 @@ def test_a_probability_that_is_not_finite_is_flagged(survey, model, monkeypatch)
 
     def overflowing(self, inputs):
         p, ood = judge(self, inputs)
+        p = p.clone()
         p[1] = np.nan
         return p, ood
 

@@ -45,7 +45,7 @@ def test_results_on_stdout_messages_on_stderr(survey):
     assert done.returncode == 0
     result = json.loads(done.stdout.splitlines()[-1])
     assert set(result) == {
-        *("targets", "classified", "flagged", "failed", "seconds", "rate", "model", "sha256", "out"),
+        *("targets", "classified", "flagged", "failed", "off_centre", "seconds", "rate", "model", "sha256", "out"),
     }
     assert (result["targets"], result["classified"], result["failed"]) == (3, 2, 1)
     assert len(done.stdout.splitlines()) == 1
