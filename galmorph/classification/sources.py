@@ -20,8 +20,7 @@ from galmorph.files.record import content_digest, identity
 from galmorph.files.writing import Companion
 from galmorph.images.flags import Flag
 from galmorph.models.card import ModelCard
-from galmorph.tables.catalog import Catalog, Column, write_catalog
-from galmorph.tables.contents import named_format
+from galmorph.tables.catalog import Catalog, Column, check_new_catalog, write_catalog
 
 if TYPE_CHECKING:
     import torch
@@ -257,8 +256,8 @@ class CutoutSource(CutoutRows):
         return {"path": str(self._path.resolve()), "files": [str(path) for _, path in self._files]}
 
     def check_output(self, destination: Path) -> None:
-        """Raise OutputError if the destination would replace a cutout, CatalogError if its suffix names no table."""
-        named_format(destination)
+        """Raise a GalmorphError if the destination would replace a cutout, or is no table that can hold the names."""
+        check_new_catalog(destination, (text for name, path in self._files for text in (name, self._name(path))))
         if any(destination.resolve() == path.resolve() for _, path in self._files):
             raise OutputError(f"The output {destination} is one of the cutouts: choose another --out.")
 

@@ -29,6 +29,8 @@ _TYPES = {bitpix: np.dtype(f">{kind}") for kind, bitpix in _BITPIX.items()}
 _END = b"END".ljust(_CARD)
 # Bytes of the longest header of the plain form.
 _MAX_PLAIN_HEADER = 8 * BLOCK
+# And of any: a thousand blocks of 36 cards.
+_MAX_HEADER = 1000 * BLOCK
 # Cards that make an image more than its bytes, or whose keyword is longer than 8 characters.
 _NOT_PLAIN = frozenset({"BSCALE", "BZERO", "BLANK", "GROUPS", "XTENSION", "HIERARCH"})
 # The value of a card, from column 9 (``=``) or, in a CONTINUE card, from its text on.
@@ -176,14 +178,17 @@ def read_hdus(content: bytes) -> list[Hdu]:
     try:
         while start < len(content):
             first = start
-            end = content.index(_END, first) + _CARD
+            end = content.index(_END, first, first + _MAX_HEADER) + _CARD
             text = content[first:end].decode("ascii")
+            if not text.isprintable():
+                raise DamagedFits("damaged FITS: control characters in its header")
             cards = parse_cards(text)
             begin = first + _whole_blocks(end - first)
-            shape = tuple(cards[f"NAXIS{axis}"] for axis in range(cards["NAXIS"], 0, -1))
+            shape = tuple(_count(cards, f"NAXIS{axis}") for axis in range(_count(cards, "NAXIS", 999), 0, -1))
             kind = _TYPES[cards["BITPIX"]]
             count = math.prod(shape) if shape else 0
-            start = begin + _whole_blocks(kind.itemsize * (count + cards.get("PCOUNT", 0)))
+            # With a negative PCOUNT a unit would end before it begins.
+            start = begin + _whole_blocks(kind.itemsize * (count + _count({"PCOUNT": 0} | cards, "PCOUNT")))
             if start > len(content):
                 raise DamagedFits(f"cut short: {len(content)} of {start} bytes")
             data = np.frombuffer(content, kind, count, begin).reshape(shape or (0,))
@@ -193,6 +198,14 @@ def read_hdus(content: bytes) -> list[Hdu]:
             raise
         raise DamagedFits(f"damaged FITS: {error}") from error
     return hdus
+
+
+def _count(cards: Mapping[str, Any], keyword: str, most: int = 1 << 40) -> int:
+    """Return the value of a card if it is an integer from 0 to `most`."""
+    value = cards[keyword]
+    if type(value) is not int or not 0 <= value <= most:
+        raise DamagedFits(f"damaged FITS: {keyword} is {str(value)[:20]!r}")
+    return value
 
 
 def parse_cards(text: str) -> dict[str, Any]:

@@ -60,7 +60,14 @@ class Journal:
 
     @classmethod
     def open(
-        cls, output: Path, record: np.dtype[np.void], fingerprint: Mapping[str, Any], *, resume: bool, step: int
+        cls,
+        output: Path,
+        record: np.dtype[np.void],
+        fingerprint: Mapping[str, Any],
+        *,
+        resume: bool,
+        step: int,
+        n_rows: int | None = None,
     ) -> Journal:
         """Open the journal of an output.
 
@@ -76,6 +83,8 @@ class Journal:
             Whether to go on with the results that are there, up to the first damaged one; otherwise they are dropped.
         step : int
             Results are kept in whole steps (batches).
+        n_rows : int, optional
+            Results of a complete run, of which the last step may be shorter.
 
         Raises
         ------
@@ -99,7 +108,7 @@ class Journal:
             if size and read_record(state) is None:
                 raise OutputError(f"{rows} is not galmorph's: move it away, or choose another --out.")
             if is_continued(state, fingerprint, resume=resume):
-                journal._check(size, step)
+                journal._check(size, step, n_rows)
             else:
                 with write_errors(folder):
                     stream.truncate(0)
@@ -177,8 +186,7 @@ class Journal:
             stored = self._read(start, min(BLOCK, self._n_records - start))
             if self._n_good(stored, start) < min(BLOCK, self._n_records - start):
                 raise CannotContinue(
-                    f"{self._folder / 'rows.bin'} was damaged during the run: go on with the same command, which "
-                    "computes again what was damaged."
+                    f"{self._folder / 'rows.bin'} was damaged during the run; what is damaged is computed again."
                 )
             yield stored["result"]
 
@@ -209,7 +217,7 @@ class Journal:
                 os.fsync(self._stream.fileno())
             self._stream.close()
 
-    def _check(self, size: int, step: int) -> None:
+    def _check(self, size: int, step: int, n_rows: int | None) -> None:
         """Count the whole steps that are not damaged, and drop what is behind them."""
         n, good = size // self._stored.itemsize, 0
         while good < n:
@@ -223,7 +231,7 @@ class Journal:
                     good + 1,
                 )
                 break
-        self._n_records = good // step * step
+        self._n_records = good if good == n_rows else good // step * step
         with write_errors(self._folder):
             self._stream.truncate(self._n_records * self._stored.itemsize)
 

@@ -57,7 +57,7 @@ def write_errors(path: Path, *, resumable: bool = False) -> Iterator[None]:
         if resumable:
             raise CannotContinue(f"{reason} What is done is kept; see to it and run the same command again.") from error
         if error.errno in _FULL:
-            raise CannotContinue(f"{reason} Make room, then run the same command again.") from error
+            raise CannotContinue(f"{reason} Make room, then go on.") from error
         raise OutputError(reason) from error
 
 
@@ -238,8 +238,7 @@ def _name_new(temporary: Path, path: Path) -> None:
             temporary.replace(path)
     except FileExistsError as error:
         raise CannotContinue(
-            f"{path} appeared while the run was going on, and is not replaced: move it away, then run the same command "
-            "again."
+            f"{path} appeared while the run was going on, and is not replaced: move it away, then go on."
         ) from error
 
 

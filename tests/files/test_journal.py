@@ -63,6 +63,11 @@ def test_a_run_goes_on_after_its_last_whole_batch(out, rows):
     assert rows.stat().st_size == 8 * SIZE
 
 
+def test_the_last_batch_of_a_complete_run_may_be_short(out, rows):
+    with Journal.open(out, RECORD, STATE, resume=True, step=4, n_rows=10) as journal:
+        assert len(journal) == 10
+
+
 def test_many_blocks(out, monkeypatch):
     monkeypatch.setattr(journals, "BLOCK", 3)
     started(out)
@@ -117,7 +122,7 @@ def test_damage_while_the_run_goes_on(out):
         with (journal_folder(out) / "rows.bin").open("r+b") as file:
             file.seek(SIZE + 9)
             file.write(b"\xff")
-        with pytest.raises(CannotContinue, match="same command"):
+        with pytest.raises(CannotContinue, match="was damaged during the run"):
             list(journal.blocks())
     assert resumed(out) == 0
     with Journal.open(out, RECORD, STATE, resume=True, step=2) as journal:
