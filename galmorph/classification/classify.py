@@ -7,8 +7,8 @@ the new columns appended. A run that was killed goes on after the journal's last
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from galmorph.classification.summary import Summary, summarize
 from galmorph.environment import now
 from galmorph.errors import CannotContinue, Interrupted, OutputError
 from galmorph.files.journal import Journal
-from galmorph.files.writing import Companion, remove_leftovers
+from galmorph.files.writing import remove_leftovers
 from galmorph.models.model import load
 from galmorph.models.predictor import CPU_BATCH, Predictor, on_devices
 from galmorph.progress import progress_bar
@@ -59,16 +59,13 @@ def classify(
     Parameters
     ----------
     survey : path or astropy Table, optional
-        A catalog (FITS, CSV, ECSV, VOTable, Parquet) with a ``cutout`` column or with ``cutouts``, one FITS cutout, a
-        folder of cutouts, or a survey image. A Table in memory is such a catalog, and no file is written.
+        A catalog with cutouts, one FITS cutout, a folder of cutouts, or a survey image.
     model : str, path or Predictor
         A shipped model's name or a weights file; a predictor has its own ``device``, ``dtype`` and ``tta``.
     out : path, optional
         Default: ``<stem>_morph.<suffix>`` beside the input, a FITS catalog for cutouts.
-    resume : bool
-        Nothing is changed by it: an unfinished run of the same output always goes on, if nothing has changed.
-    restart, overwrite : bool
-        Discard an unfinished run of this output; replace an existing output.
+    resume, restart, overwrite : bool
+        Go on with an unfinished run of this output, which is the default; discard it; replace an existing output.
     record_provenance : bool
         Whether ``<output>.prov.json`` is written beside the output.
     progress : bool
@@ -111,44 +108,21 @@ def classify(
         destination, result, fingerprint, resume=not restart, step=batch_size, n_rows=source.n_rows
     ) as journal:
         keep_unchanged(source, journal, batch_size)
-        # A run that was killed after its table had its name is put in order; no other file is replaced unasked.
-        is_ours = len(journal) == source.n_rows and journal.wrote(destination)
-        if destination.exists() and not overwrite and not is_ours:
-            raise _exists(destination)
+        recorded = {**fingerprint, "prefix": options.prefix} if record_provenance else None
+        replaces = _may_replace(destination, source, journal, overwrite)
+        added = Addition(columns, [], options.replace, overwrite=replaces)
         try:
             with progress_bar(progress, "classifying", "galaxies", on_progress) as update:
-                classify_rows(
-                    source, loaded, journal, batch_size, options.workers or os.cpu_count() or 1, clock, update
-                )
+                workers = options.workers or os.cpu_count() or 1
+                classify_rows(source, loaded, journal, batch_size, workers, clock, update)
             with clock("write"):
-                source.verify()
-                remove_leftovers(destination)
-                record = None
-                if record_provenance:
-                    recorded = {**fingerprint, "prefix": options.prefix}
-                    record = Record(recorded, predictor.model.card, journal.started, destination)
-                companion = _companion(source, journal, record)
-                cards = provenance(predictor)
-                added = Addition(columns, cards, options.replace, companion, overwrite=overwrite or is_ours)
-                _write(source, destination, added, journal, predictor, options.spread)
+                _write(source, destination, added, journal, predictor, options.spread, recorded)
         except KeyboardInterrupt:
-            raise Interrupted(
-                f"Stopped after {len(journal)} of {source.n_rows} targets; go on with the same command."
-            ) from None
+            done = f"{len(journal)} of {source.n_rows}"
+            raise Interrupted(f"Stopped after {done} targets; go on with the same command.") from None
         summary = summarize(journal, predictor.model.card, predictor.model.sha256, destination, clock)
         journal.remove()
     return source.finish(summary)
-
-
-def _companion(source: Source, journal: Journal, record: Record | None) -> Companion:
-    """Return what is done when the output is complete, before it takes its name."""
-
-    def described(content: Path) -> tuple[Path, bytes, bool] | None:
-        source.verify()
-        journal.note_output(content)
-        return record.of(content) if record else None
-
-    return described
 
 
 def _computing(options: ClassifyOptions) -> tuple[str, str, int]:
@@ -197,14 +171,40 @@ def _destination(
     return destination
 
 
+def _may_replace(destination: Path, source: Source, journal: Journal, overwrite: bool) -> bool:
+    """Return whether a file of the output's name may be replaced; raise OutputError if there is one that may not."""
+    # A run that was killed after its table had its name is put in order; no other file is replaced unasked.
+    is_ours = len(journal) == source.n_rows and journal.wrote(destination)
+    if destination.exists() and not overwrite and not is_ours:
+        raise _exists(destination)
+    return overwrite or is_ours
+
+
 def _exists(destination: Path) -> OutputError:
     return OutputError(f"The output {destination} exists. Choose another --out, or --overwrite it.")
 
 
 def _write(
-    source: Source, destination: Path, added: Addition, journal: Journal, predictor: Predictor, spread: bool
+    source: Source,
+    destination: Path,
+    added: Addition,
+    journal: Journal,
+    predictor: Predictor,
+    spread: bool,
+    recorded: Mapping[str, Any] | None = None,
 ) -> None:
     """Copy the user's table with the journal's columns appended, or write a table of the cutouts."""
+    source.verify()
+    remove_leftovers(destination)
+    record = Record(recorded, predictor.model.card, journal.started, destination) if recorded else None
+
+    def described(content: Path) -> tuple[Path, bytes, bool] | None:
+        """Do what is done when the output is complete, before it takes its name."""
+        source.verify()
+        journal.note_output(content)
+        return record.of(content) if record else None
+
+    added = replace(added, cards=provenance(predictor), companion=described)
     names = [column.name for column in added.columns]
 
     def values(records: NDArray[np.void]) -> dict[str, NDArray[Any]]:
@@ -214,6 +214,5 @@ def _write(
     try:
         source.write(destination, added, ahead((records, values(records)) for records in journal.blocks()))
     except (OutputError, CannotContinue) as error:
-        raise CannotContinue(
-            f"{str(error).rstrip('.')}. The results are kept: see to it, then go on with the same command."
-        ) from error
+        kept = "The results are kept: see to it, then go on with the same command."
+        raise CannotContinue(f"{str(error).rstrip('.')}. {kept}") from error
