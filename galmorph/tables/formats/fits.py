@@ -38,6 +38,7 @@ from galmorph.tables.formats._fits_header import (
     read_header,
 )
 from galmorph.tables.formats._votable_head import Head, redescribe
+from galmorph.tables.systems import declared_frame
 
 _MAX_COLUMNS = 999
 # More than a description of 999 columns takes.
@@ -128,6 +129,7 @@ def _number(header: Header, key: str) -> Any:
 
 
 def _cells(header: Header) -> Iterator[_Cell]:
+    frame = declared_frame(header.text("RADESYS") or header.text("RADECSYS"), header.text("EQUINOX"))
     offset = 0
     for n in range(1, header.integer("TFIELDS") + 1):
         form = re.match(r"\s*(\d*)([LXBIJKAEDCMPQ])([LXBIJKAEDCM]?)", header.text(f"TFORM{n}").upper())
@@ -139,7 +141,7 @@ def _cells(header: Header) -> Iterator[_Cell]:
         scalar = code == "A" or (repeat == 1 and code not in "PQX")
         null, scale, zero = (_number(header, f"{key}{n}") for key in ("TNULL", "TSCAL", "TZERO"))
         yield _Cell(
-            field=TableField(name, header.text(f"TUNIT{n}"), header.text(f"TUCD{n}"), code == "A", scalar),
+            field=TableField(name, header.text(f"TUNIT{n}"), header.text(f"TUCD{n}"), code == "A", scalar, frame),
             code=code,
             repeat=repeat,
             offset=offset,
