@@ -21,10 +21,11 @@ from torch import Tensor, nn
 
 from galmorph import registry
 from galmorph.errors import OutputError, SampleError
+from galmorph.files.record import file_sha256
 from galmorph.files.writing import write_file
 from galmorph.images.normalization import Normalization
 from galmorph.models.backbones import Backbone
-from galmorph.models.card import SUFFIX, ModelCard, file_sha256, find, read_card, survey_inputs
+from galmorph.models.card import SUFFIX, ModelCard, find, read_card, survey_inputs
 from galmorph.models.model import (
     TRAINED_CONTENTS,
     TRAINED_GALAXIES,
@@ -291,7 +292,7 @@ def _open_run(config: TrainConfig, out: Path, resume: bool) -> list[dict[str, fl
     if resume:
         if not saved.exists():
             raise OutputError(f"There is no run to resume in {out}.")
-        if saved.read_text() != config.to_json():
+        if saved.read_bytes() != config.to_json().encode():
             raise OutputError(f"The run in {out} had other options (see {saved}): give the same ones to resume it.")
         return Checkpoint.history(out)
     if saved.exists():

@@ -476,4 +476,6 @@ TABLE = Format(
     open=_open,
     write=_write,
     tables=_tables,
+    max_columns=_MAX_COLUMNS,
+    ascii_only=True,
 )
