@@ -43,7 +43,7 @@ from galmorph.cli.options import (
 )
 from galmorph.cli.terminal import print_json, progress, show_fetched, show_plan, show_summary
 from galmorph.cli.training import compare, evaluate, train
-from galmorph.environment import Variable
+from galmorph.environment import Variable, now
 from galmorph.errors import GalmorphError
 from galmorph.registry import missing_file
 
@@ -361,6 +361,7 @@ def _common(
     if debug:
         os.environ[str(Variable.DEBUG)] = "1"
     set_up_messages(quiet=quiet, as_json=log_json)
+    now()  # SOURCE_DATE_EPOCH is checked before any work
 
 
 def _interrupt(*_: object) -> NoReturn:

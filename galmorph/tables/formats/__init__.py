@@ -79,6 +79,7 @@ class TableField:
 
     ``text`` is True where the file declares a text column, False where it declares another type, and None where the
     format has no types (CSV). ``scalar`` is False where a cell holds an array.
+    ``frame`` is the frame of the sky that the file declares for it, '' for none or ICRS; see `declared_frame`.
     """
 
     name: str
@@ -86,6 +87,7 @@ class TableField:
     ucd: str = ""
     text: bool | None = None
     scalar: bool = True
+    frame: str = ""
 
 
 @dataclass(frozen=True)
