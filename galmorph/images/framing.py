@@ -24,7 +24,7 @@ Array = NDArray[Any]
 # A frame of up to so many times the image, and of so many pixels (twice the largest cutout), is padded with sky before
 # it is resampled. Wider ones, of radii that are placeholders (9999 arcsec), would take gigabytes and are computed from
 # the image's own pixels.
-MAX_PADDING, MAX_PADDED_PX = 2.0, 6000.0
+MAX_PADDING, MAX_PADDED_PX = 2.0, 6000
 # A narrower frame holds nothing to resample.
 MIN_FRAME_PX = 1.0
 

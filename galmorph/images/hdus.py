@@ -48,7 +48,9 @@ def choose_pictures(
     names = [band(image) for image in pictures]
     if "" in names or len(set(names)) < len(names) or any(image.n_planes > 1 for image in pictures):
         listed = ", ".join(f"{image.label} band {name!r}" for image, name in zip(pictures, names, strict=True))
-        raise CutoutError(f"{path}: holds several images that are not one a band ({listed}). Choose one with --hdu.")
+        raise CutoutError(
+            f"{path}: holds several images that are not one a band ({listed}). Choose one with --image-hdu."
+        )
     first = pictures[0]
     for other in pictures[1:] if one_grid else ():
         if other.shape != first.shape or not same_grid(first.header_text, other.header_text, first.shape):

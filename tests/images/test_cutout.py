@@ -188,7 +188,7 @@ def test_hdu_chooses(write):
     hdus = fits.HDUList([fits.PrimaryHDU(), *(fits.ImageHDU(CUBE[i], header(BUNIT="nmgy", BAND="r")) for i in (0, 1))])
     hdus[2].name = "second"
     path = write(hdus)
-    with pytest.raises(CutoutError, match=r"HDU 1 band 'r', HDU 2 \(SECOND\) band 'r'.*--hdu"):
+    with pytest.raises(CutoutError, match=r"HDU 1 band 'r', HDU 2 \(SECOND\) band 'r'.*--image-hdu"):
         read_cutout(path)
     for hdu in (2, "second", "SECOND"):
         np.testing.assert_array_equal(read_cutout(path, hdu=hdu).flux[0], CUBE[1])
