@@ -242,7 +242,7 @@ def test_found_galaxies_are_classified(field, classified):
 
 
 def test_a_report_says_why_there_are_no_pictures(folder, classified):
-    reasons = {reason for reason, _ in read_results(folder / "found.fits").cutouts(None)}
+    reasons = {row.cutout for row in read_results(folder / "found.fits").cutouts(None)}
     assert len(reasons) == 1
     assert "cut from a survey image and not kept" in reasons.pop()
 
@@ -513,7 +513,7 @@ def test_a_stopped_run_goes_on_with_the_same_bytes(folder, model, tmp_path, monk
             raise KeyboardInterrupt
 
     out = tmp_path / "o.fits"
-    with pytest.raises(Interrupted, match="--resume"):
+    with pytest.raises(Interrupted, match="same command"):
         classify(folder / "cube.fits", model=model, out=out, on_progress=stop, **FAST)
     done = []
     classify(

@@ -89,7 +89,7 @@ def test_every_flag_has_a_meaning():
 def survey(tmp_path_factory):
     """A classified catalog of 10,000 galaxies with cutouts, and its report."""
     folder = tmp_path_factory.mktemp("survey")
-    cutout_folder(folder, n=4)
+    cutout_folder(folder, n=4, wcs=False)
     results(folder / "t_morph.fits", n=10_000, cutouts=[f"g{i}.fits" for i in range(4)], ood=True)
     made = report.report(folder / "t_morph.fits", folder / "report.html", figures_folder=folder / "figures")
     return folder, made
