@@ -34,6 +34,7 @@ from galmorph.images.radius import measure_r90
 from galmorph.models.card import ModelCard, survey_inputs
 from galmorph.schemas import LabelSchema
 from galmorph.tables.catalog import Catalog, open_catalog
+from galmorph.tables.contents import parquet_folder
 from galmorph.tables.positions import to_float
 from galmorph.training.samples import TOTAL_VOTES, Layout, Sample, content_hash, galaxy_keys, sky_groups
 from galmorph.training.samples._classes import CLASS_COLUMNS, class_numbers
@@ -59,7 +60,7 @@ def _matches(path: Path) -> bool:
 def why_no_catalog(path: Path) -> str:
     """Return why a file is no such catalog, in brackets behind a blank; '' for a folder."""
     if path.is_dir():
-        return ""
+        return f" ({why})" if (why := parquet_folder(path)) else ""
     try:
         catalog = open_catalog(path, needs_position=False)
     except CatalogError as error:
