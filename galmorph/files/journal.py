@@ -164,9 +164,15 @@ class Journal:
                 self._stream.truncate(self._n_records * self._stored.itemsize)
             raise CannotContinue(
                 f"{self._folder} cannot be written: {error.strerror}. What is done is kept: see to it, then go on with "
-                "--resume."
+                "the same command."
             ) from error
         self._n_records += len(records)
+
+    def keep(self, n_records: int) -> None:
+        """Drop the results behind the first `n_records`."""
+        with write_errors(self._folder, resumable=True):
+            self._stream.truncate(n_records * self._stored.itemsize)
+        self._n_records = n_records
 
     def blocks(self) -> Iterator[NDArray[np.void]]:
         """Yield all results, block by block, in order.

@@ -16,6 +16,7 @@ import numpy as np
 
 from galmorph import registry
 from galmorph.errors import CatalogError
+from galmorph.files.record import identity
 from galmorph.files.writing import Companion, Output
 from galmorph.tables.blocks import checked_blocks
 from galmorph.tables.contents import contents_of, format_of, named_format, plain_suffix
@@ -42,6 +43,8 @@ class Catalog:
         The file.
     format : str
         The table format, a name of ``registry.names("tables")``.
+    opened : tuple of int
+        What identified the file when it was opened (`galmorph.files.record.identity`).
     """
 
     path: Path
@@ -49,6 +52,7 @@ class Catalog:
     _table: Table
     _roles: Roles
     _positions: Positions | None
+    opened: tuple[int, ...] = ()
 
     @property
     def n_rows(self) -> int:
@@ -352,12 +356,14 @@ def open_catalog(
     path = Path(path)
     columns = {"ra_column": ra_column, "dec_column": dec_column, "id_column": id_column, "size_column": size_column}
     columns["cutout_column"] = cutout_column
+    state = identity(path)
     contents = contents_of(path, hdu, named=[name for name in columns.values() if name], wanted="table")
     form = contents.format
     if form is None:  # an image that --hdu names: the format says what is wrong
         form = registry.load("tables", "fits")
     opened = form.open(path, contents.number)
-    return catalog_of(opened, path, form.name, frame, needs_position=needs_position, **columns)
+    catalog = catalog_of(opened, path, form.name, frame, needs_position=needs_position, **columns)
+    return replace(catalog, opened=state)
 
 
 def catalog_of(

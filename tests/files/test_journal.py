@@ -144,7 +144,9 @@ def test_a_state_file_that_is_damaged_or_foreign_is_kept(out, rows, content, res
 
 
 def test_another_input(out, rows):
-    with pytest.raises(OutputError, match="another model, source: give the same input"):
+    with pytest.raises(
+        OutputError, match=r"another model \(.*, now x\), source\.rows \(.*, now 8\): give the same input.*--restart"
+    ):
         resumed(out, STATE | {"model": "x", "source": {"path": "t.csv", "rows": 8}})
     assert resumed(out) == 10
 
@@ -252,7 +254,7 @@ def test_a_limit_on_the_size_of_files(out):
         resource.setrlimit(resource.RLIMIT_FSIZE, (5 * SIZE + 3, before[1]))
         try:
             journal.append(results(4))
-            with pytest.raises(CannotContinue, match=r"File too large\. What is done is kept.*--resume"):
+            with pytest.raises(CannotContinue, match=r"File too large\. What is done is kept.*same command"):
                 journal.append(results(4, 4))
             assert (journal_folder(out) / "rows.bin").stat().st_size == 4 * SIZE
         finally:

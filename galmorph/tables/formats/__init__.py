@@ -35,7 +35,7 @@ Block: TypeAlias = Mapping[str, Array]
 # A header card: keyword of 8 characters at most, value, comment.
 Card: TypeAlias = tuple[str, Any, str]
 
-DTYPES = ("float32", "float64", "int16", "int32", "int64", "str")
+DTYPES = ("float32", "float64", "int16", "int32", "int64", "bool", "str")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Column:
     ----------
     name : str
         Letters, digits and underscores, no digit first: all formats take that.
-    dtype : {'float32', 'float64', 'int16', 'int32', 'int64', 'str'}
+    dtype : {'float32', 'float64', 'int16', 'int32', 'int64', 'bool', 'str'}
         The type of the values. NaN is the null of floats; integers have none.
     unit, ucd, description : str
         Written in every format that can hold them.

@@ -308,12 +308,19 @@ def _smaller(blocks: Iterator[Block]) -> Iterator[Block]:
 
 def _layout(columns: Sequence[Column], start: int) -> np.dtype[Any]:
     """Return the type of a row: `start` bytes that are copied, then the columns."""
-    types = [f"S{max(c.width, 1)}" if c.dtype == "str" else np.dtype(c.dtype).newbyteorder(">") for c in columns]
-    sizes = [np.dtype(t).itemsize for t in types]
+    types = [_stored(column) for column in columns]
+    sizes = [t.itemsize for t in types]
     offsets = np.cumsum([start, *sizes]).tolist()
     return np.dtype(
         {"names": [c.name for c in columns], "formats": types, "offsets": offsets[:-1], "itemsize": offsets[-1]}
     )
+
+
+def _stored(column: Column) -> np.dtype[Any]:
+    """Return the type of a column's cells in the file."""
+    if column.dtype in ("str", "bool"):
+        return np.dtype(f"S{max(column.width, 1) if column.dtype == 'str' else 1}")
+    return np.dtype(column.dtype).newbyteorder(">")
 
 
 def _new_rows(
@@ -325,7 +332,11 @@ def _new_rows(
         raw[:, target : target + width] = rows[:, source : source + width]
     for column in columns:
         values = block[column.name]
-        out[column.name] = _encoded(column, values) if column.dtype == "str" else values
+        if column.dtype == "str":
+            values = _encoded(column, values)
+        elif column.dtype == "bool":
+            values = np.where(values, b"T", b"F")
+        out[column.name] = values
     return raw.reshape(-1)
 
 
