@@ -284,17 +284,19 @@ class Catalog:
         Raises
         ------
         CatalogError
-            If the file would be of another format than the catalog.
+            If the file would be of another format than the catalog, or a CSV file whose name says of none.
         OutputError
             If a file that is not galmorph's has the name of one that would lie beside it.
         """
         form: Format = registry.load("tables", self.format)
-        other = format_of(destination) or form
-        if plain_suffix(destination) != plain_suffix(self.path) and other != form:
-            raise CatalogError(
-                f"{destination} would be {other.name}, but {self.path} is {form.name} and the output keeps the format: "
-                f"name it *{form.suffixes[0]}"
-            )
+        if plain_suffix(destination) != plain_suffix(self.path):
+            # The content of all formats but CSV says what it is: such a file may have any name, such as *.cat.
+            other = named_format(destination) if form.name == "csv" else format_of(destination)
+            if other is not None and other != form:
+                raise CatalogError(
+                    f"{destination} would be {other.name}, but {self.path} is {form.name} and the output keeps the "
+                    f"format: name it *{form.suffixes[0]}"
+                )
         if form.check is not None:
             form.check(Path(os.path.realpath(destination)))
 
