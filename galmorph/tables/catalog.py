@@ -20,8 +20,8 @@ from galmorph.files.record import identity
 from galmorph.files.writing import Companion, Output
 from galmorph.tables.blocks import checked_blocks
 from galmorph.tables.contents import contents_of, format_of, named_format, plain_suffix
-from galmorph.tables.formats import Array, Card, Column, Format, Provenance, Table, TableField, check_cards, text_array
-from galmorph.tables.positions import Frame, Positions, to_float
+from galmorph.tables.formats import Array, Card, Column, Format, Provenance, Table, check_cards, text_array
+from galmorph.tables.positions import Frame, Positions, frame_of, to_float
 from galmorph.tables.replacement import check_names, own_columns, replaced_columns
 from galmorph.tables.roles import Roles, find_roles, id_candidates, may_be_radians, named, with_unit
 from galmorph.tables.targets import Targets, as_numbers, as_text
@@ -400,26 +400,8 @@ def _positions(table: Table, roles: Roles, frame: Frame) -> Positions | None:
     if "ra" not in roles.chosen:
         _check_radians(table, roles)
     if frame.name == "icrs":
-        frame = _declared(pair) or frame
+        frame = frame_of(pair) or frame
     return Positions(with_unit(pair[0]), with_unit(pair[1]), frame)
-
-
-def _declared(pair: Sequence[TableField]) -> Frame | None:
-    """Return the frame that the file declares for its positions, if it is not ICRS."""
-    declared = {field.frame for field in pair}
-    if declared == {""}:
-        return None
-    names = " and ".join(field.name for field in pair)
-    if len(declared) > 1:
-        raise CatalogError(f"{names} are in different systems of coordinates: {', '.join(sorted(declared))}")
-    try:
-        frame = Frame(declared.pop())
-    except CatalogError as error:
-        raise CatalogError(
-            f"the file says of {names} that their system is one that is not read here: {error}"
-        ) from error
-    log.info("%s are in %s, as the file says; they are converted to ICRS.", names, pair[0].frame)
-    return frame
 
 
 def _check_radians(table: Table, roles: Roles) -> None:
