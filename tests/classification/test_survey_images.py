@@ -225,7 +225,7 @@ def test_frames_beside_the_image_are_sky():
 def test_found_galaxies_are_classified(field, classified):
     summary, table, header = classified
     assert summary.targets == summary.classified == len(table) > 50
-    p = np.stack([table[name] for name in table.colnames[-40:-3]], axis=1)
+    p = np.stack([table[name] for name in table.colnames[-41:-4]], axis=1)
     assert p[:, :3].sum(axis=1) == pytest.approx(np.ones(len(table)), abs=1e-4)
     assert (table["morph_flag"] & Flag.RADIUS_MEASURED > 0).all()
     ra, dec = WCS(field.header).all_pix2world(table["x"], table["y"], 0)
