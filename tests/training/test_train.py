@@ -19,9 +19,10 @@ from made import galaxy10_file, kaggle_folder
 
 from galmorph.errors import CannotContinue, GalmorphError, OutputError, SampleError
 from galmorph.models.model import TRAINED_CONTENTS, TRAINED_GALAXIES, load
+from galmorph.training.augmentation import Augmentation
 from galmorph.training.config import TrainConfig, configure
-from galmorph.training.dataset import Augmentation, Split
 from galmorph.training.evaluate import evaluate
+from galmorph.training.split import Split
 from galmorph.training.train import train
 
 FAST = {
@@ -222,7 +223,7 @@ def full_disk(number):
     ("place", "failure", "error", "message"),
     [
         (
-            "galmorph.training.train.loss_named",
+            "galmorph.training.run.loss_named",
             lambda name: nan_loss,
             SampleError,
             "epoch 2: lower --lr. Checkpoint kept",
