@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from made import kaggle_folder, model_file
+from torch import nn
 
 from galmorph import registry
 from galmorph.errors import GalmorphError
@@ -19,7 +20,7 @@ from galmorph.training.batches import micro_batches
 from galmorph.training.config import TrainConfig, configure, parse_settings
 from galmorph.training.losses import cross_entropy, dirichlet_multinomial, mse
 from galmorph.training.processes import Processes
-from galmorph.training.schedule import class_weights, galaxy_weights, set_learning_parts
+from galmorph.training.schedule import averaging, class_weights, galaxy_weights, set_learning_parts
 
 GZ2 = registry.load("schemas", "galaxyzoo2")
 RINGS = registry.load("schemas", "rings")
@@ -254,3 +255,19 @@ def test_tensorboard_must_be_installed(monkeypatch):
     monkeypatch.setattr("galmorph.training.config.find_spec", lambda name: None)
     with pytest.raises(GalmorphError, match="pip install tensorboard"):
         configure("default", ["x"], "galaxyzoo2", "mobilenet", ["tensorboard=true"])
+
+
+def test_average_of_a_short_run_is_not_of_the_weights_that_it_began_with():
+    network = nn.Linear(1, 1, bias=False)
+    averaged = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=averaging(0.995), use_buffers=True)
+    nn.init.zeros_(network.weight)
+    averaged.update_parameters(network)
+    nn.init.ones_(network.weight)
+    for _ in range(12):
+        averaged.update_parameters(network)
+    assert averaged.module.weight.item() > 0.99, "a decay of 0.995 from the first step on would leave it at 0.06"
+    averaged.n_averaged.fill_(10**6)
+    nn.init.zeros_(network.weight)
+    before = averaged.module.weight.item()
+    averaged.update_parameters(network)
+    assert averaged.module.weight.item() == pytest.approx(0.995 * before)

@@ -259,6 +259,11 @@ def test_rare_classes_are_told_and_trained_all_the_same(tmp_path, caplog):
     assert 0 <= metrics["test"]["g"]["accuracy"] <= 1
 
 
+def test_a_model_that_is_no_better_than_the_mean_is_warned_of(tmp_path, caplog):
+    train(classes_config(tmp_path, epochs=1, lr=1e-9, head_lr=1e-9), tmp_path / "run", test=False)
+    assert "no better than the mean of the labels" in caplog.text
+
+
 def test_network_is_compiled_where_it_is_asked_for(tmp_path, monkeypatch):
     compiled = []
     monkeypatch.setattr("torch.compile", lambda network: compiled.append(network) or network)
