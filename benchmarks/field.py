@@ -34,7 +34,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"
 from fields import REAL, Field, made_field, matched, real_planes, refound, write_cube
 
 from galmorph.classification.classify import classify
-from galmorph.classification.survey_images import FieldSource, open_survey
+from galmorph.classification.opening import open_survey
+from galmorph.classification.survey_images import FieldSource
 from galmorph.images.colours import ZOO_CONTRAST, ZOO_HIGH, ZOO_LOW
 from galmorph.images.framing import cut
 from galmorph.images.normalization import Normalization

@@ -3,6 +3,10 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# For tests/fuzz: pytest tests/fuzz --hypothesis-profile=long
+settings.register_profile("long", max_examples=10_000)
 
 
 @pytest.fixture(scope="session")

@@ -21,12 +21,13 @@ from galmorph.classification.opening import open_survey
 from galmorph.classification.options import ClassifyOptions
 from galmorph.classification.output_columns import column_values, output_columns, record_dtype
 from galmorph.classification.process import Clock, keep_freed_memory
-from galmorph.classification.provenance import Record, provenance
+from galmorph.classification.provenance import Record, is_record, provenance, record_path
 from galmorph.classification.sources import Addition, Source
 from galmorph.classification.summary import Summary, summarize
-from galmorph.errors import Interrupted, OutputError
+from galmorph.environment import now
+from galmorph.errors import CannotContinue, Interrupted, OutputError
 from galmorph.files.journal import Journal
-from galmorph.files.writing import remove_leftovers
+from galmorph.files.writing import Companion, remove_leftovers
 from galmorph.models.cpu_fusion import CPU_BATCH
 from galmorph.models.model import load
 from galmorph.models.predictor import Predictor, on_devices
@@ -88,10 +89,11 @@ def classify(
         Nothing was written where ``exit_code`` is 2; the run can be resumed where it is 3 or 130.
     """
     clock = Clock()
+    now()  # a date that is none is refused before the first galaxy
     keep_freed_memory()
     options = options or ClassifyOptions(**keywords)
     source = open_survey(survey, options)
-    destination = _destination(source, out, overwrite=overwrite, resume=resume)
+    destination = _destination(source, out, overwrite=overwrite, resume=resume, record_provenance=record_provenance)
     with clock("model"):
         loaded = [model] if isinstance(model, Predictor) else on_devices(load(model), *_computing(options))
     predictor = loaded[0]
@@ -101,10 +103,13 @@ def classify(
     fingerprint = _fingerprint(source, loaded, batch_size)
     with clock("read"):
         source.open()
-    record = record_dtype(predictor.model.schema)
-    with Journal.open(destination, record, fingerprint, resume=resume, step=batch_size) as journal:
+    result = record_dtype(predictor.model.schema)
+    with Journal.open(
+        destination, result, fingerprint, resume=resume, step=batch_size, n_rows=source.n_rows
+    ) as journal:
         # A run that was killed after its table had its name is put in order; no other file is replaced unasked.
-        if destination.exists() and not overwrite and len(journal) < source.n_rows:
+        is_ours = len(journal) == source.n_rows and journal.wrote(destination)
+        if destination.exists() and not overwrite and not is_ours:
             raise _exists(destination, resume)
         try:
             with progress_bar(progress, "classifying", "galaxies", on_progress) as update:
@@ -113,11 +118,13 @@ def classify(
                 )
             with clock("write"):
                 remove_leftovers(destination)
-                companion = None
+                record = None
                 if record_provenance:
                     recorded = {**fingerprint, "prefix": options.prefix}
-                    companion = Record(recorded, predictor.model.card, journal.started, destination).of
-                added = Addition(columns, provenance(predictor), options.replace, companion)
+                    record = Record(recorded, predictor.model.card, journal.started, destination)
+                companion = _companion(journal, record)
+                cards = provenance(predictor)
+                added = Addition(columns, cards, options.replace, companion, overwrite=overwrite or is_ours)
                 _write(source, destination, added, journal, predictor, options.spread)
         except KeyboardInterrupt:
             raise Interrupted(
@@ -126,6 +133,16 @@ def classify(
         summary = summarize(journal, predictor.model.card, predictor.model.sha256, destination, clock)
         journal.remove()
     return source.finish(summary)
+
+
+def _companion(journal: Journal, record: Record | None) -> Companion:
+    """Return what is done when the output is complete, before it takes its name."""
+
+    def described(content: Path) -> tuple[Path, bytes, bool] | None:
+        journal.note_output(content)
+        return record.of(content) if record else None
+
+    return described
 
 
 def _computing(options: ClassifyOptions) -> tuple[str, str, int]:
@@ -146,19 +163,23 @@ def _fingerprint(source: Source, predictors: list[Predictor], batch_size: int) -
     }
 
 
-def _destination(source: Source, out: str | Path | None, *, overwrite: bool, resume: bool) -> Path:
+def _destination(
+    source: Source, out: str | Path | None, *, overwrite: bool, resume: bool, record_provenance: bool
+) -> Path:
     destination = Path(out) if out is not None else source.default_output
-    if not destination.parent.is_dir():
-        raise OutputError(
-            f"The folder {destination.parent} of the output does not exist: make it, or choose another --out."
-        )
-    if not os.access(destination.parent, os.W_OK):
-        raise OutputError(f"The folder {destination.parent} of the output cannot be written: choose another --out.")
+    for folder in (destination.parent, Path(os.path.realpath(destination)).parent):  # of a link, and of what it names
+        if not folder.is_dir():
+            raise OutputError(f"The folder {folder} of the output does not exist: make it, or choose another --out.")
+        if not os.access(folder, os.W_OK):
+            raise OutputError(f"The folder {folder} of the output cannot be written: choose another --out.")
     if destination.is_dir():
         raise OutputError(f"The output {destination} is a folder: name a file with --out.")
     if destination.exists() and not overwrite and not (resume and Journal.exists(destination)):
         raise _exists(destination, resume)
     source.check_output(destination)
+    record = record_path(destination)
+    if record_provenance and os.path.lexists(record) and not is_record(record):
+        raise OutputError(f"{record} exists and is not galmorph's: move it away, or choose another --out.")
     return destination
 
 
@@ -177,4 +198,7 @@ def _write(
         arrays = column_values(records, predictor.model.card, tta=predictor.tta, spread=spread)
         return dict(zip(names, arrays, strict=True))
 
-    source.write(destination, added, ahead((records, values(records)) for records in journal.blocks()))
+    try:
+        source.write(destination, added, ahead((records, values(records)) for records in journal.blocks()))
+    except (OutputError, CannotContinue) as error:
+        raise CannotContinue(f"{str(error).rstrip('.')}. The results are kept: use --resume.") from error

@@ -9,15 +9,15 @@ their last whole batch.
 
 from __future__ import annotations
 
-import json
 import logging
+import os
 import shutil
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib.util import find_spec
@@ -34,9 +34,10 @@ from galmorph.classification.output_columns import output_columns
 from galmorph.classification.provenance import provenance
 from galmorph.classification.sources import file_state
 from galmorph.classification.summary import Summary
-from galmorph.errors import CannotContinue, CatalogError, GalmorphError, Interrupted, OutputError
+from galmorph.errors import CannotContinue, GalmorphError, Interrupted, OutputError
 from galmorph.files.lock import locked
-from galmorph.files.writing import Output
+from galmorph.files.record import as_json, file_sha256, is_continued, read_record, write_record
+from galmorph.files.writing import write_errors
 from galmorph.models.model import load
 from galmorph.models.predictor import Predictor, pick_device, pick_dtype
 from galmorph.progress import progress_bar
@@ -53,6 +54,8 @@ _OTHERS = ("kind", "catalog", "images", "hdu", "zero_point")
 # Partitions that could not be read and are told one by one.
 _TOLD_FAILURES = 5
 _CONNECT_S = 30
+# Folders in the hidden folder beside the output.
+_FOLDERS = ("catalog", "notes", "replaced")
 _AGAIN = "What is done is kept; go on with the same command and --resume."
 _LOADING = threading.Lock()
 
@@ -142,8 +145,8 @@ def classify_hats(
                 notes = _run(cluster, catalog, job, update)
             _clean(folder / "catalog")
             catalog.complete(folder / "catalog", columns, cards, replace=replaces)
-            swap(folder / "catalog", destination, folder / "replaced")
-            shutil.rmtree(folder)
+            swap(folder / "catalog", destination, folder / "replaced", overwrite=overwrite)
+            _remove(folder)
     return _sum(notes, loaded.card.name, loaded.sha256, destination, time.perf_counter() - started)
 
 
@@ -210,10 +213,8 @@ def _classify_file(file: Path, job: Job) -> dict[str, Any]:
     """On a worker: classify a file of a partition, or go on with it, and note the summary; return the note."""
     note, out = job.work / "notes" / f"{file}.json", job.work / "catalog" / file
     state = file_state(job.root / file)
-    if note.exists() and out.exists():
-        noted: dict[str, Any] = json.loads(note.read_text())
-        if noted["state"] == state:
-            return noted
+    if (kept := _finished(note, out, state)) is not None:
+        return kept
     note.parent.mkdir(parents=True, exist_ok=True)
     out.parent.mkdir(parents=True, exist_ok=True)
 
@@ -223,17 +224,26 @@ def _classify_file(file: Path, job: Job) -> dict[str, Any]:
 
     options = {**job.options, "workers": job.threads, "on_progress": check}
     predictor = _predictor(job.network)
+    summary = classify(
+        job.root / file, model=predictor, out=out, resume=True, overwrite=True, record_provenance=False, **options
+    )
+    noted = {**asdict(summary), "state": state, "sha256_of_output": file_sha256(out)}
+    write_record(note, noted)
+    return as_json(noted)
+
+
+def _finished(note: Path, out: Path, state: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the note of a file that is finished; None where there is none, or file or note are not as written."""
     try:
-        summary = classify(
-            job.root / file, model=predictor, out=out, resume=True, overwrite=True, record_provenance=False, **options
-        )
-    except CatalogError:  # a repaired file is begun anew
-        shutil.rmtree(out.with_name(f".{out.name}.galmorph"), ignore_errors=True)
-        raise
-    noted = {**asdict(summary), "state": state}
-    with Output(note) as output:
-        output.write(json.dumps(noted).encode())
-    return noted
+        noted = read_record(note)
+        if noted is None or not out.exists() or noted["state"] != state:
+            return None
+        if noted["sha256_of_output"] == file_sha256(out):
+            return noted
+        log.warning("%s is not as it was written: it is classified again.", out)
+    except OutputError:
+        log.warning("%s is damaged: its file is classified again.", note)
+    return None
 
 
 def _run(
@@ -342,22 +352,29 @@ def _work(destination: Path, fingerprint: Mapping[str, Any], *, resume: bool) ->
     """Lock the hidden folder of an output, with what is to resume in it or empty; yield it."""
     folder = destination.with_name(f".{destination.name}.galmorph")
     state = folder / "state.json"
-    text = json.dumps(dict(fingerprint), sort_keys=True, default=str)
+    if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir()):
+        raise OutputError(f"{folder} is not a folder of galmorph's: move it away, or choose another --out.")
     with locked(folder / "lock", f"writing {destination}"):
-        known = state.read_text() if resume and state.exists() else None
-        if known is not None and known != text:
-            old, new = json.loads(known), json.loads(text)
-            changed = ", ".join(name for name in sorted({*old, *new}) if old.get(name) != new.get(name))
-            raise OutputError(
-                f"The run to resume had another {changed}: give the same input and options, or leave out --resume."
-            )
-        if known is None:
-            for name in ("catalog", "notes"):
-                shutil.rmtree(folder / name, ignore_errors=True)
-            state.write_text(text)
-        (folder / "stop").unlink(missing_ok=True)
-        (folder / "catalog").mkdir(exist_ok=True)
+        if read_record(state) is None and any((folder / name).exists() for name in _FOLDERS):
+            raise OutputError(f"{folder} holds files that are not galmorph's: move it away, or choose another --out.")
+        with write_errors(folder):
+            if not is_continued(state, fingerprint, resume=resume):
+                for name in _FOLDERS:
+                    shutil.rmtree(folder / name, ignore_errors=True)
+                write_record(state, fingerprint)
+            (folder / "stop").unlink(missing_ok=True)
+            (folder / "catalog").mkdir(exist_ok=True)
         yield folder
+
+
+def _remove(folder: Path) -> None:
+    """Remove what a run has made in its hidden folder; a kill in between harms nothing."""
+    for name in _FOLDERS:
+        shutil.rmtree(folder / name, ignore_errors=True)
+    with suppress(OSError):
+        for name in ("stop", "state.json", "lock"):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _clean(folder: Path) -> None:

@@ -147,7 +147,7 @@ def match(catalog: Catalog, cutouts: str | Path | None, beside: Path) -> tuple[C
     if column is None and cutouts is None:
         raise CatalogError(
             f"{catalog.path} has no column 'cutout' and --cutouts names no folder: get cutouts with "
-            f"galmorph fetch --catalog {quote(str(catalog.path))}, name the column of their paths with --cutout-column, "
+            f"galmorph fetch --catalog {quote(str(catalog.path))}, name the column of paths with --cutout-column, "
             "or give --cutouts DIR with files named <id>.fits."
         )
     if not folder.is_dir():

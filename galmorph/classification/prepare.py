@@ -44,7 +44,7 @@ class Prepared:
     ra, dec : float
         ICRS position of the cutout's centre in degrees, where the source asks for it.
     reason : str
-        Why there is no flux.
+        Why there is no flux, or no position.
     """
 
     flag: Flag
@@ -114,13 +114,14 @@ def prepare(
     except CutoutError as error:
         return Prepared(Flag.UNREADABLE, reason=str(error))
     cutout, entry, radius = opened.cutout, opened.entry, opened.radius_arcsec
-    ra, dec = _centre(cutout) if locate else (math.nan, math.nan)
+    ra, dec = cutout.centre if locate else (math.nan, math.nan)
+    problem = cutout.wcs_problem if locate else ""
     if entry is None:
         lacks_band, reason = card.refusal(cutout.survey, cutout.bands, cutout.pixscale)
         flag = Flag.MISSING_BAND if lacks_band else Flag.UNREADABLE
         return Prepared(flag, ra=ra, dec=dec, reason=f"{cutout.target_id}: {reason}")
     normalization = entry.normalization
-    flag = Flag(0)
+    flag = Flag.WCS_UNUSABLE if problem else Flag(0)
     if normalization.framing.radii and not math.isfinite(radius):
         flag |= Flag.RADIUS_MEASURED
         radius = measure_r90(cutout)
@@ -139,7 +140,7 @@ def prepare(
     flux = frame(planes, width_arcsec / cutout.pixscale, normalization.input_size)
     # Surface brightness per the native pixel that the scales of the composite are for.
     flux *= (normalization.flux_pixscale / cutout.flux_pixscale) ** 2
-    return Prepared(flag, flux, entry, ra, dec)
+    return Prepared(flag, flux, entry, ra, dec, f"{path}: {problem}." if problem else "")
 
 
 def colour_picture(prepared: Prepared) -> NDArray[np.float32]:
@@ -149,12 +150,3 @@ def colour_picture(prepared: Prepared) -> NDArray[np.float32]:
     assert prepared.entry is not None
     flux = torch.as_tensor(prepared.flux)[None]
     return prepared.entry.normalization.rgb(flux)[0].permute(1, 2, 0).flip(0).numpy()
-
-
-def _centre(cutout: Cutout) -> tuple[float, float]:
-    wcs = cutout.wcs
-    if wcs is None:
-        return math.nan, math.nan
-    height, width = cutout.flux.shape[1:]
-    sky = wcs.pixel_to_world((width - 1) / 2, (height - 1) / 2).icrs
-    return float(sky.ra.deg), float(sky.dec.deg)

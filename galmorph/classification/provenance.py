@@ -19,8 +19,9 @@ from typing import Any
 import galmorph
 from galmorph.environment import now
 from galmorph.errors import CutoutError
+from galmorph.files.record import file_sha256
 from galmorph.images.headers import band_files
-from galmorph.models.card import ModelCard, file_sha256
+from galmorph.models.card import ModelCard
 
 SUFFIX = ".prov.json"
 _PREFIXES = {
@@ -79,18 +80,23 @@ class Record:
         model = {"prov:label": card.name, "galmorph:sha256": fingerprint["model"], "galmorph:schema": card.schema}
         self._used.append(("model", model | {"galmorph:backbone": card.backbone}))
 
-    def of(self, content: Path) -> tuple[Path, bytes]:
-        """Return the record of the output, whose bytes are complete, and its place: ``<output>.prov.json``.
+    def of(self, content: Path) -> tuple[Path, bytes, bool]:
+        """Return where the record of the output goes, the record, and whether it may replace what is there.
+
+        Parameters
+        ----------
+        content : Path
+            The complete output, which does not have its name yet.
 
         With ``SOURCE_DATE_EPOCH`` set, the same run leaves the same bytes.
         """
-        path = self._output.with_name(self._output.name + SUFFIX)
+        path = record_path(self._output)
         started, ended = (now(seconds).strftime("%Y-%m-%dT%H:%M:%S+00:00") for seconds in (self._started, None))
         body = self._body(self._entity(self._output, content), started, ended)
         # Names that no other run has, and the same run always: by the content.
         run = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
         document = {"prefix": _PREFIXES | {"run": f"urn:sha256:{run}:"}, **body}
-        return path, json.dumps(document, indent=1).encode() + b"\n"
+        return path, json.dumps(document, indent=1).encode() + b"\n", is_record(path)
 
     def _body(self, output: Attributes, started: str, ended: str) -> dict[str, dict[str, Attributes]]:
         names = [f"run:{role}" for role, _ in self._used]
@@ -137,6 +143,20 @@ class Record:
         elif path.is_dir():
             entity["prov:type"] = {"$": "prov:Collection", "type": "prov:QUALIFIED_NAME"}
         return entity
+
+
+def record_path(output: Path) -> Path:
+    """Return where the record of an output goes: ``<output>.prov.json``."""
+    return output.with_name(output.name + SUFFIX)
+
+
+def is_record(path: Path) -> bool:
+    """Whether a file is a record that galmorph wrote."""
+    try:
+        prefixes = json.loads(path.read_text("utf-8"))["prefix"]
+        return not path.is_symlink() and isinstance(prefixes, dict) and prefixes.items() >= _PREFIXES.items()
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def place(path: Path, folder: Path) -> str:

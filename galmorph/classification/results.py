@@ -32,6 +32,7 @@ FLAGS: Mapping[Flag, str] = {
     Flag.BLENDED: "other objects overlap the galaxy",
     Flag.RADIUS_MEASURED: "the catalog gave no radius: it was measured on the cutout, or is unknown",
     Flag.LARGER_THAN_CUTOUT: "the galaxy's frame is larger than its cutout",
+    Flag.WCS_UNUSABLE: "the celestial coordinates of the cutout cannot be read: no position",
 }
 _BLOCK_ROWS = 16384
 

@@ -18,8 +18,7 @@ from galmorph.errors import OutputError
 from galmorph.files.writing import Companion
 from galmorph.images.flags import Flag
 from galmorph.models.card import ModelCard
-from galmorph.tables.catalog import Catalog, Column, write_catalog
-from galmorph.tables.contents import named_format
+from galmorph.tables.catalog import Catalog, Column, check_new_catalog, write_catalog
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +40,7 @@ class Addition:
     cards: Sequence[tuple[str, Any, str]]
     replace: bool = False
     companion: Companion | None = None
+    overwrite: bool = True
 
 
 class Source(ABC):
@@ -204,8 +204,8 @@ class CutoutSource(CutoutRows):
         return {"path": str(self._path.resolve()), "files": [str(path) for _, path in self._files]}
 
     def check_output(self, destination: Path) -> None:
-        """Raise OutputError if the destination would replace a cutout, CatalogError if its suffix names no table."""
-        named_format(destination)
+        """Raise a GalmorphError if the destination would replace a cutout, or is no table that can hold the names."""
+        check_new_catalog(destination, (text for name, path in self._files for text in (name, self._name(path))))
         if any(destination.resolve() == path.resolve() for _, path in self._files):
             raise OutputError(f"The output {destination} is one of the cutouts: choose another --out.")
 
@@ -241,7 +241,13 @@ def append(catalog: Catalog, destination: Path, added: Addition, results: Iterab
     """Copy a catalog with the columns appended."""
     values = (new for _, new in results)
     catalog.append(
-        destination, added.columns, values, cards=added.cards, replace=added.replace, companion=added.companion
+        destination,
+        added.columns,
+        values,
+        cards=added.cards,
+        replace=added.replace,
+        companion=added.companion,
+        overwrite=added.overwrite,
     )
 
 
@@ -275,7 +281,15 @@ def write_new_table(
             yield {**values(part, records), **new}
 
     columns = [*own, *added.columns]
-    write_catalog(destination, columns, blocks(), n_rows, cards=added.cards, companion=added.companion)
+    write_catalog(
+        destination,
+        columns,
+        blocks(),
+        n_rows,
+        cards=added.cards,
+        companion=added.companion,
+        overwrite=added.overwrite,
+    )
 
 
 def _width(texts: Iterable[str]) -> int:

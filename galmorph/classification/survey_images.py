@@ -41,8 +41,7 @@ from galmorph.images.survey_image import (
 )
 from galmorph.images.wcs import celestial_wcs, edge_distance, pixels, side_arcsec
 from galmorph.models.card import ModelCard
-from galmorph.tables.catalog import Catalog, Column
-from galmorph.tables.contents import named_format
+from galmorph.tables.catalog import Catalog, Column, check_new_catalog
 
 if TYPE_CHECKING:
     import torch
@@ -142,7 +141,7 @@ class FieldSource(Source):
         if self._catalog is not None:
             self._catalog.check_destination(destination)
         else:
-            named_format(destination)
+            check_new_catalog(destination)
 
     def open(self) -> None:
         """Detect the galaxies of all images, or find the pixels of the catalog's positions."""

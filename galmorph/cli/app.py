@@ -43,7 +43,7 @@ from galmorph.cli.options import (
 )
 from galmorph.cli.terminal import print_json, progress, show_fetched, show_plan, show_summary
 from galmorph.cli.training import compare, evaluate, train
-from galmorph.environment import Variable
+from galmorph.environment import Variable, now
 from galmorph.errors import GalmorphError
 from galmorph.registry import missing_file
 
@@ -61,7 +61,8 @@ DEFAULT_MODEL = "galaxyzoo2-mobilenet_v2"
 
 @app.command()
 def fetch(
-    catalog: Annotated[Path, catalog_option(help="Targets: CSV, FITS, ECSV, VOTable or Parquet with positions.")],
+    targets: Annotated[Path | None, typer.Argument(help="Targets: CSV, FITS, ECSV, VOTable or Parquet.")] = None,
+    catalog: Annotated[Path | None, catalog_option(help="The targets, as an option.")] = None,
     ra_column: Annotated[str | None, catalog_option(help="Right ascensions; default found by UCD or name.")] = None,
     dec_column: Annotated[str | None, catalog_option(help="Declinations.")] = None,
     id_column: Annotated[str | None, catalog_option(help="Identifiers.")] = None,
@@ -90,6 +91,9 @@ def fetch(
     base_url: Annotated[str | None, service_option(help="Replaces the service's address.")] = None,
     way: Annotated[str | None, service_option(help="cutouts or bricks; default the cheaper.")] = None,
     retry_failed: Annotated[bool, run_option("--retry-failed", help="Try again what an earlier run missed.")] = False,
+    verify: Annotated[
+        bool, run_option("--verify", help="Compare every cutout with its hash, not only size and time.")
+    ] = False,
     status: Annotated[bool, run_option("--status", help="Only print the state of the folder.")] = False,
     dry_run: Annotated[bool, run_option("--dry-run", help="Only print what it would take.")] = False,
     strict: Annotated[bool, run_option("--strict", help="Exit with 1 if a target failed.")] = False,
@@ -98,7 +102,7 @@ def fetch(
 ) -> None:
     """Get FITS cutouts of a list of positions; run it again to go on.
 
-    Example: galmorph fetch --catalog targets.csv --survey decals --out cutouts
+    Example: galmorph fetch targets.csv --survey decals --out cutouts
     """
     from galmorph.retrieval import fetch as retrieval
     from galmorph.tables.catalog import open_catalog
@@ -106,8 +110,11 @@ def fetch(
     if status:
         show_fetched(retrieval.status(out), as_json)
         return
+    named = targets or catalog
+    if named is None or (targets and catalog):
+        raise GalmorphError("Name one table of targets: galmorph fetch targets.csv")
     columns: dict[str, Any] = {"ra_column": ra_column, "dec_column": dec_column, "id_column": id_column}
-    table = open_catalog(catalog, hdu=hdu, frame=frame, size_column=size_column, **columns)
+    table = open_catalog(named, hdu=hdu, frame=frame, size_column=size_column, **columns)
     factor = size_factor or (retrieval.GALAXY_ZOO_FACTOR if size_column else None)
     options = retrieval.FetchOptions(
         survey=survey,
@@ -126,6 +133,7 @@ def fetch(
         timeout_s=timeout,
         limit=limit,
         retry_failed=retry_failed,
+        verify=verify,
     )
     if dry_run:
         show_plan(retrieval.plan(table, options=options), as_json)
@@ -147,7 +155,13 @@ def classify(
         list[str] | None, input_option(help="A survey image, {band} for one file a band; repeat it for more images.")
     ] = None,
     kind: Annotated[str | None, input_option("--as", help="Take the input for a catalog, cutout or field.")] = None,
-    hdu: Annotated[int | None, input_option(min=0, max=MAX_HDU, help="HDU of the table or image.")] = None,
+    hdu: Annotated[int | None, input_option(min=0, max=MAX_HDU, help="HDU of the table, else of the image.")] = None,
+    image_hdu: Annotated[str | None, input_option(help="HDU (number or name) of the cutouts or images.")] = None,
+    id_column: Annotated[str | None, input_option(help="Identifiers; default found by UCD or name.")] = None,
+    ra_column: Annotated[str | None, input_option(help="Right ascensions.")] = None,
+    dec_column: Annotated[str | None, input_option(help="Declinations.")] = None,
+    cutout_column: Annotated[str | None, input_option(help="Paths of the cutouts.")] = None,
+    frame: Annotated[str, input_option(help="Frame of the positions, by astropy's name.")] = "icrs",
     size_column: Annotated[str | None, input_option(help="Column of radii (R90, arcsec unless it has a unit).")] = None,
     zero_point: Annotated[
         str | None, input_option(help="Survey images: AB magnitude of a pixel value of 1; 30, or g=25.1,r=24.9.")
@@ -191,13 +205,19 @@ def classify(
     run = _classifier(survey, scheduler)
     options: dict[str, Any] = {"model": model, "out": out, "cutouts": cutouts, "catalog": catalog, "kind": kind}
     options |= {"images": images or (), "hdu": hdu, "size_column": size_column, "zero_point": zero_point}
+    options |= {"id_column": id_column, "ra_column": ra_column, "dec_column": dec_column}
+    options |= {"cutout_column": cutout_column, "frame": frame}
+    options["image_hdu"] = int(image_hdu) if image_hdu and image_hdu.isdecimal() else image_hdu
     options |= {"prefix": prefix, "replace": replace, "spread": spread, "tta": tta, "batch_size": batch_size}
     options |= {"device": device, "dtype": dtype, "workers": workers, "resume": resume, "overwrite": overwrite}
     with progress("classifying") as on_progress:
         summary = run(survey, **options, on_progress=on_progress)
     show_summary(summary, profile)
+    unread = catalog is None and 0 < summary.targets == summary.flags.get("unreadable", 0)
+    if unread:
+        say(f"No cutout of the {summary.targets} rows could be read, so none has a probability; the reasons are above.")
     print_json(summary, as_json, leave_out=("flags", "labels", "profile"))
-    raise typer.Exit(1 if strict and summary.failed else 0)
+    raise typer.Exit(1 if unread or (strict and summary.failed) else 0)
 
 
 def _check_that_they_exist(survey: Path | None, catalog: Path | None, model: str) -> None:
@@ -340,6 +360,7 @@ def _common(
     if debug:
         os.environ[str(Variable.DEBUG)] = "1"
     set_up_messages(quiet=quiet, as_json=log_json)
+    now()  # SOURCE_DATE_EPOCH is checked before any work
 
 
 def _interrupt(*_: object) -> NoReturn:
@@ -348,7 +369,9 @@ def _interrupt(*_: object) -> NoReturn:
 
 def main() -> None:
     """Run the command line; the one place where errors become exit codes."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup starts a run
+            signal.signal(number, _interrupt)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names that the terminal's encoding cannot show are escaped
             stream.reconfigure(errors="backslashreplace")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from galmorph.classification.classify import classify
 from galmorph.classification.results import Results, read_results
 from galmorph.classification.summary import Summary
 from galmorph.files.fits import card
+from galmorph.files.pictures import read_picture
 from galmorph.images.cutout import Cutout, read_cutout, write_cutout
 from galmorph.images.radius import measure_r90
 from galmorph.reports.catalog import report as write_report
@@ -343,12 +343,10 @@ def _probabilities(results: Results) -> dict[str, NDArray[np.float32]]:
 
 def _draw(results: Results, shown: tuple[Shown, ...], path: Path) -> None:
     """Draw the galaxies as the model saw them, with a few probabilities under each."""
-    from PIL import Image
-
     from galmorph.training import figures
 
     made = composites(results, range(len(shown)))
-    pictures = [np.asarray(Image.open(io.BytesIO(made.jpeg[i]))) for i in range(len(shown))]
+    pictures = [np.asarray(read_picture(made.jpeg[i]), float) / 255 for i in range(len(shown))]
     titles = []
     for galaxy, label in zip(shown, results.label, strict=True):
         name = "drawn" if galaxy.release == "drawn" else galaxy.cutout.target_id

@@ -18,6 +18,7 @@ import galmorph
 from galmorph import registry
 from galmorph.environment import PREFIX, Variable, cache_folder
 from galmorph.errors import GalmorphError
+from galmorph.files.record import file_sha256
 from galmorph.models import card
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ def _models() -> Iterator[Finding]:
         try:
             schema = card.read_card(path).schema
             recorded = recorded_sha256(path)
-            same = recorded == card.file_sha256(path)
+            same = recorded == file_sha256(path)
         except (GalmorphError, OSError) as error:
             yield Finding(f"model {name}", WRONG, _first_line(error), "Install the package again.")
             continue

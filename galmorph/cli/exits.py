@@ -81,12 +81,14 @@ def _of_usage(error: Any) -> int:
 
 
 def _of_system(error: Exception) -> GalmorphError | None:
-    """Return the error to show where the machine is at fault, not the code."""
+    """Return the error to show where the machine or its environment is at fault, not the code."""
     if isinstance(error, OSError) and error.errno in _DISK_FULL:
         return CannotContinue(f"No space left on the disk ({error}). Free some, and run the same command again.")
     is_memory = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
     if is_memory or (isinstance(error, RuntimeError) and _MEMORY_FULL.search(str(error))):
         return CannotContinue("Memory is full. Give a smaller --batch-size or fewer --workers, and run again.")
+    if isinstance(error, ValueError) and "for backend" in str(error) and (backend := os.environ.get("MPLBACKEND")):
+        return GalmorphError(f"MPLBACKEND is {backend[:40]!r}, which matplotlib does not know: unset it.")
     return None
 
 

@@ -46,6 +46,9 @@ def show_plan(plan: Plan, as_json: bool) -> None:
     for way in plan.ways:
         say(f"{way.way}: {way.requests} requests, {way.bytes / 1e6:.1f} MB")
     say(f"Chosen: {plan.chosen}")
+    if plan.invalid:
+        reasons = "; ".join(f"{count}: {reason}" for reason, count in plan.invalid.items())
+        say(f"{sum(plan.invalid.values())} of {plan.targets} rows cannot be fetched. {reasons}.")
     print_json(plan.as_dict(), as_json)
 
 

@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from galmorph.files.reading import open_regular
+
 BLOCK = 2880
 _CARD = 80
 # Characters of text that a card has room for, and that a card of a longer text has before the mark of continuation.
@@ -27,8 +29,10 @@ _TYPES = {bitpix: np.dtype(f">{kind}") for kind, bitpix in _BITPIX.items()}
 _END = b"END".ljust(_CARD)
 # Bytes of the longest header of the plain form.
 _MAX_PLAIN_HEADER = 8 * BLOCK
-# Cards that make an image more than its bytes.
-_NOT_PLAIN = frozenset({"BSCALE", "BZERO", "BLANK", "GROUPS", "XTENSION"})
+# And of any: a thousand blocks of 36 cards.
+_MAX_HEADER = 1000 * BLOCK
+# Cards that make an image more than its bytes, or whose keyword is longer than 8 characters.
+_NOT_PLAIN = frozenset({"BSCALE", "BZERO", "BLANK", "GROUPS", "XTENSION", "HIERARCH"})
 # The value of a card, from column 9 (``=``) or, in a CONTINUE card, from its text on.
 _VALUE = re.compile(
     r"(?:=\s)?\s*(?:'(?P<text>(?:[^']|'')*)'|(?:(?P<logical>[TF])|(?P<integer>[+-]?\d+)"
@@ -174,14 +178,17 @@ def read_hdus(content: bytes) -> list[Hdu]:
     try:
         while start < len(content):
             first = start
-            end = content.index(_END, first) + _CARD
+            end = content.index(_END, first, first + _MAX_HEADER) + _CARD
             text = content[first:end].decode("ascii")
+            if not text.isprintable():
+                raise DamagedFits("damaged FITS: control characters in its header")
             cards = parse_cards(text)
             begin = first + _whole_blocks(end - first)
-            shape = tuple(cards[f"NAXIS{axis}"] for axis in range(cards["NAXIS"], 0, -1))
+            shape = tuple(_count(cards, f"NAXIS{axis}") for axis in range(_count(cards, "NAXIS", 999), 0, -1))
             kind = _TYPES[cards["BITPIX"]]
             count = math.prod(shape) if shape else 0
-            start = begin + _whole_blocks(kind.itemsize * (count + cards.get("PCOUNT", 0)))
+            # With a negative PCOUNT a unit would end before it begins.
+            start = begin + _whole_blocks(kind.itemsize * (count + _count({"PCOUNT": 0} | cards, "PCOUNT")))
             if start > len(content):
                 raise DamagedFits(f"cut short: {len(content)} of {start} bytes")
             data = np.frombuffer(content, kind, count, begin).reshape(shape or (0,))
@@ -191,6 +198,14 @@ def read_hdus(content: bytes) -> list[Hdu]:
             raise
         raise DamagedFits(f"damaged FITS: {error}") from error
     return hdus
+
+
+def _count(cards: Mapping[str, Any], keyword: str, most: int = 1 << 40) -> int:
+    """Return the value of a card if it is an integer from 0 to `most`."""
+    value = cards[keyword]
+    if type(value) is not int or not 0 <= value <= most:
+        raise DamagedFits(f"damaged FITS: {keyword} is {str(value)[:20]!r}")
+    return value
 
 
 def parse_cards(text: str) -> dict[str, Any]:
@@ -257,7 +272,7 @@ def read_plain_image(
     None in place of all three: any other file, missing and damaged ones too.
     """
     try:
-        with Path(path).open("rb", buffering=0) as file:
+        with open_regular(path) as file:
             parsed = _plain_header(file.read(_MAX_PLAIN_HEADER), keywords)
             if parsed is None:
                 return None
@@ -313,6 +328,12 @@ def _strict_value(text: str, start: int) -> re.Match[str] | None:
 
 def _whole_blocks(n_bytes: int) -> int:
     return -(-n_bytes // BLOCK) * BLOCK
+
+
+def is_intact_image(header_text: str, pixels: NDArray[np.float32]) -> bool:
+    """Tell whether an image of the plain form, read by `read_plain_image`, is as its CHECKSUM says."""
+    data = int(pixels.reshape(-1).view(np.uint32).sum(dtype=np.uint64))
+    return checksum(_blocks(header_text), data) == _ALL
 
 
 def is_intact(hdu: bytes | memoryview) -> bool:

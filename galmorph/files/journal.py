@@ -1,11 +1,19 @@
-"""The journal of a run: results on disk, batch after batch, from which a stopped run goes on."""
+"""The journal of a run: results on disk, batch after batch, from which a stopped run goes on.
+
+It lies in a hidden folder beside the output: ``rows.bin``, which is locked, has a record for each row, with the row's
+number and a checksum; ``state.json`` says what the run was started with; ``output.json`` says which file is the run's
+output. Other files in that folder are not galmorph's, and are not touched.
+"""
 
 from __future__ import annotations
 
-import errno
 import json
-import shutil
+import logging
+import os
+import time
+import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -13,84 +21,123 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from galmorph.errors import CannotContinue, OutputError
+from galmorph.errors import CannotContinue, CatalogError, OutputError
 from galmorph.files.lock import locked
+from galmorph.files.record import as_json, is_continued, read_record, write_record
+from galmorph.files.writing import remove_leftovers, write_errors
 
-# Records handed out at a time when the journal is read back.
+log = logging.getLogger(__name__)
+
+# Records read back at a time.
 BLOCK = 16_384
+# A power cut costs no more than the results of this time.
+SYNC_EVERY_S = 5.0
 
 
-def _folder(output: Path) -> Path:
-    return output.with_name(f".{output.name}.galmorph")
+def journal_folder(output: Path) -> Path:
+    """Return the hidden folder of an output's journal: beside the file itself, whatever links lead to it."""
+    real = Path(os.path.realpath(output))
+    return real.with_name(f".{real.name}.galmorph")
 
 
 class Journal:
-    """Fixed-size records appended to a file in a hidden folder beside the output; made by :meth:`open`.
+    """Results of fixed size, appended to a file in a hidden folder beside the output; made by :meth:`open`.
 
     Attributes
     ----------
     record : numpy.dtype
-        Of one record.
+        The type of a result.
     """
 
-    def __init__(self, folder: Path, record: np.dtype[np.void], stream: BinaryIO, n_records: int) -> None:
+    def __init__(self, folder: Path, record: np.dtype[np.void], stream: BinaryIO, seed: int) -> None:
         self.record = record
         self._folder = folder
         self._stream = stream
-        self._n_records = n_records
+        self._seed = seed
+        self._stored = np.dtype([("row", "<u8"), ("result", record), ("checksum", "<u4")])
+        self._n_records = 0
+        self._synced_at = time.monotonic()
 
     @classmethod
     def open(
-        cls, output: Path, record: np.dtype[np.void], fingerprint: Mapping[str, Any], *, resume: bool, step: int
+        cls,
+        output: Path,
+        record: np.dtype[np.void],
+        fingerprint: Mapping[str, Any],
+        *,
+        resume: bool,
+        step: int,
+        n_rows: int | None = None,
     ) -> Journal:
         """Open the journal of an output.
 
         Parameters
         ----------
         output : Path
+            The file that the run writes at its end.
         record : numpy.dtype
+            The type of a result.
         fingerprint : mapping
             What must be the same for a stopped run to go on: input, model, options, versions.
         resume : bool
-            Go on with the records that are there; otherwise they are dropped.
+            Whether to go on with the results that are there, up to the first damaged one; otherwise they are dropped.
         step : int
-            Records are kept in whole steps (batches).
+            Results are kept in whole steps (batches).
+        n_rows : int, optional
+            Results of a complete run, of which the last step may be shorter.
 
         Raises
         ------
         OutputError
-            If another run writes this output, or the one to resume was started with other input or options.
+            If another run writes this output, if the one to resume was started with other input or options, or if
+            files that are not galmorph's have the names of the journal's.
+        CannotContinue
+            If the disk is full.
         """
-        folder = _folder(output)
+        folder = journal_folder(output)
         state, rows = folder / "state.json", folder / "rows.bin"
-        text = json.dumps(dict(fingerprint), sort_keys=True, default=str)
-        stream = locked(rows, f"writing {output}")
-        known = state.read_text() if resume and state.exists() else None
-        if known is not None and known != text:
-            stream.close()
-            changed = ", ".join(k for k, v in json.loads(text).items() if json.loads(known).get(k) != v)
-            raise OutputError(
-                f"The run to resume had another {changed}: give the same input and options, or leave out --resume."
-            )
-        n_records = rows.stat().st_size // record.itemsize // step * step if known is not None else 0
-        stream.truncate(n_records * record.itemsize)
-        if known is None:
-            part = state.with_suffix(".part")  # so that a kill leaves no half of it
-            part.write_text(text)
-            part.replace(state)
-        return cls(folder, record, stream, n_records)
+        is_new = not os.path.lexists(folder)
+        if not is_new and (folder.is_symlink() or not folder.is_dir()):
+            raise OutputError(f"{folder} is not a folder of galmorph's: move it away, or choose another --out.")
+        stream: BinaryIO | None = None
+        try:
+            stream = locked(rows, f"writing {output}")
+            seed = zlib.crc32(json.dumps(as_json(fingerprint), sort_keys=True).encode())
+            journal = cls(folder, record, stream, seed)
+            size = os.fstat(stream.fileno()).st_size
+            if size and read_record(state) is None:
+                raise OutputError(f"{rows} is not galmorph's: move it away, or choose another --out.")
+            if is_continued(state, fingerprint, resume=resume):
+                journal._check(size, step, n_rows)
+            else:
+                with write_errors(folder):
+                    stream.truncate(0)
+                    (folder / "output.json").unlink(missing_ok=True)
+                write_record(state, fingerprint)
+            remove_leftovers(state)
+        except BaseException:
+            # Nothing is left of a run that could not begin; what another run has made meanwhile is.
+            with suppress(OSError):
+                if stream is not None and is_new:
+                    _remove(folder, stream)
+                elif stream is None and is_new:
+                    folder.rmdir()
+            if stream is not None:
+                stream.close()
+            raise
+        return journal
 
     @staticmethod
     def exists(output: Path) -> bool:
-        """Whether a run of this output was stopped, or killed before it had put everything away."""
-        return _folder(output).is_dir()
+        """Whether a run of this output was stopped, or killed before it had removed its journal."""
+        return journal_folder(output).is_dir()
 
     def __len__(self) -> int:
         return self._n_records
 
     @property
     def started(self) -> float:
-        """When the run began, also of one that goes on: seconds since 1970."""
+        """Time when the run began, also of one that goes on: seconds since 1970."""
         return (self._folder / "state.json").stat().st_mtime
 
     def append(self, records: NDArray[np.void]) -> None:
@@ -99,26 +146,56 @@ class Journal:
         Raises
         ------
         CannotContinue
-            If the disk is full; what was appended before is kept.
+            If it cannot be written; what was appended before is kept.
         """
+        stored = np.zeros(len(records), self._stored)
+        stored["row"] = np.arange(self._n_records, self._n_records + len(records))
+        stored["result"] = records
+        stored["checksum"] = self._checksums(stored)
+        data = memoryview(stored.tobytes())
         try:
-            self._stream.write(records.tobytes())
-            self._stream.flush()
+            while data:
+                data = data[self._stream.write(data) :]
+            if time.monotonic() - self._synced_at > SYNC_EVERY_S:
+                os.fsync(self._stream.fileno())
+                self._synced_at = time.monotonic()
         except OSError as error:
-            reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
-            raise CannotContinue(f"{self._folder}: {reason}. Make room, then go on with --resume.") from error
+            with suppress(OSError):
+                self._stream.truncate(self._n_records * self._stored.itemsize)
+            raise CannotContinue(
+                f"{self._folder} cannot be written: {error.strerror}. What is done is kept: see to it, then go on with "
+                "--resume."
+            ) from error
         self._n_records += len(records)
 
     def blocks(self) -> Iterator[NDArray[np.void]]:
-        """Yield all records, block by block, in order."""
-        with (self._folder / "rows.bin").open("rb") as stream:
-            for start in range(0, self._n_records, BLOCK):
-                count = min(BLOCK, self._n_records - start)
-                yield np.frombuffer(stream.read(count * self.record.itemsize), self.record)
+        """Yield all results, block by block, in order.
+
+        Raises
+        ------
+        CannotContinue
+            If they are not what was appended.
+        """
+        for start in range(0, self._n_records, BLOCK):
+            stored = self._read(start, min(BLOCK, self._n_records - start))
+            if self._n_good(stored, start) < min(BLOCK, self._n_records - start):
+                raise CannotContinue(
+                    f"{self._folder / 'rows.bin'} was damaged during the run; what is damaged is computed again."
+                )
+            yield stored["result"]
+
+    def note_output(self, content: Path) -> None:
+        """Note that a complete file is to become the output, so that a run that goes on knows it for its own."""
+        write_record(self._folder / "output.json", _identity(content))
+
+    def wrote(self, output: Path) -> bool:
+        """Whether the file that has the output's name is the one that this run, or the one that it resumes, wrote."""
+        noted = read_record(self._folder / "output.json")
+        return noted is not None and output.exists() and noted == _identity(output)
 
     def remove(self) -> None:
         """Remove the journal: the output is complete."""
-        shutil.rmtree(self._folder)
+        _remove(self._folder, self._stream)
 
     def __enter__(self) -> Journal:
         return self
@@ -126,6 +203,61 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._stream.close()
-        if error is not None and self._n_records == 0:  # nothing to resume
-            shutil.rmtree(self._folder, ignore_errors=True)
+        # Nothing to resume: no result is there, or they are of an input that cannot be read.
+        if error is not None and (self._n_records == 0 or isinstance(error, CatalogError)):
+            self.remove()
+        with suppress(OSError):
+            if error is not None:
+                os.fsync(self._stream.fileno())
+            self._stream.close()
+
+    def _check(self, size: int, step: int, n_rows: int | None) -> None:
+        """Count the whole steps that are not damaged, and drop what is behind them."""
+        n, good = size // self._stored.itemsize, 0
+        while good < n:
+            count = min(BLOCK, n - good)
+            found = self._n_good(self._read(good, count), good)
+            good += found
+            if found < count:
+                log.warning(
+                    "%s: the results from number %d on are damaged; they are computed again.",
+                    self._folder / "rows.bin",
+                    good + 1,
+                )
+                break
+        self._n_records = good if good == n_rows else good // step * step
+        with write_errors(self._folder):
+            self._stream.truncate(self._n_records * self._stored.itemsize)
+
+    def _read(self, start: int, count: int) -> NDArray[np.void]:
+        size = self._stored.itemsize
+        with write_errors(self._folder, resumable=True):
+            return np.frombuffer(os.pread(self._stream.fileno(), count * size, start * size), self._stored)
+
+    def _n_good(self, stored: NDArray[np.void], start: int) -> int:
+        """Return how many records are as they were written, up to the first that is not."""
+        wrong = stored["checksum"] != self._checksums(stored)
+        wrong |= stored["row"] != np.arange(start, start + len(stored))
+        return int(wrong.argmax()) if wrong.any() else len(stored)
+
+    def _checksums(self, stored: NDArray[np.void]) -> NDArray[np.uint32]:
+        """Return each record's CRC-32, which begins with the run's, so that records of another run are noticed."""
+        data, size = memoryview(stored.tobytes()), self._stored.itemsize
+        sums = [zlib.crc32(data[at : at + size - 4], self._seed) for at in range(0, len(data), size)]
+        return np.array(sums, np.uint32)
+
+
+def _identity(path: Path) -> dict[str, int]:
+    """Return what tells a file from another, whatever its name is."""
+    status = path.stat()
+    return {"inode": status.st_ino, "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+
+
+def _remove(folder: Path, stream: BinaryIO) -> None:
+    """Remove the files of a journal, and the folder unless other files are in it; a kill in between harms nothing."""
+    with suppress(OSError):
+        stream.truncate(0)
+        for name in ("output.json", "state.json", "rows.bin"):
+            remove_leftovers(folder / name)
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()

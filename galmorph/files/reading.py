@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import io
+import os
+import stat
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +23,25 @@ LINES = 1 << 17
 MAX_LINE = 1 << 24
 
 _T = TypeVar("_T")
+
+
+def open_regular(path: str | Path) -> io.FileIO:
+    """Open a file to be read, unbuffered; pipes and devices, which may never answer, are not waited for.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened, or is no regular file.
+    """
+    # Without O_NONBLOCK the opening itself waits for somebody to write into a pipe.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return io.FileIO(descriptor)
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", str(path))
 
 
 class Input:
@@ -40,7 +62,9 @@ class Input:
 
     def __init__(self, path: Path, content: bytes | None = None) -> None:
         self.path = path
-        self._file: BinaryIO = io.BytesIO(content) if content is not None else self._try(lambda: path.open("rb"))
+        self._file: BinaryIO = (
+            io.BytesIO(content) if content is not None else self._try(lambda: io.BufferedReader(open_regular(path)))
+        )
         magic = self.read(3)
         self.compressed = magic[:2] == b"\x1f\x8b" or magic == b"BZh"
         self._file.seek(0)

@@ -25,9 +25,11 @@ COMPRESSIONS = (".gz", ".bz2")
 
 # The disk, a quota, or a limit on the size of files (``ulimit -f``) is used up.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
 
-# From a file that is complete but does not have its name yet: path and content of a small file that describes it.
-Companion = Callable[[Path], tuple[Path, bytes]]
+# From a file that is complete but does not have its name yet: path and content of a small file that describes it, and
+# whether that may replace a file; or None.
+Companion = Callable[[Path], tuple[Path, bytes, bool] | None]
 
 
 @contextmanager
@@ -55,7 +57,7 @@ def write_errors(path: Path, *, resumable: bool = False) -> Iterator[None]:
         if resumable:
             raise CannotContinue(f"{reason} What is done is kept; see to it and run the same command again.") from error
         if error.errno in _FULL:
-            raise CannotContinue(f"{reason} Make room, then run the same command again.") from error
+            raise CannotContinue(f"{reason} Make room, then go on.") from error
         raise OutputError(reason) from error
 
 
@@ -103,29 +105,33 @@ class Output:
     Parameters
     ----------
     path : Path
-        Where the file goes; an existing file is replaced.
+        Where the file goes.
     companion : callable, optional
         Gives a file that takes its name together with this one.
+    replace : bool
+        Whether a file of this name is replaced.
 
     Raises
     ------
     OutputError
         Here and from every method, if the file cannot be written.
     CannotContinue
-        If the disk is full.
+        If the disk is full, or a file that may not be replaced has the name.
     """
 
-    def __init__(self, path: Path, companion: Companion | None = None) -> None:
+    def __init__(self, path: Path, companion: Companion | None = None, *, replace: bool = True) -> None:
         self.path = Path(os.path.realpath(path))
         self._companion = companion
-        self._files: list[tuple[Path, Path]] = []
+        self._replace = replace
+        # Temporary name, name, whether a file of that name is replaced.
+        self._files: list[tuple[Path, Path, bool]] = []
         with write_errors(self.path):
-            self._file = self._create(self.path)
+            self._file = self._create(self.path, replace)
 
-    def _create(self, path: Path) -> BinaryIO:
+    def _create(self, path: Path, replace: bool) -> BinaryIO:
         temporary = _temporary(path)
         file = temporary.open("x+b")
-        self._files.append((temporary, path))
+        self._files.append((temporary, path, replace))
         return file
 
     def __enter__(self) -> Self:
@@ -137,7 +143,7 @@ class Output:
                 with write_errors(self.path):
                     self._finish()
         finally:
-            for temporary, _ in self._files:
+            for temporary, _, _ in self._files:
                 temporary.unlink(missing_ok=True)
             with write_errors(self.path):
                 self._file.close()
@@ -158,9 +164,9 @@ class Output:
             self._file.write(data)
             self._file.seek(0, os.SEEK_END)
 
-    def beside(self, path: Path, data: bytes) -> None:
+    def beside(self, path: Path, data: bytes, *, replace: bool = True) -> None:
         """Write a second, small file that takes its name together with this one."""
-        with write_errors(path), self._create(path) as file:
+        with write_errors(path), self._create(path, replace) as file:
             file.write(data)
             _sync(file)
 
@@ -170,18 +176,28 @@ class Output:
         _sync(self._file)
         if self.path.exists():
             shutil.copymode(self.path, self._files[0][0])
-        if self._companion is not None:
-            self.beside(*self._companion(self._files[0][0]))
+        if self._companion is not None and (described := self._companion(self._files[0][0])):
+            path, data, replace = described
+            self.beside(path, data, replace=replace)
         # The small files go first: a table whose description is missing would be worse than the reverse.
-        for temporary, path in reversed(self._files):
-            temporary.replace(path)
-        self._files.clear()
+        new: list[Path] = []
+        try:
+            for temporary, path, replace in reversed(self._files):
+                if replace:
+                    temporary.replace(path)
+                else:
+                    _name_new(temporary, path)
+                    new.append(path)
+        except BaseException:
+            for path in new:
+                path.unlink(missing_ok=True)
+            raise
         _sync_folder(self.path.parent)
 
     def _compress(self) -> None:
-        plain, (plain_path, _) = self._file, self._files.pop(0)
+        plain, (plain_path, _, _) = self._file, self._files.pop(0)
         try:
-            self._file = self._create(self.path)
+            self._file = self._create(self.path, self._replace)
             self._files.insert(0, self._files.pop())
             plain.seek(0)
             # No name and no time inside, so that the same table gives the same bytes.
@@ -207,6 +223,23 @@ def remove_leftovers(path: Path) -> None:
 def _temporary(path: Path) -> Path:
     """Return a name for a file until it is complete; no other process or thread has it."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+
+
+def _name_new(temporary: Path, path: Path) -> None:
+    """Give a file its name, unless another file has it; never is there a moment in which that would be replaced."""
+    try:
+        try:
+            os.link(temporary, path)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            # A file system without links: an empty file takes the name first.
+            path.open("xb").close()
+            temporary.replace(path)
+    except FileExistsError as error:
+        raise CannotContinue(
+            f"{path} appeared while the run was going on, and is not replaced: move it away, then go on."
+        ) from error
 
 
 def _sync(file: BinaryIO) -> None:

@@ -30,7 +30,7 @@ def _lupton(scaled: Any, xp: Any, softening: float, offset: float) -> Any:
     return xp.clip(scaled, 0, 1, out=scaled)
 
 
-def _galaxyzoo_decals(scaled: Any, xp: Any, softening: float, offset: float) -> Any:
+def _galaxyzoo_decals(scaled: Any, xp: Any, *_: float) -> Any:
     """Arcsinh of each band, then colours pulled to grey where they contrast little (noise): Galaxy Zoo DECaLS.
 
     A band is ``(arcsinh(flux / scale) - low) / (high - low)``; where the mean of the bands is negative, what comes out
@@ -92,7 +92,7 @@ class ColourMapping(NamedTuple):
     """A mapping of flux to colours: what a band's scale means as a factor of its flux, and what is done then."""
 
     factor: Callable[[float], float]
-    colours: Callable[[Any, Any, float, float], Any]
+    colours: Callable[..., Any]
 
 
 MAPPINGS = {

@@ -5,8 +5,8 @@ What a file must say to be a cutout, and where it may say it:
 - **bands**: a cube in ``BANDS`` (``'grz'``) or ``BAND0``, ``BAND1``, ...; an image in ``BAND``, ``FILTER``, an EXTNAME
   of one letter, or a file name that ends in one (``ngc1_r.fits``). A cube that names no bands is refused.
 - **survey**: ``SURVEY``, or the cards of an SDSS frame; otherwise it is unknown (``''``).
-- **flux**: ``BUNIT`` in nanomaggies, maggies or janskys. Counts, where a zero point says how bright one is
-  (``MAGZERO`` and others, AB): they become nanomaggies less the median of the border, since counts hold the sky too.
+- **flux**: ``BUNIT`` (`galmorph.images.units`). Counts, where a zero point says how bright one is (``MAGZERO`` and
+  others, AB): they become nanomaggies less the median of the border, since counts hold the sky too.
   No ``BUNIT``: nanomaggies where the survey is known or ``BANDS`` is given, since the Legacy Surveys and SDSS write
   none. Anything else is refused.
 - **pixels**: the celestial WCS, or ``PIXSCALE`` (arcsec). ``PIXNATIV``: the native pixel that the flux is per.
@@ -32,7 +32,7 @@ from galmorph.environment import now
 from galmorph.errors import CutoutError
 from galmorph.files.fits import card, image
 from galmorph.files.writing import write_file
-from galmorph.images.fits_file import FileImages, StoredImage, open_images, plain_image, quiet
+from galmorph.images.fits_file import OWN_FORM, FileImages, StoredImage, open_images, plain_image, quiet
 from galmorph.images.hdus import choose_pictures
 from galmorph.images.headers import (
     SUFFIX,
@@ -42,13 +42,13 @@ from galmorph.images.headers import (
     cube_bands,
     flux_pixscale,
     kind,
-    nanomaggies,
     pixel_scale,
     radius,
     split_band,
     survey,
 )
-from galmorph.images.wcs import celestial_wcs, same_grid
+from galmorph.images.units import make_linear, nanomaggies
+from galmorph.images.wcs import read_wcs, same_grid, sky
 
 # Above this side a FITS image is taken for a survey image in which galaxies are to be found (see `galmorph classify`).
 FIELD_SIDE_PX = 1024
@@ -118,10 +118,27 @@ class Cutout:
         with quiet():
             return fits.Header.fromstring(self.header_text)
 
-    @cached_property
+    @property
     def wcs(self) -> Any:
         """The celestial WCS (2 axes) as an astropy WCS, made when first asked for; None where there is none."""
-        return celestial_wcs(self.header_text)
+        return self._wcs[0]
+
+    @property
+    def wcs_problem(self) -> str:
+        """Why the celestial coordinates in the header cannot be used; ``''`` where they can, or there are none."""
+        return self._wcs[1]
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """Right ascension and declination (ICRS degrees) of the centre; NaN where there is no WCS."""
+        if self.wcs is None:
+            return math.nan, math.nan
+        ra, dec = sky(self.wcs, *((side - 1) / 2 for side in self.flux.shape[:0:-1]))
+        return float(ra), float(dec)
+
+    @cached_property
+    def _wcs(self) -> tuple[Any, str]:
+        return read_wcs(self.header_text)
 
     def plane(self, band: str) -> NDArray[np.float32]:
         """Return the flux in one band (y, x), a view."""
@@ -129,7 +146,11 @@ class Cutout:
 
 
 def read_cutout(
-    path: str | os.PathLike[str], *, hdu: int | str | None = None, max_side_px: int = FIELD_SIDE_PX
+    path: str | os.PathLike[str],
+    *,
+    hdu: int | str | None = None,
+    max_side_px: int = FIELD_SIDE_PX,
+    verify: bool = False,
 ) -> Cutout:
     """Read a cutout from a FITS file, or from one file a band.
 
@@ -142,6 +163,8 @@ def read_cutout(
         Number or EXTNAME of the HDU to use, where the file holds several images.
     max_side_px : int
         A larger image is taken for a survey image and refused; what galmorph wrote may have up to `MAX_SIDE_PX`.
+    verify : bool
+        Whether the checksums of any file are checked; those of files that galmorph wrote always are.
 
     Raises
     ------
@@ -150,11 +173,11 @@ def read_cutout(
     """
     path = os.fspath(path)
     if "{band}" in path:
-        return _read_band_files(path, hdu, max_side_px)
-    image = plain_image(path, MAX_SIDE_PX) if hdu is None else None
+        return _read_band_files(path, hdu, max_side_px, verify)
+    image = plain_image(path, MAX_SIDE_PX, verify=verify) if hdu is None else None
     if image is not None:
         return _cutout(choose_pictures(path, FileImages([image], {})), None, max_side_px)
-    with open_images(path) as found:
+    with open_images(path, verify=verify) as found:
         pictures = choose_pictures(path, found, hdu)
         shape = pictures[0].shape[-2:]
         maskbits = next((image for image in found.images if kind(image) == "maskbits" and image.shape == shape), None)
@@ -164,7 +187,7 @@ def read_cutout(
 def _cutout(pictures: list[StoredImage], maskbits: StoredImage | None, max_side_px: int) -> Cutout:
     """Check what the headers say, then read the pixels."""
     first = pictures[0]
-    own_form = "PIXNATIV" in first.cards
+    own_form = OWN_FORM in first.cards
     side = max(first.shape[-2:])
     if side > (MAX_SIDE_PX if own_form else max_side_px):
         raise CutoutError(
@@ -199,7 +222,7 @@ def bad_pixels(maskbits: NDArray[np.float32]) -> NDArray[np.bool_]:
 @np.errstate(over="ignore", invalid="ignore")
 def _flux(image: StoredImage, factor: float, counts: bool) -> NDArray[np.float32]:
     """Return the pixels in nanomaggies, (plane, y, x)."""
-    flux = image.load().reshape(-1, *image.shape[-2:])
+    flux = make_linear(image, image.load().reshape(-1, *image.shape[-2:]))
     if factor != 1:
         flux *= np.float32(factor)
     if counts:
@@ -218,10 +241,10 @@ def border(plane: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate([side.ravel() for side in sides])
 
 
-def _read_band_files(template: str, hdu: int | str | None, max_side_px: int) -> Cutout:
+def _read_band_files(template: str, hdu: int | str | None, max_side_px: int, verify: bool) -> Cutout:
     """Read one file a band. The file's name says which: copied headers often name another."""
     paths = band_files(template)
-    parts = {path: read_cutout(path, hdu=hdu, max_side_px=max_side_px) for path in paths.values()}
+    parts = {path: read_cutout(path, hdu=hdu, max_side_px=max_side_px, verify=verify) for path in paths.values()}
     (first_path, first), *others = parts.items()
     for path, part in parts.items():
         if len(part.bands) > 1:

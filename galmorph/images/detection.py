@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from galmorph.errors import CutoutError
 from galmorph.images.cutout import Cutout
 from galmorph.images.flags import DetectionFlag
-from galmorph.images.radius import ANNULUS, APERTURE_RADII, FIELD_R90, PETROSIAN_RATIO, measure_r90
+from galmorph.images.radius import ANNULUS, FIELD_R90, light_radius, measure_r90, petrosian_aperture
 from galmorph.images.stars import find_galaxies
 from galmorph.images.survey_image import REFERENCE_BAND, Planes
 from galmorph.images.surveys import typical_seeing
@@ -99,7 +99,7 @@ class Detection:
         reach = np.full(len(x), GROWTH_KRON * KRON_FACTOR * MIN_KRON_PX)
         reach[known] = self.objects["reach"][inside[known] - 1]
         radii, growth = _growth(self.measured, x, y, reach, self.segmentation, numbers)
-        return _r90_px(self.measured, x, y, petrosian(radii, growth, self.sigma)["r90"], self.pixscale)
+        return _r90_px(self.measured, x, y, _petrosian(radii, growth, self.sigma)["r90"], self.pixscale)
 
 
 def _clipped(values: Array, size: int) -> NDArray[np.intp]:
@@ -250,7 +250,7 @@ def _measure(
     snr = objects["snr"] = flux / np.sqrt(area)
     objects["reach"] = GROWTH_KRON * objects["kron"] * np.sqrt(found["b"] / found["a"])
     radii, growth = _growth(measured, objects["x"], objects["y"], objects["reach"], segmentation, numbers)
-    for name, values in petrosian(radii, growth, sigma).items():
+    for name, values in _petrosian(radii, growth, sigma).items():
         objects[name] = values
     ratio = objects["axis_ratio"] = found["b"] / found["a"]
     objects["theta"] = theta
@@ -286,7 +286,7 @@ def _growth(
     return radii, np.atleast_2d(flux)
 
 
-def petrosian(radii: Array, growth: Array, sigma: float) -> dict[str, NDArray[np.float64]]:
+def _petrosian(radii: Array, growth: Array, sigma: float) -> dict[str, NDArray[np.float64]]:
     """Return the radii of half and of 90 % of the Petrosian flux, as `galmorph.images.radius.measure_r90` defines it.
 
     Parameters
@@ -304,31 +304,12 @@ def petrosian(radii: Array, growth: Array, sigma: float) -> dict[str, NDArray[np
         ``r50``, ``r90`` and ``r50_err``, ``r90_err``: the noise within the circle over the slope of the growth there.
         NaN where there is no flux.
     """
-    inner, middle, outer = growth[:, :-4], growth[:, 2:-2], growth[:, 4:]
-    trial = radii[:, 2:-2]
-    excess = (outer - inner) / (ANNULUS[1] ** 2 - ANNULUS[0] ** 2) - PETROSIAN_RATIO * middle
-    excess[trial < 1.0] = 1.0  # circles of a pixel or two measure nothing
-    crossing = excess < 0
-    last = np.where(crossing.any(axis=1), crossing.argmax(axis=1), excess.shape[1] - 1)
-    rows = np.arange(len(radii))
-    high, low = excess[rows, np.maximum(last - 1, 0)], excess[rows, last]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.clip(np.nan_to_num(high / (high - low), nan=1.0), 0, 1)
-    edge = trial[rows, np.maximum(last - 1, 0)] * (1 - share) + trial[rows, last] * share
-    limit = np.where(crossing.any(axis=1), np.minimum(APERTURE_RADII * edge, radii[:, -1]), radii[:, -1])
     values = {name: np.full(len(radii), np.nan) for name in ("r50", "r50_err", "r90", "r90_err")}
-    for i in range(len(radii)):
-        total = float(np.interp(limit[i], radii[i], growth[i]))
-        if not total > 0:
-            continue
-        for name, part in (("r50", 0.5), ("r90", 0.9)):
-            k = int(np.argmax(growth[i] >= part * total))
-            if k == 0:
-                continue
-            r0, r1, f0, f1 = radii[i, k - 1], radii[i, k], growth[i, k - 1], growth[i, k]
-            r = r0 + (r1 - r0) * (part * total - f0) / (f1 - f0)
-            values[name][i] = r
-            values[f"{name}_err"][i] = sigma * math.sqrt(math.pi) * r * (r1 - r0) / (f1 - f0)
+    for i, (r, within) in enumerate(zip(radii, growth, strict=True)):
+        total = float(np.interp(petrosian_aperture(r, within), r, within))
+        for name, share in (("r50", 0.5), ("r90", 0.9)):
+            values[name][i], slope = light_radius(r, within, share * total)
+            values[f"{name}_err"][i] = sigma * math.sqrt(math.pi) * values[name][i] / slope
     return values
 
 

@@ -26,7 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.errors import CutoutError
-from galmorph.files.fits import BLOCK, read_plain_image
+from galmorph.files.fits import BLOCK, is_intact, is_intact_image, parse_cards, read_plain_image
+from galmorph.files.reading import open_regular
 
 # The largest cutout that a service sends (3000 x 3000 px, four bands of float32) is 144 MB.
 MAX_FILE_BYTES = 256 * 2**20
@@ -34,15 +35,21 @@ MAX_FILE_BYTES = 256 * 2**20
 MAX_FIELD_BYTES = 4 * 2**30
 # A DECam exposure has 63; a file made only of headers must not keep a reader busy.
 MAX_HDUS = 200
+# A header in which END is missing must not either. The largest in the wild (Hubble, DECam) are below 300 kB.
+MAX_HEADER_BYTES = 4 * 2**20
 
+# The card that only cutouts have that galmorph wrote.
+OWN_FORM = "PIXNATIV"
 # Every keyword that galmorph reads. What is not listed here is not known to the rest of the package, so the two
 # ways of reading cannot differ in what they see.
 KEYWORDS = frozenset(
     {"NAXIS", "NAXIS1", "NAXIS2", "NAXIS3", "EXTNAME", "IMAGETYP", "PRODTYPE", "SURVEY", "ORIGIN", "TELESCOP", "OBJECT"}
     | {"BANDS", "BAND", "FILTER", "BUNIT", "EXPTIME", "MAGZERO", "MAGZP", "PHOTZP", "ZEROPNT", "ZP", "MAGZPT", "BRICK"}
-    | {"SATURATE"}
-    | {"PIXNATIV", "PIXSCALE", "RADIUS", "PETROR90", "RUN", "CAMCOL", "NMGY", "CTYPE1", "CTYPE2", "CTYPE3", "CUNIT1"}
+    | {"SATURATE", "FLUXMAG0", "FPA.ZP", "PHOTFLAM", "PHOTPLAM", "BSOFTEN", "BOFFSET"}
+    | {OWN_FORM, "PIXSCALE", "RADIUS", "PETROR90", "RUN", "CAMCOL", "NMGY"}
+    | {"CTYPE1", "CTYPE2", "CTYPE3", "CUNIT1", "CUNIT2", "CHECKSUM", "DATASUM"}
     | {"CDELT1", "CDELT2", *(f"{matrix}{i}_{j}" for matrix in ("CD", "PC") for i in (1, 2) for j in (1, 2))}
+    | {f"PC00{i}00{j}" for i in (1, 2) for j in (1, 2)}
     | {f"BAND{i}" for i in range(10)}
 )
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ": "lzma"}
@@ -118,17 +125,21 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def plain_image(path: str | Path, max_side_px: float, max_bytes: int | None = None) -> StoredImage | None:
+def plain_image(
+    path: str | Path, max_side_px: float, max_bytes: int | None = None, *, verify: bool = False
+) -> StoredImage | None:
     """Read a file of the plain form, pixels included; None for any other file, missing and damaged ones too."""
     plain = read_plain_image(path, KEYWORDS, max_side_px, max_bytes or MAX_FILE_BYTES)
     if plain is None:
         return None
     cards, text, flux = plain
+    if (verify or OWN_FORM in cards) and "CHECKSUM" in cards and not is_intact_image(text, flux):
+        return None
     return StoredImage(str(path), 0, cards, cards, text, flux.shape, lambda: flux)
 
 
 @contextmanager
-def open_images(path: str | Path, max_bytes: int | None = None) -> Iterator[FileImages]:
+def open_images(path: str | Path, max_bytes: int | None = None, *, verify: bool = False) -> Iterator[FileImages]:
     """Open any FITS file and list its images; their pixels can be loaded inside the ``with`` block.
 
     Parameters
@@ -136,6 +147,8 @@ def open_images(path: str | Path, max_bytes: int | None = None) -> Iterator[File
     path : path
     max_bytes : int, optional
         Of the file, decompressed, and of the pixels of one image; default: `MAX_FILE_BYTES`.
+    verify : bool
+        Whether the checksums of any file are checked; those of files that galmorph wrote always are.
 
     Raises
     ------
@@ -146,16 +159,18 @@ def open_images(path: str | Path, max_bytes: int | None = None) -> Iterator[File
 
     max_bytes = max_bytes or MAX_FILE_BYTES
     with quiet(), ExitStack() as stack:
-        with _damage_told(path):
+        with _damage_as_cutout_errors(path):
             # Opened here, for astropy leaves a damaged file open.
-            stream, size = _content(stack.enter_context(Path(path).open("rb")), path, max_bytes)
-            hdus = stack.enter_context(fits.open(stream, mode="readonly", memmap=False, lazy_load_hdus=True))
-            found = _list_images(hdus, size, path, max_bytes)
+            stream, size = _content(stack.enter_context(io.BufferedReader(open_regular(path))), path, max_bytes)
+            _check_first_headers(stream, path)
+            # Not closed itself, for then astropy would read all that is left of it.
+            hdus = fits.open(stream, mode="readonly", memmap=False, lazy_load_hdus=True)
+            found = _list_images(hdus, stream, size, path, max_bytes, verify)
         yield found
 
 
 @contextmanager
-def _damage_told(path: str | Path) -> Iterator[None]:
+def _damage_as_cutout_errors(path: str | Path) -> Iterator[None]:
     """Turn what reading a file may raise into a CutoutError."""
     try:
         yield
@@ -210,12 +225,56 @@ def _too_much(max_bytes: int) -> str:
     return "too much for a cutout. A survey image is classified with --as field."
 
 
-def _list_images(hdus: Any, size: int, path: str | Path, max_bytes: int) -> FileImages:
+def _check_end_of_header(stream: BinaryIO, start: int, path: str | Path) -> None:
+    """Refuse a header without END before it is parsed; nothing at all is the end of the file."""
+    at = stream.tell()
+    stream.seek(start)
+    for _ in range(0, MAX_HEADER_BYTES, BLOCK):
+        block = stream.read(BLOCK)
+        if len(block) < BLOCK or any(block.startswith(b"END     ", card) for card in range(0, BLOCK, 80)):
+            stream.seek(at)
+            return
+    raise CutoutError(
+        f"{path}: is damaged: a header has no END within {MAX_HEADER_BYTES // 2**20} MiB. Fetch or copy it again."
+    )
+
+
+def _check_first_headers(stream: BinaryIO, path: str | Path) -> None:
+    """Check the two headers that astropy parses as soon as it opens a file."""
+    _check_end_of_header(stream, 0, path)
+    header = stream.read(MAX_HEADER_BYTES)
+    stream.seek(0)
+    end = next((at for at in range(0, len(header), 80) if header.startswith(b"END     ", at)), len(header))
+    with suppress(ValueError, KeyError, TypeError):  # astropy says what is wrong with it
+        cards = parse_cards(header[:end].decode("latin-1"))
+        shape = [cards[f"NAXIS{axis}"] for axis in range(1, cards["NAXIS"] + 1)]
+        data = abs(cards["BITPIX"]) // 8 * math.prod(shape) if shape else 0
+        if 0 <= data < 2**62:
+            _check_end_of_header(stream, (end // BLOCK + 1 + -(-data // BLOCK)) * BLOCK, path)
+
+
+def _check_sums(stream: BinaryIO, hdu: Any, path: str | Path, label: str) -> None:
+    """Refuse an HDU that is not as its CHECKSUM and DATASUM say."""
+    place = hdu.fileinfo()
+    at = stream.tell()
+    stream.seek(place["hdrLoc"])
+    intact = is_intact(stream.read(place["datLoc"] + place["datSpan"] - place["hdrLoc"]))
+    stream.seek(at)
+    if not intact:
+        raise CutoutError(
+            f"{path}: {label} is not as it was written: its CHECKSUM does not match. Fetch or copy it again. If it was "
+            "edited, write it with checksums (in astropy checksum=True), or without the cards CHECKSUM and DATASUM."
+        )
+
+
+def _list_images(hdus: Any, stream: BinaryIO, size: int, path: str | Path, max_bytes: int, verify: bool) -> FileImages:
     """List the HDUs, whose data must all lie inside the file."""
+    end = 0
     images: list[StoredImage] = []
     others: dict[int, str] = {}
     primary: dict[str, Any] = {}
     for index in range(MAX_HDUS):
+        _check_end_of_header(stream, end, path)
         try:
             hdu = hdus[index]
         except IndexError:
@@ -230,6 +289,8 @@ def _list_images(hdus: Any, size: int, path: str | Path, max_bytes: int) -> File
                 f"{path}: is truncated or damaged: it has {size} bytes and its header promises {end}. Fetch or copy it "
                 "again."
             )
+        if "CHECKSUM" in own and (verify or OWN_FORM in primary):
+            _check_sums(stream, hdu, path, f"HDU {index}")
         if type(hdu).__name__ == "GroupsHDU":
             others[index] = "groups"
         elif not hdu.is_image:
@@ -262,5 +323,5 @@ def _pixels(hdu: Any, path: str | Path, max_bytes: int) -> NDArray[np.float32]:
         raise CutoutError(
             f"{path}: its image of shape {hdu.shape} takes {n_bytes // 2**20} MiB, {_too_much(max_bytes)}"
         )
-    with _damage_told(path):
+    with _damage_as_cutout_errors(path):
         return np.ascontiguousarray(hdu.data, dtype=np.float32)

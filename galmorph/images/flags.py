@@ -18,6 +18,7 @@ class Flag(IntFlag):
     BLENDED = 128
     RADIUS_MEASURED = 256
     LARGER_THAN_CUTOUT = 512
+    WCS_UNUSABLE = 2048
 
 
 class DetectionFlag(IntFlag):

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
+# A frame of up to so many times the image, and of so many pixels (twice the largest cutout), is padded with sky before
+# it is resampled. Wider ones, of radii that are placeholders (9999 arcsec), would take gigabytes and are computed from
+# the image's own pixels.
+MAX_PADDING, MAX_PADDED_PX = 2.0, 6000
+# A narrower frame holds nothing to resample.
+MIN_FRAME_PX = 1.0
+
 
 @dataclass(frozen=True)
 class Framing:
@@ -75,6 +82,9 @@ def frame(
 
     height, width = flux[0].shape
     x, y = ((width - 1) / 2, (height - 1) / 2) if centre is None else centre
+    width_pixels = max(width_pixels, MIN_FRAME_PX)
+    if width_pixels > min(MAX_PADDING * max(height, width), MAX_PADDED_PX):
+        return _frame_by_weights(flux, width_pixels, n_out, (x, y))
     # The resize weighs whole rows: only the rows and columns that its filter reaches are handed to it.
     reach = math.ceil(max(1.0, width_pixels / n_out))
     left, top = x + 0.5 - width_pixels / 2, y + 0.5 - width_pixels / 2
@@ -94,6 +104,39 @@ def frame(
         piece = np.pad(plane[inside], margins) if margins else np.ascontiguousarray(plane[inside])
         result[:] = np.asarray(Image.fromarray(piece).resize((n_out, n_out), Image.Resampling.BILINEAR, box))
     return framed
+
+
+def _frame_by_weights(
+    flux: NDArray[np.float32] | Sequence[NDArray[np.float32]],
+    width_pixels: float,
+    n_out: int,
+    centre: tuple[float, float],
+) -> NDArray[np.float32]:
+    """Do what `frame` does with a matrix of weights an axis: the sky around the cutout takes no memory."""
+    height, width = flux[0].shape
+    across, down = (
+        _triangle_weights(middle + 0.5 - width_pixels / 2, width_pixels / n_out, n_out, size).astype(np.float32)
+        for middle, size in zip(centre, (width, height), strict=True)
+    )
+    return np.stack([down @ plane @ across.T for plane in flux])
+
+
+def _triangle_weights(start: float, step: float, n_out: int, size: int) -> NDArray[np.float64]:
+    """Return the weight of each of `size` pixels in each of `n_out` pixels, which begin at `start` and are `step` wide.
+
+    The triangle of an output pixel reaches one step to each side. Its weights sum to 1 over all pixels, those outside
+    the image too.
+    """
+    reach = max(1.0, step)
+    centres = start + (np.arange(n_out) + 0.5) * step
+    offsets = (np.arange(size) + 0.5)[None, :] - centres[:, None]
+    weights = np.clip(1 - np.abs(offsets) / reach, 0, None)
+    nearest = np.ceil(centres - 0.5) + 0.5 - centres  # from the centre to that of the next pixel, 0 to 1
+    total = np.zeros(n_out)
+    for first in (nearest, 1 - nearest):
+        count = np.maximum(np.ceil(reach - first), 0)
+        total += count - (count * first + count * (count - 1) / 2) / reach
+    return weights / total[:, None]
 
 
 def cut(

@@ -48,7 +48,9 @@ def choose_pictures(
     names = [band(image) for image in pictures]
     if "" in names or len(set(names)) < len(names) or any(image.n_planes > 1 for image in pictures):
         listed = ", ".join(f"{image.label} band {name!r}" for image, name in zip(pictures, names, strict=True))
-        raise CutoutError(f"{path}: holds several images that are not one a band ({listed}). Choose one with --hdu.")
+        raise CutoutError(
+            f"{path}: holds several images that are not one a band ({listed}). Choose one with --image-hdu."
+        )
     first = pictures[0]
     for other in pictures[1:] if one_grid else ():
         if other.shape != first.shape or not same_grid(first.header_text, other.header_text, first.shape):
@@ -64,7 +66,7 @@ def _is_plane(image: StoredImage) -> bool:
 
 def _named(path: str, found: FileImages, hdu: int | str) -> StoredImage:
     for image in found.images:
-        if image.index == hdu or str(image.own_cards.get("EXTNAME", "")).strip().lower() == str(hdu).lower():
+        if str(image.index) == str(hdu) or str(image.own_cards.get("EXTNAME", "")).strip().lower() == str(hdu).lower():
             if not _is_plane(image):
                 raise CutoutError(f"{path}: {image.label} has the shape {image.shape} and is not a picture.")
             return image

@@ -13,39 +13,29 @@ from pathlib import Path, PurePath
 from galmorph.errors import CutoutError
 from galmorph.images.fits_file import StoredImage
 from galmorph.images.surveys import native_pixscale, survey_of
+from galmorph.images.wcs import CELESTIAL, arcsec_of, repaired_ctypes
 
 BAND_LETTERS = "ugrizy"
 # Suffixes of FITS files, compressed or not.
 SUFFIX = re.compile(r"\.(fits?|fts)(\.(fz|gz|bz2|xz))?$|\.fz$", re.IGNORECASE)
 _BAND_AT_END = re.compile(rf"(.*[^/])[_.-]([{BAND_LETTERS}]|\{{band\}})")
 
-# Words in IMAGETYP, EXTNAME or PRODTYPE of images that go with a picture of the sky and are none.
+# Words in EXTNAME, IMAGETYP or PRODTYPE of images that go with a picture of the sky and are none.
 _COMPANIONS = frozenset(
-    {"invvar", "ivar", "weight", "wht", "rms", "err", "error", "sigma", "variance", "nexp", "depth", "psf", "sky"}
-    | {"mask", "maskbits", "dqmask", "dq", "flags", "bkg", "background", "segm", "segmentation", "segmap"}
+    {"invvar", "ivar", "weight", "wht", "wgt", "rms", "err", "error", "sigma", "variance", "var", "unc", "uncertainty"}
+    | {"std", "stdev", "noise", "nexp", "depth", "psf", "sky", "bkg", "background", "segm", "segmentation", "segmap"}
+    | {"mask", "maskbits", "msk", "bpm", "dqmask", "dq", "flags", "flag", "flg", "ctx"}
 )
+# Such words in EXTNAME alone; in IMAGETYP they mean something else ('science exposure').
+_COMPANION_EXTENSIONS = frozenset(
+    {"con", "cov", "coverage", "exp", "exptime", "expmap", "exposure", "time", "samp", "area", "model", "residual"}
+)
+# An image from which a background was subtracted ('SKY_SUB', 'BKG_SUBTRACTED') is a picture.
+_BACKGROUNDS = frozenset({"sky", "bkg", "background"})
+_SUBTRACTED = frozenset({"sub", "subtr", "subtracted", "removed"})
 # Filters of the Legacy Surveys' northern telescopes (Bok, Mayall) whose names do not hold the letter as a word.
 _FILTER_BANDS = {"bokr": "r", "zd": "z"}
 _SPECTRAL = ("FREQ", "WAVE", "AWAV", "WAVN", "LAMBDA", "VELO", "VRAD", "VOPT", "FELO", "ZOPT", "BETA", "ENER", "STOKES")
-_CELESTIAL = ("RA--", "DEC-", "GLON", "GLAT", "ELON", "ELAT")
-_ARCSEC = {"": 3600.0, "deg": 3600.0, "degree": 3600.0, "arcmin": 60.0, "arcsec": 1.0, "rad": 648000 / math.pi}
-
-# Nanomaggies of one unit of BUNIT (lower case, without blanks). One nanomaggy is 3.631 microjansky.
-_NANOMAGGIES = {
-    **dict.fromkeys(("nanomaggy", "nanomaggies", "nmgy", "nmaggy"), 1.0),
-    **dict.fromkeys(("maggy", "maggies", "mgy"), 1e9),
-    "jy": 1e9 / 3631,
-    "mjy": 1e6 / 3631,
-    "ujy": 1e3 / 3631,
-    "njy": 1 / 3631,
-}
-_COUNTS = frozenset({"adu", "dn", "dns", "count", "counts", "ct", "cts", "electron", "electrons", "e", "e-"})
-_PER_SECOND = re.compile(r"(.+?)(?:/s|/sec|/second|\.?s\^?-1)")
-# Cards with the AB magnitude of a pixel value of 1, in the order in which they are looked for. MAGZPT is that of one
-# count *per second* (NOIRLab's community pipeline, WFCAM), so it needs EXPTIME where the pixels are counts.
-_ZERO_POINTS = ("MAGZERO", "MAGZP", "PHOTZP", "ZEROPNT", "ZP")
-# Zero points outside are placeholders (0, 99).
-_ZERO_POINT_RANGE = (10.0, 40.0)
 # arcsec per pixel; outside, a card is missing or wrong (a matrix without CDELT has pixels of a degree).
 _PIXSCALE_RANGE = (1e-3, 60.0)
 # One number stands for both sides of a pixel. Cameras are within 1e-3; 5 % would show as an axis ratio of 0.95.
@@ -61,9 +51,16 @@ def number(image: StoredImage, keyword: str, default: float = math.nan) -> float
 def kind(image: StoredImage) -> str:
     """Return what goes with a picture of the sky (``'invvar'``, ``'psf'``, ...); ``''`` for the picture itself."""
     # IMAGETYP and PRODTYPE hold for the whole file where the primary header has them; EXTNAME does not.
-    texts = (image.own_cards.get("EXTNAME", ""), image.cards.get("IMAGETYP", ""), image.cards.get("PRODTYPE", ""))
-    words = re.findall("[a-z]+", " ".join(map(str, texts)).lower())
-    return next((word for word in words if word in _COMPANIONS), "")
+    extension = _words(image.own_cards.get("EXTNAME", ""))
+    words = [*extension, *_words(image.cards.get("IMAGETYP", "")), *_words(image.cards.get("PRODTYPE", ""))]
+    if _SUBTRACTED.intersection(words):
+        words = [word for word in words if word not in _BACKGROUNDS]
+    companion = next((word for word in words if word in _COMPANIONS), "")
+    return companion or next((word for word in extension if word in _COMPANION_EXTENSIONS), "")
+
+
+def _words(text: object) -> list[str]:
+    return re.findall("[a-z]+", str(text).lower())
 
 
 def survey(image: StoredImage) -> str:
@@ -154,32 +151,10 @@ def cube_bands(image: StoredImage) -> tuple[str, ...]:
     return names
 
 
-def nanomaggies(image: StoredImage) -> tuple[float, bool]:
-    """Return the factor from pixel values to nanomaggies, and whether they are counts, which hold the sky too."""
-    cards = image.cards
-    unit = re.sub(r"\s", "", str(cards.get("BUNIT", ""))).lower()
-    if unit in _NANOMAGGIES:
-        return _NANOMAGGIES[unit], False
-    if not unit and ("BANDS" in cards or survey(image)):
-        return 1.0, False
-    per_second = _PER_SECOND.fullmatch(unit)
-    if not unit or (per_second[1] if per_second else unit) in _COUNTS:
-        zero_point = next((value for key in _ZERO_POINTS if math.isfinite(value := number(image, key))), math.nan)
-        if math.isnan(zero_point) and unit:
-            seconds = 1.0 if per_second else number(image, "EXPTIME")
-            zero_point = number(image, "MAGZPT") + (2.5 * math.log10(seconds) if seconds > 0 else math.nan)
-        if _ZERO_POINT_RANGE[0] < zero_point < _ZERO_POINT_RANGE[1]:
-            return 10 ** (0.4 * (22.5 - zero_point)), True
-    what = f"has pixels in {cards['BUNIT']!r}" if unit else "does not say the unit of its pixels (BUNIT)"
-    raise CutoutError(
-        f"{image.path}: {what}, and no card from which nanomaggies follow. Add MAGZERO, the AB magnitude of a pixel "
-        "value of 1, or BUNIT='nanomaggy' if it is in that unit; for a survey image --zero-point says the same."
-    )
-
-
 def pixel_scale(image: StoredImage) -> float:
     """Return arcsec per pixel: the root of the area of a pixel, so turned and flipped images are right."""
-    if str(image.cards.get("CTYPE1", "")).upper().startswith(_CELESTIAL):
+    ctype = repaired_ctypes(*(str(image.cards.get(f"CTYPE{axis}", "")) for axis in (1, 2)))[0]
+    if ctype.startswith(CELESTIAL):
         scale = _celestial_scale(image)
     else:
         scale = number(image, "PIXSCALE")
@@ -190,22 +165,35 @@ def pixel_scale(image: StoredImage) -> float:
             )
     if not _PIXSCALE_RANGE[0] < scale < _PIXSCALE_RANGE[1]:
         raise CutoutError(
-            f"{image.path}: its header says {scale:.4g} arcsec per pixel, which no image of a galaxy has. Correct the "
-            "CD or CDELT cards."
+            f"{image.path}: its header says {scale:.4g} arcsec per pixel, which no image of a galaxy has. Correct its "
+            "CD, PC, CDELT, CUNIT or PIXSCALE cards."
         )
     return scale
 
 
 def _celestial_scale(image: StoredImage) -> float:
-    prefix = "CD" if any(f"CD{i}_{j}" in image.cards for i in "12" for j in "12") else "PC"
-    a, b, c, d = (number(image, f"{prefix}{i}_{j}", float(prefix == "PC" and i == j)) for i in (1, 2) for j in (1, 2))
-    if prefix == "PC":
-        x, y = number(image, "CDELT1", 1.0), number(image, "CDELT2", 1.0)
-        a, b, c, d = a * x, b * x, c * y, d * y
+    """Return arcsec per pixel as astropy has it: a PC matrix goes with CDELT and before a CD matrix."""
+    cards = image.cards
+    elements = [(i, j) for i in (1, 2) for j in (1, 2)]
+    names = {name: [name.format(i, j) for i, j in elements] for name in ("PC{}_{}", "PC00{}00{}", "CD{}_{}")}
+    form = next((name for name, keywords in names.items() if any(key in cards for key in keywords)), "")
+    scales = [arcsec_of(str(cards.get(f"CUNIT{axis}", ""))) for axis in (1, 2)]
+    for axis, scale in enumerate(scales, start=1):
+        if math.isnan(scale):
+            raise CutoutError(
+                f"{image.path}: its pixel scale is in {cards.get(f'CUNIT{axis}')!r} (CUNIT{axis}), which is no unit of "
+                "angle. Correct it to 'deg'."
+            )
+    if not form.startswith("CD"):
+        scales = [scale * number(image, f"CDELT{axis}", 1.0) for axis, scale in enumerate(scales, start=1)]
+    keywords = names[form] if form else [""] * 4
+    default = [0.0 if form.startswith("CD") else float(i == j) for i, j in elements]
+    a, b, c, d = (number(image, key, value) for key, value in zip(keywords, default, strict=True))
+    a, b, c, d = a * scales[0], b * scales[0], c * scales[1], d * scales[1]
     width, height = math.hypot(a, c), math.hypot(b, d)
     if max(width, height) > _MAX_SIDE_RATIO * min(width, height) > 0:
         raise CutoutError(f"{image.path}: its pixels are not square ({width / height:.3g} to 1). Resample it.")
-    return _ARCSEC.get(str(image.cards.get("CUNIT1", "")).strip().lower(), math.nan) * math.sqrt(abs(a * d - b * c))
+    return math.sqrt(abs(a * d - b * c))
 
 
 def flux_pixscale(image: StoredImage) -> float:

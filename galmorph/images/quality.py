@@ -33,6 +33,10 @@ APERTURE_R90 = 0.5
 DEFAULT_RADIUS_ARCSEC = 3.0
 # That limit over SDSS's median seeing in r, 1.32 arcsec: of smaller galaxies no volunteer has been asked.
 MIN_R90_SEEING = 2.3
+# An object whose R90 is below a pixel has no shape, whatever the seeing.
+MIN_R90_PX = 1.0
+# Edges of frames beyond are cut off there: their area in pixels stays within 64 bits.
+_FAR_PX = 1e9
 # Other objects within R90 with this share of the galaxy's light. Of 1,500 galaxies of the Galaxy Zoo challenge a tenth
 # are above, and half of those that volunteers called mergers.
 BLENDED_SHARE = 0.2
@@ -71,7 +75,7 @@ def quality(
         the frame is exactly zero or masked, or the frame reaches beyond the cutout on one axis, where an image ended.
         ``LARGER_THAN_CUTOUT``: it does so on both. ``BAD_PIXELS``: a pixel in the frame is not finite, or more than
         `BAD_FRACTION` are masked. ``BLANK``: in no band does the centre stand out by `MIN_SIGNAL_TO_NOISE`.
-        ``TOO_SMALL``: R90 is below `MIN_R90_SEEING` times the seeing.
+        ``TOO_SMALL``: R90 is below `MIN_R90_SEEING` times the seeing, or below `MIN_R90_PX`.
     """
     wanted = tuple(bands)
     planes = [plane for band in wanted if band in cutout.bands and not _is_constant(plane := cutout.plane(band))]
@@ -93,7 +97,7 @@ def quality(
     aperture_arcsec = _aperture_arcsec(radius_arcsec)
     if not any(_signal_to_noise(cutout, plane, aperture_arcsec) > MIN_SIGNAL_TO_NOISE for plane in planes):
         flag |= Flag.BLANK
-    if radius_arcsec < MIN_R90_SEEING * seeing_arcsec:
+    if radius_arcsec < MIN_R90_SEEING * seeing_arcsec or radius_arcsec < MIN_R90_PX * cutout.pixscale:
         flag |= Flag.TOO_SMALL
     return flag
 
@@ -196,8 +200,8 @@ class Flagger:
         """
         height, width = self._planes.shape
         half = width_px / 2
-        left, right = (np.rint(edge).astype(int) for edge in (x + 0.5 - half, x + 0.5 + half))
-        top, bottom = (np.rint(edge).astype(int) for edge in (y + 0.5 - half, y + 0.5 + half))
+        edges = (x + 0.5 - half, x + 0.5 + half, y + 0.5 - half, y + 0.5 + half)
+        left, right, top, bottom = (np.rint(np.clip(edge, -_FAR_PX, _FAR_PX)).astype(int) for edge in edges)
         box = [
             np.clip(edge, 0, size) for edge, size in ((top, height), (bottom, height), (left, width), (right, width))
         ]
@@ -209,7 +213,8 @@ class Flagger:
         masked = _counted(self._bad, box)
         flag |= np.where(void > PARTIAL_FRACTION * area, Flag.PARTIAL, 0)
         flag |= np.where((masked > BAD_FRACTION * area) | (_counted(self._lost, box) > 0), Flag.BAD_PIXELS, 0)
-        flag |= np.where(r90_px < MIN_R90_SEEING * self._seeing_px, Flag.TOO_SMALL, 0)
+        small = (r90_px < MIN_R90_SEEING * self._seeing_px) | (r90_px < MIN_R90_PX)
+        flag |= np.where(small, Flag.TOO_SMALL, 0)
         flag |= np.where(self._signal_to_noise(bands, x, y, r90_px) > MIN_SIGNAL_TO_NOISE, 0, Flag.BLANK)
         return flag.astype(np.int16)
 

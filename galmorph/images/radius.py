@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
 
 from galmorph.images.cutout import Cutout, border
 
@@ -16,6 +17,8 @@ Plane = NDArray[np.float32]
 PETROSIAN_RATIO = 0.2
 ANNULUS = (0.8, 1.25)
 APERTURE_RADII = 2.0
+# Circles of a pixel or two measure nothing.
+MIN_TRIAL_PX = 1.0
 # Images are binned to about so many pixels a side, which makes the time the same for every cutout.
 WORK_SIDE_PX = 128
 # A galaxy that fills less of the cutout is measured again, binned less, on a field of so many R90.
@@ -115,7 +118,8 @@ def _measured_plane(cutout: Cutout) -> Plane:
 
 
 def _middle(plane: Plane, side_px: float) -> Plane:
-    """Return the middle of a plane, at least of that side, where it is as large."""
+    """Return the middle of a plane, at least of that side and of `SMOOTHING_PX`, where it is as large."""
+    side_px = max(side_px, SMOOTHING_PX)
     rows, columns = (slice(cut := max(0, int((n - side_px) / 2)), n - cut) for n in plane.shape)
     return plane[rows, columns]
 
@@ -129,17 +133,8 @@ def sky_level(plane: Plane) -> tuple[float, float]:
     edge = edge[np.isfinite(edge) & (edge != 0)]
     if not edge.size:
         return math.nan, math.nan
-    sky = _median(edge)
-    return sky, MAD_TO_SIGMA * _median(np.abs(edge - sky))
-
-
-def _median(values: Plane) -> float:
-    """Return the median of finite values; NumPy's own looks for NaN, which takes as long again."""
-    half = len(values) // 2
-    if len(values) % 2:
-        return float(np.partition(values, half)[half])
-    middle = np.partition(values, (half - 1, half))[half - 1 : half + 1]
-    return float(middle.mean())
+    sky = float(np.median(edge))
+    return sky, MAD_TO_SIGMA * float(np.median(np.abs(edge - sky)))
 
 
 def _binned(plane: Plane, factor: int) -> Plane:
@@ -164,7 +159,9 @@ def _cell_px(cutout: Cutout, factor: int) -> float:
 def _r90_arcsec(plane: Plane, sigma: float, cutout: Cutout, factor: int) -> float:
     """Measure R90 on a plane of `factor` times the cutout's pixels, less its sky; NaN where the signal is too low."""
     _, galaxy = _separated(plane, sigma, cutout, factor)
-    r90_px, flux = _petrosian_r90(*_growth_curve(galaxy))
+    radii, growth = _growth_curve(galaxy)
+    flux = 0.9 * float(np.interp(petrosian_aperture(radii, growth), radii, growth))
+    r90_px, _ = light_radius(radii, growth, flux)
     noise = sigma * math.sqrt(math.pi) * r90_px * _cell_px(cutout, factor)
     return r90_px * cutout.pixscale * factor if flux > MIN_SIGNAL_TO_NOISE * noise else math.nan
 
@@ -191,15 +188,8 @@ def _centred(plane: Plane, reach: int) -> Plane:
 
 def _smoothed(plane: Plane) -> Plane:
     """Return the mean of the square of `SMOOTHING_PX` around each pixel; 0 is beyond the edge."""
-    rows = plane.copy()
-    for shift in range(1, SMOOTHING_PX // 2 + 1):
-        rows[shift:] += plane[:-shift]
-        rows[:-shift] += plane[shift:]
-    total = rows.copy()
-    for shift in range(1, SMOOTHING_PX // 2 + 1):
-        total[:, shift:] += rows[:, :-shift]
-        total[:, :-shift] += rows[:, shift:]
-    return total / np.float32(SMOOTHING_PX**2)
+    smooth: Plane = uniform_filter(plane, SMOOTHING_PX, mode="constant")
+    return smooth
 
 
 @lru_cache(maxsize=128)  # all that planes of up to `WORK_SIDE_PX` and a half ask for, 9 MB
@@ -219,20 +209,43 @@ def _growth_curve(square: Plane) -> tuple[NDArray[np.float64], NDArray[np.float6
     return radii, np.concatenate([[0.0], np.cumsum(means * math.pi * np.diff(radii**2))])
 
 
-def _petrosian_r90(radii: NDArray[np.float64], growth: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the radius (px) that holds 90 % of the Petrosian flux, and the flux within it; NaN where there is none."""
-    trial = radii[2:][radii[2:] * ANNULUS[1] <= radii[-1]]
+def petrosian_aperture(radii: NDArray[np.float64], growth: NDArray[np.float64]) -> float:
+    """Return the radius (px) within which the Petrosian flux is: twice the Petrosian radius, or the last radius.
+
+    Parameters
+    ----------
+    radii : ndarray (n,)
+        Rising, px.
+    growth : ndarray (n,)
+        Flux within each.
+    """
+    trial = radii[2:]
+    trial = trial[(trial >= MIN_TRIAL_PX) & (trial * ANNULUS[1] <= radii[-1] * (1 + 1e-9))]
     inner, outer = (np.interp(trial * edge, radii, growth) for edge in ANNULUS)
     # Above 0 where the ratio is above PETROSIAN_RATIO, without a division.
     excess = (outer - inner) / (ANNULUS[1] ** 2 - ANNULUS[0] ** 2) - PETROSIAN_RATIO * np.interp(trial, radii, growth)
     below = np.flatnonzero(excess < 0)
-    limit = radii[-1]
-    if below.size:
-        last = max(1, below[0])
-        petrosian = np.interp(0.0, -excess[last - 1 : last + 1], trial[last - 1 : last + 1])
-        limit = min(limit, APERTURE_RADII * petrosian)
-    flux = 0.9 * float(np.interp(limit, radii, growth))
-    if not flux > 0:
+    if not below.size:
+        return float(radii[-1])
+    last = max(1, below[0])
+    petrosian = np.interp(0.0, -excess[last - 1 : last + 1], trial[last - 1 : last + 1])
+    return float(min(radii[-1], APERTURE_RADII * petrosian))
+
+
+def light_radius(radii: NDArray[np.float64], growth: NDArray[np.float64], flux: float) -> tuple[float, float]:
+    """Return the radius (px) within which a flux is, and the slope of the growth there; NaN where there is none.
+
+    Parameters
+    ----------
+    radii : ndarray (n,)
+        Rising, px.
+    growth : ndarray (n,)
+        Flux within each.
+    flux : float
+        The flux looked for.
+    """
+    first = int(np.argmax(growth >= flux)) if flux > 0 else 0
+    if first == 0:
         return math.nan, math.nan
-    first = int(np.argmax(growth >= flux))
-    return float(np.interp(flux, growth[first - 1 : first + 1], radii[first - 1 : first + 1])), flux
+    (r0, r1), (f0, f1) = radii[first - 1 : first + 1], growth[first - 1 : first + 1]
+    return float(np.interp(flux, (f0, f1), (r0, r1))), float((f1 - f0) / (r1 - r0))

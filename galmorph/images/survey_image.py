@@ -33,13 +33,13 @@ from galmorph.images.headers import (
     cube_bands,
     flux_pixscale,
     kind,
-    nanomaggies,
     number,
     pixel_scale,
     split_band,
     survey,
 )
 from galmorph.images.surveys import native_pixscale
+from galmorph.images.units import make_linear, nanomaggies, zero_point_factor
 from galmorph.images.wcs import celestial_wcs, same_grid
 
 log = logging.getLogger(__name__)
@@ -249,7 +249,7 @@ def _read(path: str, letter: str, hdu: int | str | None, points: Mapping[str, fl
 def _part(image: StoredImage, letter: str, bad: NDArray[np.bool_] | None, points: Mapping[str, float]) -> _Part:
     names = cube_bands(image) if image.n_planes > 1 else (letter or band(image),)
     units = [_unit(image, points.get(name, points.get(""))) for name in names]
-    flux = image.load().reshape(-1, *image.shape[-2:])
+    flux = make_linear(image, image.load().reshape(-1, *image.shape[-2:]))
     saturation = number(image, "SATURATE")
     if saturation > 0:
         full = np.asarray((flux >= saturation).any(axis=0))
@@ -267,7 +267,7 @@ def _part(image: StoredImage, letter: str, bad: NDArray[np.bool_] | None, points
 
 def _unit(image: StoredImage, zero_point: float | None) -> tuple[float, bool]:
     """Return the factor from pixel values to nanomaggies, and whether they may hold the sky too."""
-    return nanomaggies(image) if zero_point is None else (10 ** (0.4 * (22.5 - zero_point)), True)
+    return nanomaggies(image) if zero_point is None else (zero_point_factor(zero_point), True)
 
 
 def _scale(image: StoredImage) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,39 @@ Array = NDArray[Any]
 GRID_TOLERANCE_PX = 0.5
 
 
-def sky(wcs: Any, x: Array, y: Array) -> tuple[Array, Array]:
+def sky(wcs: Any, x: Array | float, y: Array | float) -> tuple[Array, Array]:
     """Return right ascension and declination (ICRS degrees) of pixels from 0."""
     with quiet():
-        places = wcs.pixel_to_world(x, y).icrs
-    return places.ra.deg, places.dec.deg
+        positions = _positions(wcs, x, y)
+    return positions.ra.deg, positions.dec.deg
+
+
+def _positions(wcs: Any, x: Any, y: Any) -> Any:
+    from astropy.coordinates import SkyCoord
+
+    world = wcs.pixel_to_world_values(x, y)
+    return SkyCoord(world[wcs.wcs.lng], world[wcs.wcs.lat], unit="deg", frame=_frame(wcs)).icrs
+
+
+def _frame(wcs: Any) -> Any:
+    """Return the astropy frame of a celestial WCS; those that astropy does not derive itself too.
+
+    Raises
+    ------
+    ValueError
+        If its ``RADESYS`` is unknown.
+    """
+    from astropy import coordinates
+    from astropy.time import Time
+    from astropy.wcs.utils import wcs_to_celestial_frame
+
+    axis = wcs.wcs.ctype[wcs.wcs.lng][:4]
+    if axis == "ELON":
+        equinox = wcs.wcs.equinox
+        return coordinates.BarycentricMeanEcliptic(
+            equinox=Time(2000.0 if math.isnan(equinox) else equinox, format="jyear")
+        )
+    return coordinates.Supergalactic() if axis == "SLON" else wcs_to_celestial_frame(wcs)
 
 
 def pixels(wcs: Any, shape: tuple[int, int], ra: Array, dec: Array) -> tuple[Array, Array]:
@@ -30,14 +59,16 @@ def pixels(wcs: Any, shape: tuple[int, int], ra: Array, dec: Array) -> tuple[Arr
     height, width = shape
     x, y = np.full(len(ra), np.nan), np.full(len(ra), np.nan)
     with quiet():
-        centre, corner = (wcs.pixel_to_world(*place).icrs for place in (((width - 1) / 2, (height - 1) / 2), (0, 0)))
+        centre, corner = (_positions(wcs, *pixel) for pixel in (((width - 1) / 2, (height - 1) / 2), (0, 0)))
         near = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
-        places = SkyCoord(ra[near], dec[near], unit="deg")
+        positions = SkyCoord(ra[near], dec[near], unit="deg")
         # Beyond, a projection may put the other side of the sky into the image.
-        inside = places.separation(centre) < 1.2 * centre.separation(corner)
+        inside = positions.separation(centre) < 1.2 * centre.separation(corner)
         near = near[inside]
         if len(near):
-            x[near], y[near] = wcs.world_to_pixel(places[inside])
+            there = positions[inside].transform_to(_frame(wcs)).spherical
+            world = [there.lon.deg, there.lat.deg]
+            x[near], y[near] = wcs.world_to_pixel_values(*(world if wcs.wcs.lng == 0 else world[::-1]))
     return x, y
 
 
@@ -70,15 +101,95 @@ def corners_in(one: str, other: str, shape: tuple[int, ...]) -> NDArray[np.float
 
 def celestial_wcs(header_text: str) -> Any:
     """Return the celestial WCS (2 axes) of a header as an astropy WCS; None where there is none, or none that works."""
+    return read_wcs(header_text)[0]
+
+
+def read_wcs(header_text: str) -> tuple[Any, str]:
+    """Return the celestial WCS of a header, or None and why it cannot be used.
+
+    Misspellings of ``CUNIT``, ``CTYPE``, ``RADESYS`` and ``EQUINOX`` that can only mean one thing are repaired.
+
+    Parameters
+    ----------
+    header_text : str
+        80 characters a card.
+
+    Returns
+    -------
+    wcs : astropy.wcs.WCS or None
+    problem : str
+        ``''`` where there is a WCS, or where the header does not claim one.
+    """
     from astropy.io import fits
     from astropy.wcs import WCS
 
     with quiet():
+        problem, claimed = "", ""
         try:
-            wcs = WCS(fits.Header.fromstring(header_text), naxis=2)
-        except Exception:  # on odd headers wcslib and astropy raise almost anything
-            return None
-        return wcs if wcs.has_celestial else None
+            header = fits.Header.fromstring(header_text)
+            claimed = ", ".join(f"{key} {header[key]!r}" for key in _WCS_TEXTS if key in header)
+            _repair(header)
+            kinds = [str(header.get(key, "")) for key in ("CTYPE1", "CTYPE2")]
+            if not any(kind.startswith(CELESTIAL) or kind in ("RA", "DEC") for kind in kinds):
+                return None, ""
+            wcs = WCS(header, naxis=2)
+            if wcs.has_celestial:
+                _frame(wcs)
+                return wcs, ""
+            problem = "they are not a longitude and a latitude"
+        except Exception as error:  # on odd headers wcslib and astropy raise almost anything
+            problem = str(error).strip().rpartition("\n")[2] or type(error).__name__
+        return None, f"its celestial coordinates cannot be read ({claimed}): {problem.rstrip('.')}"
+
+
+_WCS_TEXTS = ("CTYPE1", "CTYPE2", "CUNIT1", "CUNIT2", "RADESYS", "EQUINOX")
+CELESTIAL = ("RA--", "DEC-", "GLON", "GLAT", "ELON", "ELAT", "SLON", "SLAT")
+_CTYPE = re.compile(r"(RA|DEC|[GES]LON|[GES]LAT)[-_ ]+([A-Z]{2,3})(-SIP)?")
+# Spellings of units of angle, lower case, and their arcsec.
+_ANGLES = {
+    **dict.fromkeys(("", "deg", "degs", "degree", "degrees"), 3600.0),
+    **dict.fromkeys(("arcmin", "arcmins", "arcminute", "arcminutes", "amin"), 60.0),
+    **dict.fromkeys(("arcsec", "arcsecs", "arcsecond", "arcseconds", "asec"), 1.0),
+    "mas": 1e-3,
+    **dict.fromkeys(("rad", "radian", "radians"), 648000 / math.pi),
+}
+_STANDARD = {3600.0: "deg", 60.0: "arcmin", 1.0: "arcsec", 1e-3: "mas", 648000 / math.pi: "rad"}
+
+
+def arcsec_of(unit: str) -> float:
+    """Return the arcsec of a unit of angle (``''``: degree), whatever its spelling; NaN for any other text."""
+    return _ANGLES.get(unit.strip().lower(), math.nan)
+
+
+def repaired_ctypes(first: str, second: str) -> tuple[str, str]:
+    """Return both CTYPEs in upper case with the dashes that the standard asks for, where that is clear."""
+    given = [text.strip().upper() for text in (first, second)]
+    codes = [match[2] if (match := _CTYPE.fullmatch(text)) else "" for text in given]
+    whole = max(codes, key=len)
+    for i, text in enumerate(given):
+        if (match := _CTYPE.fullmatch(text)) and whole.startswith(match[2]):  # the last of 8 letters may be cut off
+            given[i] = f"{match[1]:-<4}-{whole}{match[3] or ''}"
+    return given[0], given[1]
+
+
+def _repair(header: Any) -> None:
+    """Replace misspellings in the cards of a header's WCS."""
+    if "CTYPE1" in header and "CTYPE2" in header:
+        header["CTYPE1"], header["CTYPE2"] = repaired_ctypes(str(header["CTYPE1"]), str(header["CTYPE2"]))
+    for keyword in ("CUNIT1", "CUNIT2"):
+        if keyword in header and (scale := arcsec_of(str(header[keyword]))) in _STANDARD:
+            header[keyword] = _STANDARD[scale]
+    for keyword in ("EQUINOX", "EPOCH"):
+        if keyword in header and isinstance(header[keyword], str):
+            text = header[keyword].strip().upper().lstrip("JB")
+            header[keyword] = float(text)  # a text that is no year is an error
+    for keyword in ("RADESYS", "RADECSYS"):
+        if keyword in header:
+            words = re.findall(r"[A-Z0-9]+(?:-NO-E)?", str(header[keyword]).upper())
+            system = next((word for word in words if word in ("ICRS", "FK5", "FK4", "FK4-NO-E")), "")
+            if not system and ("J2000" in words or "B1950" in words):
+                system = "FK5" if "J2000" in words else "FK4"
+            header[keyword] = system or header[keyword]
 
 
 def corners(shape: tuple[int, ...]) -> NDArray[np.float64]:

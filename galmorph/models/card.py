@@ -6,7 +6,6 @@ Reading cards needs no torch: the header of a safetensors file is enough.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import struct
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from typing import Any
 
 from galmorph import registry
 from galmorph.errors import ModelError
+from galmorph.files.record import file_sha256
 from galmorph.images.framing import Framing
 from galmorph.images.inputs import ImageInput
 from galmorph.images.normalization import Normalization
@@ -268,12 +268,6 @@ def find(name: str | Path) -> Path:
     if path.suffix == SUFFIX or path.name != str(name):
         raise ModelError(f"There is no model file {path}. Shipped models: {', '.join(sorted(models)) or 'none'}.")
     raise ModelError(registry.unknown("model", str(name), models))
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def describe(path: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import galmorph
 from galmorph import registry
 from galmorph.environment import Variable
 from galmorph.errors import ModelError, WeightsUnavailable
+from galmorph.files.record import file_sha256
 from galmorph.files.writing import write_file
 from galmorph.models import card as cards
 from galmorph.models.backbones import Backbone
@@ -208,7 +209,7 @@ def load(name: str | Path) -> Model:
         raise ModelError(
             f"{path}: its weights do not fit its card ({card.backbone}, {card.schema}): {reason}"
         ) from error
-    return Model(card, network.eval(), trained, cards.file_sha256(path), unlikeness)
+    return Model(card, network.eval(), trained, file_sha256(path), unlikeness)
 
 
 def save(model: Model, path: Path, *, half: bool = True) -> None:

@@ -32,10 +32,10 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()  # a device such as meta holds no numbers
     except (RuntimeError, AssertionError) as error:
         raise GalmorphError(
-            f"The device {name!r} cannot be used: auto, cpu, cuda, ...; galmorph doctor tells what there is."
+            f"The device {name!r} cannot be used: auto, cpu, cuda, ...; galmorph doctor lists what there is."
         ) from error
     return device
 

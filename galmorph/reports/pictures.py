@@ -9,6 +9,7 @@ from pathlib import Path
 from galmorph.classification.prepare import Prepared, colour_picture, prepare
 from galmorph.classification.results import Results
 from galmorph.classification.survey_images import FieldSource
+from galmorph.files.record import file_sha256
 from galmorph.images.flags import Flag
 from galmorph.images.framing import Framing
 from galmorph.images.survey_image import image_templates
@@ -111,6 +112,6 @@ def _card(results: Results, model: str | None) -> tuple[ModelCard, bool]:
         return cards.read_card(cards.find(model)), True
     path = cards.shipped().get(results.card("GMMODEL"))
     if path is not None:
-        return cards.read_card(path), cards.file_sha256(path) == results.card("GMSHA256")
+        return cards.read_card(path), file_sha256(path) == results.card("GMSHA256")
     inputs = cards.survey_inputs(_USUAL_SIZE, _USUAL_FRAMING, (0.5,) * 3, (0.5,) * 3)
     return ModelCard("unknown", "mobilenet_v2", results.schema.name, inputs), False

@@ -63,16 +63,16 @@ def check_grid(cards: Mapping[str, Any], ra: float, dec: float, size: int, pixsc
         centre = (float(cards["CRPIX1"]), float(cards["CRPIX2"]))
     except (KeyError, TypeError, ValueError) as error:
         raise PassingFailure(f"the answer lacks a WCS: {error}.") from error
+    # Written so that a NaN fails each test.
     off_ra = abs((position[0] - ra + 180) % 360 - 180)
-    if off_ra > _NEAR_DEG or abs(position[1] - dec) > _NEAR_DEG:
-        raise PassingFailure(
-            f"the answer is the image of another position, ra={position[0]:.6f} dec={position[1]:.6f}."
-        )
+    if not (off_ra <= _NEAR_DEG and abs(position[1] - dec) <= _NEAR_DEG):
+        where = f"ra={position[0]:.6f} dec={position[1]:.6f}"
+        raise PassingFailure(f"the answer is the image of another position, {where}.")
     if sides != (size, size):
         raise FinalFailure(f"the answer is {sides[0]} x {sides[1]} px instead of {size} x {size}.")
-    if abs(step / pixscale - 1) > 1e-4:
+    if not abs(step / pixscale - 1) <= 1e-4:
         raise FinalFailure(f"the answer has {step:.4f} arcsec per pixel instead of {pixscale:g}.")
-    if max(abs(c - (size + 1) / 2) for c in centre) > 0.01:
+    if not all(abs(c - (size + 1) / 2) <= 0.01 for c in centre):
         raise PassingFailure(f"the answer is not centred: CRPIX is {centre[0]:g}, {centre[1]:g}.")
 
 

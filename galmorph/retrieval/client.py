@@ -12,17 +12,18 @@ import netrc
 import os
 import random
 import time
+import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Any, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 import tenacity
 
 from galmorph.errors import CannotContinue, GalmorphError
+from galmorph.retrieval.addresses import Credentials, printable
 
 T = TypeVar("T")
 
@@ -33,6 +34,16 @@ LONGEST_BACKOFF_S = 60.0
 # A service that asks for more patience than this gets the run's end, and the user a message that says when to return.
 LONGEST_RETRY_AFTER_S = 600.0
 MOST_REDIRECTS = 5
+# Ranges of `Limits`. A service bears no more connections of one user; a day, and a second in an hour, are no waits.
+_RANGES = {
+    "workers": (1, 64),
+    "rate": (0.001, 1e6),
+    "retries": (1, 100),
+    "timeout_s": (0.01, 86_400),
+    "backoff_s": (0.001, 3_600),
+}
+# Variables that the HTTP library reads.
+_HTTP_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 class Failure(GalmorphError):
@@ -80,7 +91,7 @@ class Answer:
     @property
     def text(self) -> str:
         """The beginning of the body as one line of text, for messages."""
-        return " ".join(self.body[:300].decode("utf-8", "replace").split())[:150]
+        return printable(self.body[:300].decode("utf-8", "replace"))
 
 
 class Pace:
@@ -89,11 +100,11 @@ class Pace:
     def __init__(self, rate: float):
         self._interval_s = 1.0 / rate
         self._next = 0.0
-        self._order = asyncio.Lock()
+        self._queue = asyncio.Lock()
 
     async def turn(self) -> None:
         """Wait for the next turn."""
-        async with self._order:
+        async with self._queue:
             while (wait_s := self._next - time.monotonic()) > 0:
                 await asyncio.sleep(wait_s)
             self._next = time.monotonic() + self._interval_s
@@ -124,7 +135,7 @@ class Limits:
     Raises
     ------
     GalmorphError
-        If one of them is not positive.
+        If one of them is out of its range.
     """
 
     workers: int = 4
@@ -135,8 +146,9 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not 0 < value < float("inf"):
-                raise GalmorphError(f"{name.removesuffix('_s')}={value:g} must be positive.")
+            low, high = _RANGES[name]
+            if not low <= value <= high:
+                raise GalmorphError(f"{name.removesuffix('_s')}={value:g} is outside {low:g}..{high:,g}.")
 
 
 class Client:
@@ -145,6 +157,13 @@ class Client:
     Parameters
     ----------
     limits : Limits
+    credentials : Credentials, optional
+        User names and passwords of the servers; those of the user's netrc file hold too.
+
+    Raises
+    ------
+    GalmorphError
+        If the environment names a proxy or certificates that cannot be used.
 
     Attributes
     ----------
@@ -154,8 +173,9 @@ class Client:
         When (``time.monotonic``) the last answer was accepted.
     """
 
-    def __init__(self, limits: Limits):
+    def __init__(self, limits: Limits, credentials: Credentials | None = None):
         self.limits = limits
+        self.credentials = credentials or Credentials()
         self.requests = 0
         self.bytes = 0
         self.good_at = -float("inf")
@@ -164,12 +184,7 @@ class Client:
         self.slots = asyncio.Semaphore(limits.workers)
         self._control = asyncio.Lock()
         self._down: CannotContinue | None = None
-        self.http = httpx.AsyncClient(
-            headers={"User-Agent": user_agent(), "Accept-Encoding": "identity"},
-            auth=_netrc(),
-            limits=httpx.Limits(max_connections=limits.workers, max_keepalive_connections=limits.workers),
-            timeout=httpx.Timeout(limits.timeout_s, connect=min(CONNECT_TIMEOUT_S, limits.timeout_s)),
-        )
+        self.http = _http_client(limits)
 
     async def __aenter__(self) -> Client:
         return self
@@ -297,31 +312,44 @@ class Session:
 
     async def _once(self, method: str, url: str, at_most: int, content: dict[str, Any]) -> Answer:
         client = self.client
-        bare, auth = split_secret(url)
+        auth: Any = client.credentials.of(url) or httpx.USE_CLIENT_DEFAULT
         self.attempts += 1
+        request = self._built(method, url, content)
         try:
-            request = client.http.build_request(method, bare, **content)
             async with client.slots:
                 for _ in range(MOST_REDIRECTS + 1):
                     await client.pace.turn()
                     self.asked_at = time.monotonic()
                     client.requests += 1
                     async with asyncio.timeout(client.limits.timeout_s):
-                        response = await client.http.send(request, stream=True, auth=auth or httpx.USE_CLIENT_DEFAULT)
+                        response = await client.http.send(request, stream=True, auth=auth)
                         try:
                             if response.next_request is None:
-                                return self._judge(bare, response, await _body(response, at_most, bare))
+                                return self._judge(url, response, await _body(response, at_most, url))
                         finally:
                             await response.aclose()
-                    # httpx has dropped the credentials from it if it goes to another host; do not add them again.
+                    # The library keeps a password in a redirected request only where scheme and host stay; with no
+                    # authentication of its own neither the netrc file's is added for another server.
                     request, auth = response.next_request, None
         except TimeoutError:
-            raise PassingFailure(f"no complete answer from {bare} within {client.limits.timeout_s:g} s.") from None
+            raise PassingFailure(f"no complete answer from {url} within {client.limits.timeout_s:g} s.") from None
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-            raise GalmorphError(f"{bare} is not an address that can be asked: {error}") from error
-        except httpx.TransportError as error:
-            raise PassingFailure(f"{bare}: {error or type(error).__name__}.") from error
-        raise FinalFailure(f"{bare} redirects more than {MOST_REDIRECTS} times.")
+            raise FinalFailure(f"{url} redirects to an address that cannot be asked.") from error
+        except GalmorphError:
+            raise
+        except Exception as error:  # besides its own, the library lets through those of names, ports and sockets
+            raise PassingFailure(f"{url}: {printable(str(error)) or type(error).__name__}.") from error
+        raise FinalFailure(f"{url} redirects more than {MOST_REDIRECTS} times.")
+
+    def _built(self, method: str, url: str, content: dict[str, Any]) -> httpx.Request:
+        try:
+            request = self.client.http.build_request(method, url, **content)
+            if request.url.scheme in ("http", "https") and request.url.host:
+                return request
+            reason = "it must begin with http:// or https:// and a host"
+        except (httpx.InvalidURL, ValueError) as error:
+            reason = printable(str(error))
+        raise GalmorphError(f"{url} is not an address that can be asked: {reason}.")
 
     def _judge(self, url: str, response: httpx.Response, body: bytes) -> Answer:
         self.client.bytes += len(body)
@@ -333,7 +361,7 @@ class Session:
                     "What is done is kept; run the same command again then."
                 )
             self.client.pace.pause(pause_s)
-            raise PassingFailure(f"{url} answered {response.status_code} {response.reason_phrase}.")
+            raise PassingFailure(f"{url} answered {response.status_code} {printable(response.reason_phrase)}.")
         return Answer(url, response.status_code, response.headers, body)
 
 
@@ -357,37 +385,54 @@ def retry_after_s(text: str, now: float) -> float:
         Seconds since 1970.
     """
     text = text.strip()
-    if text.isdigit():
+    if text.isascii() and text.isdigit():
         return float(text)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - now)
-    except (ValueError, TypeError, OverflowError):
+    except (ValueError, TypeError, OverflowError, IndexError):
         return 0.0
 
 
-def split_secret(url: str) -> tuple[str, httpx.BasicAuth | None]:
-    """Return a URL without its user name and password, and those apart."""
-    if "@" not in url:
-        return url, None
-    parts = urlsplit(url)
-    if parts.username is None:
-        return url, None
-    bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-    return bare, httpx.BasicAuth(parts.username, parts.password or "")
-
-
 async def _body(response: httpx.Response, at_most: int, url: str) -> bytes:
-    pieces, size = [], 0
-    async for piece in response.aiter_bytes():
-        size += len(piece)
+    """Return the body of a response, decompressed once at most, and never of more than `at_most` bytes."""
+    chunks, size = [], 0
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
+        raise FinalFailure(f"{url} sends an encoding that was not asked for: {printable(encoding, 40)}.")
+    inflate = None if encoding in ("", "identity") else zlib.decompressobj(zlib.MAX_WBITS | 32)
+    async for chunk in response.aiter_raw():
+        if inflate is not None:
+            try:
+                chunk = inflate.decompress(chunk, at_most + 1 - size)
+            except zlib.error as error:
+                raise PassingFailure(f"{url} sends damaged {encoding}: {error}.") from error
+        size += len(chunk)
         if size > at_most:
             raise FinalFailure(f"{url} sends more than the {at_most} bytes that were to be expected.")
-        pieces.append(piece)
-    return b"".join(pieces)
+        chunks.append(chunk)
+    if inflate is not None and not inflate.eof:
+        raise PassingFailure(f"{url} sends {encoding} that is cut short.")
+    return b"".join(chunks)
+
+
+def _http_client(limits: Limits) -> httpx.AsyncClient:
+    try:
+        return httpx.AsyncClient(
+            headers={"User-Agent": user_agent(), "Accept-Encoding": "identity"},
+            auth=_netrc(),
+            limits=httpx.Limits(max_connections=limits.workers, max_keepalive_connections=limits.workers),
+            timeout=httpx.Timeout(limits.timeout_s, connect=min(CONNECT_TIMEOUT_S, limits.timeout_s)),
+        )
+    except Exception as error:  # the library raises what it happens to run into; a text of it may hold a password
+        names = [name for name in os.environ if name.upper() in _HTTP_VARIABLES]
+        raise GalmorphError(
+            f"The proxy or the certificates of the environment cannot be used ({type(error).__name__}): "
+            f"see to {', '.join(sorted(names)) or 'the system settings'}."
+        ) from None
 
 
 def _netrc() -> httpx.Auth | None:
     try:
         return httpx.NetRCAuth(os.environ.get("NETRC"))
-    except (OSError, netrc.NetrcParseError):
+    except (OSError, ValueError, netrc.NetrcParseError):
         return None

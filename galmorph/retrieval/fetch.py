@@ -12,19 +12,21 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from galmorph import registry
-from galmorph.errors import CatalogError, GalmorphError
+from galmorph.errors import CannotContinue, CatalogError, GalmorphError, OutputError
+from galmorph.files.unchanged import Unchanged
+from galmorph.files.writing import remove_leftovers
 from galmorph.progress import Progress, progress_bar
 from galmorph.retrieval import footprint
 from galmorph.retrieval import store as storage
-from galmorph.retrieval.layout import BLOCK_ROWS, GALAXY_ZOO_FACTOR, Layout, entries, grids
+from galmorph.retrieval.layout import BLOCK_ROWS, GALAXY_ZOO_FACTOR, Layout, entries, grids, problems
 from galmorph.retrieval.manifest import NO_COVERAGE, Manifest, read_counts
 from galmorph.retrieval.options import FetchOptions
 from galmorph.retrieval.store import Step
@@ -42,6 +44,7 @@ _MANY = 5_000
 _BYTES_PER_S = 10e6
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -105,11 +108,14 @@ class Plan:
     ways : tuple of Way
     chosen : str
         The cheaper way.
+    invalid : mapping from str to int
+        Reasons why rows cannot be fetched, and numbers of rows.
     """
 
     targets: int
     ways: tuple[Way, ...]
     chosen: str
+    invalid: Mapping[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields for JSON."""
@@ -165,24 +171,27 @@ def fetch(
     options = replace(options or FetchOptions(), **keywords)
     folder = Path(out)
     catalog = _opened(catalog)
+    targets = Unchanged.of(catalog.path)
     destination = _destination(catalog, folder)
     imaging = options.imaging(folder / ".downloads")
     layout, ways = _ways(imaging, options)
     source = _choose(ways, catalog, layout, options)
     with Manifest(folder) as manifest:
         storage.clean(folder)
+        remove_leftovers(destination)
         covered = footprint.load(source.footprint)
-        manifest.enroll(entries(catalog, options.survey, source, layout, covered), options.limit)
-        _reconsider(manifest, folder, options.retry_failed)
+        rows = entries(catalog, options.survey, source, layout, covered)
+        manifest.enroll(_fixed(rows, targets), options.limit)
+        _reconsider(manifest, folder, options)
         _announce(manifest.n_pending(), options.rate, source, ways)
         with progress_bar(progress, "fetching", "requests", on_progress) as update:
-            run = Run(manifest, source, folder, options.limits, update)
+            run = Run(manifest, source, folder, options.limits, update, imaging.credentials)
             try:
                 until_signal(run.run())
             finally:
                 manifest.add_totals(run.requests, run.bytes, time.monotonic() - started)
         shutil.rmtree(imaging.folder, ignore_errors=True)
-        _write_targets(catalog, manifest, destination)
+        _write_targets(catalog, manifest, destination, targets)
         counts = manifest.counts(options.limit)
     return _summary(counts, run.requests, run.bytes, time.monotonic() - started)
 
@@ -222,7 +231,8 @@ def plan(catalog: Catalog | str | os.PathLike[str], *, options: FetchOptions | N
     wanted = grids(catalog, layout, options.limit)
     costs = tuple(Way(way, *source.cost(wanted)) for way, source in ways.items())
     n_rows = catalog.n_rows if options.limit is None else min(options.limit, catalog.n_rows)
-    return Plan(n_rows, costs, min(costs, key=lambda cost: cost.seconds(options.rate)).way)
+    chosen = min(costs, key=lambda cost: cost.seconds(options.rate)).way
+    return Plan(n_rows, costs, chosen, problems(catalog, options.limit))
 
 
 def _opened(catalog: Catalog | str | os.PathLike[str]) -> Catalog:
@@ -236,6 +246,8 @@ def _destination(catalog: Catalog, folder: Path) -> Path:
     """Return where the table with the results goes; raise before anything is done if it could not be written."""
     suffixes = catalog.path.suffixes[-2:] if catalog.path.suffix in (".gz", ".bz2") else [catalog.path.suffix]
     destination = folder / f"targets{''.join(suffixes)}"
+    if destination.is_symlink() or (destination.exists() and not destination.is_file()):
+        raise OutputError(f"{destination} is no plain file, and the run would replace it: move it away.")
     if destination.exists() and destination.samefile(catalog.path):
         raise CatalogError(f"{catalog.path} would be overwritten by the run's own output: choose another --out.")
     new = {column.name for column in COLUMNS}
@@ -280,17 +292,31 @@ def _announce(n: int, rate: float, source: Source, ways: Mapping[str, Source]) -
         log.warning(text)
 
 
-def _reconsider(manifest: Manifest, folder: Path, retry_failed: bool) -> None:
+def _reconsider(manifest: Manifest, folder: Path, options: FetchOptions) -> None:
     """Make requests pending again whose files are gone or not what they were, and failed ones if so wished."""
-    again = [
-        key
-        for key, path, state, n_bytes in manifest.finished()
-        if storage.decide(state, n_bytes, storage.size(f"{folder}/{path}"), retry_failed=retry_failed) is Step.FETCH
-    ]
+    again, renewed = [], {}
+    for recorded in manifest.finished():
+        path = f"{folder}/{recorded.path}"
+        stamp = storage.stamp_of(path)
+        step = storage.decide(recorded, stamp, retry_failed=options.retry_failed, verify=options.verify)
+        if step is Step.COMPARE and stamp and storage.has_digest(Path(path), recorded.sha256):
+            renewed[recorded.key] = stamp[1]
+        elif step is not Step.KEEP:
+            again.append(recorded.key)
+            if stamp and not Path(path).parent.is_symlink():
+                # Or the run would take it up as a file that a killed run has left.
+                Path(path).unlink(missing_ok=True)
+    manifest.renew(renewed)
     manifest.reopen(again)
 
 
-def _write_targets(catalog: Catalog, manifest: Manifest, destination: Path) -> None:
+def _fixed(blocks: Iterable[T], file: Unchanged) -> Iterator[T]:
+    """Yield blocks that are read from a file; raise CannotContinue if it was changed meanwhile."""
+    yield from blocks
+    file.check()
+
+
+def _write_targets(catalog: Catalog, manifest: Manifest, destination: Path, targets: Unchanged) -> None:
     """Write the user's table with the columns of what became of each row."""
     width = manifest.longest_path()
     columns = [replace(COLUMNS[0], width=width), replace(COLUMNS[1], width=len(NO_COVERAGE))]
@@ -299,7 +325,11 @@ def _write_targets(catalog: Catalog, manifest: Manifest, destination: Path) -> N
         {name: np.array(values, object) for name, values in zip(names, zip(*rows, strict=True), strict=True)}
         for rows in manifest.results(BLOCK_ROWS)
     )
-    catalog.append(destination, columns, blocks, replace=True)
+    targets.check()
+    try:
+        catalog.append(destination, columns, _fixed(blocks, targets), replace=True)
+    except OutputError as error:
+        raise CannotContinue(f"{error} What is done is kept; see to it and run the same command again.") from error
 
 
 __all__ = ["GALAXY_ZOO_FACTOR", "FetchOptions", "FetchSummary", "Plan", "Way", "fetch", "plan", "status"]

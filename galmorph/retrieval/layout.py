@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -90,6 +91,17 @@ def grids(catalog: Catalog, layout: Layout, limit: int | None = None) -> NDArray
         block["size"], block["pixscale"] = layout.grid(targets.radius_arcsec[chosen])
         blocks.append(block)
     return np.unique(np.concatenate(blocks))
+
+
+def problems(catalog: Catalog, limit: int | None = None) -> dict[str, int]:
+    """Return why rows of a catalog are invalid, and how many are for each reason, the most frequent first."""
+    counts: Counter[str] = Counter()
+    for targets in catalog.blocks(BLOCK_ROWS):
+        chosen = (targets.problem != "") & (targets.row < (catalog.n_rows if limit is None else limit))
+        # Without the value, so that rows of one kind are counted together.
+        reasons = (re.sub("=.*? is (outside|not a number)", r" is \1", text) for text in targets.problem[chosen])
+        counts.update(reasons)
+    return dict(counts.most_common())
 
 
 def entries(

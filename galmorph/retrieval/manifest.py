@@ -27,7 +27,8 @@ from galmorph.files.lock import locked
 from galmorph.retrieval.request import Request
 
 NAME = "manifest.sqlite"
-FORMAT = 1
+# Format 1 had no times of files.
+FORMAT = 2
 PENDING, OK, PARTIAL, NO_COVERAGE, FAILED, INVALID = "pending", "ok", "partial", "no_coverage", "failed", "invalid"
 STATES = (OK, PARTIAL, NO_COVERAGE, FAILED, INVALID, PENDING)
 # A kill loses no more than this; files that it left under their final names are found again and adopted.
@@ -38,7 +39,8 @@ CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT);
 CREATE TABLE requests (
     key TEXT PRIMARY KEY, first_row INTEGER, target_id TEXT, ra REAL, dec REAL, size INTEGER, pixscale REAL,
     radius REAL, place TEXT, request TEXT, path TEXT, status TEXT NOT NULL DEFAULT 'pending',
-    attempts INTEGER NOT NULL DEFAULT 0, bytes INTEGER, sha256 TEXT, coverage TEXT, error TEXT, note TEXT, time TEXT
+    attempts INTEGER NOT NULL DEFAULT 0, bytes INTEGER, sha256 TEXT, coverage TEXT, error TEXT, note TEXT, time TEXT,
+    mtime_ns INTEGER
 ) WITHOUT ROWID;
 CREATE INDEX pending ON requests (place, first_row) WHERE status = 'pending';
 CREATE TABLE targets (row INTEGER PRIMARY KEY, id TEXT, key TEXT, problem TEXT NOT NULL DEFAULT '');
@@ -48,6 +50,28 @@ CREATE VIEW manifest AS
         r.time
     FROM targets AS t LEFT JOIN requests AS r ON r.key = t.key;
 """
+
+
+_OBJECTS = {"meta", "requests", "pending", "targets", "manifest"}
+
+# The path of a request's file is taken from the manifest only where it is one that galmorph gives: the folder of the
+# key's first digits, a safe name and the key. Whatever else identifies a request comes from the catalog in each run.
+_OWN_PATH = (
+    "path LIKE substr(key, 1, 2) || '/%-' || key || '.fits' AND path NOT LIKE '%/%/%' AND path NOT GLOB '*/.*'"
+    " AND path NOT GLOB '*[^A-Za-z0-9._+/-]*' AND length(path) < 100"
+)
+_ENROLL = f"""
+INSERT INTO requests
+    (key, first_row, target_id, ra, dec, size, pixscale, radius, place, request, path, note)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET
+    target_id = CASE WHEN first_row IS NULL THEN excluded.target_id ELSE target_id END,
+    first_row = COALESCE(first_row, excluded.first_row),
+    ra = excluded.ra, dec = excluded.dec, size = excluded.size, pixscale = excluded.pixscale,
+    radius = excluded.radius, place = COALESCE(excluded.place, place), note = excluded.note,
+    path = CASE WHEN {_OWN_PATH} THEN path ELSE excluded.path END
+"""
+_STATE = f"CASE WHEN t.problem <> '' THEN 'invalid' WHEN r.status IN {STATES} THEN r.status ELSE 'pending' END"
 
 
 @dataclass(frozen=True)
@@ -95,6 +119,27 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Recorded:
+    """What the manifest has about a request that is not pending, or of a pending one.
+
+    Parameters
+    ----------
+    key, path, status : str
+    bytes, mtime_ns : int or None
+        Size and time of change of the file.
+    sha256 : str or None
+        Of the file, in hexadecimal.
+    """
+
+    key: str = ""
+    path: str = ""
+    status: str = PENDING
+    bytes: int | None = None
+    mtime_ns: int | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What became of a request.
 
@@ -112,6 +157,8 @@ class Outcome:
     coverage : mapping from band to float
         The fraction of the pixels that have data.
     error : str
+    mtime_ns : int
+        Time of change of the file, nanoseconds since 1970.
     """
 
     status: str
@@ -121,6 +168,7 @@ class Outcome:
     sha256: str = ""
     coverage: Mapping[str, float] = field(default_factory=dict)
     error: str = ""
+    mtime_ns: int = 0
 
 
 class Manifest:
@@ -140,6 +188,9 @@ class Manifest:
     def __init__(self, folder: Path):
         self.folder = folder
         self._committed_at = time.monotonic()
+        for name in (".lock", NAME, f"{NAME}-wal", f"{NAME}-shm"):
+            if (folder / name).is_symlink():
+                raise OutputError(f"{folder / name} is a link, which galmorph never makes: remove it.")
         self._lock = locked(folder / ".lock", f"fetching into {folder}")
         try:
             with _explained(folder, OutputError):
@@ -148,7 +199,11 @@ class Manifest:
                 self._db.execute("PRAGMA synchronous = NORMAL")
                 if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
                     self._db.executescript(f"BEGIN; {_SCHEMA} INSERT INTO meta VALUES ('format', '{FORMAT}'); COMMIT;")
-                _check_format(self._db, folder)
+                if _checked_format(self._db, folder) == 1:
+                    self._db.executescript(
+                        "BEGIN; ALTER TABLE requests ADD COLUMN mtime_ns INTEGER;"
+                        f" UPDATE meta SET value = '{FORMAT}' WHERE name = 'format'; COMMIT;"
+                    )
                 self._db.execute("BEGIN")
         except BaseException:
             self._lock.close()
@@ -194,6 +249,7 @@ class Manifest:
                 self._db.execute(
                     "UPDATE requests SET status = 'pending', error = NULL"
                     " WHERE status = 'no_coverage' AND error LIKE 'outside the footprint %'"
+                    f" OR status NOT IN {STATES}"
                 )
                 self._db.execute("DELETE FROM targets")
                 self._db.execute("UPDATE requests SET first_row = NULL WHERE first_row IS NOT NULL")
@@ -209,22 +265,30 @@ class Manifest:
             "INSERT INTO targets (row, id, key, problem) VALUES (?, ?, ?, ?)",
             [(e.row, e.target_id, e.key or None, e.problem) for e in entries],
         )
-        self._db.executemany(
-            "INSERT INTO requests (key, first_row, target_id, ra, dec, size, pixscale, radius, place, request,"
-            " path, note) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET"
-            " first_row = COALESCE(first_row, excluded.first_row), place = COALESCE(excluded.place, place)",
-            [_request_row(e, e.request, limit) for e in entries if e.request is not None],
-        )
+        self._db.executemany(_ENROLL, [_request_row(e, e.request, limit) for e in entries if e.request is not None])
         self._db.executemany(
             "UPDATE requests SET status = 'no_coverage', error = ? WHERE key = ? AND status = 'pending'",
             [(e.refused, e.key) for e in entries if e.refused],
         )
 
-    def finished(self) -> Iterator[tuple[str, str, str, int | None]]:
-        """Yield key, path, state and size of the file of every request of this run that is not pending."""
-        yield from self._db.execute(
-            "SELECT key, path, status, bytes FROM requests WHERE status <> 'pending' AND first_row IS NOT NULL"
-        )
+    def finished(self) -> Iterator[Recorded]:
+        """Yield what is recorded of every request of this run that is not pending."""
+        query = "SELECT key, path, status, bytes, mtime_ns, sha256 FROM requests"
+        for rows in self._pages(f"{query} WHERE status <> 'pending' AND first_row IS NOT NULL", 1000):
+            yield from (Recorded(*row) for row in rows)
+
+    def _pages(self, query: str, n: int) -> Iterator[list[Any]]:
+        """Yield the rows of a query, `n` at a time."""
+        with _explained(self.folder, CannotContinue):
+            cursor = self._db.execute(query)
+            while rows := cursor.fetchmany(n):
+                yield rows
+
+    def renew(self, times: Mapping[str, int]) -> None:
+        """Record the times of change of files that were compared with their hashes, by key."""
+        with _explained(self.folder, CannotContinue):
+            rows = [(mtime_ns, key) for key, mtime_ns in times.items()]
+            self._db.executemany("UPDATE requests SET mtime_ns = ? WHERE key = ?", rows)
 
     def reopen(self, keys: Iterable[str]) -> None:
         """Make requests pending again."""
@@ -244,24 +308,27 @@ class Manifest:
         last: tuple[str, int] = ("", -1)
         further = "(place, first_row) > (?, ?)" if located else "place IS NULL AND (?, first_row) > (?, ?)"
         while True:
-            rows = self._db.execute(
-                "SELECT place, first_row, key, path, target_id, ra, dec, size, pixscale, radius FROM requests"
-                f" WHERE status = 'pending' AND first_row IS NOT NULL AND {further} ORDER BY place, first_row LIMIT ?",
-                (*(() if located else ("",)), *last, n),
-            ).fetchall()
+            with _explained(self.folder, CannotContinue):
+                rows = self._db.execute(
+                    "SELECT place, first_row, key, path, target_id, ra, dec, size, pixscale, radius FROM requests"
+                    f" WHERE status = 'pending' AND first_row IS NOT NULL AND {further}"
+                    " ORDER BY place, first_row LIMIT ?",
+                    (*(() if located else ("",)), *last, n),
+                ).fetchall()
             if not rows:
                 return
             last = (rows[-1][0] or "", rows[-1][1])
             yield [
-                Task(key, path, Request(name, ra, dec, size, scale, math.nan if r is None else r, place or ""))
+                Task(key, path, Request(name, ra, dec, size, scale, math.nan if r is None else r, _text(place)))
                 for place, _, key, path, name, ra, dec, size, scale, r in rows
             ]
 
     def n_pending(self) -> int:
         """Return how many requests of this run are still to be fulfilled."""
-        return self._db.execute(
-            "SELECT COUNT(*) FROM requests WHERE status = 'pending' AND first_row IS NOT NULL"
-        ).fetchone()[0]
+        with _explained(self.folder, CannotContinue):
+            return self._db.execute(
+                "SELECT COUNT(*) FROM requests WHERE status = 'pending' AND first_row IS NOT NULL"
+            ).fetchone()[0]
 
     def locate(self, images: Mapping[str, str]) -> None:
         """Record from which images requests are cut, by key."""
@@ -274,13 +341,14 @@ class Manifest:
         with _explained(self.folder, CannotContinue):
             self._db.execute(
                 "UPDATE requests SET status = ?, request = COALESCE(NULLIF(?, ''), request), attempts = attempts + ?,"
-                " bytes = ?, sha256 = ?, coverage = ?, error = ?, time = ? WHERE key = ?",
+                " bytes = ?, sha256 = ?, mtime_ns = ?, coverage = ?, error = ?, time = ? WHERE key = ?",
                 (
                     outcome.status,
                     outcome.url,
                     outcome.attempts,
                     outcome.bytes or None,
                     outcome.sha256 or None,
+                    outcome.mtime_ns or None,
                     json.dumps(outcome.coverage) if outcome.coverage else None,
                     outcome.error or None,
                     datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -301,21 +369,24 @@ class Manifest:
 
     def counts(self, limit: int | None = None) -> dict[str, int]:
         """Return how many rows of the catalog (the first `limit`) are in each state."""
-        return _counts(self._db, limit)
+        with _explained(self.folder, CannotContinue):
+            return _counts(self._db, limit)
 
     def results(self, n: int) -> Iterator[list[tuple[str, str]]]:
         """Yield the path of the cutout and the state of all rows of the catalog, `n` at a time; '' where none yet."""
-        cursor = self._db.execute(
+        yield from self._pages(
             "SELECT CASE WHEN r.status IN ('ok', 'partial') THEN r.path ELSE '' END,"
-            " CASE WHEN t.problem <> '' THEN 'invalid' WHEN r.status = 'pending' THEN '' ELSE r.status END"
-            " FROM targets AS t LEFT JOIN requests AS r ON r.key = t.key ORDER BY t.row"
+            f" CASE WHEN r.status = 'pending' THEN '' ELSE {_STATE} END"
+            " FROM targets AS t LEFT JOIN requests AS r ON r.key = t.key ORDER BY t.row",
+            n,
         )
-        while rows := cursor.fetchmany(n):
-            yield rows
 
     def longest_path(self) -> int:
-        """Return the length of the longest path of a cutout."""
-        return self._db.execute("SELECT COALESCE(MAX(LENGTH(path)), 1) FROM requests").fetchone()[0]
+        """Return the length of the longest path of a cutout of the catalog."""
+        with _explained(self.folder, CannotContinue):
+            return self._db.execute(
+                "SELECT COALESCE(MAX(LENGTH(r.path)), 1) FROM targets AS t JOIN requests AS r ON r.key = t.key"
+            ).fetchone()[0]
 
 
 def read_counts(folder: Path) -> tuple[dict[str, int], dict[str, float]]:
@@ -334,26 +405,46 @@ def read_counts(folder: Path) -> tuple[dict[str, int], dict[str, float]]:
         mode = "mode=ro" if os.access(folder, os.W_OK) else "immutable=1"
         db = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True)
         try:
-            _check_format(db, folder)
+            _checked_format(db, folder)
             totals = db.execute("SELECT name, value FROM meta WHERE name <> 'format'").fetchall()
-            return _counts(db, None), {name: float(value) for name, value in totals}
+            return _counts(db, None), {name: _number(value) for name, value in totals}
         finally:
             db.close()
 
 
 def _counts(db: sqlite3.Connection, limit: int | None) -> dict[str, int]:
-    found = db.execute(
-        "SELECT CASE WHEN t.problem <> '' THEN 'invalid' ELSE r.status END AS state, COUNT(*)"
-        " FROM targets AS t LEFT JOIN requests AS r ON r.key = t.key WHERE t.row < ? GROUP BY state",
+    counts = db.execute(
+        f"SELECT {_STATE} AS state, COUNT(*) FROM targets AS t LEFT JOIN requests AS r ON r.key = t.key"
+        " WHERE t.row < ? GROUP BY state",
         (1 << 62 if limit is None else limit,),
     )
-    return dict.fromkeys(STATES, 0) | dict(found.fetchall())
+    return dict.fromkeys(STATES, 0) | dict(counts.fetchall())
 
 
-def _check_format(db: sqlite3.Connection, folder: Path) -> None:
+def _checked_format(db: sqlite3.Connection, folder: Path) -> int:
+    """Return the format of a manifest; views and triggers of others' making are refused before they are used."""
+    advice = "move it away (cutouts that lie in the folder are taken up again) or choose another --out."
+    if {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE sql IS NOT NULL")} != _OBJECTS:
+        raise OutputError(f"{folder / NAME} is not a manifest of galmorph, or damaged: {advice}")
     row = db.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()
-    if row is None or not row[0].isdigit() or int(row[0]) > FORMAT:
-        raise OutputError(f"{folder / NAME} was written by a newer galmorph: update galmorph, or choose another --out.")
+    if row is None or row[0] not in map(str, range(1, FORMAT + 1)):
+        raise OutputError(
+            f"{folder / NAME} is damaged or was written by a newer galmorph: update galmorph, or {advice}"
+        )
+    return int(row[0])
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _number(value: Any) -> float:
+    """Return a total of earlier runs; 0 where a damaged manifest has something else."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return 0.0
+    return number if 0 <= number < 1e18 else 0.0
 
 
 def _request_row(entry: Entry, request: Request, limit: int | None) -> tuple[Any, ...]:
@@ -375,15 +466,16 @@ def _request_row(entry: Entry, request: Request, limit: int | None) -> tuple[Any
 
 @contextmanager
 def _explained(folder: Path, kind: type[OutputError] | type[CannotContinue]) -> Iterator[None]:
-    """Turn SQLite's errors into words of the user."""
+    """Turn SQLite's errors into words of the user. A full disk and a device that fails leave a run that can go on."""
     try:
         yield
-    except sqlite3.Error as error:
-        full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
-        text = os.strerror(errno.ENOSPC) if full else str(error)
-        advice = (
-            "What is done is kept; see to it and run the same command again."
-            if kind is CannotContinue
-            else "If it is not galmorph's, move it away or choose another --out."
-        )
-        raise kind(f"{folder / NAME}: {text}. {advice}") from error
+    except (sqlite3.Error, OverflowError) as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        text = os.strerror(errno.ENOSPC) if code == sqlite3.SQLITE_FULL else str(error)
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            text += ". Move it away (cutouts that lie in the folder are taken up again) or choose another --out"
+        elif kind is CannotContinue or code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            kind, text = CannotContinue, f"{text}. What is done is kept; see to it and run the same command again"
+        else:
+            text += ". If it is not galmorph's, move it away or choose another --out"
+        raise kind(f"{folder / NAME}: {text}.") from error

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from galmorph.errors import OutputError
 from galmorph.files.writing import write_file
 from galmorph.retrieval.client import Answer, FinalFailure, PassingFailure, Session
 from galmorph.retrieval.request import Request
@@ -80,24 +81,24 @@ def _fill(canvas: NDArray[np.float32], wcs: Any, plane: Plane) -> None:
     """Fill what is still NaN of a canvas (y, x) from an image, resampled to its WCS; surface brightness is kept."""
     from reproject import reproject_adaptive, reproject_interp
 
-    part = _part(plane, wcs, canvas.shape)
-    if part is None:
+    overlap = _overlap(plane, wcs, canvas.shape)
+    if overlap is None:
         return
-    data, part_wcs = part
+    data, data_wcs = overlap
     if abs(wcs.wcs.cd[1, 1]) * 3600 > _COARSE * plane.pixscale:
-        found, _ = reproject_adaptive(part, wcs, canvas.shape, kernel="gaussian", boundary_mode="strict")
+        resampled, _ = reproject_adaptive(overlap, wcs, canvas.shape, kernel="gaussian", boundary_mode="strict")
     else:
-        found, _ = reproject_interp(part, wcs, canvas.shape, order="bicubic")
+        resampled, _ = reproject_interp(overlap, wcs, canvas.shape, order="bicubic")
     if not data.all():
         there, _ = reproject_interp(
-            ((data != 0).astype(np.float32), part_wcs), wcs, canvas.shape, order="nearest-neighbor"
+            ((data != 0).astype(np.float32), data_wcs), wcs, canvas.shape, order="nearest-neighbor"
         )
-        found[there == 0] = np.nan
+        resampled[there == 0] = np.nan
     empty = np.isnan(canvas)
-    canvas[empty] = found[empty]
+    canvas[empty] = resampled[empty]
 
 
-def _part(plane: Plane, wcs: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.float32], Any] | None:
+def _overlap(plane: Plane, wcs: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.float32], Any] | None:
     """Return the part of an image that a grid may need, with its WCS; None if they do not overlap."""
     height, width = shape
     x = np.linspace(-0.5, width - 0.5, 9)
@@ -134,8 +135,11 @@ class Downloads:
         self.most_on_disk = most_on_disk
         self.most_decoded = most_decoded
         self._decoded: OrderedDict[str, asyncio.Task[Plane | None]] = OrderedDict()
-        # What a killed run has left.
-        self._on_disk = OrderedDict((path, path.stat().st_size) for path in sorted(folder.glob("[!.]*")))
+        # What a killed run has left; a link is nothing that galmorph made.
+        if folder.is_symlink():
+            raise OutputError(f"{folder} is a link: remove it, galmorph keeps files there only for a run.")
+        left = sorted(folder.glob("[!.]*")) if folder.name else []
+        self._on_disk = OrderedDict((path, path.stat().st_size) for path in left)
 
     async def plane(
         self, session: Session, url: str, decode: Callable[[bytes], Plane], *, at_most: int
@@ -190,10 +194,10 @@ class Downloads:
                 raise FinalFailure(f"{url} answered {answer.status}: {answer.text}")
             return answer.body, decode(answer.body)
 
-        found = await session.get(url, accept=accept, at_most=at_most, heavy=True)
-        if found is None:
+        downloaded = await session.get(url, accept=accept, at_most=at_most, heavy=True)
+        if downloaded is None:
             return None
-        body, plane = found
+        body, plane = downloaded
         await asyncio.to_thread(write_file, path, body, resumable=True)
         self._keep(path)
         return plane

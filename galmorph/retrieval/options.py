@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from galmorph.errors import GalmorphError
+from galmorph.retrieval.addresses import Credentials, printable
 from galmorph.retrieval.client import Limits
 from galmorph.retrieval.surveys import Imaging
 
@@ -44,11 +46,13 @@ class FetchOptions:
         Only the first `limit` rows.
     retry_failed : bool
         Try again what an earlier run could not get.
+    verify : bool
+        Compare every cutout with its recorded hash, also where its size and time are the recorded ones.
 
     Raises
     ------
     GalmorphError
-        If one of the limits or `limit` is out of its range.
+        If a number is out of its range, or `bands` or `base_url` are not what they should be.
     """
 
     survey: str = "decals"
@@ -68,10 +72,13 @@ class FetchOptions:
     backoff_s: float = Limits.backoff_s
     limit: int | None = None
     retry_failed: bool = False
+    verify: bool = False
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 0:
             raise GalmorphError(f"limit={self.limit} must be a number of rows.")
+        if self.bands is not None and not re.fullmatch("[A-Za-z0-9]{1,16}", self.bands):
+            raise GalmorphError(f"bands={printable(self.bands)!r} must be a letter each, such as grz.")
         _ = self.limits
 
     @property
@@ -82,4 +89,7 @@ class FetchOptions:
     def imaging(self, folder: Path) -> Imaging:
         """Return what all cutouts have in common; sources may keep files in `folder`."""
         bands = tuple(self.bands) if self.bands else None
-        return Imaging(self.layer, self.hips, bands, tuple(self.extras), self.base_url, folder)
+        credentials = Credentials()
+        mirrors = credentials.take_all((self.base_url or "").split(","), "--base-url") if self.base_url else ()
+        base_url = ",".join(mirrors) or None
+        return Imaging(self.layer, self.hips, bands, tuple(self.extras), base_url, folder, credentials)

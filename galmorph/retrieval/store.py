@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
+from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from galmorph.errors import CannotContinue
 from galmorph.files import fits as fitsbytes
+from galmorph.files.writing import write_errors, write_file
 from galmorph.images.cutout import cutout_pieces
 from galmorph.retrieval.answers import check_grid, read_images
 from galmorph.retrieval.client import Failure
-from galmorph.retrieval.manifest import FAILED, NO_COVERAGE, OK, PARTIAL, PENDING, Outcome
+from galmorph.retrieval.manifest import FAILED, NO_COVERAGE, OK, PARTIAL, PENDING, Outcome, Recorded
 from galmorph.retrieval.request import Request
 from galmorph.retrieval.surveys import Delivery
 
 # More zeros than this in a plane, or in its central half (by side), and the cutout is partial. A plane that was
 # observed has hardly any pixel that is exactly zero.
 _MOST_ZEROS = 0.01
+_MOST_HEADERS_BYTES = 64 * 2880
 
 
 class Step(Enum):
@@ -28,41 +33,71 @@ class Step(Enum):
 
     KEEP = "keep"
     ADOPT = "adopt"
+    COMPARE = "compare"
     FETCH = "fetch"
 
 
-def decide(status: str, recorded_bytes: int | None, size_on_disk: int | None, *, retry_failed: bool) -> Step:
+def decide(recorded: Recorded, stamp: tuple[int, int] | None, *, retry_failed: bool, verify: bool = False) -> Step:
     """Return what to do about a request, from what the manifest and the disk say of it.
 
     Parameters
     ----------
-    status : str
-        The state in the manifest.
-    recorded_bytes : int or None
-        The size of the file by the manifest.
-    size_on_disk : int or None
-        The size of the file under its final name, None where there is none.
+    recorded : Recorded
+        The request's state in the manifest.
+    stamp : tuple of int or None
+        Size in bytes and time of change in nanoseconds of the file under its final name, None where there is none.
     retry_failed : bool
         Whether failed requests are to be made again.
+    verify : bool
+        Whether files are to be read even where size and time are the recorded ones.
 
     Returns
     -------
     Step
         ADOPT: a killed run has left the file without a note of it; take it if it passes the checks.
+        COMPARE: the file has its size, but may have been written since; keep it if its content is the recorded one.
     """
-    if status in (OK, PARTIAL):
-        return Step.KEEP if size_on_disk == recorded_bytes else Step.FETCH
-    if status == PENDING:
-        return Step.FETCH if size_on_disk is None else Step.ADOPT
-    return Step.FETCH if status == FAILED and retry_failed else Step.KEEP
+    if recorded.status in (OK, PARTIAL):
+        if stamp is None or stamp[0] != recorded.bytes:
+            return Step.FETCH
+        return Step.COMPARE if verify or stamp[1] != recorded.mtime_ns else Step.KEEP
+    if recorded.status == PENDING:
+        return Step.FETCH if stamp is None else Step.ADOPT
+    return Step.FETCH if recorded.status == FAILED and retry_failed else Step.KEEP
 
 
-def size(path: str | os.PathLike[str]) -> int | None:
-    """Return the size of a file in bytes, None where there is none."""
+def stamp_of(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """Return size in bytes and time of change in nanoseconds of a regular file, None for anything else."""
     try:
-        return os.stat(path).st_size  # noqa: PTH116 - a run that goes on asks for every file; a Path takes thrice as long
+        state = os.lstat(path)  # a run that goes on asks for every file; a Path takes thrice as long
     except OSError:
         return None
+    return (state.st_size, state.st_mtime_ns) if stat.S_ISREG(state.st_mode) else None
+
+
+def has_digest(path: Path, sha256: str | None) -> bool:
+    """Return whether a file's content is the recorded one."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except OSError:
+        return False
+
+
+def write(path: Path, chunks: Iterable[bytes | memoryview]) -> int:
+    """Write a cutout's file, whole or not at all, and return its time of change in nanoseconds.
+
+    Raises
+    ------
+    CannotContinue
+        If it cannot be written, or its folder is a link to another one.
+    """
+    if path.parent.is_symlink():
+        raise CannotContinue(f"{path.parent} is a link: galmorph writes into folders that it made. Remove the link.")
+    with write_errors(path.parent, resumable=True):
+        path.parent.mkdir(exist_ok=True)  # not its parents: the folder of the run may have gone away
+    write_file(path, *chunks, resumable=True)
+    return os.lstat(path).st_mtime_ns
 
 
 def judge(bands: tuple[str, ...], flux: NDArray[np.float32]) -> tuple[str, dict[str, float]]:
@@ -119,7 +154,11 @@ def prepare(delivery: Delivery) -> tuple[Outcome, list[bytes | memoryview]]:
 
 
 def adopt(path: Path, request: Request, bands: tuple[str, ...]) -> Outcome | None:
-    """Take a file that a killed run has left; None if it is not whole or not what was ordered."""
+    """Take a file that a killed run has left; None if it is not whole or not what was asked for."""
+    stamp = stamp_of(path)
+    # Image, inverse variance and mask, four bytes a pixel, and their headers.
+    if stamp is None or stamp[0] > 4 * (2 * len(bands) + 1) * request.size**2 + _MOST_HEADERS_BYTES:
+        return None
     try:
         content = path.read_bytes()
         primary, *others = read_images(content)
@@ -131,11 +170,14 @@ def adopt(path: Path, request: Request, bands: tuple[str, ...]) -> Outcome | Non
     if not intact or named != "".join(bands) or primary.data.shape != (len(bands), request.size, request.size):
         return None
     status, coverage = judge(bands, np.asarray(primary.data, ">f4"))
-    return Outcome(status, url, bytes=len(content), sha256=hashlib.sha256(content).hexdigest(), coverage=coverage)
+    digest = hashlib.sha256(content).hexdigest()
+    return Outcome(status, url, bytes=len(content), sha256=digest, mtime_ns=stamp[1], coverage=coverage)
 
 
 def clean(folder: Path) -> None:
     """Remove what killed runs have left half written; only for the run that holds the folder's lock."""
-    for directory in (folder, *folder.glob("[0-9a-f][0-9a-f]")):
-        for part in directory.glob(".*.part"):
+    for directory in folder.glob("[0-9a-f][0-9a-f]"):
+        if directory.is_symlink():
+            continue
+        for part in directory.glob(f".*-{'[0-9a-f]' * 16}.fits.*.part"):
             part.unlink(missing_ok=True)

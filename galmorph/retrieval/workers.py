@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import logging
 import signal
 import threading
 import time
@@ -13,12 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from galmorph.errors import Interrupted
-from galmorph.files.writing import write_file
+from galmorph.errors import GalmorphError, Interrupted
 from galmorph.progress import Progress
 from galmorph.retrieval import store as storage
+from galmorph.retrieval.addresses import Credentials, printable
 from galmorph.retrieval.client import Client, Failure, Limits, Session
-from galmorph.retrieval.manifest import FAILED, NO_COVERAGE, PENDING, Manifest, Outcome, Task
+from galmorph.retrieval.manifest import FAILED, NO_COVERAGE, Manifest, Outcome, Recorded, Task
 from galmorph.retrieval.store import Step
 from galmorph.retrieval.surveys import Delivery, NoCoverage, Source
 
@@ -29,6 +30,8 @@ _LOCATE_AT_ONCE = 100
 # the others do not wait for it.
 _LARGE_BYTES = 8_000_000
 _SLOW_WRITE_S = 0.01
+
+log = logging.getLogger(__name__)
 
 _STOPPED = "Stopped. What is done is kept; run the same command again to go on."
 
@@ -43,13 +46,20 @@ class Run:
     """
 
     def __init__(
-        self, manifest: Manifest, source: Source, folder: Path, limits: Limits, on_progress: Progress | None
+        self,
+        manifest: Manifest,
+        source: Source,
+        folder: Path,
+        limits: Limits,
+        on_progress: Progress | None,
+        credentials: Credentials | None = None,
     ) -> None:
         self.manifest = manifest
         self.source = source
         self.folder = folder
         self.limits = limits
         self.on_progress = on_progress
+        self.credentials = credentials
         self.requests = 0
         self.bytes = 0
         self._disk_is_slow = False
@@ -60,7 +70,7 @@ class Run:
         """Fulfil every request that can be fulfilled now."""
         if not self._total:
             return
-        async with Client(self.limits) as client:
+        async with Client(self.limits, self.credentials) as client:
             try:
                 for tasks in self.manifest.tasks(_LOCATE_AT_ONCE, located=False):
                     await self._locate(client, tasks)
@@ -79,10 +89,11 @@ class Run:
         session = Session(client)
         try:
             images = await self.source.locate(session, [task.request for task in tasks])
-        except Failure as error:
+        except Exception as error:
+            reason = _reason(error)
             await client.confirm_alive(session.asked_at, self.source.control)
             for task in tasks:
-                self._record(task, Outcome(FAILED, error=str(error), attempts=session.attempts))
+                self._record(task, Outcome(FAILED, error=reason, attempts=session.attempts))
             return
         self.manifest.locate({task.key: names for task, names in zip(tasks, images, strict=True) if names is not None})
         for task, names in zip(tasks, images, strict=True):
@@ -95,7 +106,7 @@ class Run:
 
     async def _fulfil(self, client: Client, task: Task) -> Outcome:
         path = self.folder / task.path
-        if storage.decide(PENDING, None, storage.size(path), retry_failed=False) is Step.ADOPT:
+        if storage.decide(Recorded(), storage.stamp_of(path), retry_failed=False) is Step.ADOPT:
             adopted = await asyncio.to_thread(storage.adopt, path, task.request, self.source.bands)
             if adopted is not None:
                 return adopted
@@ -104,9 +115,10 @@ class Run:
             delivery = await self.source.deliver(session, task.request)
         except NoCoverage as error:
             return Outcome(NO_COVERAGE, error=str(error), attempts=session.attempts)
-        except Failure as error:
+        except Exception as error:
+            reason = _reason(error)
             await client.confirm_alive(session.asked_at, self.source.control)
-            return Outcome(FAILED, error=str(error), attempts=session.attempts)
+            return Outcome(FAILED, error=reason, attempts=session.attempts)
         # A thread costs more than it is worth, unless there is much to do or the disk is slow.
         if self._disk_is_slow or delivery.cutout.flux.nbytes > _LARGE_BYTES:
             outcome = await asyncio.to_thread(self._store, delivery, path)
@@ -118,7 +130,7 @@ class Run:
         outcome, chunks = storage.prepare(delivery)
         if chunks:
             start = time.monotonic()
-            write_file(path, *chunks, resumable=True)
+            outcome = replace(outcome, mtime_ns=storage.write(path, chunks))
             self._disk_is_slow = time.monotonic() - start > _SLOW_WRITE_S
         return outcome
 
@@ -129,8 +141,18 @@ class Run:
             self.on_progress(self._done, self._total)
 
 
+def _reason(error: Exception) -> str:
+    """Return why a target failed; raise what is the run's fault. An exception that nobody foresaw is logged whole."""
+    if isinstance(error, Failure):
+        return str(error)
+    if isinstance(error, GalmorphError):
+        raise error
+    log.error("An answer gave an unexpected error; please report it.", exc_info=error)
+    return f"unexpected {type(error).__name__}: {printable(str(error))}"
+
+
 def until_signal(work: Coroutine[Any, Any, None]) -> None:
-    """Run asynchronous work to its end; SIGINT and SIGTERM stop it.
+    """Run asynchronous work to its end; SIGINT, SIGTERM and SIGHUP (the terminal is gone) stop it.
 
     Raises
     ------
@@ -147,7 +169,8 @@ def until_signal(work: Coroutine[Any, Any, None]) -> None:
             asyncio.get_running_loop().add_signal_handler(number, task.cancel if task else work.close)
         await work
 
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    handlers = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
     try:
         asyncio.run(stoppable())
     except asyncio.CancelledError:

@@ -6,6 +6,7 @@ identifier, the size and the cutout, and which columns may be written.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -221,6 +222,7 @@ class Catalog:
         cards: Sequence[Card] = (),
         replace: bool = False,
         companion: Companion | None = None,
+        overwrite: bool = True,
     ) -> None:
         """Write the catalog with columns appended; what the file holds already is copied as it is.
 
@@ -240,7 +242,10 @@ class Catalog:
             keywords. A classification replaces the one before under the same prefix whole: of two models' columns
             none are left side by side.
         companion : callable, optional
-            From the complete file, before it takes its name: the path and content of one that takes its name with it.
+            From the complete file, before it takes its name: the path and content of one that takes its name with it,
+            and whether that one may replace a file; or None.
+        overwrite : bool
+            Whether a file that has the destination's name is replaced.
 
         Raises
         ------
@@ -253,7 +258,7 @@ class Catalog:
         path = Path(destination)
         self.check_destination(path)
         dropped, provenance = self.changes(columns, cards, replace=replace)
-        with Output(path, companion) as output:
+        with Output(path, companion, replace=overwrite) as output:
             self._table.append(output, columns, checked_blocks(columns, blocks, self.n_rows), dropped, provenance)
 
     def changes(
@@ -267,20 +272,33 @@ class Catalog:
         return dropped, old.updated([column.name for column in columns], check_cards(cards), gone)
 
     def check_destination(self, destination: Path) -> None:
-        """Raise CatalogError if a file of this name would be of another format than the catalog, or of none."""
-        if plain_suffix(destination) == plain_suffix(self.path):
-            return
+        """Raise a GalmorphError if the catalog cannot be written under this name.
+
+        Raises
+        ------
+        CatalogError
+            If the file would be of another format than the catalog, or of none.
+        OutputError
+            If a file that is not galmorph's has the name of one that would lie beside it.
+        """
         form: Format = registry.load("tables", self.format)
-        other = named_format(destination)
-        if other.name != form.name:
+        if plain_suffix(destination) != plain_suffix(self.path) and (other := named_format(destination)) != form:
             raise CatalogError(
                 f"{destination} would be {other.name}, but {self.path} is {form.name} and the output keeps the format: "
                 f"name it *{form.suffixes[0]}"
             )
+        if form.check is not None:
+            form.check(Path(os.path.realpath(destination)))
 
     def check_columns(self, columns: Sequence[Column], *, replace: bool) -> None:
         """Raise CatalogError if the columns cannot be appended, or do not replace galmorph's own."""
-        self._replaced(columns, replace)
+        n_columns = len(self.column_names) - len(self._replaced(columns, replace)) + len(columns)
+        form: Format | None = registry.load("tables", self.format) if self.format in registry.names("tables") else None
+        if form is not None and n_columns > form.max_columns:
+            raise CatalogError(
+                f"{self.path} would have {n_columns} columns, and {form.name} holds {form.max_columns} at most: leave "
+                "out some, or save it in another format"
+            )
 
     def _replaced(self, columns: Sequence[Column], replace: bool) -> frozenset[int]:
         return replaced_columns(self.path, self.column_names, self.galmorph_columns, columns, replace=replace)
@@ -387,6 +405,33 @@ def _check_radians(table: Table, roles: Roles) -> None:
         )
 
 
+def check_new_catalog(destination: Path, texts: Iterable[str] = ()) -> None:
+    """Raise a GalmorphError if a new table cannot be written.
+
+    Parameters
+    ----------
+    destination : Path
+        The file.
+    texts : iterable of str
+        Cells of the table.
+
+    Raises
+    ------
+    CatalogError
+        If no format has this suffix, or the format cannot hold a text.
+    OutputError
+        If a file that is not galmorph's has the name of one that would lie beside the table.
+    """
+    form = named_format(destination)
+    if form.check is not None:
+        form.check(Path(os.path.realpath(destination)))
+    text = next((text for text in texts if not text.isascii()), None) if form.ascii_only else None
+    if text is not None:
+        raise CatalogError(
+            f"{text!r} is not ASCII, and {form.name} holds nothing else: name the output *.csv, or rename it"
+        )
+
+
 def write_catalog(
     destination: str | Path,
     columns: Sequence[Column],
@@ -395,6 +440,7 @@ def write_catalog(
     *,
     cards: Sequence[Card] = (),
     companion: Companion | None = None,
+    overwrite: bool = True,
 ) -> None:
     """Write a new table, in the format that the suffix names.
 
@@ -402,7 +448,7 @@ def write_catalog(
     ----------
     destination : str or Path
         The file; it appears only when it is complete.
-    columns, blocks, cards, companion
+    columns, blocks, cards, companion, overwrite
         As for `Catalog.append`.
     n_rows : int
         The number of rows.
@@ -419,5 +465,5 @@ def write_catalog(
     names = [column.name for column in columns]
     check_names(columns)
     provenance = Provenance().updated(names, check_cards(cards), ())
-    with Output(path, companion) as output:
+    with Output(path, companion, replace=overwrite) as output:
         form.write(output, columns, checked_blocks(columns, blocks, n_rows), n_rows, provenance)

@@ -17,11 +17,13 @@ from galmorph.errors import CatalogError
 from galmorph.files.reading import Input
 from galmorph.files.writing import COMPRESSIONS
 from galmorph.tables.formats import Format, TableSummary
-from galmorph.tables.formats.fits import list_images
+from galmorph.tables.formats.fits import has_table_before, list_images
 from galmorph.tables.positions import Frame
 from galmorph.tables.roles import plain_name, usefulness
 
 _HEAD_BYTES = 65536
+# The first bytes of what other programs compressed, such as the .Z of older archives.
+_COMPRESSIONS = {b"\x1f\x9d": "compress", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"}
 _FITS_BLOCK = 2880
 # Of the primary header of a table; TOPCAT's has one axis.
 _NO_IMAGE = re.compile(rb"NAXIS   = +[01] ")
@@ -204,8 +206,10 @@ def _is_catalog(path: Path, image: tuple[int, tuple[int, ...]], form: Format, na
             return False
     try:
         tables = form.tables(path) if form.tables else []
-    except CatalogError:  # the reader of images says what is wrong
-        return False
+    except CatalogError:
+        if has_table_before(path, image[0]):
+            raise
+        return False  # the reader of images says what is wrong
     uses = {table.number: usefulness(table.fields, Frame("icrs")) for table in tables if _counts(table)}
     if any(use and number < image[0] for number, use in uses.items()):
         return True
@@ -269,6 +273,11 @@ def recognise(path: Path) -> Format:
         raise CatalogError(
             f"{path} is a web page, not a table; perhaps a server answered with an error or a login page"
         )
+    for magic, program in _COMPRESSIONS.items():
+        if head.startswith(magic):
+            raise CatalogError(
+                f"{path} is compressed by {program}, which is not read here: unpack it, or use gzip or bzip2"
+            )
     if b"\0" in head or start.startswith((b"<", b"{", b"[", b"%pdf")):
         kinds = ", ".join(form.name for form in formats())
         raise CatalogError(f"{path} is none of the table formats that are read here ({kinds}); save it as one of them")

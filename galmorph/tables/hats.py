@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import galmorph
-from galmorph.errors import CatalogError
+from galmorph.errors import CannotContinue, CatalogError
 from galmorph.tables.catalog import Column, open_catalog
 from galmorph.tables.formats import Card
 
@@ -215,16 +215,37 @@ def _copy_files(origin: Path, copy: Path) -> None:
             shutil.copy2(path, copy / path.name)
 
 
-def swap(new: Path, destination: Path, aside: Path) -> None:
-    """Give a finished folder its name, when it is on the disk; one that has the name is put aside and then removed."""
+def swap(new: Path, destination: Path, aside: Path, *, overwrite: bool) -> None:
+    """Give a finished folder its name, when it is on the disk.
+
+    Parameters
+    ----------
+    new, destination : Path
+        The folder as it is, and as it is to be named.
+    aside : Path
+        Where a catalog that has the name is put before it is removed.
+    overwrite : bool
+        Whether a HATS catalog that has the name is removed; anything else is kept.
+
+    Raises
+    ------
+    CannotContinue
+        If something that is not removed has the name.
+    """
     for path in (new, *new.rglob("*")):
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
-    if destination.exists():
+    if overwrite and is_hats(destination):
         shutil.rmtree(aside, ignore_errors=True)
         destination.rename(aside)
-    new.rename(destination)
+    try:
+        new.rename(destination)  # fails where anything but an empty folder has the name
+    except OSError as error:
+        raise CannotContinue(
+            f"{destination} cannot be written: {error.strerror}. It appeared while the run was going on, or is not a "
+            "HATS catalog: move it away, then go on with --resume."
+        ) from error
     shutil.rmtree(aside, ignore_errors=True)

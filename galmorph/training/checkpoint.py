@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor, nn, optim
 
+from galmorph.errors import OutputError
+from galmorph.files.record import read_record, write_record
 from galmorph.files.writing import write_file
 from galmorph.models.card import SUFFIX
+
+_NAME = "checkpoint.json"
 
 
 @dataclass(frozen=True)
@@ -31,9 +35,15 @@ class Checkpoint:
 
     @staticmethod
     def history(out: Path) -> list[dict[str, float]]:
-        """Return the history in a folder's checkpoint, empty where there is none."""
-        path = out / "checkpoint.json"
-        return json.loads(path.read_text())["history"] if path.exists() else []
+        """Return the history in a folder's checkpoint, empty where there is none.
+
+        Raises
+        ------
+        OutputError
+            If the checkpoint is damaged.
+        """
+        record = read_record(out / _NAME)
+        return record["history"] if record else []
 
     def save(self, history: list[dict[str, float]]) -> None:
         """Write the checkpoint; the one before it is kept until it is complete."""
@@ -46,16 +56,28 @@ class Checkpoint:
         data = serialize({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()})
         name = f"checkpoint-{len(history)}{SUFFIX}"
         write_file(self.out / name, data)
-        write_file(self.out / "checkpoint.json", json.dumps({"file": name, "history": history}).encode())
+        digest = hashlib.sha256(data).hexdigest()
+        write_record(self.out / _NAME, {"file": name, "sha256": digest, "history": history})
         for old in self.out.glob(f"checkpoint-*{SUFFIX}"):
             if old.name != name:
                 old.unlink()
 
     def load(self) -> None:
-        """Read the checkpoint into network, averaged weights and optimizer."""
-        from safetensors.torch import load_file
+        """Read the checkpoint into network, averaged weights and optimizer.
 
-        tensors = load_file(self.out / json.loads((self.out / "checkpoint.json").read_text())["file"])
+        Raises
+        ------
+        OutputError
+            If it is damaged.
+        """
+        from safetensors.torch import load
+
+        record = read_record(self.out / _NAME) or {}
+        path = self.out / str(record.get("file"))
+        data = path.read_bytes() if path.is_file() else b""
+        if hashlib.sha256(data).hexdigest() != record.get("sha256"):
+            raise OutputError(f"The checkpoint {path} is damaged: train anew, in another folder.")
+        tensors = load(data)
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -26,6 +26,7 @@ from galmorph.images.framing import Framing
 from galmorph.schemas import LabelSchema
 from galmorph.training.bounds import propagate
 from galmorph.training.samples import Layout, Sample, sample_of
+from galmorph.training.samples.catalog import why_no_catalog
 
 DECLARED = "labels.toml"
 _OPTIONS = ("labels", "width_arcsec", "width_r90")
@@ -91,7 +92,7 @@ def _layout_of(path: Path) -> Layout:
         raise refused
     if not chosen:
         known = "; ".join(f"{layout.name}: {layout.description}" for layout in layouts)
-        raise SampleError(f"{path} has no known layout. Known: {known}.")
+        raise SampleError(f"{path} has no known layout{why_no_catalog(path)}. Known: {known}.")
     if len(chosen) > 1:
         both = "; ".join(f"{layout.name}: {layout.description}" for layout in chosen)
         raise SampleError(f"{path} has several layouts: {both}. Give each a folder of its own.")

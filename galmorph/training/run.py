@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from galmorph import registry
 from galmorph.errors import OutputError, SampleError
+from galmorph.files.record import file_sha256
 from galmorph.files.writing import write_file
 from galmorph.images.normalization import Normalization
 from galmorph.models.backbones import Backbone
-from galmorph.models.card import ModelCard, file_sha256, find, read_card, survey_inputs
+from galmorph.models.card import ModelCard, find, read_card, survey_inputs
 from galmorph.models.model import Model, build, load, versions
 from galmorph.models.predictor import pick_dtype
 from galmorph.schemas import LabelSchema
@@ -232,7 +233,7 @@ def _open_folder(config: TrainConfig, out: Path, resume: bool) -> list[dict[str,
     if resume:
         if not saved.exists():
             raise OutputError(f"There is no run to resume in {out}.")
-        if saved.read_text() != config.to_json():
+        if saved.read_bytes() != config.to_json().encode():
             raise OutputError(f"The run in {out} had other options (see {saved}): give the same ones to resume it.")
         return Checkpoint.history(out)
     if saved.exists():

@@ -538,3 +538,39 @@ def test_real_files_are_classified_or_refused_row_by_row(shared, tmp_path):
         if name.startswith(others):
             assert not label, name
             assert Flag(int(flags[name])) & (Flag.UNREADABLE | Flag.MISSING_BAND), name
+
+
+@pytest.mark.parametrize(
+    ("cards", "position"),
+    [
+        ({"CTYPE2": "DEC---TA"}, True),
+        ({"CUNIT1": "DEG", "CUNIT2": "Degrees"}, True),
+        ({"CTYPE1": "RA---ZPX", "CTYPE2": "DEC--ZPX"}, False),
+        ({"RADESYS": "somewhere"}, False),
+    ],
+)
+def test_a_position_is_right_or_the_row_says_why_there_is_none(model, tmp_path, caplog, cards, position):
+    write_cutout(cutout(), tmp_path / "a.fits")
+    with fits.open(tmp_path / "a.fits", mode="update") as hdus:
+        hdus[0].header.update(cards)
+    right = cutout().centre
+    classify(tmp_path / "a.fits", model=model, out=tmp_path / "out.fits", **FAST)
+    (row,) = Table.read(tmp_path / "out.fits")
+    assert (row["morph_flag"] & Flag.WCS_UNUSABLE == 0) == position
+    assert ("a.fits: its celestial coordinates cannot be read (CTYPE1 " in caplog.text) != position
+    if position:
+        assert (row["ra"], row["dec"]) == pytest.approx(right)
+    else:
+        assert np.isnan(fits.getdata(tmp_path / "out.fits")["ra"][0])
+        assert np.isfinite(probabilities(tmp_path / "out.fits")).all()
+
+
+@pytest.mark.parametrize("radius", [500, 9999, 99999, 1e20, 1e-30])
+def test_a_radius_that_no_galaxy_has_is_flagged_and_ends_no_run(model, tmp_path, radius):
+    cutout_folder(tmp_path / "cut", n=2)
+    (tmp_path / "t.csv").write_text(f"id,petroR90_r,cutout\na,3,cut/g0.fits\nb,{radius},cut/g1.fits\n")
+    summary = classify(tmp_path / "t.csv", model=model, out=tmp_path / "o.csv", **FAST)
+    assert summary.targets == 2
+    flag = Table.read(tmp_path / "o.csv")["morph_flag"]
+    assert flag[1] & (Flag.LARGER_THAN_CUTOUT if radius > 1 else Flag.TOO_SMALL)
+    assert not flag[0] & (Flag.LARGER_THAN_CUTOUT | Flag.TOO_SMALL)

@@ -27,6 +27,7 @@ from hatsmaking import DESCRIBED, PROPERTIES, targets, write_collection, write_h
 
 from galmorph.classification import hats as scale
 from galmorph.classification.hats import classify_hats
+from galmorph.tables.hats import HatsCatalog
 
 OPTIONS = {"device": "cpu", "dtype": "float32", "batch_size": 4}
 ARTIFACT = "p_smooth_or_featured_artifact"
@@ -425,3 +426,56 @@ def test_the_extra_is_imported_when_it_is_used(module):
     names = {alias.name for node in body if isinstance(node, ast.Import) for alias in node.names}
     names |= {str(node.module) for node in body if isinstance(node, ast.ImportFrom)}
     assert not {name.split(".")[0] for name in names} & {"dask", "distributed", "hats", "lsdb"}
+
+
+@pytest.mark.parametrize("damage", ["output", "swapped", "note"])
+def test_a_finished_partition_that_is_damaged_is_classified_again(run, tmp_path, monkeypatch, caplog, damage):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
+    write_hats(tmp_path / "in", targets())
+    run(tmp_path / "in", out=tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(HatsCatalog, "complete", lambda *args, **options: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(tmp_path / "in", out=tmp_path / "out")
+    work = tmp_path / ".out.galmorph"
+    finished = sorted(work.glob("catalog/**/*.parquet"))
+    path = finished[0] if damage != "note" else sorted(work.glob("notes/**/*.json"))[0]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(finished[1].read_bytes() if damage == "swapped" else content)
+    again = counted(monkeypatch)
+    run(tmp_path / "in", out=tmp_path / "out", resume=True)
+    assert len(again) == 1
+    assert "classified again" in caplog.text
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+
+
+def test_a_folder_that_appears_during_the_run_is_kept(run, tmp_path):
+    write_hats(tmp_path / "in", targets())
+    out = tmp_path / "out"
+
+    def appear(done, total):
+        out.mkdir(exist_ok=True)
+        (out / "thesis.tex").touch()
+
+    for overwrite in (False, True):
+        with pytest.raises(CannotContinue, match=r"out cannot be written.*--resume"):
+            run(tmp_path / "in", out=out, overwrite=overwrite, on_progress=appear)
+        assert [path.name for path in out.iterdir()] == ["thesis.tex"]
+        (out / "thesis.tex").unlink()
+        out.rmdir()
+    run(tmp_path / "in", out=out, resume=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+
+
+def test_a_hidden_folder_that_is_not_galmorphs_is_kept(run, tmp_path):
+    write_hats(tmp_path / "in", targets())
+    hidden = tmp_path / ".out.galmorph"
+    (hidden / "notes").mkdir(parents=True)
+    (hidden / "notes" / "mine").touch()
+    with pytest.raises(OutputError, match="not galmorph's"):
+        run(tmp_path / "in", out=tmp_path / "out")
+    assert (hidden / "notes" / "mine").exists()
+    (hidden / "notes").rename(hidden / "other")
+    run(tmp_path / "in", out=tmp_path / "out")
+    assert [path.name for path in hidden.iterdir()] == ["other"]

@@ -93,6 +93,23 @@ def test_faults_of_the_machine_are_not_faults_of_the_code(statement, code, tmp_p
     assert len(done.stderr.splitlines()) == (code != 130)
 
 
+@pytest.mark.parametrize(("name", "value"), [("MPLBACKEND", "nosuch"), ("SOURCE_DATE_EPOCH", "1.5")])
+def test_a_wrong_variable_is_named(name, value, tmp_path):
+    done = failing("import matplotlib", TMPDIR=str(tmp_path), **{name: value})
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {name} is '{value}'")
+    assert len(done.stderr.splitlines()) == 1
+    assert not [*tmp_path.glob("*.log")]
+
+
+@pytest.mark.parametrize("device", ["meta", "cuda:99", "nosuch", ""])
+def test_a_device_that_computes_nothing_is_refused(device):
+    from galmorph.models.predictor import pick_device
+
+    with pytest.raises(GalmorphError, match=f"The device '{device}' cannot be used"):
+        pick_device(device)
+
+
 def test_every_exit_code_is_in_the_docs():
     page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
     assert {GalmorphError.exit_code, CannotContinue.exit_code, Interrupted.exit_code, 0, 1, 70} == set(exits.CODES)

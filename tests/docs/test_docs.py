@@ -159,6 +159,18 @@ def test_page_of_the_api_names_what_there_is():
     assert set(public) <= set(named)
 
 
+def test_bounds_of_the_security_page_are_those_of_the_code():
+    page = (ROOT / "docs" / "security.md").read_text()
+    bounds = re.findall(r"^\| `(galmorph[\w.]+)\.(\w+)` \| ([\d,]+) \|", page, flags=re.MULTILINE)
+    assert len(bounds) == page.count("| `galmorph.") > 20
+    for module, name, value in bounds:
+        assert getattr(importlib.import_module(module), name) == int(value.replace(",", "")), f"{module}.{name}"
+    for name in ("MAX_BATCH", "MAX_WORKERS", "MAX_REQUESTS_PER_S", "MAX_ATTEMPTS", "MAX_TIMEOUT_S"):
+        assert ("galmorph.cli.options", name) in [bound[:2] for bound in bounds]
+    for file in re.findall(r"`(tests/[\w/]+\.py)`", page):
+        assert (ROOT / file).is_file(), file
+
+
 def no_callbacks(command):
     command.callback = lambda **options: None
     for other in getattr(command, "commands", {}).values():

@@ -188,7 +188,7 @@ def test_hdu_chooses(write):
     hdus = fits.HDUList([fits.PrimaryHDU(), *(fits.ImageHDU(CUBE[i], header(BUNIT="nmgy", BAND="r")) for i in (0, 1))])
     hdus[2].name = "second"
     path = write(hdus)
-    with pytest.raises(CutoutError, match=r"HDU 1 band 'r', HDU 2 \(SECOND\) band 'r'.*--hdu"):
+    with pytest.raises(CutoutError, match=r"HDU 1 band 'r', HDU 2 \(SECOND\) band 'r'.*--image-hdu"):
         read_cutout(path)
     for hdu in (2, "second", "SECOND"):
         np.testing.assert_array_equal(read_cutout(path, hdu=hdu).flux[0], CUBE[1])
@@ -338,6 +338,7 @@ def test_other_forms_of_the_pixel_scale(write, cards):
 def test_pixel_scale_without_a_wcs(write):
     cutout = read_cutout(write(CUBE, fits.Header({"BANDS": "grz", "PIXSCALE": 0.3})))
     assert (cutout.pixscale, cutout.flux_pixscale, cutout.wcs) == (0.3, 0.3, None)
+    assert cutout.wcs_problem == ""
 
 
 def test_radius(write):
@@ -537,7 +538,8 @@ def test_survey_images(write):
         ({"CD1_1": 0.0, "CD2_2": 0.0}, "says 0 arcsec per pixel"),
         ({"CD1_1": -1.0, "CD2_2": 1.0}, "says 3600 arcsec per pixel"),
         ({"CD1_1": -2e-4, "CD2_2": 1e-4}, "not square"),
-        ({"CUNIT1": "furlong"}, "says nan arcsec per pixel"),
+        ({"CUNIT1": "furlong"}, r"in 'furlong' \(CUNIT1\), which is no unit of angle"),
+        ({"CUNIT2": "furlong"}, r"in 'furlong' \(CUNIT2\), which is no unit of angle"),
     ],
 )
 def test_pixels_of_no_known_size(write, cards, why):
@@ -557,12 +559,24 @@ def test_flux_too_large_for_float32_is_infinite(write):
 
 
 @pytest.mark.parametrize(
-    "cards", [{"CTYPE2": "RA---TAN"}, {"CTYPE2": "GLAT-CAR"}, {"CUNIT2": "furlong"}, {"CTYPE2": ""}]
+    "cards",
+    [
+        {"CTYPE2": "RA---TAN"},
+        {"CTYPE2": "GLAT-CAR"},
+        {"CTYPE2": ""},
+        {"CTYPE1": "RA---ZPX", "CTYPE2": "DEC--ZPX"},
+        {"CTYPE1": "RA---DSS", "CTYPE2": "DEC--DSS"},
+        {"RADESYS": "GAPPT"},
+        {"EQUINOX": "today"},
+    ],
 )
 def test_a_wcs_that_does_not_work_is_none(write, tmp_path, cards):
     write(IMAGE, header(BUNIT="nmgy", **cards), "x_g.fits")
     cutout = read_cutout(write(IMAGE, header(BUNIT="nmgy", **cards), "x_r.fits"))
     assert cutout.wcs is None
+    (keyword, value), *_ = cards.items()
+    assert cutout.wcs_problem.startswith("its celestial coordinates cannot be read (")
+    assert f"{keyword} {value!r}" in cutout.wcs_problem
     assert read_cutout(tmp_path / "x_{band}.fits").bands == ("g", "r")
 
 

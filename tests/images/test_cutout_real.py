@@ -51,7 +51,7 @@ FILES = {
     "gama-sdss-kids-r/SDSS_G267489segim.fits": "does not say the unit",
     "hsc-hst-cosmos/Cut_HSC1.fits": "does not name the bands",
     "hsc-hst-cosmos/Cut_HST1.fits": "does not say the unit",
-    "hst-abell2744/abell_2744_group_of_galaxies_f105w.fits.gz": "has pixels in",
+    "hst-abell2744/abell_2744_group_of_galaxies_f105w.fits.gz": ("F105W", (100, 100), "", 0.0600),
     "hst-abell2744/abell_2744_spiral_galaxy_f105w.fits.gz": "has pixels in",
     "jwst-ceers/ceers_f115w_10983.fits": "does not say the unit",
     "jwst-ceers/ceers_f115w_11349.fits": "does not say the unit",

@@ -7,7 +7,8 @@ import pytest
 from standin import StandIn
 
 from galmorph.errors import CannotContinue, GalmorphError
-from galmorph.retrieval.client import Client, FinalFailure, Limits, PassingFailure, Session, retry_after_s, split_secret
+from galmorph.retrieval.addresses import Credentials
+from galmorph.retrieval.client import Client, FinalFailure, Limits, PassingFailure, Session, retry_after_s
 
 QUICK = {"rate": 1000.0, "backoff_s": 0.02, "timeout_s": 60.0}
 PATH = "/viewer/fits-cutout?ra=10&dec=5&size=8&bands=grz&layer=ls-dr9&pixscale=0.262"
@@ -22,8 +23,12 @@ def accept(answer):
 def ask(url, *more, n=1, accept=accept, at_most=1 << 20, **limits):
     """Get `n` answers at once; return the bodies and the client."""
 
+    credentials = Credentials()
+    if "@" in url:
+        url = credentials.take(url, "--base-url")
+
     async def run():
-        async with Client(Limits(**{**QUICK, **limits})) as client:
+        async with Client(Limits(**{**QUICK, **limits}), credentials) as client:
             sessions = [Session(client) for _ in range(n)]
             return await asyncio.gather(*(s.get(url, *more, accept=accept, at_most=at_most) for s in sessions)), client
 
@@ -217,8 +222,8 @@ def test_the_service_is_alive_if_anything_good_came_since(server):
 @pytest.mark.parametrize(
     "wrong", [{"workers": 0}, {"rate": 0}, {"rate": float("inf")}, {"retries": 0}, {"timeout_s": -1}]
 )
-def test_limits_must_be_positive(wrong):
-    with pytest.raises(GalmorphError, match=f"{next(iter(wrong)).removesuffix('_s')}=.* must be positive"):
+def test_limits_have_ranges(wrong):
+    with pytest.raises(GalmorphError, match=f"{next(iter(wrong)).removesuffix('_s')}=.* is outside"):
         Limits(**wrong)
 
 
@@ -232,14 +237,45 @@ def test_limits_must_be_positive(wrong):
         ("soon", 0),
         ("", 0),
         ("-3", 0),
+        ("²", 0),
+        ("¹²³", 0),
+        ("٣", 0),
+        ("1e9", 0),
+        ("nan", 0),
+        ("9" * 400, float("inf")),
+        ("Mon, 99 Foo 2020", 0),
+        ("Wed, 21 Oct 99999 07:28:00 GMT", 0),
+        ("Wed, 21 Oct 2015 07:28:00 -9999", 0),
     ],
 )
 def test_retry_after(text, seconds):
     assert retry_after_s(text, now=40.0) == seconds
 
 
-def test_split_secret():
-    bare, auth = split_secret("https://me:pa%40ss@host:8/a?b=c@d")
-    assert bare == "https://host:8/a?b=c@d"
-    assert auth is not None
-    assert split_secret("https://host/a?b=c@d") == ("https://host/a?b=c@d", None)
+@pytest.mark.parametrize(
+    ("address", "bare"),
+    [
+        ("https://me:pa%40ss@host:8/a/", "https://host:8/a"),
+        ("http://me:secret@[::1]:80", "http://[::1]:80"),
+        ("https://host/a?b=c", "https://host/a?b=c"),
+    ],
+)
+def test_credentials_are_taken_out_of_addresses(address, bare):
+    credentials = Credentials()
+    assert credentials.take(address, "--base-url") == bare
+    assert (credentials.of(f"{bare}/x") is not None) == ("@" in address)
+    assert credentials.of("https://other/") is None
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "me:secret@host/viewer", "ftp://me:secret@host/", "http://me:secret@host:99999/", "http://me:secret@[::1/x",
+        "http://me:se#cret@host/", "http://me:se/cret@host/", "http://me:se?cret@host/", "http://me:secret@",
+        "http://me:secret@host/\n", "http://me:secret@ho st/",
+    ],
+)  # fmt: skip
+def test_an_address_that_is_none_is_refused_without_showing_it(address):
+    with pytest.raises(GalmorphError, match="--base-url is not an address") as caught:
+        Credentials().take(address, "--base-url")
+    assert "cret" not in str(caught.value)

@@ -18,7 +18,7 @@ from standin import Box, Galaxy, Sky, StandIn
 from galmorph.errors import CannotContinue, CatalogError, GalmorphError, Interrupted, OutputError
 from galmorph.images.cutout import read_cutout
 from galmorph.retrieval import fetch as retrieval
-from galmorph.retrieval import workers as retrieval_workers
+from galmorph.retrieval import store as storage
 from galmorph.retrieval.fetch import fetch, plan, status
 from galmorph.tables.catalog import open_catalog
 
@@ -419,14 +419,14 @@ def test_a_disk_that_fills_up(server, tmp_path, monkeypatch):
 
 
 def test_a_slow_disk_holds_nobody_back(server, tmp_path, monkeypatch):
-    real, threads = retrieval_workers.write_file, []
+    real, threads = storage.write, []
 
-    def slow(*args, **options):
+    def slow(*args):
         threads.append(threading.current_thread())
         time.sleep(0.02)
-        real(*args, **options)
+        return real(*args)
 
-    monkeypatch.setattr(retrieval_workers, "write_file", slow)
+    monkeypatch.setattr(storage, "write", slow)
     assert run(server, write(tmp_path / "t.csv", many(6)), tmp_path / "out", workers=3).ok == 6
     assert [thread is threading.main_thread() for thread in threads] == [True] + [False] * 5
 
@@ -466,7 +466,16 @@ def test_tables_that_cannot_be_fetched(server, tmp_path):
         ({"survey": "decal"}, "Did you mean 'decals'"),
         ({"size": 4000}, "outside 1..3000"),
         ({"bands": "gx"}, "has the bands"),
-        ({"workers": 0}, "workers=0 must be positive"),
+        ({"workers": 0}, "workers=0 is outside 1..64"),
+        ({"workers": 65}, "workers=65 is outside 1..64"),
+        ({"rate": 0}, "rate=0 is outside"),
+        ({"rate": float("nan")}, "rate=nan is outside"),
+        ({"retries": 0}, "retries=0 is outside 1..100"),
+        ({"retries": 10**9}, "retries=1e\\+09 is outside"),
+        ({"timeout_s": -1}, "timeout=-1 is outside"),
+        ({"size": 0}, "outside 1..3000"),
+        ({"limit": -1}, "limit=-1"),
+        ({"bands": "g,r"}, "a letter each"),
         ({"way": "brick"}, "Did you mean 'bricks'"),
         ({"survey": "hips", "hips": "CDS/P/PanSTARRS/DR1"}, "give --pixscale"),
     ],

@@ -176,7 +176,7 @@ def test_a_foreign_file(tmp_path, content):
 
 def test_a_newer_manifest(tmp_path):
     with Manifest(tmp_path) as manifest:
-        manifest._db.execute("UPDATE meta SET value = '2' WHERE name = 'format'")
+        manifest._db.execute("UPDATE meta SET value = '99' WHERE name = 'format'")
     with pytest.raises(OutputError, match="newer galmorph"):
         Manifest(tmp_path)
     with pytest.raises(OutputError, match="newer galmorph"):

@@ -1,5 +1,6 @@
 """What to do about a request, what its coverage makes of a cutout, and files that are whole or not there."""
 
+import dataclasses
 import errno
 import hashlib
 import math
@@ -10,9 +11,9 @@ import pytest
 from astropy.io import fits
 
 from galmorph.errors import CannotContinue
-from galmorph.files.writing import write_file
 from galmorph.images.cutout import Cutout, read_cutout
 from galmorph.retrieval import store as storage
+from galmorph.retrieval.manifest import Recorded
 from galmorph.retrieval.request import Request
 from galmorph.retrieval.store import Step, decide, judge
 from galmorph.retrieval.surveys import Delivery
@@ -21,10 +22,8 @@ ORDER = Request("ngc1", 10.0, -5.0, 40, 0.262, 3.5)
 
 
 def store(delivery, path):
-    outcome, pieces = storage.prepare(delivery)
-    if pieces:
-        write_file(path, *pieces, resumable=True)
-    return outcome
+    outcome, chunks = storage.prepare(delivery)
+    return dataclasses.replace(outcome, mtime_ns=storage.write(path, chunks)) if chunks else outcome
 
 
 def flux(shape=(3, 40, 40)):
@@ -54,7 +53,18 @@ def delivery(pixels=None, **more):
     ],
 )
 def test_decide(status, recorded, on_disk, retry, step):
-    assert decide(status, recorded, on_disk, retry_failed=retry) is step
+    stamp = None if on_disk is None else (on_disk, 7)
+    assert decide(Recorded("k", "p", status, recorded, 7), stamp, retry_failed=retry) is step
+
+
+@pytest.mark.parametrize(
+    ("mtime_ns", "verify", "step"),
+    [(7, False, Step.KEEP), (7, True, Step.COMPARE), (8, False, Step.COMPARE), (None, False, Step.COMPARE)],
+)
+def test_a_file_of_another_time_is_compared(mtime_ns, verify, step):
+    """The time is None in a manifest of an earlier version."""
+    recorded = Recorded("k", "p", "ok", 100, mtime_ns)
+    assert decide(recorded, (100, 7), retry_failed=False, verify=verify) is step
 
 
 def zeroed(*places):
@@ -173,15 +183,26 @@ def test_a_disk_that_takes_no_more(tmp_path, monkeypatch, number):
 
 def test_clean_removes_half_written_files_only(tmp_path):
     (tmp_path / "ab").mkdir()
-    for name in ("ab/.x.fits.12.part", ".targets.part", "ab/x.fits", "targets.csv", "mine.part"):
+    key = "0123456789abcdef"
+    for name in (f"ab/.x-{key}.fits.12.part", f"ab/x-{key}.fits", "ab/.mine.part", ".yours.part", "targets.csv"):
         (tmp_path / name).touch()
+    # A link leads to a folder that is not galmorph's.
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / f".x-{key}.fits.12.part").touch()
+    (tmp_path / "cd").symlink_to("elsewhere")
     storage.clean(tmp_path)
-    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["mine.part", "targets.csv", "x.fits"]
+    assert sorted(p.name for p in (tmp_path / "ab").iterdir()) == [".mine.part", f"x-{key}.fits"]
+    assert (tmp_path / "elsewhere" / f".x-{key}.fits.12.part").exists()
+    assert (tmp_path / ".yours.part").exists()
 
 
-def test_size(tmp_path):
+def test_stamps_are_of_plain_files_only(tmp_path):
     (tmp_path / "a").write_bytes(b"123")
-    assert (storage.size(tmp_path / "a"), storage.size(tmp_path / "b")) == (3, None)
+    os.utime(tmp_path / "a", ns=(7, 7))
+    (tmp_path / "link").symlink_to("a")
+    os.mkfifo(tmp_path / "fifo")
+    assert storage.stamp_of(tmp_path / "a") == (3, 7)
+    assert [storage.stamp_of(tmp_path / name) for name in ("b", "link", "fifo", ".")] == [None] * 4
 
 
 def test_unknown_units_are_not_called_nanomaggies(tmp_path):

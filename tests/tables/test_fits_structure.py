@@ -11,6 +11,7 @@ from tablemaking import COLUMNS, append
 
 from galmorph.errors import CatalogError
 from galmorph.tables.catalog import open_catalog
+from galmorph.tables.contents import contents_of
 from galmorph.tables.formats.fits import TABLE
 
 
@@ -185,3 +186,31 @@ def append_to(table, folder):
     table["morph_flag"].info.description = "ours, " + "long " * 30
     table.write(folder / "in.fits")
     assert "SERIALIZED-COLUMNS" in str(fits.getheader(folder / "in.fits", 1)["COMMENT"])
+
+
+@pytest.mark.parametrize(("key", "value"), [("NAXIS2", 301), ("TFIELDS", 2), ("TSCAL2", "abc"), ("PCOUNT", 0)])
+def test_a_damaged_table_before_an_image_is_not_taken_for_the_image(tmp_path, key, value):
+    path = make(tmp_path / "in.fits")
+    with fits.open(path, "update") as hdus:
+        hdus[1].header["TSCAL2"] = 1
+        hdus[2] = fits.ImageHDU(np.ones((40, 40), "f4"))
+        hdus.flush()
+    assert contents_of(path).kind == "table"
+    with_card(path, key, value)
+    with pytest.raises(CatalogError, match=key if key != "TFIELDS" else "TFORM|TFIELDS"):
+        open_catalog(path, hdu=contents_of(path).number)
+
+
+@pytest.mark.parametrize(
+    ("head", "named"),
+    [
+        (b"\x1f\x9d\x90", "compress"),
+        (b"\xfd7zXZ\0", "xz"),
+        (b"\x28\xb5\x2f\xfd", "zstd"),
+        (b"PK\x03\x04", "zip"),
+    ],
+)
+def test_other_compressions_are_named(tmp_path, head, named):
+    (tmp_path / "in.fits.Z").write_bytes(head + bytes(100))
+    with pytest.raises(CatalogError, match=f"compressed by {named}, which is not read here"):
+        open_catalog(tmp_path / "in.fits.Z")

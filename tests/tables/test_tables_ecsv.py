@@ -211,8 +211,11 @@ def test_tags_and_anchors_of_the_metadata_are_kept(tmp_path):
 
 def test_metadata_of_a_column_in_another_shape(tmp_path):
     text = ITEMS.replace("meta: {ucd: pos.eq.ra;meta.main}", "meta: [1, 2]") + "id,ra,dec\n1,2,3\n"
-    catalog = append(make(tmp_path / "in.ecsv", text), tmp_path / "out.ecsv")
-    assert (catalog.ra_column, catalog.galmorph_columns) == ("ra", tuple(c.name for c in COLUMNS))
+    with pytest.raises(CatalogError, match=r"datatype\[1\] \(column 'ra'\) has a 'meta' that is no mapping"):
+        open_catalog(make(tmp_path / "in.ecsv", text))
+    for meta in ("{ucd: [1]}", "", "null", "!!omap [{ucd: pos.eq.ra}]"):
+        text = ITEMS.replace("meta: {ucd: pos.eq.ra;meta.main}", f"meta: {meta}") + "id,ra,dec\n1,2,3\n"
+        assert open_catalog(make(tmp_path / "in.ecsv", text)).ra_column == "ra"
 
 
 def test_what_was_saved_from_a_fits_file_is_known_again(tmp_path):

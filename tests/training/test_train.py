@@ -15,11 +15,13 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
+import torch
 from made import galaxy10_file, kaggle_folder
 
 from galmorph.errors import CannotContinue, GalmorphError, OutputError, SampleError
 from galmorph.models.model import TRAINED_CONTENTS, TRAINED_GALAXIES, load
 from galmorph.training.augmentation import Augmentation
+from galmorph.training.checkpoint import Checkpoint
 from galmorph.training.config import TrainConfig, configure
 from galmorph.training.evaluate import evaluate
 from galmorph.training.split import Split
@@ -116,6 +118,7 @@ import sys
 from pathlib import Path
 sys.path[:0] = sys.argv[3:]
 from test_train import FAST
+from galmorph.training.checkpoint import Checkpoint
 from galmorph.training.config import TrainConfig
 from galmorph.training.train import train
 config = TrainConfig((sys.argv[1],), "galaxy10_sdss", **FAST, loss="cross_entropy", epochs=6)
@@ -301,6 +304,7 @@ import sys
 from pathlib import Path
 sys.path[:0] = sys.argv[4:]
 from test_train import FAST
+from galmorph.training.checkpoint import Checkpoint
 from galmorph.training.config import TrainConfig
 from galmorph.training.train import train
 config = TrainConfig((sys.argv[1],), "galaxy10_sdss", **FAST, loss="cross_entropy", epochs=int(sys.argv[3]))
@@ -396,3 +400,29 @@ def test_learning_rate_of_the_head_follows(tmp_path):
     assert config.split.seed == 5
     assert config.loss == "cross_entropy"
     assert config.backbone == "mobilenet_v2"
+
+
+@pytest.mark.parametrize("damage", ["flipped weights", "cut weights", "no weights", "flipped record", "cut record"])
+def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
+    network = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(network.parameters())
+    state = Checkpoint(tmp_path, network, network, optimizer)
+    network(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    state.save([{"epoch": 1.0, "val_rmse": 0.5}])
+    state.load()
+    assert Checkpoint.history(tmp_path) == [{"epoch": 1.0, "val_rmse": 0.5}]
+    path = tmp_path / ("checkpoint.json" if "record" in damage else "checkpoint-1.safetensors")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    if damage == "no weights":
+        path.unlink()
+    else:
+        path.write_bytes(content if "flipped" in damage else content[:-5])
+
+    def resume():
+        Checkpoint.history(tmp_path)
+        state.load()
+
+    with pytest.raises(OutputError, match="is damaged"):
+        resume()

@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from galmorph.environment import Variable
 from galmorph.images.cutout import Cutout
+from galmorph.retrieval.addresses import Credentials
 from galmorph.retrieval.client import Session
 from galmorph.retrieval.mosaic import Downloads, Plane, compose
 from galmorph.retrieval.request import Request
@@ -71,9 +73,11 @@ class Imaging:
     extras : tuple of str
         ``'invvar'``, ``'maskbits'``.
     base_url : str, optional
-        Replaces the service's address.
+        Replaces the service's address; without a password.
     folder : Path
         Where a source may keep files that it needs for several targets.
+    credentials : Credentials
+        User names and passwords of the servers; `address` adds to them.
     """
 
     layer: str | None = None
@@ -82,6 +86,12 @@ class Imaging:
     extras: tuple[str, ...] = ()
     base_url: str | None = None
     folder: Path = Path()
+    credentials: Credentials = field(default_factory=Credentials)
+
+    def address(self, variable: Variable) -> str:
+        """Return the address that an environment variable gives, without a password, ``''`` where it is not set."""
+        value = variable.read()
+        return self.credentials.take(value, str(variable)) if value else ""
 
 
 class Source(ABC):

@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.environment import Variable
+from galmorph.files.fits import Hdu
 from galmorph.images.fits_file import quiet
+from galmorph.retrieval.addresses import printable
 from galmorph.retrieval.answers import read_images
 from galmorph.retrieval.client import FinalFailure, PassingFailure, Session
 from galmorph.retrieval.mosaic import Downloads, Plane
 from galmorph.retrieval.request import Request
-from galmorph.retrieval.surveys import CONTROL, Delivery, ImageSource, Source
+from galmorph.retrieval.surveys import CONTROL, Delivery, ImageSource, Imaging, Source
 
 BASE_URL = "https://portal.nersc.gov/cfs/cosmo/data/legacysurvey"
 SIDE_PX = 3600
@@ -103,22 +105,21 @@ class Bricks(ImageSource):
         Number of the data release.
     half : str
         ``'north'``, ``'south'`` or ``''`` for both merged.
-    base_url : str or None
-        Of the cutout service, if the user gave one.
+    imaging : Imaging
     downloads : Downloads
     """
 
     most_bytes = 4 * SIDE_PX**2
 
-    def __init__(self, like: Source, release: int, half: str, base_url: str | None, downloads: Downloads):
+    def __init__(self, like: Source, release: int, half: str, imaging: Imaging, downloads: Downloads):
         self.like = like
         self.survey, self.bands, self.pixscale, self.footprint = like.survey, like.bands, like.pixscale, like.footprint
         self.release = release
         self.half = half
-        given = Variable.BRICKS_URL.read()
-        self.base_url = (given or BASE_URL).rstrip("/")
+        given = imaging.address(Variable.BRICKS_URL)
+        self.base_url = given or BASE_URL
         # With another service's address galmorph does not turn to the original's archive by itself.
-        self.automatic = base_url is None or bool(given)
+        self.automatic = imaging.base_url is None or bool(given)
         self.downloads = downloads
 
     def identity(self, request: Request) -> str:
@@ -163,7 +164,11 @@ def _decode(body: bytes, *, url: str, centre: tuple[float, float], pixscale: flo
     from astropy.wcs import WCS
 
     try:
-        read_images(body)
+        hdus = read_images(body)
+        # A few kilobytes can claim any number of pixels: the size is looked at before they are decompressed.
+        sides = [tuple(hdu.cards.get(f"ZNAXIS{axis}") for axis in (1, 2)) for hdu in hdus if "ZIMAGE" in hdu.cards]
+        if sides != [(SIDE_PX, SIDE_PX)] or any(_tile_pixels(hdu) > SIDE_PX**2 for hdu in hdus):
+            raise FinalFailure(f"not the image of its brick: {sides} px compressed.")
         with quiet():
             with fits.open(io.BytesIO(body), disable_image_compression=True) as hdus:
                 intact = all(0 not in (hdu.verify_checksum(), hdu.verify_datasum()) for hdu in hdus)
@@ -172,8 +177,8 @@ def _decode(body: bytes, *, url: str, centre: tuple[float, float], pixscale: flo
                 plane = Plane(data, WCS(hdus[1].header))
     except FinalFailure as error:
         raise FinalFailure(f"{url}: {error}") from None
-    except (PassingFailure, OSError, ValueError, TypeError, IndexError) as error:
-        raise PassingFailure(f"{url} is damaged: {error}") from error
+    except Exception as error:  # astropy raises what it happens to run into
+        raise PassingFailure(f"{url} is damaged: {printable(str(error))}") from error
     if not intact or not np.isfinite(data).all():
         raise PassingFailure(f"{url} is damaged: its checksum is wrong or pixels are not finite.")
     found = plane.wcs.wcs.crval
@@ -181,6 +186,12 @@ def _decode(body: bytes, *, url: str, centre: tuple[float, float], pixscale: flo
     if not right or max(abs(found - centre)) > 1e-4:
         raise FinalFailure(f"{url} is not the image of its brick: {data.shape} px around {found}.")
     return plane
+
+
+def _tile_pixels(hdu: Hdu) -> float:
+    """Return the pixels of a tile of a compressed image; infinity where the cards are no numbers."""
+    sides = [hdu.cards.get(f"ZTILE{axis}", 1) for axis in range(1, 1 + 2)]
+    return math.prod(side if isinstance(side, int) and side > 0 else math.inf for side in sides)
 
 
 def _sine_of_galactic_latitude(ra: float, dec: float) -> float:

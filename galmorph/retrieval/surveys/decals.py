@@ -7,7 +7,6 @@ footprint with 500, and fills what it has no data for with zeros. So nothing is 
 
 from __future__ import annotations
 
-import io
 import re
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -15,9 +14,11 @@ from urllib.parse import quote
 import numpy as np
 
 from galmorph import registry
-from galmorph.errors import GalmorphError
+from galmorph.errors import CutoutError, GalmorphError
+from galmorph.files.pictures import read_picture
 from galmorph.images.surveys import native_pixscale
 from galmorph.images.surveys.decals import FACTS
+from galmorph.retrieval.addresses import printable
 from galmorph.retrieval.answers import check_grid, read_images
 from galmorph.retrieval.client import Answer, FinalFailure, PassingFailure, Session
 from galmorph.retrieval.mosaic import Downloads
@@ -30,6 +31,8 @@ EXTRAS = ("invvar", "maskbits")
 # The spread (of 255) that JPEG rounding can give to a uniform picture, which is how the viewer shows "no survey here".
 _UNIFORM = 4
 _JPEG_SIDE_PX = 64
+# A service may send more than was asked for, but not a thousand times as much.
+_MOST_PICTURE_PIXELS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -207,17 +210,14 @@ class Viewer(Source):
 
 
 def _uniform(answer: Answer) -> bool:
-    """Tell whether a JPEG shows a uniform colour."""
-    from PIL import Image
-
+    """Return whether a picture shows a uniform colour."""
     if answer.status != 200:
         raise PassingFailure(f"{answer.url} answered {answer.status}.", attempts=2)
     try:
-        with Image.open(io.BytesIO(answer.body)) as picture:
-            pixels = np.asarray(picture.convert("RGB"), np.int16)
-    except OSError as error:
-        raise FinalFailure(f"{answer.url} is not a picture: {answer.text}") from error
-    return bool(np.ptp(pixels, axis=(0, 1)).max() <= _UNIFORM)
+        pixels = read_picture(answer.body, name="the picture", most_pixels=_MOST_PICTURE_PIXELS)
+    except CutoutError as error:
+        raise FinalFailure(f"{answer.url}: {printable(str(error))} It says: {answer.text}") from error
+    return bool(np.ptp(pixels.astype(np.int16), axis=(0, 1)).max() <= _UNIFORM)
 
 
 def bricks(imaging: Imaging) -> Source | None:
@@ -227,7 +227,7 @@ def bricks(imaging: Imaging) -> Source | None:
     if match is None or viewer.extras:
         return None
     downloads = Downloads(imaging.folder, MOST_ON_DISK, MOST_DECODED)
-    return Bricks(viewer, int(match[1]), match[2] or "", imaging.base_url, downloads)
+    return Bricks(viewer, int(match[1]), match[2] or "", imaging, downloads)
 
 
 SURVEY = Survey(

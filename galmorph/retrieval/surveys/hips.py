@@ -7,6 +7,7 @@ does so inside, when it fails; the MocServer tells the two apart.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from galmorph.errors import GalmorphError
 from galmorph.images.surveys import native_pixscale
 from galmorph.images.surveys.decals import FACTS
+from galmorph.retrieval.addresses import printable
 from galmorph.retrieval.answers import check_grid, float_planes, read_images
 from galmorph.retrieval.client import Answer, FinalFailure, PassingFailure, Session
 from galmorph.retrieval.request import Request, degrees
@@ -59,6 +61,8 @@ class Hips2Fits(Source):
             raise GalmorphError(f"A HiPS has no {' or '.join(imaging.extras)}.")
         self.hips = (imaging.hips or DEFAULT_HIPS).strip("/")
         self.bands = imaging.bands or SURVEY.bands
+        if not re.fullmatch(r"[!-~]+", self.hips):
+            raise GalmorphError(f"{printable(self.hips)!r} is not an identifier of a HiPS, such as {DEFAULT_HIPS}.")
         if self.hips.lower().endswith("/color"):
             raise GalmorphError(f"{self.hips} is a colour picture, without flux: choose the HiPS of single bands.")
         last = self.hips.rpartition("/")[2]
@@ -71,7 +75,7 @@ class Hips2Fits(Source):
         self.base_urls = imaging.base_url.rstrip("/").split(",") if imaging.base_url else BASE_URLS
 
     def _identifier(self, band: str) -> str:
-        return self.hips.format(band=band) if "{band}" in self.hips else f"{self.hips}/{band}"
+        return self.hips.replace("{band}", band) if "{band}" in self.hips else f"{self.hips}/{band}"
 
     def _query(self, request: Request, band: str) -> str:
         return (
@@ -117,7 +121,8 @@ class Hips2Fits(Source):
             check_grid(image.cards, request.ra, request.dec, request.size, request.pixscale)
             plane = float_planes(image.data)
             blank = image.cards.get("BLANK")
-            return np.where(np.isfinite(plane) & (plane != blank if blank is not None else True), plane, np.float32(0))
+            has_data = np.isfinite(plane) & (plane != blank) if isinstance(blank, int | float) else np.isfinite(plane)
+            return np.where(has_data, plane, np.float32(0))
 
         query = self._query(request, band)
         first = turn % len(self.base_urls)

@@ -22,11 +22,12 @@ from galmorph.environment import Variable
 from galmorph.errors import GalmorphError
 from galmorph.images.fits_file import quiet
 from galmorph.images.surveys.sdss import FACTS
+from galmorph.retrieval.addresses import printable
 from galmorph.retrieval.answers import read_images
 from galmorph.retrieval.client import Answer, FinalFailure, PassingFailure, Session
 from galmorph.retrieval.mosaic import Downloads, Plane
 from galmorph.retrieval.request import Request, degrees
-from galmorph.retrieval.surveys import CONTROL, Delivery, ImageSource, Imaging, Survey
+from galmorph.retrieval.surveys import CONTROL, Delivery, ImageSource, Imaging, NoCoverage, Survey
 
 SKYSERVER_URL = "https://skyserver.sdss.org"
 SAS_URL = "https://data.sdss.org/sas"
@@ -40,6 +41,9 @@ _MOST_POINTS = 1000
 # The SkyServer rejects more than 60 queries a minute.
 _LOOKUP_EVERY_S = 1.0
 _COLUMNS = ("ra", "dec", "run", "rerun", "camcol", "field", "mode", "rowc", "colc")
+# What the columns can hold; a NaN is outside.
+_RANGES = {"ra": (0, 360), "dec": (-90, 90), "rowc": (-1e4, 1e4), "colc": (-1e4, 1e4), "mode": (0, 9)}
+_RANGES |= {"run": (0, 999_999), "rerun": (0, 99_999), "camcol": (1, 6), "field": (0, 9_999)}
 _FORM = {
     "searchtool": "CrossID",
     "searchType": "photo",
@@ -57,6 +61,8 @@ _FIELD_ROWS, _FIELD_COLUMNS = 1489, 2048
 
 # What a frame usually has, compressed.
 _USUAL_BYTES = 3_500_000
+# A frame has 12.2 MB of pixels, and tables of the sky and the astrometry.
+_MOST_FRAME_BYTES = 40_000_000
 # Decoded frames have 12 MB each.
 _MOST_DECODED = 24
 _MOST_ON_DISK = 20_000_000_000
@@ -76,8 +82,9 @@ class SdssField:
 
     @classmethod
     def parse(cls, text: str) -> SdssField:
-        """Return the field of its text form."""
-        return cls(*(int(part) for part in text.split("-")))
+        """Return the field of its text form; raise ValueError if it is none."""
+        run, rerun, camcol, number = map(int, text.split("-"))
+        return cls(run, rerun, camcol, number)
 
     def beside(self, step: int) -> SdssField:
         """Return a field of the same run and camera column."""
@@ -102,9 +109,9 @@ class Frames(ImageSource):
         if not set(self.bands) <= set("ugriz") or len(set(self.bands)) < len(self.bands):
             raise GalmorphError(f"SDSS has the bands u, g, r, i, z; asked for: {', '.join(self.bands)}.")
         self.pixscale = SURVEY.pixscale
-        base_url = (imaging.base_url or "").rstrip("/")
-        self.skyserver_url = Variable.SDSS_SKYSERVER_URL.read() or base_url or SKYSERVER_URL
-        self.sas_url = Variable.SDSS_SAS_URL.read() or (f"{base_url}/sas" if base_url else SAS_URL)
+        base_url = imaging.base_url or ""
+        self.skyserver_url = imaging.address(Variable.SDSS_SKYSERVER_URL) or base_url or SKYSERVER_URL
+        self.sas_url = imaging.address(Variable.SDSS_SAS_URL) or (f"{base_url}/sas" if base_url else SAS_URL)
         self.downloads = Downloads(imaging.folder, _MOST_ON_DISK, _MOST_DECODED)
         self._looked_up_at = -math.inf
 
@@ -169,7 +176,19 @@ class Frames(ImageSource):
 
     async def deliver(self, session: Session, request: Request) -> Delivery:
         """Download the frames that the cutout lies on, if that was not done yet, and bring the bands to one grid."""
-        fields = [SdssField.parse(text) for text in request.images.split()]
+        try:
+            return await self._cut_from(session, request, request.images)
+        except (NoCoverage, ValueError, IndexError):
+            # Fields that were looked up by an earlier run: before anything is concluded from them they are asked for.
+            (images,) = await self.locate(session, [request])
+            if images is None:
+                raise NoCoverage("off the footprint") from None
+            if images == request.images:
+                raise
+            return await self._cut_from(session, request, images)
+
+    async def _cut_from(self, session: Session, request: Request, images: str) -> Delivery:
+        fields = [SdssField.parse(text) for text in images.split()]
         # The nearest object may be on the next field already, and bands are cut off at different edges.
         fields += [fields[0].beside(-1), fields[0].beside(1)]
         fields = list(dict.fromkeys(field for field in fields if field.number > 0))
@@ -206,9 +225,13 @@ def _read_rows(answer: Answer) -> list[dict[str, float]]:
     if "error_message" in text or not lines or not set(_COLUMNS) <= set(lines[0].split(",")):
         raise PassingFailure(f"{answer.url} sent no table: {answer.text}")
     try:
-        return [{name: float(row[name]) for name in _COLUMNS} for row in csv.DictReader(lines)]
-    except (ValueError, TypeError, KeyError) as error:
-        raise PassingFailure(f"{answer.url} sent a damaged table: {error}.") from error
+        rows = [{name: float(row[name]) for name in _COLUMNS} for row in csv.DictReader(lines)]
+    except (ValueError, TypeError, KeyError, csv.Error) as error:
+        raise PassingFailure(f"{answer.url} sent a damaged table: {printable(str(error))}.") from error
+    for row in rows:
+        if not all(low <= row[name] <= high for name, (low, high) in _RANGES.items()):
+            raise PassingFailure(f"{answer.url} sent a damaged table: {printable(str(row))}.")
+    return rows
 
 
 def _match(points: NDArray[np.float64], rows: list[dict[str, float]]) -> list[SdssField | None]:
@@ -237,10 +260,14 @@ def _decode(body: bytes, *, url: str, field: SdssField, band: str) -> Plane:
     from astropy.wcs import WCS
 
     try:
-        image, *_ = read_images(bz2.decompress(body))
+        inflate = bz2.BZ2Decompressor()
+        content = inflate.decompress(body, _MOST_FRAME_BYTES)
+        if not inflate.eof:
+            raise PassingFailure(f"it is cut short, or of more than {_MOST_FRAME_BYTES} bytes.")
+        image, *_ = read_images(content)
     except (OSError, ValueError, EOFError) as error:
         text = body[:100].decode("utf-8", "replace") if body[:1] == b"<" else str(error)
-        raise PassingFailure(f"{url} is damaged: {text}.") from error
+        raise PassingFailure(f"{url} is damaged: {printable(text)}.") from error
     except (PassingFailure, FinalFailure) as error:
         raise PassingFailure(f"{url} is damaged: {error}") from None
     cards = image.cards
@@ -252,8 +279,11 @@ def _decode(body: bytes, *, url: str, field: SdssField, band: str) -> Plane:
         raise FinalFailure(f"{url} is not an image in nanomaggies.")
     if not np.isfinite(data).all():
         raise PassingFailure(f"{url} has pixels that are not finite.")
-    with quiet():  # frames have the old keyword RADECSYS
-        return Plane(data, WCS(fits.Header.fromstring(image.header_text)))
+    try:
+        with quiet():  # frames have the old keyword RADECSYS
+            return Plane(data, WCS(fits.Header.fromstring(image.header_text)))
+    except Exception as error:  # astropy raises what it happens to run into
+        raise PassingFailure(f"{url} has a WCS that cannot be read: {printable(str(error))}.") from error
 
 
 SURVEY = Survey(

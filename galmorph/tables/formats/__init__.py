@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -269,6 +270,12 @@ class Format:
         Writes a new table: output, columns, blocks, number of rows, provenance.
     tables : callable, optional
         Lists the tables of a file from which columns can be read, for a format that may hold several.
+    check : callable, optional
+        Raises an OutputError if a file that belongs to a table at a path cannot be written beside it.
+    max_columns : int
+        Most columns that a table has.
+    ascii_only : bool
+        Whether text must be ASCII.
     """
 
     name: str
@@ -277,6 +284,9 @@ class Format:
     open: Callable[[Path, int | None], Table]
     write: Callable[[Output, Sequence[Column], Iterator[Block], int, Provenance], None]
     tables: Callable[[Path], Sequence[TableSummary]] | None = None
+    check: Callable[[Path], None] | None = None
+    max_columns: int = sys.maxsize
+    ascii_only: bool = False
 
 
 def native(values: Array) -> Array:

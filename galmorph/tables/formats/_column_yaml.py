@@ -152,7 +152,10 @@ def _field(position: int, node: Node) -> TableField:
     texts = {key: str(value.value) for key, value in values.items() if _is_scalar(value)}
     if "name" not in texts:
         raise CatalogError(f"datatype[{position}] is no column with a name")
-    ucd = _value(values.get("meta"), "ucd")
+    meta = values.get("meta")
+    if meta is not None and _pairs(meta) is None and meta.value not in ("", "null", "~"):
+        raise CatalogError(f"datatype[{position}] (column {texts['name']!r}) has a 'meta' that is no mapping")
+    ucd = _value(meta, "ucd")
     return TableField(
         texts["name"],
         texts.get("unit", ""),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -111,11 +112,17 @@ def _read_sidecar(path: Path) -> Mapping[str, Any]:
 
 
 def _write_sidecar(output: Output, provenance: Provenance, columns: Sequence[Mapping[str, Any]]) -> None:
+    _check_sidecar(output.path)
     path = _sidecar(output.path)
-    if path.exists() and not _read_sidecar(output.path):
-        raise OutputError(f"{path} exists and is not galmorph's; it would describe {output.path.name}: move it away")
     data = {"galmorph": provenance.to_json(), "columns": columns}
-    output.beside(path, (json.dumps(data, indent=1, ensure_ascii=False, default=str) + "\n").encode())
+    text = json.dumps(data, indent=1, ensure_ascii=False, default=str) + "\n"
+    output.beside(path, text.encode(), replace=path.exists())
+
+
+def _check_sidecar(path: Path) -> None:
+    sidecar = _sidecar(path)
+    if os.path.lexists(sidecar) and (sidecar.is_symlink() or not _read_sidecar(path)):
+        raise OutputError(f"{sidecar} exists and is not galmorph's; it would describe {path.name}: move it away.")
 
 
 def _open(path: Path, number: int | None) -> CsvTable:
@@ -137,4 +144,5 @@ TABLE = Format(
     recognises=lambda head: False,
     open=_open,
     write=_write,
+    check=_check_sidecar,
 )

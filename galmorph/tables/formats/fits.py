@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -423,6 +424,16 @@ def list_images(path: Path) -> list[tuple[int, tuple[int, ...]]]:
     return images
 
 
+def has_table_before(path: Path, number: int) -> bool:
+    """Tell whether a binary table stands before the HDU of a number, whatever is wrong behind that."""
+    with suppress(CatalogError):
+        return any(
+            hdu.kind == "binary table" and hdu.header.text("EXTNAME") != _LDAC_HEADER
+            for hdu in takewhile(lambda hdu: hdu.number < number, iterate_hdus(path))
+        )
+    return False
+
+
 def _tables(path: Path) -> list[TableSummary]:
     tables = [each for each in read_hdus(path) if each.kind == "binary table"]
     try:
@@ -474,4 +485,6 @@ TABLE = Format(
     open=_open,
     write=_write,
     tables=_tables,
+    max_columns=_MAX_COLUMNS,
+    ascii_only=True,
 )

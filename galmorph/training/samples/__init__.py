@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.errors import SampleError
+from galmorph.files.pictures import read_picture
 from galmorph.images.framing import Framing
 from galmorph.schemas import LabelSchema
 
@@ -247,7 +248,4 @@ def picture_folder(
 
 
 def _picture(pictures: Sequence[Path], index: int) -> NDArray[np.uint8]:
-    from PIL import Image
-
-    with Image.open(pictures[index]) as image:
-        return np.asarray(image.convert("RGB"))
+    return read_picture(pictures[index])

@@ -24,6 +24,8 @@ from galmorph.classification.opening import kind_of
 from galmorph.classification.prepare import colour_picture, open_cutout, prepare
 from galmorph.classification.sources import CatalogSource
 from galmorph.errors import CatalogError, CutoutError, SampleError
+from galmorph.files.pictures import read_picture
+from galmorph.files.reading import open_regular
 from galmorph.images.flags import Flag
 from galmorph.images.framing import Framing
 from galmorph.images.headers import band_files
@@ -46,12 +48,23 @@ _ROUNDING = 1e-3
 
 
 def _matches(path: Path) -> bool:
-    if not path.is_file() or kind_of(path) != "catalog":
+    if not path.is_file():
         return False
     try:
-        return open_catalog(path, needs_position=False).cutout_column is not None
+        return kind_of(path) == "catalog" and open_catalog(path, needs_position=False).cutout_column is not None
     except CatalogError:
         return False
+
+
+def why_no_catalog(path: Path) -> str:
+    """Return why a file is no such catalog, in brackets behind a blank; '' for a folder."""
+    if path.is_dir():
+        return ""
+    try:
+        catalog = open_catalog(path, needs_position=False)
+    except CatalogError as error:
+        return f" ({error})"
+    return f" (as a catalog it lacks a column cutout; it has {', '.join(catalog.column_names[:12])})"
 
 
 def read(path: Path, schema: LabelSchema) -> Sample:
@@ -78,7 +91,7 @@ def read(path: Path, schema: LabelSchema) -> Sample:
         try:
             if isinstance(file, str) or reason:
                 raise CutoutError(f"row {number + 1}: {reason or file}")
-            data = b"".join(Path(part).read_bytes() for part in _parts(file))
+            data = b"".join(_content(part) for part in _parts(file))
         except (OSError, CutoutError) as error:
             skipped.append(str(error))
             continue
@@ -101,6 +114,11 @@ def read(path: Path, schema: LabelSchema) -> Sample:
         skipped=tuple(skipped),
         apparent=partial(_apparent, files),
     )
+
+
+def _content(file: str | Path) -> bytes:
+    with open_regular(file) as stream:
+        return stream.readall()
 
 
 def _parts(file: Path) -> Sequence[str | Path]:
@@ -162,10 +180,7 @@ def _picture(files: Sequence[tuple[Path, float]], index: int) -> NDArray[np.uint
     """
     path, radius = files[index]
     if path.suffix.lower() in PICTURE_SUFFIXES:
-        from PIL import Image
-
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
+        return read_picture(path)
     return _composite(path, radius)
 
 

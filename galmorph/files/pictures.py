@@ -1,0 +1,53 @@
+"""Pictures: JPEG, PNG, WebP and TIFF, and no other format that the image library knows.
+
+Others have no use here, and some of them (PostScript) start a program to be read.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galmorph.errors import CutoutError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF")
+# 192 MB as RGB: a picture of a galaxy has a hundredth of it, and a few kilobytes can claim any number.
+MOST_PIXELS = 64_000_000
+
+
+def read_picture(source: Path | bytes, *, name: str = "", most_pixels: int = MOST_PIXELS) -> NDArray[np.uint8]:
+    """Return a picture, uint8 (y, x, 3).
+
+    Parameters
+    ----------
+    source : Path or bytes
+        A file, or its content.
+    name : str
+        Name of the picture for messages; default the path.
+    most_pixels : int
+        A picture of more is refused before its pixels are read.
+
+    Raises
+    ------
+    CutoutError
+        If it is none of the formats, too large or damaged.
+    OSError
+        If the file cannot be opened.
+    """
+    from PIL import Image
+
+    name = name or str(source if isinstance(source, Path) else "picture")
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
+        try:
+            with Image.open(stream, formats=FORMATS) as image:
+                width, height = image.size
+                if width * height > most_pixels:
+                    raise CutoutError(f"{name} has {width} x {height} pixels; {most_pixels} are read at most.")
+                return np.asarray(image.convert("RGB"))
+        except CutoutError:
+            raise
+        except Exception as error:  # the library's readers raise what they happen to run into
+            raise CutoutError(f"{name} is not a whole picture (JPEG, PNG, WebP or TIFF): {error}.") from error

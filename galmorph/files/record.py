@@ -1,0 +1,103 @@
+"""Records: small JSON files with a checksum, by which a stopped run knows what it may go on with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from galmorph.errors import OutputError
+from galmorph.files.writing import write_file
+
+# Far more than any record takes.
+_MAX_BYTES = 1 << 28
+
+
+def write_record(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a record, synced; what was there before is kept until it is complete.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    content : mapping
+        Values of JSON; anything else is written as text.
+
+    Raises
+    ------
+    OutputError, CannotContinue
+        If it cannot be written.
+    """
+    plain = as_json(content)
+    write_file(path, (json.dumps({"sha256": _digest(plain), "content": plain}) + "\n").encode())
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Return the content of a record, None where there is no file; a link is not followed.
+
+    Raises
+    ------
+    OutputError
+        If the file is damaged or not a record of galmorph.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            document = json.loads(file.read(_MAX_BYTES))
+            content = document["content"]
+            if document["sha256"] == _digest(content) and isinstance(content, dict):
+                return content
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise OutputError(
+        f"{path} is damaged, of another version, or not galmorph's: move it away and begin anew, without --resume."
+    )
+
+
+def is_continued(path: Path, state: Mapping[str, Any], *, resume: bool) -> bool:
+    """Return whether a run goes on with what an earlier one has left.
+
+    Parameters
+    ----------
+    path : Path
+        The record of the earlier run's state.
+    state : mapping
+        What must be the same for a stopped run to go on: input, model, options, versions.
+    resume : bool
+        Whether the user wants to go on.
+
+    Raises
+    ------
+    OutputError
+        If the earlier run was started with another input or options, or its record is damaged or not galmorph's.
+    """
+    kept, given = read_record(path), as_json(state)
+    if not resume or kept is None:
+        return False
+    changed = ", ".join(name for name in sorted({*kept, *given}) if kept.get(name) != given.get(name))
+    if changed:
+        raise OutputError(
+            f"The run to resume had another {changed}: give the same input and options, or leave out --resume."
+        )
+    return True
+
+
+def as_json(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a mapping as it is read back from JSON."""
+    plain: dict[str, Any] = json.loads(json.dumps(dict(content), default=str))
+    return plain
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

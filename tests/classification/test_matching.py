@@ -1,0 +1,155 @@
+"""Which file is the cutout of which row."""
+
+import logging
+
+import pytest
+
+from galmorph.classification.matching import match
+from galmorph.errors import CatalogError
+from galmorph.tables.catalog import open_catalog
+
+
+def make(path, text):
+    """A file with this text."""
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Files 1.fits to 4.fits; nothing is opened."""
+    (tmp_path / "cut").mkdir()
+    for name in "1234":
+        (tmp_path / "cut" / f"{name}.fits").touch()
+    return tmp_path / "cut"
+
+
+def files(path, text, cutouts=None, **columns):
+    """The files of a catalog's rows: their names, or the reasons."""
+    catalog = open_catalog(make(path / "t.csv", text), needs_position=False, **columns)
+    catalog, found = match(catalog, cutouts, path)
+    rows = [found.of(*row) for block in catalog.blocks(100) for row in zip(block.cutout, block.id, strict=True)]
+    return [row if isinstance(row, str) else row.name for row in rows]
+
+
+@pytest.mark.parametrize("name", ["NUMBER", "label", "COADD_OBJECT_ID", "CATAID", "id_1", "PGC", "main_id", "dr8_id"])
+def test_identifiers_are_not_row_numbers(tmp_path, folder, name):
+    assert files(tmp_path, f"{name},mag\n2,15\n3,16\n", folder) == ["2.fits", "3.fits"]
+
+
+def test_a_catalog_without_identifiers_is_refused_and_the_column_is_named(tmp_path, folder):
+    with pytest.raises(CatalogError, match=r"\(it has key, mag\).*--id-column \(values of key "):
+        files(tmp_path, "key,mag\n2,15\n3,16\n", folder)
+    assert files(tmp_path, "key,mag\n2,15\n", folder, id_column="key") == ["2.fits"]
+    with pytest.raises(CatalogError, match="no column of identifiers"):
+        files(tmp_path, "mag,z\n15.5,0.5\n", folder)
+
+
+def test_row_numbers_of_pandas_are_no_identifiers(tmp_path, folder):
+    rows = "".join(f"{row},{row + 15.5}\n" for row in range(4))
+    with pytest.raises(CatalogError, match="no column of identifiers"):
+        files(tmp_path, f",mag\n{rows}", folder)
+    assert files(tmp_path, f",NUMBER\n{''.join(f'{row},{row + 1}{chr(10)}' for row in range(3))}", folder) == [
+        "1.fits",
+        "2.fits",
+        "3.fits",
+    ]
+    assert files(tmp_path, ",mag\n2,1\n4,1\n", folder) == ["2.fits", "4.fits"]
+
+
+def test_the_column_whose_values_name_files_is_the_identifier(tmp_path, folder):
+    assert files(tmp_path, "id,NUMBER\n1001,2\n1002,3\n", folder) == ["2.fits", "3.fits"]
+    assert files(tmp_path, "id,NUMBER\n2,2\n3,3\n", folder) == ["2.fits", "3.fits"]
+
+
+def test_two_columns_that_name_different_files(tmp_path, folder):
+    with pytest.raises(CatalogError, match=r"columns id and NUMBER .* different ones.*--id-column"):
+        files(tmp_path, "id,NUMBER\n2,1\n3,2\n", folder)
+    assert files(tmp_path, "id,NUMBER\n2,1\n", folder, id_column="NUMBER") == ["1.fits"]
+
+
+def test_a_column_that_names_no_file_where_another_does(tmp_path, folder):
+    with pytest.raises(CatalogError, match=r"names no file in .* by its column id.*values of cut_nr"):
+        files(tmp_path, "id,cut_nr\n1001,2\n", folder)
+
+
+@pytest.mark.parametrize("number", ["2.0", "2.", "2e0", "2.0E+00"])
+def test_identifiers_as_floats(tmp_path, folder, number):
+    assert files(tmp_path, f"id,mag\n1.0,3\n{number},4\n", folder) == ["1.fits", "2.fits"]
+
+
+def test_floats_that_lost_digits_are_said(tmp_path, folder):
+    (reason,) = files(tmp_path, "objID,mag\n1.23765E+18,15.5\n", folder)
+    assert "may have lost their last digits: write them as integers or as text" in reason
+
+
+def test_names_with_blanks(tmp_path, folder):
+    (folder / "NGC_1068.fits").touch()
+    assert files(tmp_path, "main_id,mag\nNGC  1068,4\n", folder) == ["NGC_1068.fits"]
+
+
+def test_rows_without_an_identifier_and_without_a_file(tmp_path, folder):
+    first, second, third = files(tmp_path, "id,mag\n1,4\n,5\n77,6\n", folder)
+    assert first == "1.fits"
+    assert "without an identifier" in second
+    assert "77: there is no cutout of this name" in third
+
+
+def test_identifiers_of_several_rows_are_said_once(tmp_path, folder, caplog):
+    with caplog.at_level(logging.WARNING):
+        assert files(tmp_path, "id,mag\n1,4\n1,5\n2,6\n2,6\n", folder) == ["1.fits", "1.fits", "2.fits", "2.fits"]
+    assert len([r for r in caplog.records if "more than one row" in r.message]) == 1
+
+
+def test_two_files_of_one_name(tmp_path, folder):
+    (folder / "1.fits.gz").touch()
+    first, second = files(tmp_path, "id,mag\n1,4\n2,5\n", folder)
+    assert "several cutouts have this name" in first
+    assert second == "2.fits"
+
+
+@pytest.mark.parametrize("name", ["file_loc", "filename", "path", "cutout_path"])
+def test_columns_of_paths(tmp_path, folder, name):
+    assert files(tmp_path, f"id_str,{name}\nx,cut/2.fits\n", None) == ["2.fits"]
+
+
+def test_a_file_name_that_is_no_cutout_gives_way_to_identifiers(tmp_path, folder):
+    assert files(tmp_path, "NUMBER,filename\n2,image_of_all.fits\n", folder) == ["2.fits"]
+    with pytest.raises(CatalogError, match=r"column filename .* names no file under .*--cutout-column"):
+        files(tmp_path, "NUMBER,filename\n2,image_of_all.fits\n", None)
+
+
+def test_the_column_that_the_user_names(tmp_path, folder):
+    assert files(tmp_path, "id,where\n1,cut/3.fits\n", None, cutout_column="where") == ["3.fits"]
+
+
+def test_absolute_paths(tmp_path, folder):
+    table = f"id,cutout\na,{folder}/1.fits\nb,{folder}/2.fits\n"
+    other = tmp_path / "other"
+    other.mkdir()
+    with pytest.raises(CatalogError, match=r"absolute paths .* outside .*--cutouts /"):
+        files(other, table)
+    assert files(other, table, "/") == ["1.fits", "2.fits"]
+    assert files(other, table, folder) == ["1.fits", "2.fits"]
+    assert files(tmp_path, table) == ["1.fits", "2.fits"]
+
+
+def test_paths_that_cannot_be_opened_are_the_rows_reason(tmp_path, folder):
+    (folder / "l.fits").symlink_to("l.fits")
+    good, loop, outside = files(tmp_path, "id,cutout\na,cut/1.fits\nb,cut/l.fits\nc,../x.fits\n")
+    assert good == "1.fits"
+    assert loop == "l.fits" or "cannot be opened" in loop
+    assert "lies outside" in outside
+
+
+def test_a_nul_in_a_path_is_the_rows_reason(tmp_path, folder):
+    catalog = open_catalog(make(tmp_path / "t.csv", "id,cutout\na,cut/1.fits\n"))
+    _, found = match(catalog, None, tmp_path)
+    assert "cannot be opened" in found.of("cut/0\0.fits", "b")
+
+
+def test_no_cutouts_and_no_folder(tmp_path):
+    with pytest.raises(CatalogError, match=r"no column 'cutout'.*--cutout-column, or give --cutouts DIR"):
+        files(tmp_path, "id,mag\n1,2\n")
+    with pytest.raises(CatalogError, match="is not a folder"):
+        files(tmp_path, "id,mag\n1,2\n", tmp_path / "none")

@@ -1,0 +1,171 @@
+"""Which columns hold positions, identifiers and cutouts, under the names that surveys and programs write."""
+
+import numpy as np
+import pytest
+
+from galmorph.errors import CatalogError
+from galmorph.tables.catalog import catalog_of, open_catalog
+from galmorph.tables.formats import TableField
+from galmorph.tables.positions import Frame
+from galmorph.tables.roles import find_roles, id_candidates, plain_name
+
+
+def make(path, text):
+    """A file with this text."""
+    path.write_text(text)
+    return path
+
+
+def roles(*names, frame="icrs", **options):
+    return find_roles([TableField(name) for name in names], Frame(frame), **options)
+
+
+@pytest.mark.parametrize(
+    ("names", "pair"),
+    [
+        (("ra_1", "dec_1"), (0, 1)),  # a cross-match by TOPCAT
+        (("ra_x", "dec_x"), (0, 1)),  # a join by pandas
+        (("RA_2", "DEC_2", "ra", "dec"), (2, 3)),
+        (("NUMBER", "ALPHA_J2000", "DELTA_J2000", "ALPHAWIN_J2000", "DELTAWIN_J2000"), (1, 2)),  # SExtractor
+        (("ALPHAWIN_J2000", "DELTAWIN_J2000", "X_WORLD", "Y_WORLD"), (0, 1)),
+        (("X_WORLD", "Y_WORLD"), (0, 1)),
+        (("ALPHA_SKY", "DELTA_SKY"), (0, 1)),
+        (("coord_ra", "coord_dec"), (0, 1)),  # Rubin
+        (("OBJECT_ID", "RIGHT_ASCENSION", "DECLINATION"), (1, 2)),  # Euclid
+        (("label", "sky_centroid.ra", "sky_centroid.dec"), (1, 2)),  # photutils
+        (("position.ra", "position.dec"), (0, 1)),  # a SkyCoord of astropy
+        (("objra", "objdec"), (None, None)),
+        (("obj_ra", "obj_dec"), (0, 1)),
+        (("i_ra", "i_dec"), (0, 1)),  # HSC
+        (("objname", "al2000", "de2000"), (1, 2)),  # HyperLeda
+        (("Object Name", "RA(deg)", "DEC(deg)"), (1, 2)),  # NED
+        (("Right Ascension", "Declination"), (0, 1)),
+        (("RA [deg]", "Dec [deg]"), (0, 1)),
+        (("ra_err", "dec_err"), (None, None)),
+        (("pm_ra", "pm_dec"), (None, None)),
+        (("ra_1", "dec_2"), (None, None)),
+    ],
+)
+def test_positions(names, pair):
+    found = roles(*names)
+    assert (found.ra, found.dec) == pair
+    assert found.unclear == ""
+
+
+@pytest.mark.parametrize("names", [("ra_1", "dec_1", "ra_2", "dec_2"), ("g_ra", "g_dec", "r_ra", "r_dec")])
+def test_two_positions_are_unclear(names):
+    found = roles(*names)
+    assert (found.ra, found.dec) == (None, None)
+    assert "could all be the position: say which with --ra-column and --dec-column" in found.unclear
+    assert roles(*names, ra_column=names[2], dec_column=names[3]).ra == 2
+
+
+IDENTIFIERS = [
+    *("NUMBER", "COADD_OBJECT_ID", "CATAID", "PGC", "main_id", "NSAID", "designation", "id_str", "iauname", "dr8_id"),
+    *(
+        "Object Name",
+        "OBJID",
+        "objID",
+        "objname",
+        "id_1",
+        "NUMBER_2",
+        "diaObjectId",
+        "objectId",
+        "OBJECT_ID",
+        "GalaxyID",
+    ),
+    *(
+        "specObjID",
+        "mangaid",
+        "plateifu",
+        "SOURCE_ID",
+        "targetid",
+        "survey_id",
+        "asset_id",
+        "SEQNR",
+        "ID",
+        "Unnamed: 0",
+    ),
+]
+
+
+@pytest.mark.parametrize("name", IDENTIFIERS)
+def test_identifiers(name):
+    assert roles("ra", "dec", name, "mag").id == 2
+
+
+def test_a_label_is_an_identifier_beside_columns_of_photutils_only():
+    assert roles("label", "xcentroid", "ycentroid").id == 0
+    assert roles("label", "ra", "dec").id is None
+    assert id_candidates([TableField("label")]) == [0]
+
+
+def test_candidates_come_in_order():
+    names = ("Unnamed: 0", "label", "NUMBER", "id_1", "objid")
+    assert [names[i] for i in id_candidates([TableField(name) for name in names])] == [
+        "objid",
+        "NUMBER",
+        "id_1",
+        "label",
+        "Unnamed: 0",
+    ]
+
+
+@pytest.mark.parametrize("name", ["cutout", "file_loc", "filename", "path", "file", "cutout_path", "fits_path"])
+def test_cutouts(name):
+    assert roles("ra", "dec", name).cutout == 2
+    assert roles(name, "cutout").cutout == (1 if name != "cutout" else 0)
+
+
+def test_numbers_are_no_paths():
+    assert find_roles([TableField("path", text=False)], Frame("icrs")).cutout is None
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [("RA [deg]", "ra"), ("RA(deg)", "ra"), (" Object Name ", "object_name"), ("Unnamed: 0", "unnamed:_0")],
+)
+def test_plain_names(name, plain):
+    assert plain_name(name) == plain
+
+
+def test_decimal_hours_of_hyperleda(tmp_path):
+    path = make(tmp_path / "a.csv", "objname,al2000,de2000\nNGC1,2.5,-3\n")
+    assert next(open_catalog(path).blocks(1)).ra.tolist() == [37.5]
+
+
+def test_units_in_names(tmp_path):
+    path = make(tmp_path / "a.csv", "RA [hourangle],Dec [deg]\n2,3\n")
+    assert next(open_catalog(path).blocks(1)).ra.tolist() == [30]
+
+
+class Table:
+    """Positions of Rubin with a unit, or without one."""
+
+    def __init__(self, ra, dec, unit=""):
+        self.fields = (TableField("coord_ra", unit), TableField("coord_dec", unit))
+        self.n_rows = len(ra)
+        self.columns = np.array(ra, float), np.array(dec, float)
+
+    def blocks(self, positions, n_rows, start):
+        yield [self.columns[position] for position in positions]
+
+
+def test_radians_of_rubin(tmp_path):
+    catalog = catalog_of(Table([np.pi / 2], [0.5], "rad"), tmp_path, "memory")
+    assert next(catalog.blocks(1)).ra.tolist() == [90]
+    assert catalog_of(Table([150.0, 0.5], [2.0, 1.0]), tmp_path, "memory").has_positions  # degrees: too large
+    with pytest.raises(CatalogError, match=r"coord_ra, coord_dec have no unit and may be in radians or in degrees"):
+        catalog_of(Table([1.5], [0.5]), tmp_path, "memory")
+    named = {"ra_column": "coord_ra", "dec_column": "coord_dec"}
+    assert next(catalog_of(Table([1.5], [0.5]), tmp_path, "memory", **named).blocks(1)).ra.tolist() == [1.5]
+
+
+def test_a_catalog_that_needs_no_position(tmp_path):
+    path = make(tmp_path / "a.csv", "ra,ra,dec,cutout\n1,2,3,a.fits\n")
+    with pytest.raises(CatalogError, match="could all be the position"):
+        open_catalog(path)
+    catalog = open_catalog(path, needs_position=False)
+    assert not catalog.has_positions
+    assert "could all be the position" in catalog.no_position
+    assert next(catalog.blocks(1)).cutout.tolist() == ["a.fits"]
