@@ -182,7 +182,8 @@ def classify(
     scheduler: Annotated[
         str | None, computing_option(help="Dask scheduler (address or file) for a HATS catalog; default this machine.")
     ] = None,
-    resume: Annotated[bool, run_option("--resume", help="Go on with a run that was stopped.")] = False,
+    resume: Annotated[bool, run_option("--resume", help="Go on with a stopped run: the default.")] = False,
+    restart: Annotated[bool, run_option("--restart", help="Discard an unfinished run and begin anew.")] = False,
     strict: Annotated[bool, run_option("--strict", help="Exit with 1 if a target failed.")] = False,
     profile: Annotated[bool, run_option("--profile", help="Print where the time went.")] = False,
     out: Annotated[Path | None, output_option(help="Output; default <stem>_morph.<suffix> beside the input.")] = None,
@@ -209,7 +210,7 @@ def classify(
     options |= {"cutout_column": cutout_column, "frame": frame}
     options["image_hdu"] = int(image_hdu) if image_hdu and image_hdu.isdecimal() else image_hdu
     options |= {"prefix": prefix, "replace": replace, "spread": spread, "tta": tta, "batch_size": batch_size}
-    options |= {"device": device, "dtype": dtype, "workers": workers, "resume": resume, "overwrite": overwrite}
+    options |= {"device": device, "dtype": dtype, "workers": workers, "restart": restart, "overwrite": overwrite}
     with progress("classifying") as on_progress:
         summary = run(survey, **options, on_progress=on_progress)
     show_summary(summary, profile)

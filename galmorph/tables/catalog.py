@@ -6,6 +6,7 @@ identifier, the size and the cutout, and which columns may be written.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,16 +16,19 @@ import numpy as np
 
 from galmorph import registry
 from galmorph.errors import CatalogError
+from galmorph.files.record import identity
 from galmorph.files.writing import Companion, Output
 from galmorph.tables.blocks import checked_blocks
-from galmorph.tables.contents import contents_of, named_format, plain_suffix
-from galmorph.tables.formats import Array, Card, Column, Format, Provenance, Table, check_cards, text_array
+from galmorph.tables.contents import contents_of, format_of, named_format, plain_suffix
+from galmorph.tables.formats import Array, Card, Column, Format, Provenance, Table, TableField, check_cards, text_array
 from galmorph.tables.positions import Frame, Positions, to_float
 from galmorph.tables.replacement import check_names, own_columns, replaced_columns
 from galmorph.tables.roles import Roles, find_roles, id_candidates, may_be_radians, named, with_unit
 from galmorph.tables.targets import Targets, as_numbers, as_text
 
 __all__ = ["Catalog", "Column", "Targets", "open_catalog", "write_catalog"]
+
+log = logging.getLogger(__name__)
 
 _READ_ROWS = 16384
 
@@ -39,6 +43,8 @@ class Catalog:
         The file.
     format : str
         The table format, a name of ``registry.names("tables")``.
+    opened : tuple of int
+        What identified the file when it was opened (`galmorph.files.record.identity`).
     """
 
     path: Path
@@ -46,6 +52,7 @@ class Catalog:
     _table: Table
     _roles: Roles
     _positions: Positions | None
+    opened: tuple[int, ...] = ()
 
     @property
     def n_rows(self) -> int:
@@ -277,16 +284,19 @@ class Catalog:
         Raises
         ------
         CatalogError
-            If the file would be of another format than the catalog, or of none.
+            If the file would be of another format than the catalog, or a CSV file whose name says of none.
         OutputError
             If a file that is not galmorph's has the name of one that would lie beside it.
         """
         form: Format = registry.load("tables", self.format)
-        if plain_suffix(destination) != plain_suffix(self.path) and (other := named_format(destination)) != form:
-            raise CatalogError(
-                f"{destination} would be {other.name}, but {self.path} is {form.name} and the output keeps the format: "
-                f"name it *{form.suffixes[0]}"
-            )
+        if plain_suffix(destination) != plain_suffix(self.path):
+            # The content of all formats but CSV says what it is: such a file may have any name, such as *.cat.
+            other = named_format(destination) if form.name == "csv" else format_of(destination)
+            if other is not None and other != form:
+                raise CatalogError(
+                    f"{destination} would be {other.name}, but {self.path} is {form.name} and the output keeps the "
+                    f"format: name it *{form.suffixes[0]}"
+                )
         if form.check is not None:
             form.check(Path(os.path.realpath(destination)))
 
@@ -346,12 +356,14 @@ def open_catalog(
     path = Path(path)
     columns = {"ra_column": ra_column, "dec_column": dec_column, "id_column": id_column, "size_column": size_column}
     columns["cutout_column"] = cutout_column
+    state = identity(path)
     contents = contents_of(path, hdu, named=[name for name in columns.values() if name], wanted="table")
     form = contents.format
     if form is None:  # an image that --hdu names: the format says what is wrong
         form = registry.load("tables", "fits")
     opened = form.open(path, contents.number)
-    return catalog_of(opened, path, form.name, frame, needs_position=needs_position, **columns)
+    catalog = catalog_of(opened, path, form.name, frame, needs_position=needs_position, **columns)
+    return replace(catalog, opened=state)
 
 
 def catalog_of(
@@ -387,7 +399,27 @@ def _positions(table: Table, roles: Roles, frame: Frame) -> Positions | None:
         return None
     if "ra" not in roles.chosen:
         _check_radians(table, roles)
+    if frame.name == "icrs":
+        frame = _declared(pair) or frame
     return Positions(with_unit(pair[0]), with_unit(pair[1]), frame)
+
+
+def _declared(pair: Sequence[TableField]) -> Frame | None:
+    """Return the frame that the file declares for its positions, if it is not ICRS."""
+    declared = {field.frame for field in pair}
+    if declared == {""}:
+        return None
+    names = " and ".join(field.name for field in pair)
+    if len(declared) > 1:
+        raise CatalogError(f"{names} are in different systems of coordinates: {', '.join(sorted(declared))}")
+    try:
+        frame = Frame(declared.pop())
+    except CatalogError as error:
+        raise CatalogError(
+            f"the file says of {names} that their system is one that is not read here: {error}"
+        ) from error
+    log.info("%s are in %s, as the file says; they are converted to ICRS.", names, pair[0].frame)
+    return frame
 
 
 def _check_radians(table: Table, roles: Roles) -> None:

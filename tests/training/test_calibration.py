@@ -130,12 +130,15 @@ def table(calibrated, tmp_path_factory):
 
 def test_table_has_sets_and_unlikeness(table, calibrated):
     card = cards.read_card(calibrated)
-    assert list(table.names[-5:]) == ["morph_label", "morph_entropy", "morph_set", "morph_ood", "morph_flag"]
+    expected = ["morph_label", "morph_entropy", "morph_set", "morph_ood", "morph_ok", "morph_flag"]
+    assert list(table.names[-6:]) == expected
     p = np.stack([table[f"p_{label}"] for label in CLASSES.labels], axis=1)
     for row, label, told in zip(p[:-1], table["morph_label"], table["morph_set"], strict=False):
         wanted = {CLASSES.labels[k] for k in np.flatnonzero(row >= card.set_threshold())}
-        assert set(told.split("|")) == wanted | {label}
-        assert told.split("|")[0] == label
+        best = CLASSES.labels[row.argmax()]
+        assert set(told.split("|")) == wanted | {best}
+        assert told.split("|")[0] == best
+        assert label == (best if row.max() >= 0.5 else "uncertain")
     flagged = (table["morph_flag"] & Flag.UNLIKE_TRAINING) != 0
     assert np.array_equal(flagged, table["morph_ood"] > card.unlikeness_threshold)
     assert flagged[list(table["id"]).index("noise")]
