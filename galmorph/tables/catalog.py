@@ -6,7 +6,6 @@ identifier, the size and the cutout, and which columns may be written.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,14 +20,13 @@ from galmorph.files.writing import Companion, Output
 from galmorph.tables.blocks import checked_blocks
 from galmorph.tables.contents import contents_of, format_of, named_format, plain_suffix
 from galmorph.tables.formats import Array, Card, Column, Format, Provenance, Table, check_cards, text_array
-from galmorph.tables.positions import Frame, Positions, frame_of, to_float
+from galmorph.tables.location import located
+from galmorph.tables.positions import Frame, Positions, to_float
 from galmorph.tables.replacement import check_names, own_columns, replaced_columns
-from galmorph.tables.roles import Roles, find_roles, id_candidates, may_be_radians, named, with_unit
+from galmorph.tables.roles import Roles, find_roles, id_candidates, named
 from galmorph.tables.targets import Targets, as_numbers, as_text
 
 __all__ = ["Catalog", "Column", "Targets", "open_catalog", "write_catalog"]
-
-log = logging.getLogger(__name__)
 
 _READ_ROWS = 16384
 
@@ -383,7 +381,7 @@ def catalog_of(
             raise CatalogError(roles.unclear)
         positions = None
         try:
-            positions = _positions(table, roles, sky)
+            positions = located(table, roles, sky)
         except CatalogError as error:
             if needs_position or "ra" in roles.chosen:
                 raise
@@ -391,32 +389,6 @@ def catalog_of(
     except CatalogError as error:
         raise CatalogError(f"{path}: {error}") from error
     return Catalog(path, form, table, roles, positions)
-
-
-def _positions(table: Table, roles: Roles, frame: Frame) -> Positions | None:
-    pair = [table.fields[p] for p in (roles.ra, roles.dec) if p is not None]
-    if not pair:
-        return None
-    if "ra" not in roles.chosen:
-        _check_radians(table, roles)
-    if frame.name == "icrs":
-        frame = frame_of(pair) or frame
-    return Positions(with_unit(pair[0]), with_unit(pair[1]), frame)
-
-
-def _check_radians(table: Table, roles: Roles) -> None:
-    """Raise CatalogError if positions without a unit may be radians as well as degrees."""
-    positions = [p for p in (roles.ra, roles.dec) if p is not None and may_be_radians(table.fields[p])]
-    block = next(table.blocks(positions, _READ_ROWS, 0), None) if positions else None
-    if block is None:
-        return
-    values = np.abs(np.concatenate([to_float(column) for column in block]))
-    if np.isfinite(values).any() and np.nanmax(values) < 2 * np.pi:
-        names = ", ".join(table.fields[p].name for p in positions)
-        raise CatalogError(
-            f"{names} have no unit and may be in radians or in degrees: give the columns their unit, or name them with "
-            "--ra-column and --dec-column, which means degrees"
-        )
 
 
 def check_new_catalog(destination: Path, texts: Iterable[str] = ()) -> None:

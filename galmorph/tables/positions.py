@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +12,6 @@ from galmorph import registry
 from galmorph.errors import CatalogError
 from galmorph.tables.formats import Array, TableField, text_array
 from galmorph.tables.units import angle_factor
-
-log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
 
@@ -211,30 +207,6 @@ class Frame:
         sky = SkyCoord(lon[known] * units.deg, lat[known] * units.deg, frame=self.name, **self._equinox).icrs
         ra[known], dec[known] = sky.ra.deg, sky.dec.deg
         return ra, dec
-
-
-def frame_of(pair: Sequence[TableField]) -> Frame | None:
-    """Return the frame that a file declares for two columns of positions, None for ICRS.
-
-    Raises
-    ------
-    CatalogError
-        If they are in different frames, or in one that is not read.
-    """
-    declared = {field.frame for field in pair}
-    if declared == {""}:
-        return None
-    names = " and ".join(field.name for field in pair)
-    if len(declared) > 1:
-        raise CatalogError(f"{names} are in different systems of coordinates: {', '.join(sorted(declared))}")
-    try:
-        frame = Frame(declared.pop())
-    except CatalogError as error:
-        raise CatalogError(
-            f"the file says of {names} that their system is one that is not read here: {error}"
-        ) from error
-    log.info("%s are in %s, as the file says; they are converted to ICRS.", names, pair[0].frame)
-    return frame
 
 
 class Positions:
