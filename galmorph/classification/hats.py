@@ -141,7 +141,8 @@ def classify_hats(
     with _cluster(client, scheduler, workers, device, catalog.n_files) as (cluster, threads):
         network, cards = _result(cluster.submit(_settle, network, pure=False))
         fingerprint = {"source": catalog.fingerprint(), "galmorph": galmorph.__version__, "torch": torch.__version__}
-        given = {name: value for name, value in options.items() if value}
+        usual = asdict(ClassifyOptions())
+        given = {name: value for name, value in options.items() if value != usual.get(name)}
         with _work(destination, fingerprint | given | asdict(network), resume=not restart) as folder:
             job = Job(network, catalog.root, folder, options, threads)
             with progress_bar(progress, "classifying", "galaxies", on_progress) as update:

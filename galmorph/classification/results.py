@@ -101,7 +101,10 @@ class Results:
             if "detection_flag" in self.catalog.column_names:  # galaxies that were found in survey images
                 why = "its stamp was cut from a survey image and not kept; name the images with --images"
             return [Row(why)] * len(self)
-        source = CatalogSource(*match(self.catalog, folder, self._own_folder()))
+        try:
+            source = CatalogSource(*match(self.catalog, folder, self._own_folder()))
+        except CatalogError as error:  # a report has no pictures then, and says so
+            return [(str(error), math.nan)] * len(self)
         return [row for block in source.blocks(_BLOCK_ROWS, 0) for row in block]
 
     def _own_folder(self) -> Path:

@@ -19,7 +19,7 @@ from galmorph.errors import CatalogError
 from galmorph.files.record import identity
 from galmorph.files.writing import Companion, Output
 from galmorph.tables.blocks import checked_blocks
-from galmorph.tables.contents import contents_of, named_format, plain_suffix
+from galmorph.tables.contents import contents_of, format_of, named_format, plain_suffix
 from galmorph.tables.formats import Array, Card, Column, Format, Provenance, Table, TableField, check_cards, text_array
 from galmorph.tables.positions import Frame, Positions, to_float
 from galmorph.tables.replacement import check_names, own_columns, replaced_columns
@@ -284,16 +284,19 @@ class Catalog:
         Raises
         ------
         CatalogError
-            If the file would be of another format than the catalog, or of none.
+            If the file would be of another format than the catalog, or a CSV file whose name says of none.
         OutputError
             If a file that is not galmorph's has the name of one that would lie beside it.
         """
         form: Format = registry.load("tables", self.format)
-        if plain_suffix(destination) != plain_suffix(self.path) and (other := named_format(destination)) != form:
-            raise CatalogError(
-                f"{destination} would be {other.name}, but {self.path} is {form.name} and the output keeps the format: "
-                f"name it *{form.suffixes[0]}"
-            )
+        if plain_suffix(destination) != plain_suffix(self.path):
+            # The content of all formats but CSV says what it is: such a file may have any name, such as *.cat.
+            other = named_format(destination) if form.name == "csv" else format_of(destination)
+            if other is not None and other != form:
+                raise CatalogError(
+                    f"{destination} would be {other.name}, but {self.path} is {form.name} and the output keeps the "
+                    f"format: name it *{form.suffixes[0]}"
+                )
         if form.check is not None:
             form.check(Path(os.path.realpath(destination)))
 

@@ -287,7 +287,8 @@ def recognise(path: Path) -> Format:
     for magic, program in _COMPRESSIONS.items():
         if head.startswith(magic):
             raise CatalogError(
-                f"{path} is compressed by {program}, which is not read here: unpack it, or use gzip or bzip2"
+                f"{path} is compressed by {program}, so it is none of the table formats that are read here: unpack it, "
+                "or use gzip or bzip2"
             )
     if b"\0" in head or start.startswith((b"<", b"{", b"[", b"%pdf")):
         kinds = ", ".join(form.name for form in formats())

@@ -120,8 +120,11 @@ def test_damage_while_the_run_goes_on(out):
     with Journal.open(out, RECORD, STATE, resume=False, step=2) as journal:
         journal.append(results(4))
         with (journal_folder(out) / "rows.bin").open("r+b") as file:
-            file.seek(SIZE + 9)
-            file.write(b"\xff")
+            file.seek(SIZE)
+            file.write(bytes(SIZE))
+        with pytest.raises(CannotContinue, match="was damaged during the run"):
+            list(journal.blocks())
+        os.truncate(journal_folder(out) / "rows.bin", 3 * SIZE - 1)
         with pytest.raises(CannotContinue, match="was damaged during the run"):
             list(journal.blocks())
     assert resumed(out) == 0

@@ -129,7 +129,8 @@ def table(calibrated, tmp_path_factory):
 
 def test_table_has_sets_and_unlikeness(table, calibrated):
     card = cards.read_card(calibrated)
-    assert list(table.names[-6:]) == [*"morph_label morph_entropy morph_set morph_ood morph_ok morph_flag".split()]
+    expected = ["morph_label", "morph_entropy", "morph_set", "morph_ood", "morph_ok", "morph_flag"]
+    assert list(table.names[-6:]) == expected
     p = np.stack([table[f"p_{label}"] for label in CLASSES.labels], axis=1)
     for row, label, told in zip(p[:-1], table["morph_label"], table["morph_set"], strict=False):
         wanted = {CLASSES.labels[k] for k in np.flatnonzero(row >= card.set_threshold())}
