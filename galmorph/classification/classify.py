@@ -29,8 +29,9 @@ from galmorph.environment import now
 from galmorph.errors import CannotContinue, Interrupted, OutputError
 from galmorph.files.journal import Journal
 from galmorph.files.writing import remove_leftovers
+from galmorph.models.cpu_fusion import CPU_BATCH
 from galmorph.models.model import load
-from galmorph.models.predictor import CPU_BATCH, Predictor, on_devices
+from galmorph.models.predictor import Predictor, on_devices
 from galmorph.progress import progress_bar
 from galmorph.threads import ahead
 

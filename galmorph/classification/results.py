@@ -104,7 +104,7 @@ class Results:
         try:
             source = CatalogSource(*match(self.catalog, folder, self._own_folder()))
         except CatalogError as error:  # a report has no pictures then, and says so
-            return [(str(error), math.nan)] * len(self)
+            return [Row(str(error))] * len(self)
         return [row for block in source.blocks(_BLOCK_ROWS, 0) for row in block]
 
     def _own_folder(self) -> Path:

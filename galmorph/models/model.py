@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -102,110 +102,6 @@ def question_shares(schema: LabelSchema, logits: Tensor, temperature: Sequence[f
     return torch.cat(
         [(logits[:, part] / t).softmax(dim=1) for part, t in zip(schema.slices, temperature, strict=True)], dim=1
     )
-
-
-# About as many people classify a galaxy in Galaxy Zoo.
-USUAL_VOTES = 40.0
-
-
-def mse(
-    schema: LabelSchema,
-    logits: Tensor,
-    fractions: Tensor,
-    weights: Tensor | None = None,
-    votes: Tensor | None = None,
-) -> Tensor:
-    """Mean squared error of the cumulative probabilities over the known fractions (NaN: unknown).
-
-    Parameters
-    ----------
-    schema : LabelSchema
-    logits, fractions : Tensor, shape (n, n_labels)
-    weights : Tensor, shape (n,), optional
-        Of the galaxies.
-    votes : Tensor, shape (n,), optional
-        Not used.
-    """
-    known = ~fractions.isnan()
-    error = ((probabilities(schema, logits) - fractions.nan_to_num()) * known).square()
-    if weights is not None:
-        error = error * weights.unsqueeze(1)
-    return error.sum() / known.sum().clamp(min=1)
-
-
-def cross_entropy(
-    schema: LabelSchema,
-    logits: Tensor,
-    fractions: Tensor,
-    weights: Tensor | None = None,
-    votes: Tensor | None = None,
-) -> Tensor:
-    """Cross-entropy of each question, weighted by how often it was asked; unknown answers (NaN) are left out.
-
-    For classes this is exactly the usual cross-entropy. For a tree a fraction in cumulative form is the answer's share
-    times how often the question was asked, so summing ``-fraction * log(share)`` weights the questions rightly.
-    Parameters as for :func:`mse`.
-    """
-    log_shares = torch.cat([logits[:, part].log_softmax(dim=1) for part in schema.slices], dim=1)
-    per_galaxy = -(fractions.nan_to_num() * log_shares).sum(dim=1)
-    return (per_galaxy if weights is None else per_galaxy * weights).mean()
-
-
-def dirichlet_multinomial(
-    schema: LabelSchema,
-    logits: Tensor,
-    fractions: Tensor,
-    weights: Tensor | None = None,
-    votes: Tensor | None = None,
-    *,
-    concentration: float = 40.0,
-) -> Tensor:
-    """Minus the log likelihood of each question's votes under a Dirichlet-multinomial (Walmsley et al. 2022).
-
-    Votes scatter more than a multinomial's where people do not all see the same: the shares that they vote by are drawn
-    from a Dirichlet distribution around the predicted ones, the narrower the greater its concentration. A question of
-    which an answer is unknown is left out. It is divided by :data:`USUAL_VOTES`, so that an endless concentration and
-    that many votes make it the cross-entropy, up to a constant.
-
-    Parameters
-    ----------
-    schema, logits, fractions, weights
-        As for :func:`mse`.
-    votes : Tensor, shape (n,), optional
-        How many people answered the first question; :data:`USUAL_VOTES` where unknown (NaN).
-    concentration : float
-        Sum of the Dirichlet distribution's parameters, of each question.
-    """
-    total = fractions.new_full((len(fractions),), USUAL_VOTES) if votes is None else votes.nan_to_num(nan=USUAL_VOTES)
-    shares = question_shares(schema, logits).clamp(min=1e-6)
-    per_galaxy = torch.zeros_like(total)
-    for part in schema.slices:
-        known = ~fractions[:, part].isnan().any(dim=1)
-        counts, prior = fractions[:, part].nan_to_num() * total.unsqueeze(1), shares[:, part] * concentration
-        whole, sums = prior.sum(dim=1), counts.sum(dim=1)
-        answers = (torch.lgamma(prior + counts) - torch.lgamma(prior)).sum(dim=1)
-        per_galaxy = per_galaxy + known * (torch.lgamma(whole + sums) - torch.lgamma(whole) - answers)
-    return (per_galaxy if weights is None else per_galaxy * weights).mean() / USUAL_VOTES
-
-
-LOSSES: Mapping[str, Callable[..., Tensor]] = {
-    "mse": mse,
-    "cross_entropy": cross_entropy,
-    "dirichlet_multinomial": dirichlet_multinomial,
-}
-
-
-def loss_named(name: str) -> Callable[..., Tensor]:
-    """Return a loss by name.
-
-    Raises
-    ------
-    ModelError
-        If there is none of that name.
-    """
-    if name not in LOSSES:
-        raise ModelError(registry.unknown("loss", name, LOSSES))
-    return LOSSES[name]
 
 
 def build(backbone: str, n_outputs: int, pretrained: str = "none") -> nn.Module:

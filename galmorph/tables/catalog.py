@@ -6,7 +6,6 @@ identifier, the size and the cutout, and which columns may be written.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,15 +19,14 @@ from galmorph.files.record import identity
 from galmorph.files.writing import Companion, Output
 from galmorph.tables.blocks import checked_blocks
 from galmorph.tables.contents import contents_of, format_of, named_format, plain_suffix
-from galmorph.tables.formats import Array, Card, Column, Format, Provenance, Table, TableField, check_cards, text_array
+from galmorph.tables.formats import Array, Card, Column, Format, Provenance, Table, check_cards, text_array
+from galmorph.tables.location import located
 from galmorph.tables.positions import Frame, Positions, to_float
 from galmorph.tables.replacement import check_names, own_columns, replaced_columns
-from galmorph.tables.roles import Roles, find_roles, id_candidates, may_be_radians, named, with_unit
+from galmorph.tables.roles import Roles, find_roles, id_candidates, named
 from galmorph.tables.targets import Targets, as_numbers, as_text
 
 __all__ = ["Catalog", "Column", "Targets", "open_catalog", "write_catalog"]
-
-log = logging.getLogger(__name__)
 
 _READ_ROWS = 16384
 
@@ -383,7 +381,7 @@ def catalog_of(
             raise CatalogError(roles.unclear)
         positions = None
         try:
-            positions = _positions(table, roles, sky)
+            positions = located(table, roles, sky)
         except CatalogError as error:
             if needs_position or "ra" in roles.chosen:
                 raise
@@ -391,50 +389,6 @@ def catalog_of(
     except CatalogError as error:
         raise CatalogError(f"{path}: {error}") from error
     return Catalog(path, form, table, roles, positions)
-
-
-def _positions(table: Table, roles: Roles, frame: Frame) -> Positions | None:
-    pair = [table.fields[p] for p in (roles.ra, roles.dec) if p is not None]
-    if not pair:
-        return None
-    if "ra" not in roles.chosen:
-        _check_radians(table, roles)
-    if frame.name == "icrs":
-        frame = _declared(pair) or frame
-    return Positions(with_unit(pair[0]), with_unit(pair[1]), frame)
-
-
-def _declared(pair: Sequence[TableField]) -> Frame | None:
-    """Return the frame that the file declares for its positions, if it is not ICRS."""
-    declared = {field.frame for field in pair}
-    if declared == {""}:
-        return None
-    names = " and ".join(field.name for field in pair)
-    if len(declared) > 1:
-        raise CatalogError(f"{names} are in different systems of coordinates: {', '.join(sorted(declared))}")
-    try:
-        frame = Frame(declared.pop())
-    except CatalogError as error:
-        raise CatalogError(
-            f"the file says of {names} that their system is one that is not read here: {error}"
-        ) from error
-    log.info("%s are in %s, as the file says; they are converted to ICRS.", names, pair[0].frame)
-    return frame
-
-
-def _check_radians(table: Table, roles: Roles) -> None:
-    """Raise CatalogError if positions without a unit may be radians as well as degrees."""
-    positions = [p for p in (roles.ra, roles.dec) if p is not None and may_be_radians(table.fields[p])]
-    block = next(table.blocks(positions, _READ_ROWS, 0), None) if positions else None
-    if block is None:
-        return
-    values = np.abs(np.concatenate([to_float(column) for column in block]))
-    if np.isfinite(values).any() and np.nanmax(values) < 2 * np.pi:
-        names = ", ".join(table.fields[p].name for p in positions)
-        raise CatalogError(
-            f"{names} have no unit and may be in radians or in degrees: give the columns their unit, or name them with "
-            "--ra-column and --dec-column, which means degrees"
-        )
 
 
 def check_new_catalog(destination: Path, texts: Iterable[str] = ()) -> None:

@@ -163,4 +163,4 @@ def test_results_whose_cutouts_are_not_clear_have_reasons(tmp_path, folder):
     make(tmp_path / "r.csv", text[0].replace("id,", "key,", 1).replace("cutout", "was") + "\n" + text[1])
     rows = read_results(tmp_path / "r.csv").cutouts(folder)
     assert len(rows) == 2
-    assert all("no column of identifiers" in reason for reason, _ in rows)
+    assert all("no column of identifiers" in reason for reason, *_ in rows)

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from galmorph import registry
 from galmorph.errors import ModelError, OutputError
 from galmorph.models import card as cards
-from galmorph.models.model import build, cross_entropy, load, loss_named, mse, probabilities, save
+from galmorph.models.model import build, load, probabilities, save
+from galmorph.training.losses import cross_entropy, loss_named, mse
 
 GZ2 = registry.load("schemas", "galaxyzoo2")
 CLASSES = registry.load("schemas", "galaxy10_sdss")

@@ -22,8 +22,9 @@ from galmorph.models.model import load
 from galmorph.tables.catalog import Column, open_catalog
 from galmorph.training import dataset
 from galmorph.training.config import TrainConfig
-from galmorph.training.dataset import Split, read_sample
+from galmorph.training.reading import read_sample
 from galmorph.training.samples.catalog import SAMPLE
+from galmorph.training.split import Split
 from galmorph.training.train import train
 
 GZ2 = registry.load("schemas", "galaxyzoo2")
