@@ -226,7 +226,7 @@ def _check_that_they_exist(survey: Path | None, catalog: Path | None, model: str
     from galmorph.models.card import find
 
     for path in filter(None, (survey, catalog)):
-        if not os.path.lexists(path) and ":/" not in str(path):
+        if not os.path.lexists(path) and ":/" not in str(path) and "{band}" not in path.name:
             raise GalmorphError(missing_file(path))
     find(model)
 

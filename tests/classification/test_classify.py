@@ -578,3 +578,16 @@ def test_a_radius_that_no_galaxy_has_is_flagged_and_ends_no_run(model, tmp_path,
     flag = Table.read(tmp_path / "o.csv")["morph_flag"]
     assert flag[1] & (Flag.LARGER_THAN_CUTOUT if radius > 1 else Flag.TOO_SMALL)
     assert not flag[0] & (Flag.LARGER_THAN_CUTOUT | Flag.TOO_SMALL)
+
+
+def test_the_command_takes_one_file_a_band(model, tmp_path):
+    from typer.testing import CliRunner
+
+    from galmorph.cli import app as cli
+
+    made = cutout()
+    for band, plane in zip(made.bands, made.flux, strict=True):
+        write_cutout(dataclasses.replace(made, bands=(band,), flux=plane[None]), tmp_path / f"x_{band}.fits")
+    command = ["classify", str(tmp_path / "x_{band}.fits"), "--model", str(model), "--out", str(tmp_path / "o.csv")]
+    assert CliRunner().invoke(cli.app, command).exit_code == 0
+    assert np.isfinite(probabilities(tmp_path / "o.csv")).all()
