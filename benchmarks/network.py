@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from galmorph import registry
-from galmorph.models.predictor import prepare
+from galmorph.models.cpu_fusion import prepare
 
 
 def openvino(network: nn.Module, images: Tensor) -> Callable[[Tensor], Tensor]:

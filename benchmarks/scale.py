@@ -191,9 +191,10 @@ def plain_write(path: Path, n_bytes: int) -> tuple[float, float]:
 def append(n_rows: int) -> dict[str, float]:
     """Print the time of a run's last step over that of writing as many bytes, and return the ratio."""
     from galmorph.classification import classify as classification
+    from galmorph.classification.opening import open_source
     from galmorph.classification.output_columns import output_columns, record_dtype
     from galmorph.classification.provenance import provenance
-    from galmorph.classification.sources import Addition, open_source
+    from galmorph.classification.sources import Addition
     from galmorph.files.journal import Journal
     from galmorph.models.predictor import Predictor
 

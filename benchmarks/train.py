@@ -20,12 +20,12 @@ from torch import nn
 
 from galmorph import registry
 from galmorph.images.framing import Framing
-from galmorph.models.model import cross_entropy
 from galmorph.models.predictor import pick_dtype
+from galmorph.training.batches import MicroBatch, micro_batches
 from galmorph.training.config import configure
 from galmorph.training.dataset import Dataset
+from galmorph.training.losses import cross_entropy
 from galmorph.training.processes import Processes
-from galmorph.training.schedule import Piece, pieces
 
 SCHEMA = registry.load("schemas", "galaxy10_sdss")
 
@@ -59,7 +59,7 @@ class Stepper:
         self.network, self.device, self.dtype = network, device, dtype
         self.optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
 
-    def __call__(self, piece: Piece) -> float:
+    def __call__(self, piece: MicroBatch) -> float:
         """Take a step, to its end on the device; return the processor time of this thread."""
         began = time.thread_time()
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
@@ -95,9 +95,9 @@ def main() -> None:
         dataset = made_dataset(args.batch_size * args.steps, side, folder)
         rows = np.random.default_rng(1).permutation(len(dataset))
 
-        def fed(epoch: int) -> Iterator[Piece]:
+        def fed(epoch: int) -> Iterator[MicroBatch]:
             generator = torch.Generator().manual_seed(epoch)
-            return pieces(dataset, dataset.fractions, rows, config, epoch, generator, device, Processes())
+            return micro_batches(dataset, dataset.fractions, rows, config, epoch, generator, device, Processes())
 
         began = time.process_time()
         ready = list(fed(0))

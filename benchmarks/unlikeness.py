@@ -27,7 +27,7 @@ from galmorph.models import unlikeness
 from galmorph.models.model import load
 from galmorph.models.predictor import Predictor
 from galmorph.training import dataset as datasets
-from galmorph.training.dataset import plain_view
+from galmorph.training.augmentation import plain_view
 from galmorph.training.evaluate import part_rows
 
 OTHERS = (

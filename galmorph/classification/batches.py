@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from galmorph.classification.prepare import Prepared
 from galmorph.classification.process import Clock
 from galmorph.classification.sources import Source
-from galmorph.files.journal import Journal
+from galmorph.files.journal import BLOCK, Journal
 from galmorph.images.flags import Flag
 from galmorph.models.predictor import Predictor, to_device
 from galmorph.threads import stop_requested
@@ -92,6 +92,7 @@ def classify_rows(
                 if done is None:
                     break
                 records, reasons = done
+                source.verify()  # no result of an input that changed is kept
                 journal.append(records)
                 for reason in reasons[: LOGGED_FAILURES - logged]:
                     log.warning("%s", reason)
@@ -103,6 +104,22 @@ def classify_rows(
             raise
     if stop.is_set():
         raise KeyboardInterrupt
+
+
+def keep_unchanged(source: Source, journal: Journal, batch_size: int) -> int:
+    """Drop the results of a stopped run from the batch on in which a cutout has changed since; return their number."""
+    first = 0
+    for records, rows in zip(journal.blocks(), source.blocks(BLOCK, 0), strict=False):
+        states = np.array(source.states(rows[: len(records)]), dtype=np.uint64)
+        changed = np.flatnonzero(states != records["state"])
+        if len(changed):
+            kept = (first + int(changed[0])) // batch_size * batch_size
+            dropped = len(journal) - kept
+            journal.keep(kept)
+            log.warning("Cutouts have changed since the run was stopped: %d results are computed anew.", dropped)
+            return dropped
+        first += len(records)
+    return 0
 
 
 @contextmanager
@@ -122,7 +139,7 @@ def _predict(
     """Return the journal's records of a batch; a target without flux has NaN for probabilities."""
     result = np.zeros(len(targets), record)
     result["p"] = result["ood"] = np.nan
-    for name in ("flag", "ra", "dec"):
+    for name in ("flag", "ra", "dec", "state"):
         result[name] = [getattr(target, name) for target in targets]
     framed = {i: target.flux for i, target in enumerate(targets) if target.flux is not None}
     usable = list(framed)
@@ -144,6 +161,10 @@ def _predict(
             inputs[rows] = pictures
     for name, values in zip(("p", "ood"), predictor.judge(inputs), strict=True):
         result[name][usable] = values.cpu().numpy()[usable]
+    broken = [i for i in usable if not np.isfinite(result["p"][i]).all()]
+    if broken:  # a network can overflow; no row is without probability and flag
+        result["p"][broken] = np.nan
+        result["flag"][broken] |= Flag.UNREADABLE.value
     if (threshold := predictor.model.card.unlikeness_threshold) is not None:
         result["flag"][result["ood"] > threshold] |= Flag.UNLIKE_TRAINING.value
     return result

@@ -7,7 +7,8 @@ the new columns appended. A run that was killed goes on after the journal's last
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 import galmorph
-from galmorph.classification.batches import classify_rows
+from galmorph.classification.batches import classify_rows, keep_unchanged
 from galmorph.classification.opening import open_survey
 from galmorph.classification.options import ClassifyOptions
 from galmorph.classification.output_columns import column_values, output_columns, record_dtype
@@ -27,9 +28,10 @@ from galmorph.classification.summary import Summary, summarize
 from galmorph.environment import now
 from galmorph.errors import CannotContinue, Interrupted, OutputError
 from galmorph.files.journal import Journal
-from galmorph.files.writing import Companion, remove_leftovers
+from galmorph.files.writing import remove_leftovers
+from galmorph.models.cpu_fusion import CPU_BATCH
 from galmorph.models.model import load
-from galmorph.models.predictor import CPU_BATCH, Predictor, on_devices
+from galmorph.models.predictor import Predictor, on_devices
 from galmorph.progress import progress_bar
 from galmorph.threads import ahead
 
@@ -44,7 +46,8 @@ def classify(
     *,
     model: str | Path | Predictor = "galaxyzoo2-mobilenet_v2",
     out: str | Path | None = None,
-    resume: bool = False,
+    resume: bool = True,
+    restart: bool = False,
     overwrite: bool = False,
     record_provenance: bool = True,
     progress: bool = False,
@@ -57,14 +60,13 @@ def classify(
     Parameters
     ----------
     survey : path or astropy Table, optional
-        A catalog (FITS, CSV, ECSV, VOTable, Parquet) with a ``cutout`` column or with ``cutouts``, one FITS cutout, a
-        folder of cutouts, or a survey image. A Table in memory is such a catalog, and no file is written.
+        A catalog with cutouts, one FITS cutout, a folder of cutouts, or a survey image.
     model : str, path or Predictor
         A shipped model's name or a weights file; a predictor has its own ``device``, ``dtype`` and ``tta``.
     out : path, optional
         Default: ``<stem>_morph.<suffix>`` beside the input, a FITS catalog for cutouts.
-    resume, overwrite : bool
-        Go on with a run that was stopped; replace an existing output.
+    resume, restart, overwrite : bool
+        Go on with an unfinished run of this output, which is the default; discard it; replace an existing output.
     record_provenance : bool
         Whether ``<output>.prov.json`` is written beside the output.
     progress : bool
@@ -92,65 +94,53 @@ def classify(
     keep_freed_memory()
     options = options or ClassifyOptions(**keywords)
     source = open_survey(survey, options)
-    destination = _destination(source, out, overwrite=overwrite, resume=resume, record_provenance=record_provenance)
+    destination = _destination(source, out, overwrite=overwrite, restart=restart, record_provenance=record_provenance)
     with clock("model"):
         loaded = [model] if isinstance(model, Predictor) else on_devices(load(model), *_computing(options))
     predictor = loaded[0]
     columns = output_columns(predictor.model.card, options.prefix, spread=options.spread)
     source.check(columns, replace=options.replace)
     batch_size = options.batch_size or BATCH_SIZES.get(predictor.device.type, BATCH_SIZES["cpu"])
-    fingerprint = _fingerprint(source, loaded, batch_size)
+    fingerprint = _fingerprint(source, loaded, batch_size, options)
     with clock("read"):
         source.open()
     result = record_dtype(predictor.model.schema)
     with Journal.open(
-        destination, result, fingerprint, resume=resume, step=batch_size, n_rows=source.n_rows
+        destination, result, fingerprint, resume=not restart, step=batch_size, n_rows=source.n_rows
     ) as journal:
-        # A run that was killed after its table had its name is put in order; no other file is replaced unasked.
-        is_ours = len(journal) == source.n_rows and journal.wrote(destination)
-        if destination.exists() and not overwrite and not is_ours:
-            raise _exists(destination, resume)
+        keep_unchanged(source, journal, batch_size)
+        recorded = {**fingerprint, "prefix": options.prefix} if record_provenance else None
+        replaces = _may_replace(destination, source, journal, overwrite)
+        added = Addition(columns, [], options.replace, overwrite=replaces)
         try:
             with progress_bar(progress, "classifying", "galaxies", on_progress) as update:
-                classify_rows(
-                    source, loaded, journal, batch_size, options.workers or os.cpu_count() or 1, clock, update
-                )
+                workers = options.workers or os.cpu_count() or 1
+                classify_rows(source, loaded, journal, batch_size, workers, clock, update)
             with clock("write"):
-                remove_leftovers(destination)
-                record = None
-                if record_provenance:
-                    recorded = {**fingerprint, "prefix": options.prefix}
-                    record = Record(recorded, predictor.model.card, journal.started, destination)
-                companion = _companion(journal, record)
-                cards = provenance(predictor)
-                added = Addition(columns, cards, options.replace, companion, overwrite=overwrite or is_ours)
-                _write(source, destination, added, journal, predictor, options.spread)
+                _write(source, destination, added, journal, predictor, options.spread, recorded)
         except KeyboardInterrupt:
-            raise Interrupted(
-                f"Stopped after {len(journal)} of {source.n_rows} targets; go on with the same command and --resume."
-            ) from None
+            done = f"{len(journal)} of {source.n_rows}"
+            raise Interrupted(f"Stopped after {done} targets; go on with the same command.") from None
         summary = summarize(journal, predictor.model.card, predictor.model.sha256, destination, clock)
         journal.remove()
     return source.finish(summary)
-
-
-def _companion(journal: Journal, record: Record | None) -> Companion:
-    """Return what is done when the output is complete, before it takes its name."""
-
-    def described(content: Path) -> tuple[Path, bytes, bool] | None:
-        journal.note_output(content)
-        return record.of(content) if record else None
-
-    return described
 
 
 def _computing(options: ClassifyOptions) -> tuple[str, str, int]:
     return options.device, options.dtype, options.tta
 
 
-def _fingerprint(source: Source, predictors: list[Predictor], batch_size: int) -> dict[str, Any]:
+# Options that are in the fingerprint already, as what they stand for, or that change no result.
+_NO_CHANGE = ("kind", "cutouts", "catalog", "images", "tta", "batch_size", "device", "dtype", "workers")
+
+
+def _fingerprint(
+    source: Source, predictors: list[Predictor], batch_size: int, options: ClassifyOptions
+) -> dict[str, Any]:
     """Return what must be the same for a stopped run to go on."""
+    given = {name: value for name, value in asdict(options).items() if name not in _NO_CHANGE}
     return {
+        "options": given,
         "source": source.fingerprint(),
         "model": predictors[0].model.sha256,
         "galmorph": galmorph.__version__,
@@ -163,7 +153,7 @@ def _fingerprint(source: Source, predictors: list[Predictor], batch_size: int) -
 
 
 def _destination(
-    source: Source, out: str | Path | None, *, overwrite: bool, resume: bool, record_provenance: bool
+    source: Source, out: str | Path | None, *, overwrite: bool, restart: bool, record_provenance: bool
 ) -> Path:
     destination = Path(out) if out is not None else source.default_output
     for folder in (destination.parent, Path(os.path.realpath(destination)).parent):  # of a link, and of what it names
@@ -173,8 +163,8 @@ def _destination(
             raise OutputError(f"The folder {folder} of the output cannot be written: choose another --out.")
     if destination.is_dir():
         raise OutputError(f"The output {destination} is a folder: name a file with --out.")
-    if destination.exists() and not overwrite and not (resume and Journal.exists(destination)):
-        raise _exists(destination, resume)
+    if destination.exists() and not overwrite and (restart or not Journal.exists(destination)):
+        raise _exists(destination)
     source.check_output(destination)
     record = record_path(destination)
     if record_provenance and os.path.lexists(record) and not is_record(record):
@@ -182,15 +172,40 @@ def _destination(
     return destination
 
 
-def _exists(destination: Path, resume: bool) -> OutputError:
-    hint = " The run that wrote it was complete." if resume else ""
-    return OutputError(f"The output {destination} exists.{hint} Choose another --out, or --overwrite it.")
+def _may_replace(destination: Path, source: Source, journal: Journal, overwrite: bool) -> bool:
+    """Return whether a file of the output's name may be replaced; raise OutputError if there is one that may not."""
+    # A run that was killed after its table had its name is put in order; no other file is replaced unasked.
+    is_ours = len(journal) == source.n_rows and journal.wrote(destination)
+    if destination.exists() and not overwrite and not is_ours:
+        raise _exists(destination)
+    return overwrite or is_ours
+
+
+def _exists(destination: Path) -> OutputError:
+    return OutputError(f"The output {destination} exists. Choose another --out, or --overwrite it.")
 
 
 def _write(
-    source: Source, destination: Path, added: Addition, journal: Journal, predictor: Predictor, spread: bool
+    source: Source,
+    destination: Path,
+    added: Addition,
+    journal: Journal,
+    predictor: Predictor,
+    spread: bool,
+    recorded: Mapping[str, Any] | None = None,
 ) -> None:
     """Copy the user's table with the journal's columns appended, or write a table of the cutouts."""
+    source.verify()
+    remove_leftovers(destination)
+    record = Record(recorded, predictor.model.card, journal.started, destination) if recorded else None
+
+    def described(content: Path) -> tuple[Path, bytes, bool] | None:
+        """Do what is done when the output is complete, before it takes its name."""
+        source.verify()
+        journal.note_output(content)
+        return record.of(content) if record else None
+
+    added = replace(added, cards=provenance(predictor), companion=described)
     names = [column.name for column in added.columns]
 
     def values(records: NDArray[np.void]) -> dict[str, NDArray[Any]]:
@@ -200,4 +215,5 @@ def _write(
     try:
         source.write(destination, added, ahead((records, values(records)) for records in journal.blocks()))
     except (OutputError, CannotContinue) as error:
-        raise CannotContinue(f"{str(error).rstrip('.')}. The results are kept: use --resume.") from error
+        kept = "The results are kept: see to it, then go on with the same command."
+        raise CannotContinue(f"{str(error).rstrip('.')}. {kept}") from error

@@ -56,7 +56,7 @@ _TOLD_FAILURES = 5
 _CONNECT_S = 30
 # Folders in the hidden folder beside the output.
 _FOLDERS = ("catalog", "notes", "replaced")
-_AGAIN = "What is done is kept; go on with the same command and --resume."
+_AGAIN = "What is done is kept; go on with the same command."
 _LOADING = threading.Lock()
 
 
@@ -72,7 +72,8 @@ def classify_hats(
     workers: int | None = None,
     scheduler: str | Path | None = None,
     client: Client | None = None,
-    resume: bool = False,
+    resume: bool = True,
+    restart: bool = False,
     overwrite: bool = False,
     progress: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
@@ -97,8 +98,10 @@ def classify_hats(
         (``DASK_SCHEDULER_ADDRESS``), else a cluster on this machine.
     client : distributed.Client, optional
         A client of the cluster to use.
-    resume, overwrite : bool
-        Go on with a run that was stopped; replace a HATS catalog that has the output's name.
+    resume : bool
+        Nothing is changed by it: an unfinished run of the same output always goes on, if nothing has changed.
+    restart, overwrite : bool
+        Discard an unfinished run of this output; replace a HATS catalog that has the output's name.
     progress : bool
         Show a bar (tqdm), in a script or a notebook.
     on_progress : callable, optional
@@ -125,7 +128,7 @@ def classify_hats(
                 f"--{name.replace('kind', 'as').replace('_', '-')} means nothing for a HATS catalog: leave it out."
             )
     catalog = open_hats(Path(survey).resolve())
-    destination = _destination(catalog.root, out, overwrite=overwrite, resume=resume)
+    destination = _destination(catalog.root, out, overwrite=overwrite)
     options["cutouts"] = str(Path(cutouts or catalog.root).resolve())
     loaded = load(model)
     columns = output_columns(loaded.card, options.get("prefix", ""), spread=bool(options.get("spread")))
@@ -138,8 +141,9 @@ def classify_hats(
     with _cluster(client, scheduler, workers, device, catalog.n_files) as (cluster, threads):
         network, cards = _result(cluster.submit(_settle, network, pure=False))
         fingerprint = {"source": catalog.fingerprint(), "galmorph": galmorph.__version__, "torch": torch.__version__}
-        given = {name: value for name, value in options.items() if value}
-        with _work(destination, fingerprint | given | asdict(network), resume=resume) as folder:
+        usual = asdict(ClassifyOptions())
+        given = {name: value for name, value in options.items() if value != usual.get(name)}
+        with _work(destination, fingerprint | given | asdict(network), resume=not restart) as folder:
             job = Job(network, catalog.root, folder, options, threads)
             with progress_bar(progress, "classifying", "galaxies", on_progress) as update:
                 notes = _run(cluster, catalog, job, update)
@@ -333,15 +337,14 @@ def _cluster(
         yield client, 1
 
 
-def _destination(root: Path, out: str | Path | None, *, overwrite: bool, resume: bool) -> Path:
+def _destination(root: Path, out: str | Path | None, *, overwrite: bool) -> Path:
     destination = Path(out).resolve() if out is not None else root.with_name(f"{root.name}_morph")
     if not destination.parent.is_dir():
         raise OutputError(f"The folder {destination.parent} of the output does not exist: make it, or choose another.")
     if destination.is_relative_to(root) or root.is_relative_to(destination):
         raise OutputError(f"The output {destination} and the catalog {root} lie in each other: choose another --out.")
     if destination.exists() and not overwrite:
-        hint = " The run that wrote it was complete." if resume else ""
-        raise OutputError(f"The output {destination} exists.{hint} Choose another --out, or --overwrite it.")
+        raise OutputError(f"The output {destination} exists. Choose another --out, or --overwrite it.")
     if destination.exists() and not is_hats(destination):
         raise OutputError(f"The output {destination} is no HATS catalog and not overwritten: choose another --out.")
     return destination
@@ -393,7 +396,9 @@ def _sum(notes: Sequence[Mapping[str, Any]], model: str, sha256: str, destinatio
             total.update(note[name])
         return dict(total.most_common())
 
-    counts = {name: sum(note[name] for note in notes) for name in ("targets", "classified", "flagged", "failed")}
+    counts = {
+        name: sum(note[name] for note in notes) for name in ("targets", "classified", "flagged", "failed", "off_centre")
+    }
     rate = round(counts["targets"] / seconds, 2)
     told = {"model": model, "sha256": sha256, "out": str(destination)}
     totals = {name: added(name) for name in ("flags", "labels", "profile")}

@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.errors import ModelError
-from galmorph.images.flags import Flag, describe_bits
+from galmorph.images.flags import NOTES, Flag, describe_bits
 from galmorph.models import conformal
 from galmorph.models.card import ModelCard
 from galmorph.models.vote_spread import spread as vote_spread
 from galmorph.schemas import LabelSchema
 from galmorph.tables.formats import Column
+
+_OK = "true: there is a probability, and no bit of the flag but 256 and 512 is set"
 
 
 def output_columns(card: ModelCard, prefix: str = "", *, spread: bool = False) -> list[Column]:
@@ -46,9 +48,12 @@ def output_columns(card: ModelCard, prefix: str = "", *, spread: bool = False) -
             for label in schema.labels
         ]
     if schema.is_classes:
-        name, entropy = "most probable class", "over all classes"
+        name, entropy = "most probable class, where its share is at least 0.5", "over all classes"
     else:
-        name, entropy = "most probable answers, followed from the first question", "of the first question"
+        name, entropy = (
+            "answers with a share of at least 0.5 among all, followed from the first question",
+            "of the first question",
+        )
     fitted = []
     if card.set_threshold() is not None:
         sets = card.calibration["conformal"]
@@ -63,6 +68,7 @@ def output_columns(card: ModelCard, prefix: str = "", *, spread: bool = False) -
         Column(f"{prefix}morph_label", "str", ucd="src.morph.type", description=name, width=schema.name_width),
         Column(f"{prefix}morph_entropy", "float32", unit="", ucd="stat", description=f"entropy {entropy}, nats"),
         *fitted,
+        Column(f"{prefix}morph_ok", "bool", ucd="meta.code.qual", description=_OK),
         Column(f"{prefix}morph_flag", "int16", ucd="meta.code.qual", description=describe_bits(Flag)),
     ]
 
@@ -93,7 +99,12 @@ def column_values(
         arrays.append(conformal.names(schema, p, set_threshold))
     if card.unlikeness_threshold is not None:
         arrays.append(records["ood"])
-    return [*arrays, records["flag"]]
+    return [*arrays, is_ok(records), records["flag"]]
+
+
+def is_ok(records: NDArray[np.void]) -> NDArray[np.bool_]:
+    """Return where the probabilities can be used as they are: there are some, and no flag but a note is set."""
+    return ~np.isnan(records["p"][:, 0]) & (records["flag"] & ~int(NOTES) == 0)
 
 
 def _concentration(card: ModelCard) -> list[float]:
@@ -115,7 +126,14 @@ def _told(schema: LabelSchema, label: str) -> str:
 
 
 def record_dtype(schema: LabelSchema) -> np.dtype[np.void]:
-    """Return the journal's record of a galaxy: probabilities, unlikeness, flag, position."""
+    """Return the journal's record of a galaxy: probabilities, unlikeness, flag, position, its cutout's state."""
     return np.dtype(
-        [("p", "<f4", (len(schema.labels),)), ("ood", "<f4"), ("flag", "<i2"), ("ra", "<f8"), ("dec", "<f8")]
+        [
+            ("p", "<f4", (len(schema.labels),)),
+            ("ood", "<f4"),
+            ("flag", "<i2"),
+            ("ra", "<f8"),
+            ("dec", "<f8"),
+            ("state", "<u8"),
+        ]
     )

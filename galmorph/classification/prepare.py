@@ -5,29 +5,61 @@ Classification, training samples and the pictures of reports all go through here
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import logging
 import math
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from galmorph.errors import CutoutError
+from galmorph.errors import CannotContinue, CutoutError
 from galmorph.images.cutout import MAX_SIDE_PX, Cutout, read_cutout
 from galmorph.images.flags import Flag
 from galmorph.images.framing import frame
+from galmorph.images.headers import band_files
 from galmorph.images.inputs import ImageInput
 from galmorph.images.quality import is_blended, quality
 from galmorph.images.radius import measure_r90
 from galmorph.images.surveys import typical_seeing
+from galmorph.images.wcs import edge_distance, pixel_at
 from galmorph.models.card import ModelCard
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+log = logging.getLogger(__name__)
+
 # With one of these there is no probability: a composite without one of its bands has colours no model was shown.
 UNUSABLE = Flag.MISSING_BAND | Flag.UNREADABLE
+# Errors of network file systems, of limits and of rights: they pass, and the file is none the worse.
+SYSTEM_FAILURES = frozenset(
+    getattr(errno, name)
+    for name in (
+        "EIO",
+        "ESTALE",
+        "EMFILE",
+        "ENFILE",
+        "ENOMEM",
+        "EACCES",
+        "EAGAIN",
+        "ETIMEDOUT",
+        "ENOTCONN",
+        "EREMOTEIO",
+    )
+    if hasattr(errno, name)
+)
+# A cutout is tried so often, after this wait and twice the one before, until the run ends with exit code 3.
+READ_ATTEMPTS = 4
+FIRST_WAIT_S = 0.5
+# Beyond this share of the frame's width the row's position and the cutout's centre are taken for two things (bit 1024).
+MAX_OFFSET = 0.1
+# Cutouts are cut to whole pixels on each axis: nearer than this the centre of the file is the position.
+CENTRE_TOLERANCE_PX = 1.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +77,8 @@ class Prepared:
         ICRS position of the cutout's centre in degrees, where the source asks for it.
     reason : str
         Why there is no flux, or no position.
+    state : int
+        What tells the cutout's file from another, of :func:`cutout_state`; 0 where there is none.
     """
 
     flag: Flag
@@ -53,6 +87,7 @@ class Prepared:
     ra: float = math.nan
     dec: float = math.nan
     reason: str = ""
+    state: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,8 +129,62 @@ def open_cutout(path: Path, card: ModelCard, radius_arcsec: float, *, hdu: int |
     return Opened(cutout, entry, radius_arcsec if math.isfinite(radius_arcsec) else cutout.radius_arcsec)
 
 
+def _open_patiently(path: Path, card: ModelCard, radius_arcsec: float, hdu: int | str | None) -> Opened:
+    """Open a cutout; where the system fails and not the file, try again, then end the run."""
+    wait_s = FIRST_WAIT_S
+    for attempt in range(READ_ATTEMPTS):
+        if attempt:
+            time.sleep(wait_s)
+            wait_s *= 2
+        try:
+            return open_cutout(path, card, radius_arcsec, hdu=hdu)
+        except (CutoutError, OSError, MemoryError) as error:
+            failure = _system_failure(error)
+            if failure is None:
+                raise CutoutError(str(error)) from error
+            last = error
+    raise CannotContinue(
+        f"{path} cannot be read ({failure}), {READ_ATTEMPTS} times in {wait_s - FIRST_WAIT_S:g} s. The system fails, "
+        "not the cutout: what is done is kept; go on with the same command when it is mended."
+    ) from last
+
+
+def _system_failure(error: BaseException | None) -> str | None:
+    """Return what the system said, where an error or what caused it is of the system and not of the file; else None."""
+    while error is not None:
+        if isinstance(error, MemoryError):
+            return "out of memory"
+        if isinstance(error, OSError) and error.errno in SYSTEM_FAILURES:
+            return error.strerror or str(error)
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def unexpected(what: str, error: Exception) -> Prepared:
+    """Return the row of a target that an unexpected error befell, which is logged with its traceback."""
+    log.error("%s: an unexpected error; please report it.", what, exc_info=error)
+    return Prepared(Flag.UNREADABLE, reason=f"{what}: unexpected {type(error).__name__}: {error}")
+
+
+def cutout_state(path: Path) -> int:
+    """Return a number that tells the file of a cutout, or its files, from others and from earlier content; 0: none."""
+    try:
+        files = list(band_files(str(path)).values()) if "{band}" in path.name else [path]
+        states = [Path(file).stat() for file in files]
+    except (OSError, CutoutError):
+        return 0
+    text = repr([(state.st_size, state.st_mtime_ns) for state in states])
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
 def prepare(
-    path: Path, card: ModelCard, radius_arcsec: float, *, hdu: int | str | None = None, locate: bool = False
+    path: Path,
+    card: ModelCard,
+    radius_arcsec: float,
+    *,
+    position: tuple[float, float] | None = None,
+    hdu: int | str | None = None,
+    locate: bool = False,
 ) -> Prepared:
     """Read one cutout and frame it as a model's card asks.
 
@@ -105,12 +194,14 @@ def prepare(
     card : ModelCard
     radius_arcsec : float
         The galaxy's radius (R90) in the catalog; NaN: the radius in the cutout's header, else a measured one.
+    position : (ra, dec), optional
+        ICRS degrees of the galaxy, where the frame is centred if the cutout has a WCS; default: the cutout's centre.
     hdu : int or str, optional
     locate : bool
         Whether to give the position of the cutout's centre.
     """
     try:
-        opened = open_cutout(path, card, radius_arcsec, hdu=hdu)
+        opened = _open_patiently(path, card, radius_arcsec, hdu)
     except CutoutError as error:
         return Prepared(Flag.UNREADABLE, reason=str(error))
     cutout, entry, radius = opened.cutout, opened.entry, opened.radius_arcsec
@@ -122,25 +213,58 @@ def prepare(
         return Prepared(flag, ra=ra, dec=dec, reason=f"{cutout.target_id}: {reason}")
     normalization = entry.normalization
     flag = Flag.WCS_UNUSABLE if problem else Flag(0)
+    centre = None if position is None else _pixel_off_centre(cutout, position)
+    flux = cutout.flux
+    if centre is not None:
+        x, y = np.array(centre)
+        if not edge_distance(x, y, (flux.shape[1], flux.shape[2])) > -0.5:
+            reason = f"{path}: the row's position {position} lies outside the image."
+            return Prepared(Flag.OFF_CENTRE, ra=ra, dec=dec, reason=reason)
+        # What is measured is measured around the galaxy, on the part of the cutout that has its position in the middle.
+        cutout = _around(cutout, centre)
     if normalization.framing.radii and not math.isfinite(radius):
         flag |= Flag.RADIUS_MEASURED
         radius = measure_r90(cutout)
     width_arcsec = normalization.framing.width_arcsec(radius)
     if not math.isfinite(width_arcsec):  # no signal to measure a radius on: the whole cutout
         width_arcsec = min(cutout.flux.shape[1:]) * cutout.pixscale
+    if centre is not None and _distance_px(centre, flux.shape) * cutout.pixscale > MAX_OFFSET * width_arcsec:
+        flag |= Flag.OFF_CENTRE
     flag |= quality(cutout, normalization.bands, width_arcsec, radius, seeing_arcsec=typical_seeing(cutout.survey, "r"))
     if is_blended(cutout, radius):
         flag |= Flag.BLENDED
     if flag & UNUSABLE:
         return Prepared(flag, ra=ra, dec=dec, reason=f"{path} lacks a band of {''.join(sorted(entry.bands))}.")
-    flux = cutout.flux
     if flag & Flag.BAD_PIXELS:
         flux = np.nan_to_num(flux, nan=0.0, posinf=0.0, neginf=0.0)
     planes = [flux[cutout.bands.index(band)] for band in normalization.bands]
-    flux = frame(planes, width_arcsec / cutout.pixscale, normalization.input_size)
+    framed = frame(planes, width_arcsec / cutout.pixscale, normalization.input_size, centre)
     # Surface brightness per the native pixel that the scales of the composite are for.
-    flux *= (normalization.flux_pixscale / cutout.flux_pixscale) ** 2
-    return Prepared(flag, flux, entry, ra, dec, f"{path}: {problem}." if problem else "")
+    framed *= (normalization.flux_pixscale / cutout.flux_pixscale) ** 2
+    return Prepared(flag, framed, entry, ra, dec, f"{path}: {problem}." if problem else "")
+
+
+def _pixel_off_centre(cutout: Cutout, position: tuple[float, float]) -> tuple[float, float] | None:
+    """Return the pixel (x, y) of a position; None where it is unknown or the centre to whole pixels."""
+    if not all(map(math.isfinite, position)) or not cutout.header_text:
+        return None
+    pixel = pixel_at(cutout.header_text, (cutout.flux.shape[1], cutout.flux.shape[2]), *position)
+    return None if pixel is None or _distance_px(pixel, cutout.flux.shape) <= CENTRE_TOLERANCE_PX else pixel
+
+
+def _distance_px(pixel: tuple[float, float], shape: tuple[int, ...]) -> float:
+    """Return how far a pixel is from the centre of an image."""
+    return math.hypot(pixel[0] - (shape[-1] - 1) / 2, pixel[1] - (shape[-2] - 1) / 2)
+
+
+def _around(cutout: Cutout, pixel: tuple[float, float]) -> Cutout:
+    """Return the largest part of a cutout that has a pixel in its middle, to half a pixel."""
+    parts = []
+    for at, side in zip(pixel[::-1], cutout.flux.shape[1:], strict=True):
+        first, last = max(0, round(2 * at) - side + 1), min(side - 1, round(2 * at))
+        parts.append(slice(first, last + 1))
+    mask = cutout.mask[tuple(parts)] if cutout.mask is not None else None
+    return replace(cutout, flux=cutout.flux[(slice(None), *parts)], mask=mask)
 
 
 def colour_picture(prepared: Prepared) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from galmorph import registry
 from galmorph.classification.matching import match
-from galmorph.classification.sources import CatalogSource
+from galmorph.classification.sources import CatalogSource, Row
 from galmorph.errors import CatalogError
 from galmorph.images.flags import Flag
 from galmorph.schemas import LabelSchema
@@ -32,6 +32,7 @@ FLAGS: Mapping[Flag, str] = {
     Flag.BLENDED: "other objects overlap the galaxy",
     Flag.RADIUS_MEASURED: "the catalog gave no radius: it was measured on the cutout, or is unknown",
     Flag.LARGER_THAN_CUTOUT: "the galaxy's frame is larger than its cutout",
+    Flag.OFF_CENTRE: "the row's position is off the cutout's centre; no probability where it lies outside the image",
     Flag.WCS_UNUSABLE: "the celestial coordinates of the cutout cannot be read: no position",
 }
 _BLOCK_ROWS = 16384
@@ -84,8 +85,8 @@ class Results:
         """Return a card of the provenance as text, '' where there is none."""
         return next((str(value) for key, value, _ in self.catalog.provenance if key == keyword), "")
 
-    def cutouts(self, folder: Path | None) -> list[tuple[Path | str, float]]:
-        """Return each row's cutout, or the reason (text) why it has none, and its radius in arcsec or NaN.
+    def cutouts(self, folder: Path | None) -> list[Row]:
+        """Return each row's cutout, or the reason (text) why it has none, its radius and position.
 
         Parameters
         ----------
@@ -99,8 +100,11 @@ class Results:
             )
             if "detection_flag" in self.catalog.column_names:  # galaxies that were found in survey images
                 why = "its stamp was cut from a survey image and not kept; name the images with --images"
-            return [(why, math.nan)] * len(self)
-        source = CatalogSource(*match(self.catalog, folder, self._own_folder()))
+            return [Row(why)] * len(self)
+        try:
+            source = CatalogSource(*match(self.catalog, folder, self._own_folder()))
+        except CatalogError as error:  # a report has no pictures then, and says so
+            return [Row(str(error))] * len(self)
         return [row for block in source.blocks(_BLOCK_ROWS, 0) for row in block]
 
     def _own_folder(self) -> Path:

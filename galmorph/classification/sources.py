@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.classification.matching import CutoutFiles
-from galmorph.classification.prepare import Prepared, prepare
-from galmorph.errors import OutputError
+from galmorph.classification.prepare import Prepared, cutout_state, prepare, unexpected
+from galmorph.errors import CatalogError, GalmorphError, OutputError
+from galmorph.files.record import content_digest, identity
 from galmorph.files.writing import Companion
 from galmorph.images.flags import Flag
 from galmorph.models.card import ModelCard
@@ -25,11 +27,39 @@ if TYPE_CHECKING:
 
     from galmorph.classification.summary import Summary
 
-# Rows of a target: the path of its cutout, or the reason (text) why it has none; and its radius in arcsec or NaN.
-Row = tuple[Path | str, float]
 # Of consecutive rows: the journal's records, and the values of the new columns.
 Result = tuple[NDArray[np.void], Mapping[str, NDArray[Any]]]
 _COMPRESSIONS = (".gz", ".bz2", ".fz")
+
+
+class Row(NamedTuple):
+    """A target with a cutout of its own.
+
+    Attributes
+    ----------
+    cutout : Path or str
+        The path of its cutout, or the reason (text) why it has none.
+    radius_arcsec : float
+        R90 of the catalog, NaN where unknown.
+    ra, dec : float
+        ICRS degrees of the catalog, NaN where unknown.
+    """
+
+    cutout: Path | str
+    radius_arcsec: float = math.nan
+    ra: float = math.nan
+    dec: float = math.nan
+
+    def prepare(self, card: ModelCard, *, hdu: int | str | None = None, locate: bool = False) -> Prepared:
+        """Read and frame the cutout, as :func:`galmorph.classification.prepare.prepare` does."""
+        if isinstance(self.cutout, str):
+            return Prepared(Flag.UNREADABLE, reason=self.cutout)
+        return prepare(self.cutout, card, self.radius_arcsec, position=(self.ra, self.dec), hdu=hdu, locate=locate)
+
+    @property
+    def state(self) -> int:
+        """What tells the cutout's file from another, or from itself after a change; 0: there is none."""
+        return 0 if isinstance(self.cutout, str) else cutout_state(self.cutout)
 
 
 @dataclass(frozen=True)
@@ -53,6 +83,8 @@ class Source(ABC):
     """
 
     n_rows: int
+    # The files that all rows are of, with what identified them when they were opened.
+    _inputs: Mapping[Path, tuple[int, ...]] = MappingProxyType({})
 
     @property
     @abstractmethod
@@ -76,6 +108,18 @@ class Source(ABC):
     @abstractmethod
     def blocks(self, n_rows: int, start: int) -> Iterator[Sequence[Any]]:
         """Yield blocks of rows from a row on, in the form that `prepare` takes."""
+
+    def verify(self) -> None:
+        """Raise CatalogError if an input file is not what it was when the run began."""
+        for path, state in self._inputs.items():
+            if identity(path) != state:
+                raise CatalogError(
+                    f"{path} changed while it was being classified: nothing was written. Run it again when it is whole."
+                )
+
+    def states(self, rows: Sequence[Any]) -> list[int]:
+        """Return what tells the files that belong to single rows from others; 0 for rows without such a file."""
+        return [0] * len(rows)
 
     @abstractmethod
     def prepare(self, rows: Sequence[Any], card: ModelCard, device: torch.device) -> list[Prepared]:
@@ -108,14 +152,22 @@ class CutoutRows(Source):
         """Yield blocks of rows from a row on."""
 
     def prepare(self, rows: Sequence[Row], card: ModelCard, device: torch.device) -> list[Prepared]:
-        """Read the cutouts one by one."""
-        return [
-            # No path, but the reason why there is none.
-            Prepared(Flag.UNREADABLE, reason=path)
-            if isinstance(path, str)
-            else prepare(path, card, radius_arcsec, hdu=self.cutout_hdu, locate=self.locates)
-            for path, radius_arcsec in rows
-        ]
+        """Read the cutouts one by one; what is unexpected ends a row and not the run."""
+        return [self._prepared(row, card) for row in rows]
+
+    def states(self, rows: Sequence[Row]) -> list[int]:
+        """Return what tells the rows' cutouts from others."""
+        return [row.state for row in rows]
+
+    def _prepared(self, row: Row, card: ModelCard) -> Prepared:
+        state = row.state  # before it is read: a change while it is read is noticed when the run goes on
+        try:
+            prepared = row.prepare(card, hdu=self.cutout_hdu, locate=self.locates)
+        except GalmorphError:
+            raise
+        except Exception as error:
+            prepared = unexpected(str(row.cutout), error)
+        return replace(prepared, state=state)
 
 
 class CatalogSource(CutoutRows):
@@ -132,6 +184,7 @@ class CatalogSource(CutoutRows):
 
     def __init__(self, catalog: Catalog, files: CutoutFiles, hdu: int | str | None = None) -> None:
         self.catalog = catalog
+        self._inputs = {catalog.path: catalog.opened}
         self.n_rows = catalog.n_rows
         self.cutout_hdu = hdu
         self._files = files
@@ -162,10 +215,9 @@ class CatalogSource(CutoutRows):
     def blocks(self, n_rows: int, start: int) -> Iterator[list[Row]]:
         """Yield blocks of rows from a row on."""
         for targets in self.catalog.blocks(n_rows, start):
-            yield [
-                (self._files.of(text, name), float(radius))
-                for text, name, radius in zip(targets.cutout, targets.id, targets.radius_arcsec, strict=True)
-            ]
+            cutouts = map(self._files.of, targets.cutout, targets.id)
+            numbers = (getattr(targets, name).tolist() for name in ("radius_arcsec", "ra", "dec"))
+            yield [Row(*values) for values in zip(cutouts, *numbers, strict=True)]
 
     def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
         """Copy the catalog with the columns appended."""
@@ -212,7 +264,7 @@ class CutoutSource(CutoutRows):
     def blocks(self, n_rows: int, start: int) -> Iterator[list[Row]]:
         """Yield blocks of rows from a row on."""
         for first in range(start, self.n_rows, n_rows):
-            yield [(path, math.nan) for _, path in self._files[first : first + n_rows]]
+            yield [Row(path) for _, path in self._files[first : first + n_rows]]
 
     def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
         """Write a new table: identifier, position and path of each cutout, and the columns."""
@@ -304,6 +356,7 @@ def output_beside(path: Path) -> Path:
 
 
 def file_state(path: Path) -> dict[str, Any]:
-    """Return path, size and time of a file, which tell it from another or from itself after a change."""
+    """Return what tells a file from another or from itself after a change: path, inode, size, time, hash of content."""
     status = path.stat()
-    return {"path": str(path.resolve()), "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+    state = {"inode": status.st_ino, "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+    return {"path": str(path.resolve()), **state, "content": content_digest(path)}

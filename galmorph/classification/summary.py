@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from galmorph.classification.output_columns import is_ok
 from galmorph.classification.process import Clock, peak_memory_mb
 from galmorph.files.journal import Journal
 from galmorph.images.flags import Flag
@@ -19,13 +20,15 @@ from galmorph.models.card import ModelCard
 class Summary:
     """What a run did; the fields are those of ``classify --json``.
 
-    ``targets = classified + failed``; ``flagged`` have a probability and a flag; ``rate`` is in targets per second.
+    ``targets = classified + failed``; ``flagged`` have a probability and a bit other than 256 and 512, so that
+    ``classified - flagged`` have ``morph_ok``; ``off_centre`` have bit 1024; ``rate`` is in targets per second.
     """
 
     targets: int
     classified: int
     flagged: int
     failed: int
+    off_centre: int
     seconds: float
     rate: float
     model: str
@@ -57,7 +60,7 @@ def summarize(journal: Journal, card: ModelCard, sha256: str, destination: Path,
         has_p = ~np.isnan(records["p"][:, 0])
         classified += int(has_p.sum())
         failed += int((~has_p).sum())
-        flagged += int((has_p & (records["flag"] != 0)).sum())
+        flagged += int((has_p & ~is_ok(records)).sum())
         for flag in Flag:
             flags[(flag.name or "").lower()] += int((records["flag"] & flag.value != 0).sum())
         labels.update(schema.short_names(records["p"][has_p]).tolist())
@@ -67,6 +70,7 @@ def summarize(journal: Journal, card: ModelCard, sha256: str, destination: Path,
         classified=classified,
         flagged=flagged,
         failed=failed,
+        off_centre=flags["off_centre"],
         seconds=round(seconds, 3),
         rate=round((classified + failed) / seconds, 2),
         model=card.name,

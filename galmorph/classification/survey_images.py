@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.classification.detected import Detected, image_name
-from galmorph.classification.prepare import Prepared
+from galmorph.classification.prepare import Prepared, unexpected
 from galmorph.classification.sources import (
     Addition,
     Result,
@@ -25,7 +25,8 @@ from galmorph.classification.sources import (
     output_beside,
     write_new_table,
 )
-from galmorph.errors import CatalogError, OutputError
+from galmorph.errors import CatalogError, GalmorphError, OutputError
+from galmorph.files.record import identity
 from galmorph.images.detection import Detection, detect
 from galmorph.images.flags import Flag
 from galmorph.images.framing import cut
@@ -106,6 +107,9 @@ class FieldSource(Source):
         self._paths = list(paths)
         self._files = [file for path in self._paths for file in image_files(path).values()]
         self._catalog = catalog
+        self._inputs = {Path(file): identity(Path(file)) for file in self._files}
+        if catalog is not None:
+            self._inputs[catalog.path] = catalog.opened
         self._hdu = hdu
         self._opened: OrderedDict[int, _Opened] = OrderedDict()
         self._lock = threading.RLock()
@@ -180,9 +184,23 @@ class FieldSource(Source):
             prepared[lost] = Prepared(Flag.UNREADABLE, reason=self._why(rows[lost]))
         for image in sorted(set(targets["image"].tolist()) - {-1}):
             chosen = np.flatnonzero(targets["image"] == image)
-            for i, one in zip(chosen, self._cut(image, targets[chosen], card, device), strict=True):
+            try:
+                stamps = self._cut(image, targets[chosen], card, device)
+            except GalmorphError:
+                raise
+            except Exception:  # of one of them, which is then flagged
+                stamps = [self._cut_alone(rows[i], targets[i : i + 1], card, device) for i in chosen.tolist()]
+            for i, one in zip(chosen, stamps, strict=True):
                 prepared[i] = one
         return prepared
+
+    def _cut_alone(self, row: int, target: Array, card: ModelCard, device: torch.device) -> Prepared:
+        try:
+            return self._cut(int(target["image"][0]), target, card, device)[0]
+        except GalmorphError:
+            raise
+        except Exception as error:
+            return unexpected(f"row {row + 1}", error)
 
     def _cut(self, image: int, targets: Array, card: ModelCard, device: torch.device) -> list[Prepared]:
         opened = self._open(image)

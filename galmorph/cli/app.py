@@ -192,7 +192,8 @@ def classify(
     scheduler: Annotated[
         str | None, computing_option(help="Dask scheduler (address or file) for a HATS catalog; default this machine.")
     ] = None,
-    resume: Annotated[bool, run_option("--resume", help="Go on with a run that was stopped.")] = False,
+    resume: Annotated[bool, run_option("--resume", help="Go on with a stopped run: the default.")] = False,
+    restart: Annotated[bool, run_option("--restart", help="Discard an unfinished run and begin anew.")] = False,
     strict: Annotated[bool, run_option("--strict", help="Exit with 1 if a target failed.")] = False,
     profile: Annotated[bool, run_option("--profile", help="Print where the time went.")] = False,
     out: Annotated[Path | None, output_option(help="Output; default <stem>_morph.<suffix> beside the input.")] = None,
@@ -239,7 +240,7 @@ def classify(
     )
     run = _classifier(survey, options, scheduler)
     with progress("classifying") as on_progress:
-        summary = run(survey, model=model, out=out, resume=resume, overwrite=overwrite, on_progress=on_progress)
+        summary = run(survey, model=model, out=out, restart=restart, overwrite=overwrite, on_progress=on_progress)
     show_summary(summary, profile)
     unread = catalog is None and 0 < summary.targets == summary.flags.get("unreadable", 0)
     if unread:
@@ -253,7 +254,7 @@ def _check_that_they_exist(survey: Path | None, catalog: Path | None, model: str
     from galmorph.models.card import find
 
     for path in filter(None, (survey, catalog)):
-        if not os.path.lexists(path) and ":/" not in str(path):
+        if not os.path.lexists(path) and ":/" not in str(path) and "{band}" not in path.name:
             raise GalmorphError(missing_file(path))
     find(model)
 

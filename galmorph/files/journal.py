@@ -164,21 +164,28 @@ class Journal:
                 self._stream.truncate(self._n_records * self._stored.itemsize)
             raise CannotContinue(
                 f"{self._folder} cannot be written: {error.strerror}. What is done is kept: see to it, then go on with "
-                "--resume."
+                "the same command."
             ) from error
         self._n_records += len(records)
 
+    def keep(self, n_records: int) -> None:
+        """Drop the results behind the first `n_records`."""
+        with write_errors(self._folder, resumable=True):
+            self._stream.truncate(n_records * self._stored.itemsize)
+        self._n_records = n_records
+
     def blocks(self) -> Iterator[NDArray[np.void]]:
-        """Yield all results, block by block, in order.
+        """Yield all results, block by block, in order; checksums were compared when the journal was opened.
 
         Raises
         ------
         CannotContinue
-            If they are not what was appended.
+            If results were cut off, swapped or set to zero since.
         """
         for start in range(0, self._n_records, BLOCK):
-            stored = self._read(start, min(BLOCK, self._n_records - start))
-            if self._n_good(stored, start) < min(BLOCK, self._n_records - start):
+            count = min(BLOCK, self._n_records - start)
+            stored = self._read(start, count)
+            if len(stored) < count or (stored["row"] != np.arange(start, start + count)).any():
                 raise CannotContinue(
                     f"{self._folder / 'rows.bin'} was damaged during the run; what is damaged is computed again."
                 )
@@ -232,7 +239,8 @@ class Journal:
     def _read(self, start: int, count: int) -> NDArray[np.void]:
         size = self._stored.itemsize
         with write_errors(self._folder, resumable=True):
-            return np.frombuffer(os.pread(self._stream.fileno(), count * size, start * size), self._stored)
+            data = os.pread(self._stream.fileno(), count * size, start * size)
+        return np.frombuffer(data, self._stored, len(data) // size)
 
     def _n_good(self, stored: NDArray[np.void], start: int) -> int:
         """Return how many records are as they were written, up to the first that is not."""

@@ -14,6 +14,8 @@ from galmorph.files.writing import write_file
 
 # Far more than any record takes.
 _MAX_BYTES = 1 << 28
+# So many bytes of a file are hashed at most, which takes less than a tenth of a second.
+_WHOLE_BYTES, _PARTS = 1 << 26, 64
 
 
 def write_record(path: Path, content: Mapping[str, Any]) -> None:
@@ -55,11 +57,13 @@ def read_record(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass
     raise OutputError(
-        f"{path} is damaged, of another version, or not galmorph's: move it away and begin anew, without --resume."
+        f"{path} is damaged, of another version, or not galmorph's: move it away and begin anew with --restart."
     )
 
 
-def is_continued(path: Path, state: Mapping[str, Any], *, resume: bool) -> bool:
+def is_continued(
+    path: Path, state: Mapping[str, Any], *, resume: bool, anew: str = "discard it with --restart"
+) -> bool:
     """Return whether a run goes on with what an earlier one has left.
 
     Parameters
@@ -70,6 +74,8 @@ def is_continued(path: Path, state: Mapping[str, Any], *, resume: bool) -> bool:
         What must be the same for a stopped run to go on: input, model, options, versions.
     resume : bool
         Whether the user wants to go on.
+    anew : str
+        How the message tells the user to begin anew.
 
     Raises
     ------
@@ -79,18 +85,54 @@ def is_continued(path: Path, state: Mapping[str, Any], *, resume: bool) -> bool:
     kept, given = read_record(path), as_json(state)
     if not resume or kept is None:
         return False
-    changed = ", ".join(name for name in sorted({*kept, *given}) if kept.get(name) != given.get(name))
+    changed = ", ".join(_differences(kept, given))
     if changed:
         raise OutputError(
-            f"The run to resume had another {changed}: give the same input and options, or leave out --resume."
+            f"The unfinished run of this output had another {changed}: give the same input and options to go on with "
+            f"it, or {anew}."
         )
     return True
+
+
+def _differences(kept: Mapping[str, Any], given: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return the names of values that differ, those inside mappings with dots, with short values."""
+    names: list[str] = []
+    for name in sorted({*kept, *given}):
+        old, new = kept.get(name), given.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            names += _differences(old, new, f"{prefix}{name}.")
+        elif old != new:
+            plain = all(isinstance(value, str | int | float | None) and len(str(value)) <= 40 for value in (old, new))
+            names.append(f"{prefix}{name} ({old}, now {new})" if plain else f"{prefix}{name}")
+    return names
 
 
 def as_json(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return a mapping as it is read back from JSON."""
     plain: dict[str, Any] = json.loads(json.dumps(dict(content), default=str))
     return plain
+
+
+def identity(path: Path) -> tuple[int, ...]:
+    """Return inode, size and time of a file, which tell it from another and from itself after a change; () for none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def content_digest(path: Path) -> str:
+    """Return a hash of a file's content: all of it up to `_WHOLE_BYTES`, else evenly spaced parts with both ends."""
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        n_parts = 1 if size <= _WHOLE_BYTES else _PARTS
+        length = size if n_parts == 1 else _WHOLE_BYTES // _PARTS
+        for part in range(n_parts):
+            file.seek(part * (size - length) // max(1, n_parts - 1))
+            digest.update(file.read(length))
+    return digest.hexdigest()
 
 
 def file_sha256(path: Path) -> str:

@@ -18,7 +18,12 @@ class Flag(IntFlag):
     BLENDED = 128
     RADIUS_MEASURED = 256
     LARGER_THAN_CUTOUT = 512
+    OFF_CENTRE = 1024
     WCS_UNUSABLE = 2048
+
+
+# Notes: the probability is as good as without them. All other bits are faults.
+NOTES = Flag.RADIUS_MEASURED | Flag.LARGER_THAN_CUTOUT
 
 
 class DetectionFlag(IntFlag):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from galmorph.files.fits import parse_cards
 from galmorph.images.fits_file import quiet
 
 Array = NDArray[Any]
@@ -69,6 +71,78 @@ def pixels(wcs: Any, shape: tuple[int, int], ra: Array, dec: Array) -> tuple[Arr
             there = positions[inside].transform_to(_frame(wcs)).spherical
             world = [there.lon.deg, there.lat.deg]
             x[near], y[near] = wcs.world_to_pixel_values(*(world if wcs.wcs.lng == 0 else world[::-1]))
+    return x, y
+
+
+def pixel_at(header_text: str, shape: tuple[int, int], ra: float, dec: float) -> tuple[float, float] | None:
+    """Return the pixel, from 0, of a position in an image.
+
+    Parameters
+    ----------
+    header_text : str
+        The image's header, 80 characters a card.
+    shape : (int, int)
+        Its shape (y, x).
+    ra, dec : float
+        ICRS degrees.
+
+    Returns
+    -------
+    (x, y) or None
+        NaN far from the image; None where the header has no celestial WCS that works.
+    """
+    cards = parse_cards(header_text)
+    if _is_plain_tangent(cards):
+        return _tangent_pixel(cards, ra, dec)
+    wcs = celestial_wcs(header_text)
+    if wcs is None:
+        return None
+    try:
+        x, y = pixels(wcs, shape, np.array([ra]), np.array([dec]))
+    except Exception:  # frames and projections that astropy cannot transform raise almost anything
+        return None
+    return float(x[0]), float(y[0])
+
+
+# What makes a projection more than a tangent plane in J2000 with a matrix (FK5 and ICRS differ by 0.03 arcsec).
+_BEYOND_TANGENT = re.compile(r"(PV|CROTA)\d|(A|B|AP|BP)_(ORDER|\d_\d)|(CQ|D)DIS\d|CPDIS\d|\w+[12][A-Z]$")
+_MATRIX = re.compile(r"(CD|PC)[12]_[12]")
+
+
+def _is_plain_tangent(cards: Mapping[str, Any]) -> bool:
+    numbers = [cards.get(f"{key}{axis}") for key in ("CRVAL", "CRPIX") for axis in (1, 2)]
+    matrix = [key for key in cards if _MATRIX.fullmatch(key)]
+    linear = [cards[key] for key in matrix] + [cards[k] for k in ("CDELT1", "CDELT2") if k in cards]
+    return (
+        (cards.get("CTYPE1"), cards.get("CTYPE2")) == ("RA---TAN", "DEC--TAN")
+        and all(isinstance(value, int | float) for value in numbers + linear)
+        and len({key[:2] for key in matrix}) < 2
+        and (any(key.startswith("CD1") for key in matrix) or {"CDELT1", "CDELT2"} <= set(cards))
+        and all(str(cards.get(f"CUNIT{axis}", "deg")).strip() == "deg" for axis in (1, 2))
+        and cards.get("LONPOLE", 180.0) == 180.0
+        and str(cards.get("RADESYS", cards.get("RADECSYS", "ICRS"))).strip() in ("ICRS", "FK5")
+        and cards.get("EQUINOX", cards.get("EPOCH", 2000.0)) == 2000.0
+        and not any(_BEYOND_TANGENT.match(key) for key in cards)
+    )
+
+
+def _tangent_pixel(cards: Mapping[str, Any], ra: float, dec: float) -> tuple[float, float]:
+    ra0, dec0 = (math.radians(cards[f"CRVAL{axis}"]) for axis in (1, 2))
+    east, north = math.radians(ra) - ra0, math.radians(dec)
+    depth = math.sin(dec0) * math.sin(north) + math.cos(dec0) * math.cos(north) * math.cos(east)
+    if depth <= 0:  # the other side of the sky
+        return math.nan, math.nan
+    xi = math.degrees(math.cos(north) * math.sin(east) / depth)
+    eta = math.degrees((math.cos(dec0) * math.sin(north) - math.sin(dec0) * math.cos(north) * math.cos(east)) / depth)
+    if "CD1_1" in cards or "CD1_2" in cards:
+        a, b, c, d = (cards.get(f"CD{i}_{j}", 0.0) for i in (1, 2) for j in (1, 2))
+    else:
+        a, b, c, d = (cards[f"CDELT{i}"] * cards.get(f"PC{i}_{j}", float(i == j)) for i in (1, 2) for j in (1, 2))
+    determinant = a * d - b * c
+    if not determinant:
+        return math.nan, math.nan
+    x = (d * xi - b * eta) / determinant + cards["CRPIX1"] - 1
+    y = (a * eta - c * xi) / determinant + cards["CRPIX2"] - 1
     return x, y
 
 

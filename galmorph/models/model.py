@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -103,110 +104,6 @@ def question_shares(schema: LabelSchema, logits: Tensor, temperature: Sequence[f
     )
 
 
-# About as many people classify a galaxy in Galaxy Zoo.
-USUAL_VOTES = 40.0
-
-
-def mse(
-    schema: LabelSchema,
-    logits: Tensor,
-    fractions: Tensor,
-    weights: Tensor | None = None,
-    votes: Tensor | None = None,
-) -> Tensor:
-    """Mean squared error of the cumulative probabilities over the known fractions (NaN: unknown).
-
-    Parameters
-    ----------
-    schema : LabelSchema
-    logits, fractions : Tensor, shape (n, n_labels)
-    weights : Tensor, shape (n,), optional
-        Of the galaxies.
-    votes : Tensor, shape (n,), optional
-        Not used.
-    """
-    known = ~fractions.isnan()
-    error = ((probabilities(schema, logits) - fractions.nan_to_num()) * known).square()
-    if weights is not None:
-        error = error * weights.unsqueeze(1)
-    return error.sum() / known.sum().clamp(min=1)
-
-
-def cross_entropy(
-    schema: LabelSchema,
-    logits: Tensor,
-    fractions: Tensor,
-    weights: Tensor | None = None,
-    votes: Tensor | None = None,
-) -> Tensor:
-    """Cross-entropy of each question, weighted by how often it was asked; unknown answers (NaN) are left out.
-
-    For classes this is exactly the usual cross-entropy. For a tree a fraction in cumulative form is the answer's share
-    times how often the question was asked, so summing ``-fraction * log(share)`` weights the questions rightly.
-    Parameters as for :func:`mse`.
-    """
-    log_shares = torch.cat([logits[:, part].log_softmax(dim=1) for part in schema.slices], dim=1)
-    per_galaxy = -(fractions.nan_to_num() * log_shares).sum(dim=1)
-    return (per_galaxy if weights is None else per_galaxy * weights).mean()
-
-
-def dirichlet_multinomial(
-    schema: LabelSchema,
-    logits: Tensor,
-    fractions: Tensor,
-    weights: Tensor | None = None,
-    votes: Tensor | None = None,
-    *,
-    concentration: float = 40.0,
-) -> Tensor:
-    """Minus the log likelihood of each question's votes under a Dirichlet-multinomial (Walmsley et al. 2022).
-
-    Votes scatter more than a multinomial's where people do not all see the same: the shares that they vote by are drawn
-    from a Dirichlet distribution around the predicted ones, the narrower the greater its concentration. A question of
-    which an answer is unknown is left out. It is divided by :data:`USUAL_VOTES`, so that an endless concentration and
-    that many votes make it the cross-entropy, up to a constant.
-
-    Parameters
-    ----------
-    schema, logits, fractions, weights
-        As for :func:`mse`.
-    votes : Tensor, shape (n,), optional
-        How many people answered the first question; :data:`USUAL_VOTES` where unknown (NaN).
-    concentration : float
-        Sum of the Dirichlet distribution's parameters, of each question.
-    """
-    total = fractions.new_full((len(fractions),), USUAL_VOTES) if votes is None else votes.nan_to_num(nan=USUAL_VOTES)
-    shares = question_shares(schema, logits).clamp(min=1e-6)
-    per_galaxy = torch.zeros_like(total)
-    for part in schema.slices:
-        known = ~fractions[:, part].isnan().any(dim=1)
-        counts, prior = fractions[:, part].nan_to_num() * total.unsqueeze(1), shares[:, part] * concentration
-        whole, sums = prior.sum(dim=1), counts.sum(dim=1)
-        answers = (torch.lgamma(prior + counts) - torch.lgamma(prior)).sum(dim=1)
-        per_galaxy = per_galaxy + known * (torch.lgamma(whole + sums) - torch.lgamma(whole) - answers)
-    return (per_galaxy if weights is None else per_galaxy * weights).mean() / USUAL_VOTES
-
-
-LOSSES: Mapping[str, Callable[..., Tensor]] = {
-    "mse": mse,
-    "cross_entropy": cross_entropy,
-    "dirichlet_multinomial": dirichlet_multinomial,
-}
-
-
-def loss_named(name: str) -> Callable[..., Tensor]:
-    """Return a loss by name.
-
-    Raises
-    ------
-    ModelError
-        If there is none of that name.
-    """
-    if name not in LOSSES:
-        raise ModelError(registry.unknown("loss", name, LOSSES))
-    return LOSSES[name]
-
-
 def build(backbone: str, n_outputs: int, pretrained: str = "none") -> nn.Module:
     """Build a network.
 
@@ -301,6 +198,10 @@ def load(name: str | Path) -> Model:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is damaged: {error}.") from error
+    broken = next((key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()), "")
+    if broken:
+        raise ModelError(f"{path} is damaged: {broken} holds values that are not finite. Get it or train it again.")
+    _check_temperature(card, path)
     extra = {key: state.pop(key) for key in list(state) if key.startswith(_EXTRA)}
     trained = {key: extra[key] for key in (TRAINED_GALAXIES, TRAINED_CONTENTS) if key in extra}
     entry: Backbone = registry.load("backbones", card.backbone)
@@ -314,6 +215,21 @@ def load(name: str | Path) -> Model:
             f"{path}: its weights do not fit its card ({card.backbone}, {card.schema}): {reason}"
         ) from error
     return Model(card, network.eval(), trained, file_sha256(path), unlikeness)
+
+
+def _check_temperature(card: ModelCard, path: Path) -> None:
+    given = card.calibration.get("temperature")
+    if given is None:
+        return
+    n_questions = len(card.label_schema.questions)
+    usable = isinstance(given, list | tuple) and all(
+        isinstance(t, int | float) and not isinstance(t, bool) and math.isfinite(t) and t > 0 for t in given
+    )
+    if not usable or len(given) != n_questions:
+        raise ModelError(
+            f"{path}: calibration.temperature of its card must be {n_questions} positive numbers, one for each "
+            f"question of {card.schema}, not {given!r}."
+        )
 
 
 def save(model: Model, path: Path, *, half: bool = True) -> None:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-import math
-import operator
-from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +11,11 @@ from torch import Tensor, nn
 from galmorph import registry
 from galmorph.errors import GalmorphError
 from galmorph.models.backbones import take_head
+from galmorph.models.cpu_fusion import prepare
 from galmorph.models.model import Model
 
 if TYPE_CHECKING:
-    from torch.fx import GraphModule
+    pass
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -73,195 +70,6 @@ def to_device(batch: Tensor, device: torch.device) -> Tensor:
     if device.type != "cuda" or batch.device.type != "cpu":
         return batch.to(device)
     return batch.pin_memory().to(device, non_blocking=True)  # torch keeps the locked memory until the copy is done
-
-
-# What oneDNN computes together with a convolution, by its name there and with its constants.
-_ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
-    nn.ReLU: ("relu", []),
-    nn.ReLU6: ("hardtanh", [0.0, 6.0]),
-    nn.Hardswish: ("hardswish", []),
-}
-
-
-# What leaves the numbers of a trained network as they are.
-_IDLE = (nn.Identity, nn.Dropout)
-# A batch on the CPU: its intermediate results stay in a core's own cache, nearly twice as fast as those of 64. Weights
-# are laid out for it: laid out for a single picture, some are in an order that each batch must change again, at up to
-# five times the network's time.
-CPU_BATCH = 16
-# The operations of torch that torch.compile uses for it on CPUs.
-_JOINT = ("_convolution_pointwise", "_convolution_pointwise_", "_reorder_convolution_weight")
-
-
-def prepare(network: nn.Module, device: torch.device, dtype: torch.dtype, input_size: int = 224) -> nn.Module:
-    """Return a copy of a network for inference: batch normalisation folded into the convolutions, channels last.
-
-    It takes pictures in float32. In a shorter number format all is computed but MobileNet's first layers: most of a
-    picture is sky of nearly one value, which rounding there shifts as a whole, and with it the probabilities.
-
-    On the CPU what follows a convolution (an addition, an activation) is computed with it, which leaves the numbers as
-    they are and nearly halves the time of MobileNet V2 and ResNet50, as their speed is that of the memory. The weights
-    are laid out as the processor takes them for a batch of pictures of the size given; others are computed rightly too.
-    """
-    from torch.fx.experimental.optimization import fuse
-    from torch.fx.proxy import TraceError
-
-    network = copy.deepcopy(network).float().cpu().eval()
-    try:
-        network = fuse(network)
-    except (TraceError, TypeError):  # its path depends on the input: it runs as it is
-        network.register_forward_pre_hook(lambda _, images: (images[0].to(dtype),))
-        return network.to(device, dtype).to(memory_format=torch.channels_last)
-    if dtype != torch.float32:
-        _shorten(cast("GraphModule", network), dtype)
-    network = network.to(device).to(memory_format=torch.channels_last)
-    if device.type != "cpu" or not _has_joint_convolution():
-        return network
-    example = torch.zeros(1, 3, input_size, input_size).contiguous(memory_format=torch.channels_last)
-    return _joined(cast("GraphModule", network), example)
-
-
-def _shorten(traced: GraphModule, dtype: torch.dtype) -> None:
-    """Let a traced network compute in a shorter number format behind its stem."""
-    _round_kernels(traced, dtype)
-    stem = _stem(traced)
-    exact = {str(node.target): copy.deepcopy(module) for node in stem if (module := _module(traced, node))}
-    traced.to(dtype)
-    for name, module in exact.items():
-        traced.set_submodule(name, module)
-    for node in stem:
-        if behind := [user for user in node.users if user not in stem]:
-            with traced.graph.inserting_after(node):
-                short = traced.graph.call_method("to", (node, dtype))
-            for user in behind:
-                user.replace_input_with(node, short)
-    traced.recompile()
-
-
-def _stem(traced: GraphModule) -> list[Any]:
-    """Return the nodes up to the third convolution, where the second one is depthwise, as it costs little.
-
-    In other networks (ResNet, VGG) they take a third of all the time and gain little: there it is the input alone.
-    """
-    nodes = list(traced.graph.nodes)
-    modules = [_module(traced, node) for node in nodes]
-    layers = [i for i, module in enumerate(modules) if isinstance(module, nn.Conv2d | nn.Linear)]
-    second = modules[layers[1]] if len(layers) > 2 else None
-    depthwise = isinstance(second, nn.Conv2d) and second.groups == second.in_channels > 1
-    return nodes[: layers[2 if depthwise else 0]]
-
-
-@torch.no_grad()
-def _round_kernels(network: nn.Module, dtype: torch.dtype) -> None:
-    """Round the convolutions' weights to a number format so that the errors within a kernel cancel.
-
-    Neighbouring pixels are alike, so that an error of a kernel's sum shifts all that follows, while errors that cancel
-    do little. Each weight is rounded together with what the rounding before it in its kernel left (error feedback): the
-    sum is off by the last one's rounding alone. It halves what bfloat16 does to probabilities.
-    """
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d) and math.prod(module.kernel_size) > 1:
-            # From the largest weight to the smallest, whose rounding is all that is left.
-            kernels = module.weight.flatten(2)
-            order = kernels.abs().argsort(dim=-1, descending=True)
-            kernels = kernels.gather(-1, order)
-            left = torch.zeros_like(kernels[..., 0])
-            for weight in kernels.unbind(-1):  # views: it is done in place
-                left += weight
-                weight.copy_(left.to(dtype))
-                left -= weight
-            module.weight.flatten(2).scatter_(-1, order, kernels)
-
-
-def _has_joint_convolution() -> bool:
-    return torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in _JOINT)
-
-
-class _JointConvolution(nn.Module):
-    """A convolution and what follows it, in one operation: the addition of a tensor, an activation, both or neither."""
-
-    def __init__(self, convolution: nn.Conv2d, shape: torch.Size) -> None:
-        super().__init__()
-        places = (convolution.padding, convolution.stride, convolution.dilation)
-        self.options = [*map(list, places), convolution.groups]
-        weight, bias = convolution.weight.detach(), convolution.bias
-        batch = [CPU_BATCH, *shape[1:]]
-        self.weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.options, batch)
-        self.bias = None if bias is None else bias.detach()
-        self.activation: tuple[str, list[float]] | None = None
-
-    def forward(self, images: Tensor, added: Tensor | None = None) -> Tensor:
-        if added is None:
-            told = (*(self.activation or ("none", [])), "")
-            return torch.ops.mkldnn._convolution_pointwise(images, self.weight, self.bias, *self.options, *told)
-        # The sum takes the memory of what is added.
-        join = torch.ops.mkldnn._convolution_pointwise_.binary
-        told = ("add", 1.0, *(self.activation or (None, [])), None)
-        return join(added, images, self.weight, self.bias, *self.options, *told)
-
-
-def _joined(traced: GraphModule, example: Tensor) -> GraphModule:
-    """Join each convolution of a traced network with the addition and the activation behind it."""
-    from torch.fx.passes.shape_prop import ShapeProp
-
-    with torch.inference_mode():
-        ShapeProp(traced).propagate(example)
-    calls = Counter(node.target for node in traced.graph.nodes)
-    for node in list(traced.graph.nodes):  # in the order in which they are computed
-        module = _module(traced, node)
-        if isinstance(module, _IDLE):
-            _leave_out(node, node.args[0])
-        # A subclass may compute something else, and padding may be a word.
-        elif type(module) is nn.Conv2d and module.padding_mode == "zeros" and calls[node.target] == 1:
-            if not isinstance(module.padding, str):
-                traced.set_submodule(str(node.target), _JointConvolution(module, _shape(node.args[0])))
-        elif type(module) in _ACTIVATIONS:
-            _join_activation(traced, node)
-        elif node.op == "call_function" and node.target in (operator.add, torch.add):
-            _join_addition(traced, node)
-    traced.recompile()
-    return traced
-
-
-def _module(traced: GraphModule, node: Any) -> nn.Module | None:
-    return traced.get_submodule(str(node.target)) if node.op == "call_module" else None
-
-
-def _shape(node: Any) -> torch.Size:
-    return node.meta["tensor_meta"].shape
-
-
-def _leave_out(node: Any, instead: Any) -> None:
-    node.replace_all_uses_with(instead)
-    node.graph.erase_node(node)
-
-
-def _join_activation(traced: GraphModule, node: Any) -> None:
-    kind, before = type(traced.get_submodule(node.target)), node.args[0]
-    convolution = _module(traced, before)
-    if not isinstance(convolution, _JointConvolution) or convolution.activation or len(before.users) > 1:
-        return
-    if len(before.args) == 1 or kind is nn.ReLU:  # behind an addition there is no other
-        convolution.activation = _ACTIVATIONS[kind]
-        _leave_out(node, before)
-
-
-def _join_addition(traced: GraphModule, node: Any) -> None:
-    """Let the later of two convolutions add its result to that of the earlier, where nothing else needs that one."""
-    place = {each: i for i, each in enumerate(traced.graph.nodes)}
-    if node.kwargs or len(set(node.args) & place.keys()) < 2:
-        return
-    earlier, later = sorted(node.args, key=place.__getitem__)
-    convolution = _module(traced, later)
-    readers = [user for user in earlier.users if user is not node]
-    if not isinstance(convolution, _JointConvolution) or convolution.activation:
-        return
-    # A view of the earlier result would change with it: only convolutions may have read it, and all of them before.
-    joint = all(isinstance(_module(traced, each), _JointConvolution) for each in (earlier, *readers))
-    free = joint and all(place[user] < place[later] for user in readers)
-    if free and len(later.users) == len(later.args) == 1 and _shape(earlier) == _shape(later):
-        later.args = (*later.args, earlier)
-        _leave_out(node, later)
 
 
 def split(network: nn.Module, head: str) -> nn.Sequential:

@@ -13,6 +13,7 @@ import numpy as np
 from galmorph.classification.results import Results, read_results
 from galmorph.errors import CatalogError
 from galmorph.files.writing import write_file
+from galmorph.images.flags import NOTES
 from galmorph.reports.page import Report, check_out, inline_svg, render, save_figures
 from galmorph.reports.pictures import Composites, composites
 from galmorph.reports.regions import check_regions, write_regions
@@ -187,7 +188,7 @@ def _context(
         *((name, figures.histograms({name: values})) for name, values in figures.panels(schema, results.p).items()),
         *drawn.distributions.items(),
     ]
-    flagged = int((good & (results.flag != 0)).sum())
+    flagged = int((good & (results.flag & ~int(NOTES) != 0)).sum())
     model = results.card("GMMODEL") or "an unknown model"
     galleries = _galleries(results, selection, {row: i for i, row in enumerate(rows)})
     return {
@@ -204,7 +205,7 @@ def _context(
         "tiles": [
             ("galaxies", len(results), "rows of the catalog"),
             ("classified", int(good.sum()), "have probabilities"),
-            ("flagged", flagged, "have probabilities and a flag"),
+            ("flagged", flagged, "have probabilities and a fault"),
             ("without probability", int((~good).sum()), "no usable cutout"),
         ],
         "labels": counts[:_LABELS_SHOWN],

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from galmorph.classification.prepare import Prepared, colour_picture, prepare
+from galmorph.classification.prepare import Prepared, colour_picture
 from galmorph.classification.results import Results
 from galmorph.classification.survey_images import FieldSource
 from galmorph.files.record import file_sha256
-from galmorph.images.flags import Flag
 from galmorph.images.framing import Framing
 from galmorph.images.survey_image import image_templates
 from galmorph.models import card as cards
@@ -86,11 +85,7 @@ def _of_cutouts(
 ) -> Iterator[tuple[int, Prepared]]:
     cutouts = results.cutouts(folder)
     for row in rows:
-        path, radius_arcsec = cutouts[row]
-        yield (
-            row,
-            Prepared(Flag.UNREADABLE, reason=path) if isinstance(path, str) else prepare(path, card, radius_arcsec),
-        )
+        yield row, cutouts[row].prepare(card)
 
 
 def _of_images(

@@ -60,7 +60,7 @@ class PassingFailure(Failure):
         The most attempts that this kind of failure deserves, where that is fewer than the run's `retries`.
     """
 
-    def __init__(self, message: str, *, attempts: int | None = None):
+    def __init__(self, message: str, *, attempts: int | None = None) -> None:
         super().__init__(message)
         self.attempts = attempts
 
@@ -97,7 +97,7 @@ class Answer:
 class Pace:
     """A rate limit that several tasks share: turns are at least ``1 / rate`` seconds apart, in order of asking."""
 
-    def __init__(self, rate: float):
+    def __init__(self, rate: float) -> None:
         self._interval_s = 1.0 / rate
         self._next = 0.0
         self._queue = asyncio.Lock()
@@ -173,7 +173,7 @@ class Client:
         When (``time.monotonic``) the last answer was accepted.
     """
 
-    def __init__(self, limits: Limits, credentials: Credentials | None = None):
+    def __init__(self, limits: Limits, credentials: Credentials | None = None) -> None:
         self.limits = limits
         self.credentials = credentials or Credentials()
         self.requests = 0
@@ -236,7 +236,7 @@ class Session:
         When (``time.monotonic``) the last attempt began.
     """
 
-    def __init__(self, client: Client):
+    def __init__(self, client: Client) -> None:
         self.client = client
         self.attempts = 0
         self.asked_at = time.monotonic()
@@ -307,7 +307,7 @@ class Session:
         return state.attempt_number >= min(allowed, self.client.limits.retries)
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
-        longest = min(LONGEST_BACKOFF_S, self.client.limits.backoff_s * 2 ** (state.attempt_number - 1))
+        longest: float = min(LONGEST_BACKOFF_S, self.client.limits.backoff_s * 2 ** (state.attempt_number - 1))
         return longest * self.client.jitter.uniform(0.5, 1.0)
 
     async def _once(self, method: str, url: str, at_most: int, content: dict[str, Any]) -> Answer:

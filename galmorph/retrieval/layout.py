@@ -158,7 +158,8 @@ def _block(
 
 
 def _list(column: NDArray[Any]) -> list[Any]:
-    return column.tolist()
+    values: list[Any] = column.tolist()
+    return values
 
 
 def _safe(name: str) -> str:

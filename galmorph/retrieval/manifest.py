@@ -185,7 +185,7 @@ class Manifest:
         If the folder cannot be written, another run uses it, or the manifest is not one that this galmorph can read.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._committed_at = time.monotonic()
         for name in (".lock", NAME, f"{NAME}-wal", f"{NAME}-shm"):
@@ -326,9 +326,10 @@ class Manifest:
     def n_pending(self) -> int:
         """Return how many requests of this run are still to be fulfilled."""
         with _explained(self.folder, CannotContinue):
-            return self._db.execute(
+            (n,) = self._db.execute(
                 "SELECT COUNT(*) FROM requests WHERE status = 'pending' AND first_row IS NOT NULL"
-            ).fetchone()[0]
+            ).fetchone()
+        return int(n)
 
     def locate(self, images: Mapping[str, str]) -> None:
         """Record from which images requests are cut, by key."""
@@ -384,9 +385,10 @@ class Manifest:
     def longest_path(self) -> int:
         """Return the length of the longest path of a cutout of the catalog."""
         with _explained(self.folder, CannotContinue):
-            return self._db.execute(
+            (longest,) = self._db.execute(
                 "SELECT COALESCE(MAX(LENGTH(r.path)), 1) FROM targets AS t JOIN requests AS r ON r.key = t.key"
-            ).fetchone()[0]
+            ).fetchone()
+        return int(longest)
 
 
 def read_counts(folder: Path) -> tuple[dict[str, int], dict[str, float]]:

@@ -130,7 +130,7 @@ class Downloads:
         Images that are kept decoded in memory.
     """
 
-    def __init__(self, folder: Path, most_on_disk: int, most_decoded: int):
+    def __init__(self, folder: Path, most_on_disk: int, most_decoded: int) -> None:
         self.folder = folder
         self.most_on_disk = most_on_disk
         self.most_decoded = most_decoded

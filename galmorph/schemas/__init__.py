@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 from galmorph.errors import SampleError
 
+# A name takes in an answer only where its share among all (probability or votes in cumulative form) is at least this.
+SURE = 0.5
+UNCERTAIN = "uncertain"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]*\Z")
 
 
@@ -170,7 +173,9 @@ class LabelSchema:
     def short_names(self, fractions: NDArray[np.floating]) -> NDArray[np.object_]:
         """Name each galaxy: for classes the most probable one, for a tree the path of most probable answers.
 
-        The path starts at the first question and goes on to every question that is asked after an answer on it.
+        The path starts at the first question and goes on to every question that is asked after an answer on it, but
+        only while the share of the answer among all is `SURE` or more. Where not even the first answer's is, the
+        name is `UNCERTAIN`.
 
         Parameters
         ----------
@@ -183,13 +188,14 @@ class LabelSchema:
         # A name as a number: a digit for each question with words, 0 where it is not on the path.
         code = np.zeros(len(fractions), dtype=np.int64)
         for question, part, parents in zip(self.questions, self.slices, self.parents, strict=True):
-            answer = _largest(fractions[:, part])
+            answer, share = _largest(fractions[:, part])
             asked = answered[list(parents)].any(axis=0) if best else np.ones(len(fractions), dtype=bool)
+            sure = asked & (share >= SURE)
             for label in followed.intersection(range(part.start, part.stop)):
-                answered[label] = asked & (answer == label - part.start)
+                answered[label] = sure & (answer == label - part.start)
             if self.is_classes or question.words:
-                code = code * (len(question.answers) + 1) + np.where(asked, answer + 1, 0)
-            best.append(part.start + answer)
+                code = code * (len(question.answers) + 1) + np.where(sure, answer + 1, 0)
+            best.append(np.where(sure, part.start + answer, -1))
         _, rows, which = np.unique(code, return_index=True, return_inverse=True)
         names = np.array([self._name([int(answer[row]) for answer in best]) for row in rows], dtype=object)[
             which.reshape(-1)
@@ -204,19 +210,23 @@ class LabelSchema:
             range(part.start, part.stop if question.words or self.is_classes else part.start + 1)
             for question, part in zip(self.questions, self.slices, strict=True)
         ]
-        return max(len(self._name(path)) for path in itertools.product(*ranges))
+        paths = [self._name(path) for path in itertools.product(*ranges)]
+        return max(map(len, [UNCERTAIN, *self.questions[0].answers, *paths]))
 
     def _name(self, best: Sequence[int]) -> str:
+        """Name the path of answers (label indices by question, -1: none is sure)."""
+        if best[0] < 0:
+            return UNCERTAIN
         if self.is_classes:
             return self.labels[best[0]]
         path: set[int] = set()
         words = []
         for question, part, parents, answer in zip(self.questions, self.slices, self.parents, best, strict=True):
-            if path.intersection(parents) or not path:
+            if answer >= 0 and (path.intersection(parents) or not path):
                 path.add(answer)
                 if question.words:
                     words.append(question.words[answer - part.start])
-        return "_".join(word for word in words if word)
+        return "_".join(word for word in words if word) or self.questions[0].answers[best[0]]
 
     @property
     def has_classes(self) -> bool:
@@ -297,11 +307,11 @@ class LabelSchema:
         return float(np.nanmax(error)) if np.isfinite(error).any() else 0.0
 
 
-def _largest(values: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Return which column holds a row's largest value, the first of equals; quick, as it goes by columns."""
+def _largest(values: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
+    """Return which column holds a row's largest value, the first of equals, and it; quick, as it goes by columns."""
     which, top = np.zeros(len(values), dtype=np.int64), values[:, 0]
     for i in range(1, values.shape[1]):
         larger = values[:, i] > top
         which[larger] = i
         top = np.where(larger, values[:, i], top)
-    return which
+    return which, top

@@ -15,13 +15,15 @@ import numpy as np
 
 from galmorph import registry
 from galmorph.errors import CatalogError
+from galmorph.files.record import identity
 from galmorph.files.writing import Companion, Output
 from galmorph.tables.blocks import checked_blocks
-from galmorph.tables.contents import contents_of, named_format, plain_suffix
+from galmorph.tables.contents import contents_of, format_of, named_format, plain_suffix
 from galmorph.tables.formats import Array, Card, Column, Format, Provenance, Table, check_cards, text_array
+from galmorph.tables.location import located
 from galmorph.tables.positions import Frame, Positions, to_float
 from galmorph.tables.replacement import check_names, own_columns, replaced_columns
-from galmorph.tables.roles import Roles, find_roles, id_candidates, may_be_radians, named, with_unit
+from galmorph.tables.roles import Roles, find_roles, id_candidates, named
 from galmorph.tables.targets import Targets, as_numbers, as_text
 
 __all__ = ["Catalog", "Column", "Targets", "open_catalog", "write_catalog"]
@@ -39,6 +41,8 @@ class Catalog:
         The file.
     format : str
         The table format, a name of ``registry.names("tables")``.
+    opened : tuple of int
+        What identified the file when it was opened (`galmorph.files.record.identity`).
     """
 
     path: Path
@@ -46,6 +50,7 @@ class Catalog:
     _table: Table
     _roles: Roles
     _positions: Positions | None
+    opened: tuple[int, ...] = ()
 
     @property
     def n_rows(self) -> int:
@@ -277,16 +282,19 @@ class Catalog:
         Raises
         ------
         CatalogError
-            If the file would be of another format than the catalog, or of none.
+            If the file would be of another format than the catalog, or a CSV file whose name says of none.
         OutputError
             If a file that is not galmorph's has the name of one that would lie beside it.
         """
         form: Format = registry.load("tables", self.format)
-        if plain_suffix(destination) != plain_suffix(self.path) and (other := named_format(destination)) != form:
-            raise CatalogError(
-                f"{destination} would be {other.name}, but {self.path} is {form.name} and the output keeps the format: "
-                f"name it *{form.suffixes[0]}"
-            )
+        if plain_suffix(destination) != plain_suffix(self.path):
+            # The content of all formats but CSV says what it is: such a file may have any name, such as *.cat.
+            other = named_format(destination) if form.name == "csv" else format_of(destination)
+            if other is not None and other != form:
+                raise CatalogError(
+                    f"{destination} would be {other.name}, but {self.path} is {form.name} and the output keeps the "
+                    f"format: name it *{form.suffixes[0]}"
+                )
         if form.check is not None:
             form.check(Path(os.path.realpath(destination)))
 
@@ -346,12 +354,14 @@ def open_catalog(
     path = Path(path)
     columns = {"ra_column": ra_column, "dec_column": dec_column, "id_column": id_column, "size_column": size_column}
     columns["cutout_column"] = cutout_column
+    state = identity(path)
     contents = contents_of(path, hdu, named=[name for name in columns.values() if name], wanted="table")
     form = contents.format
     if form is None:  # an image that --hdu names: the format says what is wrong
         form = registry.load("tables", "fits")
     opened = form.open(path, contents.number)
-    return catalog_of(opened, path, form.name, frame, needs_position=needs_position, **columns)
+    catalog = catalog_of(opened, path, form.name, frame, needs_position=needs_position, **columns)
+    return replace(catalog, opened=state)
 
 
 def catalog_of(
@@ -371,7 +381,7 @@ def catalog_of(
             raise CatalogError(roles.unclear)
         positions = None
         try:
-            positions = _positions(table, roles, sky)
+            positions = located(table, roles, sky)
         except CatalogError as error:
             if needs_position or "ra" in roles.chosen:
                 raise
@@ -379,30 +389,6 @@ def catalog_of(
     except CatalogError as error:
         raise CatalogError(f"{path}: {error}") from error
     return Catalog(path, form, table, roles, positions)
-
-
-def _positions(table: Table, roles: Roles, frame: Frame) -> Positions | None:
-    pair = [table.fields[p] for p in (roles.ra, roles.dec) if p is not None]
-    if not pair:
-        return None
-    if "ra" not in roles.chosen:
-        _check_radians(table, roles)
-    return Positions(with_unit(pair[0]), with_unit(pair[1]), frame)
-
-
-def _check_radians(table: Table, roles: Roles) -> None:
-    """Raise CatalogError if positions without a unit may be radians as well as degrees."""
-    positions = [p for p in (roles.ra, roles.dec) if p is not None and may_be_radians(table.fields[p])]
-    block = next(table.blocks(positions, _READ_ROWS, 0), None) if positions else None
-    if block is None:
-        return
-    values = np.abs(np.concatenate([to_float(column) for column in block]))
-    if np.isfinite(values).any() and np.nanmax(values) < 2 * np.pi:
-        names = ", ".join(table.fields[p].name for p in positions)
-        raise CatalogError(
-            f"{names} have no unit and may be in radians or in degrees: give the columns their unit, or name them with "
-            "--ra-column and --dec-column, which means degrees"
-        )
 
 
 def check_new_catalog(destination: Path, texts: Iterable[str] = ()) -> None:

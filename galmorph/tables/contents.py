@@ -17,7 +17,7 @@ from galmorph.errors import CatalogError
 from galmorph.files.reading import Input
 from galmorph.files.writing import COMPRESSIONS
 from galmorph.tables.formats import Format, TableSummary
-from galmorph.tables.formats.fits import has_table_before, list_images
+from galmorph.tables.formats.fits import list_hdus
 from galmorph.tables.positions import Frame
 from galmorph.tables.roles import plain_name, usefulness
 
@@ -163,13 +163,15 @@ def _described(table: TableSummary) -> str:
 
 
 def _fits(path: Path, form: Format, number: int | None, named: Collection[str], wanted: str | None) -> Contents:
-    images = [] if wanted == "table" else [(n, shape) for n, shape in list_images(path) if _is_picture(shape)]
+    hdus = [] if wanted == "table" else list_hdus(path)
+    images = [(n, shape) for n, _, shape in hdus if _is_picture(shape)]
+    stored = [n for n, kind, _ in hdus if kind == "binary table"]
     for n, shape in images:
         if n == number:
             return _image(n, shape)
     if number is not None:
         return Contents("table", f"--hdu {number} is no image", form, number)
-    if images and (wanted == "image" or not _is_catalog(path, images[0], form, named)):
+    if images and (wanted == "image" or not _is_catalog(path, images[0][0], stored, form)):
         return _image(*images[0])
     if wanted == "image":
         raise CatalogError(f"{path} holds no image of two axes; a table of galaxies is given as a catalog")
@@ -193,30 +195,39 @@ def _image(number: int, shape: tuple[int, ...]) -> Contents:
     return Contents("image", f"HDU {number} is an image of {size} px", number=number, side_px=max(shape[-2:]))
 
 
-def _is_catalog(path: Path, image: tuple[int, tuple[int, ...]], form: Format, named: Collection[str]) -> bool:
+def _is_catalog(path: Path, image: int, stored: Sequence[int], form: Format) -> bool:
     """Tell whether a file with an image is a catalog: where a table of galaxies comes before the image.
+
+    Parameters
+    ----------
+    path : Path
+    image : int
+        The HDU of the first image.
+    stored : sequence of int
+        The HDUs that are known to be tables.
+    form : Format
+        FITS.
 
     Raises
     ------
     CatalogError
-        If a catalog stands behind an image.
+        If a catalog stands behind an image, or the tables before it are damaged.
     """
-    with Input(path) as source:
-        if source.compressed:  # to look behind the image would decompress all pixels
-            return False
+    if not stored:  # in a compressed file, to look behind the image would decompress all pixels
+        return False
     try:
         tables = form.tables(path) if form.tables else []
     except CatalogError:
-        if has_table_before(path, image[0]):
+        if min(stored) < image:
             raise
         return False  # the reader of images says what is wrong
     uses = {table.number: usefulness(table.fields, Frame("icrs")) for table in tables if _counts(table)}
-    if any(use and number < image[0] for number, use in uses.items()):
+    if any(use and number < image for number, use in uses.items()):
         return True
     catalogs = [table for table in tables if uses.get(table.number, 0) >= _A_CATALOG]
     if catalogs:
         raise CatalogError(
-            f"{path} holds an image (HDU {image[0]}) and a table of galaxies (HDU {_described(catalogs[0])}): say "
+            f"{path} holds an image (HDU {image}) and a table of galaxies (HDU {_described(catalogs[0])}): say "
             "which is meant with --as catalog, or --as cutout or --as field for the image"
         )
     return False
@@ -276,7 +287,8 @@ def recognise(path: Path) -> Format:
     for magic, program in _COMPRESSIONS.items():
         if head.startswith(magic):
             raise CatalogError(
-                f"{path} is compressed by {program}, which is not read here: unpack it, or use gzip or bzip2"
+                f"{path} is compressed by {program}, so it is none of the table formats that are read here: unpack it, "
+                "or use gzip or bzip2"
             )
     if b"\0" in head or start.startswith((b"<", b"{", b"[", b"%pdf")):
         kinds = ", ".join(form.name for form in formats())

@@ -246,6 +246,6 @@ def swap(new: Path, destination: Path, aside: Path, *, overwrite: bool) -> None:
     except OSError as error:
         raise CannotContinue(
             f"{destination} cannot be written: {error.strerror}. It appeared while the run was going on, or is not a "
-            "HATS catalog: move it away, then go on with --resume."
+            "HATS catalog: move it away, then go on with the same command."
         ) from error
     shutil.rmtree(aside, ignore_errors=True)

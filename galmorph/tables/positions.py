@@ -162,7 +162,7 @@ class Frame:
     Parameters
     ----------
     name : str
-        ``icrs``, ``fk5``, ``fk4``, ``galactic``, ... (upper or lower case).
+        ``icrs``, ``fk5``, ``fk4``, ``galactic``, ... (upper or lower case); an equinox may follow: ``fk4 B1975``.
 
     Raises
     ------
@@ -171,8 +171,9 @@ class Frame:
     """
 
     def __init__(self, name: str) -> None:
-        self.name = name.strip().lower()
-        if self.name == "icrs":
+        self.name, _, equinox = name.strip().lower().partition(" ")
+        self._equinox = {"equinox": equinox.strip().upper()} if equinox.strip() else {}
+        if self.name == "icrs" and not equinox:
             return
         from astropy.coordinates import frame_transform_graph
 
@@ -203,7 +204,7 @@ class Frame:
         from astropy import units
         from astropy.coordinates import SkyCoord
 
-        sky = SkyCoord(lon[known] * units.deg, lat[known] * units.deg, frame=self.name).icrs
+        sky = SkyCoord(lon[known] * units.deg, lat[known] * units.deg, frame=self.name, **self._equinox).icrs
         ra[known], dec[known] = sky.ra.deg, sky.dec.deg
         return ra, dec
 

@@ -20,7 +20,8 @@ from galmorph.schemas import LabelSchema
 from galmorph.training import dataset as datasets
 from galmorph.training import predicting
 from galmorph.training.dataset import Dataset
-from galmorph.training.evaluate import MAJORITY, part_rows
+from galmorph.training.evaluate import part_rows
+from galmorph.training.scores import MAJORITY
 
 log = logging.getLogger(__name__)
 

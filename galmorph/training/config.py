@@ -11,9 +11,10 @@ from typing import Any
 from galmorph import registry
 from galmorph.errors import GalmorphError
 from galmorph.models.backbones._flatten import bound_to
-from galmorph.models.model import loss_named
 from galmorph.schemas import LabelSchema
-from galmorph.training.dataset import PLAIN, Augmentation, Split
+from galmorph.training.augmentation import PLAIN, Augmentation
+from galmorph.training.losses import loss_named
+from galmorph.training.split import Split
 
 DEFAULT_AUGMENTATION = Augmentation(grey=0.2, colour=0.1)
 # Of pictures without labels: what a galaxy is like stays to be seen, and a model says it of the plain picture.
@@ -57,7 +58,7 @@ class TrainConfig:
     loss : str
         ``mse``, ``cross_entropy`` or ``dirichlet_multinomial``.
     concentration : float
-        Of the Dirichlet-multinomial loss (see :func:`galmorph.models.model.dirichlet_multinomial`).
+        Of the Dirichlet-multinomial loss (see :func:`galmorph.training.losses.dirichlet_multinomial`).
     class_weights : float
         Galaxies weigh in the loss by the rarity of their class (first question) to this power; 0: alike, 1: classes
         are balanced.
@@ -79,7 +80,7 @@ class TrainConfig:
     exclude : tuple of str
         Tables of galaxies that no part may hold (see :func:`galmorph.training.reading.excluded_keys`).
     bound_weight : float
-        Weight of violated bounds beside the loss of what is known (:mod:`galmorph.training.bounded_loss`).
+        Weight of violated bounds beside the loss of what is known (:class:`galmorph.training.losses.BoundedLoss`).
     unlabelled : tuple of str
         Samples that are learnt from by what the teachers, or else the averaged weights themselves, say of them.
     unlabelled_weight : float

@@ -13,9 +13,10 @@ from galmorph.errors import ModelError
 from galmorph.models.model import Model
 from galmorph.models.predictor import Predictor
 from galmorph.schemas import LabelSchema
-from galmorph.training.bounded_loss import clip
-from galmorph.training.dataset import Dataset, Split
+from galmorph.training.dataset import Dataset
+from galmorph.training.losses import clip
 from galmorph.training.predicting import predict
+from galmorph.training.split import Split
 
 # Orientations over which a teacher is averaged.
 TEACHER_TTA = 4

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from galmorph.models.predictor import Predictor
-from galmorph.training.dataset import Dataset, plain_view
+from galmorph.training.augmentation import plain_view
+from galmorph.training.dataset import Dataset
 
 
 def predict(

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph import registry
-from galmorph.errors import SampleError
+from galmorph.errors import GalmorphError, SampleError
 from galmorph.images.framing import Framing
 from galmorph.schemas import LabelSchema
 from galmorph.training.bounds import propagate
@@ -80,9 +80,16 @@ def _layout_of(path: Path) -> Layout:
         If no layout matches, or several of which none gives way.
     """
     layouts: list[Layout] = [registry.load("samples", name) for name in registry.names("samples")]
-    matching = [layout for layout in layouts if layout.matches(path)]
+    matching, refused = [], None
+    for layout in layouts:
+        try:
+            matching += [layout] if layout.matches(path) else []
+        except GalmorphError as error:  # says what the file is; another layout may know it all the same
+            refused = error
     general = {name for layout in matching for name in layout.before}
     chosen = [layout for layout in matching if layout.name not in general]
+    if not chosen and refused:
+        raise refused
     if not chosen:
         known = "; ".join(f"{layout.name}: {layout.description}" for layout in layouts)
         raise SampleError(f"{path} has no known layout{why_no_catalog(path)}. Known: {known}.")

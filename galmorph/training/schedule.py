@@ -1,23 +1,20 @@
-"""Optimisation: what is learnt when and how fast, and what a step of training is fed with."""
+"""Schedule: which layers learn when and how fast, from which galaxies, with which weights."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from galmorph.models.backbones import Backbone
 from galmorph.schemas import LabelSchema
-from galmorph.threads import ahead
 from galmorph.training.config import TrainConfig
-from galmorph.training.dataset import Dataset
-from galmorph.training.processes import Processes
 
 
 def parameter_groups(network: nn.Module, backbone: Backbone, config: TrainConfig) -> list[dict[str, Any]]:
@@ -114,107 +111,18 @@ def galaxy_weights(schema: LabelSchema, fractions: Tensor, weights: Tensor) -> T
     return torch.where(first.isnan().any(dim=1), 1.0, first.nan_to_num() @ weights)
 
 
-@dataclass(frozen=True)
-class Piece:
-    """What is worked through at once: a batch, or this process's part of it.
-
-    Attributes
-    ----------
-    rgb : Tensor, float32, shape (n, 3, size, size)
-        Augmented pictures, 0..1.
-    targets : Tensor, float32, shape (n, n_labels)
-    votes : Tensor, float32, shape (n,)
-    weights : Tensor, float32, shape (n,)
-        Of the galaxies: less than 1 where the targets are only what a model says.
-    lower, upper : Tensor, float32, shape (n, n_labels), optional
-        Bounds, NaN where there is none.
-    share : float
-        Its part of the galaxies of the batch; 0 for a process that the batch has no galaxy for.
-    ends_batch : bool
-    """
-
-    rgb: Tensor
-    targets: Tensor
-    votes: Tensor
-    weights: Tensor
-    lower: Tensor | None
-    upper: Tensor | None
-    share: float
-    ends_batch: bool
-
-
-def pieces(
-    dataset: Dataset,
-    targets: Tensor,
-    order: NDArray[np.int64],
-    config: TrainConfig,
-    epoch: int,
-    generator: torch.Generator,
-    device: torch.device,
-    processes: Processes,
-) -> Iterator[Piece]:
-    """Return this process's pieces of an epoch's batches.
-
-    For a GPU each is made in a thread while the one before is learnt from.
+def averaging(decay: float) -> Callable[[Any, Any, Any], None]:
+    """Return how the moving average of the weights takes a step: for ``AveragedModel(multi_avg_fn=...)``.
 
     Parameters
     ----------
-    dataset : Dataset
-    targets : Tensor, shape (n, n_labels)
-        Of all its rows.
-    order : ndarray of int64
-        Rows in the order of the epoch.
-    config : TrainConfig
-    epoch : int
-    generator : torch.Generator
-        For the augmentation.
-    device : torch.device
-        Where pieces are augmented.
-    processes : Processes
+    decay : float
+        Decay per step. Over the first steps it rises to it as ``(1 + n) / (10 + n)``, so that the average of a short
+        run is not mostly of the weights that it began with.
     """
-    chosen: list[tuple[NDArray[np.int64], float, bool]] = []
-    for start in range(0, len(order), config.batch_size):
-        batch = order[start : start + config.batch_size]
-        parts = np.array_split(batch, processes.n * config.accumulate)[processes.rank :: processes.n]
-        kept = [part for part in parts if len(part)] or [parts[0]]
-        for i, part in enumerate(kept):
-            # Batch normalisation cannot learn from one galaxy alone: it is seen twice.
-            twice = part.repeat(2) if len(part) == 1 else part
-            chosen.append((twice, len(part) / len(batch), i == len(kept) - 1))
 
-    def made(number: int) -> Piece:
-        rows, share, ends_batch = chosen[number]
-        images, _ = dataset.batch(rows)
-        answers, votes = targets[rows].to(device), dataset.votes[rows].to(device)
-        unlabelled = torch.from_numpy(dataset.unlabelled[rows]).to(device)
-        weights = torch.where(unlabelled, config.unlabelled_weight, 1.0)
-        lower, upper = (None if b is None else b[rows].to(device) for b in (dataset.lower, dataset.upper))
-        if not len(rows):
-            return Piece(images, answers, votes, weights, lower, upper, share, ends_batch)
-        rgb = config.augmentation(images.to(device), dataset.view, config.input_size, generator)
-        if unlabelled.any():
-            plain = images[unlabelled.cpu()].to(device)
-            rgb[unlabelled] = config.strong(plain, dataset.view, config.input_size, generator)
-        if config.mixup:
-            # Seeded by the piece, so that a resumed run draws the same.
-            random = np.random.default_rng([config.seed, epoch, processes.rank, number])
-            own = (rgb, answers, votes, weights, *(bound for bound in (lower, upper) if bound is not None))
-            rgb, answers, votes, weights, *bounds = _mixed(random, config.mixup, *own)
-            lower, upper = bounds or (None, None)
-        return Piece(rgb, answers, votes, weights, lower, upper, share, ends_batch)
+    def update(averaged: Any, current: Any, n_averaged: Any) -> None:
+        n = int(n_averaged)
+        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averaged, current, n_averaged)
 
-    made_pieces = map(made, range(len(chosen)))
-    # On the CPU a thread would only take the cores from the network.
-    return made_pieces if device.type == "cpu" else ahead(made_pieces)
-
-
-def _mixed(random: np.random.Generator, mixup: float, *values: Tensor) -> tuple[Tensor, ...]:
-    """Return each picture, its targets and its votes mixed with another's of the piece (Zhang et al. 2018)."""
-    n = len(values[0])
-    share = random.beta(mixup, mixup, n).astype(np.float32)
-    share, other = np.maximum(share, 1 - share), random.permutation(n)
-    result = []
-    for value in values:
-        own = torch.from_numpy(share).to(value.device).view(n, *[1] * (value.ndim - 1))
-        result.append(own * value + (1 - own) * value[torch.from_numpy(other).to(value.device)])
-    return tuple(result)
+    return update

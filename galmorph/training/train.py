@@ -9,8 +9,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,59 +18,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from galmorph import registry
-from galmorph.errors import OutputError, SampleError
-from galmorph.files.record import file_sha256
+from galmorph.errors import SampleError
 from galmorph.files.writing import write_file
 from galmorph.images.normalization import Normalization
-from galmorph.models.backbones import Backbone
-from galmorph.models.card import SUFFIX, ModelCard, find, read_card, survey_inputs
-from galmorph.models.model import (
-    TRAINED_CONTENTS,
-    TRAINED_GALAXIES,
-    Model,
-    build,
-    load,
-    loss_named,
-    probabilities,
-    question_shares,
-    save,
-    save_with_card,
-    versions,
-)
-from galmorph.models.predictor import Predictor, pick_dtype
+from galmorph.models.card import SUFFIX
+from galmorph.models.model import TRAINED_CONTENTS, TRAINED_GALAXIES, Model, load, probabilities, save, save_with_card
+from galmorph.models.predictor import Predictor
 from galmorph.schemas import LabelSchema
-from galmorph.training import dataset as datasets
-from galmorph.training import evaluate as evaluation
 from galmorph.training import figures
-from galmorph.training.ancestry import Ancestry, ancestry
-from galmorph.training.bounded_loss import BoundedLoss
+from galmorph.training.augmentation import plain_view
+from galmorph.training.batches import micro_batches
 from galmorph.training.calibration import calibrate
-from galmorph.training.checkpoint import Checkpoint
 from galmorph.training.config import TrainConfig
-from galmorph.training.dataset import Dataset, Split, galaxy_hashes, plain_view
-from galmorph.training.distillation import soft_targets
+from galmorph.training.dataset import Dataset, galaxy_hashes
 from galmorph.training.predicting import predict
-from galmorph.training.processes import Processes
-from galmorph.training.schedule import (
-    class_weights,
-    epoch_order,
-    galaxy_weights,
-    parameter_groups,
-    pieces,
-    set_learning_parts,
-    set_learning_rate,
-)
+from galmorph.training.run import Run, open_run
+from galmorph.training.schedule import epoch_order, galaxy_weights, set_learning_parts, set_learning_rate
+from galmorph.training.scores import scores
+from galmorph.training.temperature import fit_temperature
 
 log = logging.getLogger(__name__)
-
-# What good models of vote fractions reach (rmse), by which squared errors are weighed against a prior.
-TYPICAL_ERROR = 0.1
-# The 95 % quantile of chi squared of one degree of freedom.
-LIKELIHOOD_RATIO_95 = 3.841
-# With TYPICAL_ERROR the ratio says too much where a question's errors are larger, as they are where few galaxies are
-# known. A temperature far below 1 also multiplies what bfloat16 rounds away.
-MIN_VOTED = 100
 
 
 def train(
@@ -117,166 +83,131 @@ def train(
     CannotContinue
         If the disk is full; the last checkpoint is kept.
     """
-    schema: LabelSchema = registry.load("schemas", config.schema)
-    processes = Processes.joined()
-    device = processes.device(config.device)
-    dtype = pick_dtype(config.dtype, device)
-    history = processes.shared(_open_run(config, out, resume) if processes.is_first else [])
+    run = open_run(config, out, name, about or {}, resume)
+    fit(run, on_epoch)
+    run.processes.leave()
+    return finish(run, test=test) if run.processes.is_first else {}
 
-    opened = partial(
-        datasets.load, config.data, schema, radii=config.radii, unlabelled=config.unlabelled, exclude=config.exclude
-    )
-    dataset = processes.first_then_all(lambda: opened(config.input_size))
-    galaxies, classes = list(dataset.galaxies), schema.classes(dataset.fractions.numpy())
-    split = config.split.fitted(galaxies, classes, len(schema.questions[0].answers))
-    parts = split.parts(galaxies, classes)
-    rows = {part: np.flatnonzero(parts == part) for part in datasets.PARTS}
-    for part in ("train", "val"):
-        if not len(rows[part]):
-            raise SampleError(f"The {part} part of the split is empty: {len(dataset)} galaxies are too few.")
-    if not dataset.fractions[rows["val"]].isfinite().any():
-        raise SampleError("No label of the validation part is known exactly: add a sample whose labels are fractions.")
-    if (error := schema.largest_tree_error(dataset.fractions.numpy())) > 0.01:
-        log.warning("Some vote fractions miss their parents' sum by up to %.2f (debiased votes may).", error)
-    taught = np.union1d(rows["train"], rows["val"]) if config.refit else rows["train"]
-    _warn_of_rare_classes(schema, classes[taught])
-    targets = dataset.fractions
-    teachers = [load(teacher) for teacher in config.teachers]
-    descent = ancestry(config.pretrained, teachers)
-    if n_seen := descent.n_seen(dataset.galaxies[rows["test"]], dataset.contents[rows["test"]]):
-        log.warning("Of %d galaxies of the test part %d are known to a start or teacher.", len(rows["test"]), n_seen)
-    if config.teachers:
-        targets = soft_targets(
-            *(dataset, schema, teachers, config.teacher_share, split, taught),
-            lambda size: dataset if size == config.input_size else opened(size),
-            *(config.device, config.dtype),
-        )
 
-    torch.manual_seed(config.seed)
-    backbone: Backbone = registry.load("backbones", config.backbone)
-    network = build(config.backbone, len(schema.labels), config.pretrained)
-    # Only now: where something is missing nothing is written, and the folder stays free for the next try.
-    if processes.is_first:
-        write_file(out / "config.json", config.to_json().encode())
-        _write_split(out, dataset, parts)
-    card = dataclasses.replace(_card(config, name, schema, backbone, dataset, parts, split, descent), **(about or {}))
-    normalization = card.inputs[0].normalization
-    if not config.fine_tune:
-        set_learning_parts(network, backbone, config, 0)
-    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    averaged = torch.optim.swa_utils.AveragedModel(
-        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema), use_buffers=True
-    )
-    optimizer = torch.optim.AdamW(parameter_groups(network, backbone, config))
-    forward = torch.compile(network) if config.compile else network
-    loss_of = loss_named(config.loss)
-    if config.loss == "dirichlet_multinomial":
-        loss_of = partial(loss_of, concentration=config.concentration)
-    loss_of = BoundedLoss(loss_of, config.loss == "mse", config.bound_weight)
-    weights = class_weights(schema, dataset.fractions[taught], config.class_weights).to(device)
-    known = ~dataset.fractions.isnan().all(dim=1).numpy()
-    # Without a teacher the averaged weights say what is in unlabelled pictures, from the second epoch on.
-    untold = taught[dataset.unlabelled[taught]] if not teachers else taught[:0]
-    n_steps = math.ceil(min(len(taught), config.epoch_size or len(taught)) / config.batch_size)
-    state = Checkpoint(out, network, averaged, optimizer)
-    if history:
-        state.load()
-    best = min((line["val_rmse"] for line in history), default=math.inf)
-    val_bounds = [None if bound is None else bound[rows["val"]] for bound in (dataset.lower, dataset.upper)]
-
-    for epoch in range(len(history), config.epochs):
-        if config.patience and _stale(history) >= config.patience:
+def fit(run: Run, on_epoch: Callable[[Mapping[str, float]], None] | None) -> None:
+    """Train the remaining epochs; keep the best weights, a checkpoint and the history after each."""
+    config, processes = run.config, run.processes
+    forward = torch.compile(run.network) if config.compile else run.network
+    targets = run.labels.targets
+    best = min((line["val_rmse"] for line in run.history), default=math.inf)
+    for epoch in range(len(run.history), config.epochs):
+        if config.patience and _stale(run.history) >= config.patience:
             log.info("No better validation score for %d epochs: stopped.", config.patience)
             break
+        started = time.perf_counter()
         # All randomness of an epoch follows from seed and epoch: a resumed run draws the same numbers.
         seed = config.seed * 100_003 + epoch
         torch.manual_seed(seed + processes.rank * 10**9)
-        generator = torch.Generator().manual_seed(seed)
-        if len(untold) and epoch:
-            said = probabilities(schema, _logits(averaged.module, dataset, untold, normalization, device, dtype))
-            targets = targets.index_copy(0, torch.from_numpy(untold), said)
-        learnt = taught if epoch else np.setdiff1d(taught, untold)
-        order = epoch_order(learnt, known, config.epoch_size, generator)
-        if not processes.is_first:
-            generator.manual_seed(seed + processes.rank * 10**9)
-        started, total, step = time.perf_counter(), 0.0, 0
-        set_learning_parts(network, backbone, config, epoch)
-        for piece in pieces(dataset, targets, order, config, epoch, generator, device, processes):
-            set_learning_rate(optimizer, config, (epoch + step / n_steps))
-            if piece.share:
-                inputs = normalization.network_input(piece.rgb).contiguous(memory_format=torch.channels_last)
-                with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                    logits = forward(inputs)
-                each = piece.weights if config.unlabelled else None
-                if config.class_weights:
-                    each = galaxy_weights(schema, piece.targets, weights) * piece.weights
-                bounds = (piece.lower, piece.upper)
-                loss = loss_of(schema, logits.float(), piece.targets, each, piece.votes, *bounds) * piece.share
-                if not torch.isfinite(loss):
-                    raise SampleError(
-                        f"The loss is {loss.item()} in epoch {epoch + 1}: lower --lr. Checkpoint kept in {out}."
-                    )
-                loss.backward()
-                total += loss.item()
-            if piece.ends_batch:
-                processes.sum_gradients(network.parameters())
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                averaged.update_parameters(network)
-                step += 1
-        processes.average_statistics(network, averaged)
-        if config.ema == 0:
-            averaged.module.load_state_dict(network.state_dict())
-        train_loss = processes.total(total, device) / n_steps
+        if epoch:
+            targets = _with_own_predictions(run, targets)
+        train_loss = _train_epoch(run, forward, targets, epoch, torch.Generator().manual_seed(seed))
         line: dict[str, float] = {}
         if processes.is_first:
-            val_logits = _logits(averaged.module, dataset, rows["val"], normalization, device, dtype)
-            predicted = probabilities(schema, val_logits).numpy()
-            val_rmse = _rmse(dataset.fractions[rows["val"]], predicted)
-            line = {
-                "epoch": epoch + 1,
-                "train_loss": train_loss,
-                "val_loss": loss_of(schema, val_logits, dataset.fractions[rows["val"]], None, None, *val_bounds).item(),
-                "val_rmse": val_rmse,
-                "val_accuracy": _accuracy(schema, dataset.fractions[rows["val"]], predicted),
-                "seconds": time.perf_counter() - started,
-            }
-            if val_rmse < best or config.refit:
-                best = val_rmse
-                save(Model(card, averaged.module), out / f"best{SUFFIX}", half=False)
-            state.save([*history, line])
-            _write_history(out, [*history, line])
+            line = {"epoch": epoch + 1, "train_loss": train_loss, **_validate(run)}
+            line["seconds"] = time.perf_counter() - started
+            if line["val_rmse"] < best or config.refit:
+                best = line["val_rmse"]
+                save(Model(run.card, run.averaged.module), run.out / f"best{SUFFIX}", half=False)
+            run.checkpoint.save([*run.history, line])
+            _write_history(run.out, [*run.history, line])
             if config.tensorboard:
-                _write_events(out, line)
+                _write_events(run.out, line)
             if on_epoch:
                 on_epoch(line)
-        history.append(processes.shared(line))
-    processes.leave()
-    if not processes.is_first:
-        return {}
+        run.history.append(processes.shared(line))
 
+
+def _train_epoch(
+    run: Run, forward: Callable[[Tensor], Tensor], targets: Tensor, epoch: int, generator: torch.Generator
+) -> float:
+    """Train an epoch and return its mean loss."""
+    config, processes, labels = run.config, run.processes, run.labels
+    learnt = labels.learnt if epoch else np.setdiff1d(labels.learnt, labels.self_taught)
+    exact = ~run.dataset.fractions.isnan().all(dim=1).numpy()
+    order = epoch_order(learnt, exact, config.epoch_size, generator)
+    if not processes.is_first:
+        generator.manual_seed(config.seed * 100_003 + epoch + processes.rank * 10**9)
+    n_steps = math.ceil(min(len(labels.learnt), config.epoch_size or len(labels.learnt)) / config.batch_size)
+    set_learning_parts(run.network, run.backbone, config, epoch)
+    total, step = 0.0, 0
+    for batch in micro_batches(run.dataset, targets, order, config, epoch, generator, run.device, processes):
+        set_learning_rate(run.optimizer, config, epoch + step / n_steps)
+        if batch.share:
+            inputs = run.normalization.network_input(batch.rgb).contiguous(memory_format=torch.channels_last)
+            with torch.autocast(run.device.type, run.dtype, enabled=run.dtype != torch.float32):
+                logits = forward(inputs)
+            weights = batch.weights if config.unlabelled else None
+            if config.class_weights:
+                weights = galaxy_weights(run.schema, batch.targets, run.class_weights) * batch.weights
+            bounds = (batch.lower, batch.upper)
+            loss = run.loss(run.schema, logits.float(), batch.targets, weights, batch.votes, *bounds) * batch.share
+            if not torch.isfinite(loss):
+                raise SampleError(
+                    f"The loss is {loss.item()} in epoch {epoch + 1}: lower --lr. Checkpoint kept in {run.out}."
+                )
+            loss.backward()
+            total += loss.item()
+        if batch.ends_batch:
+            processes.sum_gradients(run.network.parameters())
+            run.optimizer.step()
+            run.optimizer.zero_grad(set_to_none=True)
+            run.averaged.update_parameters(run.network)
+            step += 1
+    processes.average_statistics(run.network, run.averaged)
+    if config.ema == 0:
+        run.averaged.module.load_state_dict(run.network.state_dict())
+    return processes.total(total, run.device) / n_steps
+
+
+def _with_own_predictions(run: Run, targets: Tensor) -> Tensor:
+    """Return the targets with what the averaged weights say of unlabelled galaxies that no teacher labels."""
+    rows = run.labels.self_taught
+    if not len(rows):
+        return targets
+    logits = _logits(run.averaged.module, run.dataset, rows, run.normalization, run.device, run.dtype)
+    return targets.index_copy(0, torch.from_numpy(rows), probabilities(run.schema, logits))
+
+
+def _validate(run: Run) -> dict[str, float]:
+    """Return loss, rmse and accuracy of the averaged weights on the validation part."""
+    rows = run.labels.rows["val"]
+    truth = run.dataset.fractions[rows]
+    bounds = [None if bound is None else bound[rows] for bound in (run.dataset.lower, run.dataset.upper)]
+    logits = _logits(run.averaged.module, run.dataset, rows, run.normalization, run.device, run.dtype)
+    predicted = probabilities(run.schema, logits).numpy()
+    return {
+        "val_loss": run.loss(run.schema, logits, truth, None, None, *bounds).item(),
+        "val_rmse": _rmse(truth, predicted),
+        "val_accuracy": _accuracy(run.schema, truth, predicted),
+    }
+
+
+def finish(run: Run, *, test: bool) -> dict[str, Any]:
+    """Calibrate the best weights, score them, draw the figures, and write the model; return ``metrics.json``."""
+    config, out, schema, dataset, rows = run.config, run.out, run.schema, run.dataset, run.labels.rows
     # In the 16 bits in which they are saved: what is fitted and scored from here on is true of the file.
     network = load(out / f"best{SUFFIX}").network.half().float()
-    val_logits = _logits(network.eval(), dataset, rows["val"], normalization, torch.device("cpu"), torch.float32)
+    logits = _logits(network.eval(), dataset, rows["val"], run.normalization, torch.device("cpu"), torch.float32)
     if config.refit:
         calibration = load(config.pretrained).card.calibration
     else:
-        calibration = _fit_temperature(schema, val_logits, dataset.fractions[rows["val"]], config.loss)
-    trained = np.flatnonzero(parts != "test")
-    model = Model(
-        dataclasses.replace(card, calibration=calibration),
-        network,
-        descent.merged(
-            {
-                TRAINED_GALAXIES: torch.from_numpy(galaxy_hashes(list(dataset.galaxies[trained]))),
-                TRAINED_CONTENTS: torch.from_numpy(dataset.contents[trained]),
-            }
-        ),
-    )
+        calibration = fit_temperature(schema, logits, dataset.fractions[rows["val"]], config.loss)
+    seen = np.flatnonzero(run.labels.parts != "test")
+    hashes = {
+        TRAINED_GALAXIES: torch.from_numpy(galaxy_hashes(list(dataset.galaxies[seen]))),
+        TRAINED_CONTENTS: torch.from_numpy(dataset.contents[seen]),
+    }
+    model = Model(dataclasses.replace(run.card, calibration=calibration), network, run.descent.merged(hashes))
     model = calibrate(model, dataset, rows["train"], rows["val"], config.device)
     scored = [part for part, wanted in (("val", not config.refit), ("test", test)) if wanted]
     metrics = _score(model, dataset, rows, config.device, scored)
-    figures.save(figures.learning_curves(history), out / "learning_curves.png")
+    _warn_of_nothing_learnt(run)
+    figures.save(figures.learning_curves(run.history), out / "learning_curves.png")
     shown = rows["test" if test and len(rows["test"]) else "val"]
     predicted = predict(Predictor(model, config.device, "float32"), dataset, shown)
     figures.evaluation_figures(out, schema, dataset.fractions[shown].numpy(), predicted)
@@ -286,67 +217,22 @@ def train(
     return metrics
 
 
-def _open_run(config: TrainConfig, out: Path, resume: bool) -> list[dict[str, float]]:
-    """Return the history so far, after checking that ``out`` is this run's folder."""
-    saved = out / "config.json"
-    if resume:
-        if not saved.exists():
-            raise OutputError(f"There is no run to resume in {out}.")
-        if saved.read_bytes() != config.to_json().encode():
-            raise OutputError(f"The run in {out} had other options (see {saved}): give the same ones to resume it.")
-        return Checkpoint.history(out)
-    if saved.exists():
-        raise OutputError(f"{out} holds a run already: give another --out, or --resume to go on with it.")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"The folder {out} cannot be made: {error.strerror}.") from error
-    return []
-
-
-def _card(
-    config: TrainConfig,
-    name: str | None,
-    schema: LabelSchema,
-    backbone: Backbone,
-    dataset: Dataset,
-    parts: NDArray[np.str_],
-    split: Split,
-    descent: Ancestry,
-) -> ModelCard:
-    options = dataclasses.asdict(config)
-    # A card holds no paths of a machine.
-    for option in ("data", "unlabelled"):
-        options[option] = [Path(path).resolve().name for path in getattr(config, option)]
-    options["exclude"] = [entry["name"] for entry in dataset.excluded]
-    options["excluded"], options["ancestors"] = list(dataset.excluded), list(descent.models)
-    options["teachers"] = [
-        {"name": read_card(path).name, "sha256": file_sha256(path)} for path in map(find, config.teachers)
-    ]
-    if config.pretrained not in ("imagenet", "none"):
-        options["pretrained"] = Path(config.pretrained).name
-    return ModelCard(
-        name=name or f"{config.schema}-{config.backbone.rpartition(':')[2]}",
-        backbone=config.backbone,
-        schema=config.schema,
-        inputs=survey_inputs(config.input_size, dataset.framing, backbone.mean, backbone.std),
-        description=schema.description,
-        trained_on=tuple(_samples(dataset, parts)),
-        split=split.card(),
-        training=options,
-        versions=versions(),
-    )
-
-
-def _samples(dataset: Dataset, parts: NDArray[np.str_]) -> Iterator[dict[str, Any]]:
-    """Yield what a card says of each sample."""
-    first = 0
-    for sample in dataset.samples:
-        n_train = int((parts[first : first + len(sample)] == "train").sum())
-        first += len(sample)
-        entry: dict[str, Any] = {"name": sample.name, "sha256": sample.sha256, "n": len(sample), "n_train": n_train}
-        entry |= {"n_skipped": len(sample.skipped)} if sample.skipped else {}
-        yield entry | ({} if sample.labelled else {"labelled": False})
+def _warn_of_nothing_learnt(run: Run) -> None:
+    """Warn where the best epoch is no better than the mean of the training labels said of every galaxy."""
+    fractions, rows = run.dataset.fractions, run.labels.rows
+    mean = fractions[rows["train"]].nanmean(dim=0)
+    truth = fractions[rows["val"]]
+    known = ~truth.isnan() & ~mean.isnan()
+    if run.config.refit or not known.any():
+        return
+    chance = float((truth - mean)[known].square().mean().sqrt())
+    best = min(line["val_rmse"] for line in run.history)
+    if best >= chance:
+        log.warning(
+            "The model is no better than the mean of the labels (validation rmse %.3f, the mean's %.3f): it needs "
+            "more galaxies, more --epochs or another --lr.",
+            *(best, chance),
+        )
 
 
 @torch.no_grad()
@@ -387,43 +273,6 @@ def _stale(history: list[dict[str, float]]) -> int:
     return len(values) - 1 - int(np.argmin(values)) if values else 0
 
 
-def _fit_temperature(schema: LabelSchema, logits: Tensor, fractions: Tensor, loss: str) -> dict[str, Any]:
-    """Fit one temperature a question on the validation part: by squares, or by the likelihood of the votes.
-
-    A question keeps 1 where the votes do not speak against it (likelihood ratio, 5 %): of few galaxies a temperature is
-    mostly chance, and makes the probabilities of others worse. So does one whose fractions fewer than `MIN_VOTED` have.
-    """
-    log_t = torch.zeros(len(schema.questions), requires_grad=True)
-    optimizer = torch.optim.LBFGS([log_t], max_iter=100, line_search_fn="strong_wolfe")
-    known, votes = ~fractions.isnan(), fractions.nan_to_num()
-
-    def misfit(log_t: Tensor) -> Tensor:
-        """Minus the log likelihood: of the votes, or of fractions with errors of TYPICAL_ERROR."""
-        temperature = log_t.exp().unbind()
-        if loss != "mse":
-            return -(votes * question_shares(schema, logits, temperature).clamp(min=1e-9).log()).sum()
-        return (((probabilities(schema, logits, temperature) - votes) * known) / TYPICAL_ERROR).square().sum() / 2
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        # The weak prior keeps a question that few galaxies tell of near 1.
-        total = misfit(log_t) + log_t.square().sum()
-        total.backward()
-        return total
-
-    optimizer.step(closure)
-    fitted = log_t.detach()
-    without = fitted * ~torch.eye(len(fitted), dtype=torch.bool)  # one question after the other at 1
-    gain = torch.stack([misfit(each) for each in without]) - misfit(fitted)
-    told = 2 * gain > LIKELIHOOD_RATIO_95
-    if loss == "mse":
-        told &= torch.stack([known[:, part].any(dim=1).sum() >= MIN_VOTED for part in schema.slices])
-    fitted = fitted.where(told, 0.0)
-    temperature = [round(t, 4) for t in fitted.exp().tolist()]
-    method = f"temperature of each question by {loss}"
-    return {"method": method, "fitted_on": "val", "n": len(logits), "temperature": temperature}
-
-
 def _score(
     model: Model, dataset: Dataset, rows: Mapping[str, NDArray[np.int64]], device: str, parts: Sequence[str]
 ) -> dict[str, Any]:
@@ -437,23 +286,10 @@ def _score(
                 truth = dataset.fractions[chosen].numpy()
                 if np.isfinite(truth).any():
                     predicted = predict(predictor, dataset, chosen)
-                    scores = evaluation.scores(
+                    result.setdefault(part + suffix, {})[sample] = scores(
                         model.schema, truth, predicted, set_threshold=model.card.set_threshold(tta)
                     )
-                    result.setdefault(part + suffix, {})[sample] = scores
     return result
-
-
-def _warn_of_rare_classes(schema: LabelSchema, classes: NDArray[np.int64]) -> None:
-    """Tell of classes that the training part has two examples of at most: what is said of them is hardly learnt."""
-    if not schema.has_classes:
-        return
-    counts = np.bincount(classes[classes >= 0], minlength=len(schema.questions[0].answers))
-    rare = [
-        f"{answer} ({count})" for answer, count in zip(schema.questions[0].answers, counts, strict=True) if count < 3
-    ]
-    if rare:
-        log.warning("Classes with fewer than 3 examples to train on, which cannot be told well: %s.", ", ".join(rare))
 
 
 def _write_events(out: Path, line: Mapping[str, float]) -> None:
@@ -463,14 +299,6 @@ def _write_events(out: Path, line: Mapping[str, float]) -> None:
     with SummaryWriter(str(out / "tensorboard")) as writer:
         for name, value in line.items():
             writer.add_scalar(name, value, int(line["epoch"]))
-
-
-def _write_split(out: Path, dataset: Dataset, parts: NDArray[np.str_]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("sample", "galaxy", "part"))
-    writer.writerows(zip(dataset.source, dataset.galaxies, parts, strict=True))
-    write_file(out / "split.csv", text.getvalue().encode())
 
 
 def _write_history(out: Path, history: list[dict[str, float]]) -> None:

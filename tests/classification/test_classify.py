@@ -36,7 +36,7 @@ def survey(tmp_path_factory):
     """A folder with ten cutouts and catalogs of them."""
     folder = tmp_path_factory.mktemp("survey")
     cutout_folder(folder / "cutouts", n=10)
-    table = Table({"objid": np.arange(10) + 1237651653835781245, "ra": np.arange(10.0), "dec": np.zeros(10)})
+    table = Table({"objid": np.arange(10) + 1237651653835781245, "ra": 150 + np.arange(10.0), "dec": np.full(10, 2.0)})
     table["cutout"] = [f"cutouts/g{i}.fits" for i in range(10)]
     for suffix in ("fits", "csv", "ecsv", "vot", "parquet"):
         options = {"format": "votable"} if suffix == "vot" else {}
@@ -64,7 +64,11 @@ def test_every_format_comes_back_with_the_columns(survey, model, tmp_path, suffi
     table = read_table(out)
     assert [str(value) for value in table["objid"]] == [str(1237651653835781245 + i) for i in range(10)]
     assert table.colnames[:4] == ["objid", "ra", "dec", "cutout"]
-    assert table.colnames[-3:] == ["morph_label", "morph_entropy", "morph_flag"]
+    assert table.colnames[-4:] == ["morph_label", "morph_entropy", "morph_ok", "morph_flag"]
+    assert table["morph_ok"].dtype.kind == ("U" if suffix == "csv" else "b")
+    faults = np.asarray(table["morph_flag"], int) & ~(256 | 512) != 0
+    assert [str(ok).lower() for ok in table["morph_ok"]] == [str(not fault).lower() for fault in faults]
+    assert summary.flagged == faults.sum()
     p = probabilities(out)
     assert p.shape == (10, 37)
     assert p[:, :3].sum(axis=1) == pytest.approx(np.ones(10), abs=1e-5)
@@ -242,7 +246,7 @@ def test_a_bad_cutout_is_a_flag_of_its_row(model, tmp_path, kind, classified):
     assert list(table["morph_flag"][[0, 2]]) == [0, 0]
     assert int(table["morph_flag"][3]) == Flag.UNREADABLE, "no cutout named"
     assert (summary.classified, summary.failed) == (2 + classified, 2 - classified)
-    assert summary.flagged == int(classified)
+    assert summary.flagged == int(classified and kind not in ("large", "no radius")), "these two are notes, no faults"
 
 
 def test_the_same_galaxy_at_other_pixel_scales_is_framed_alike(model, tmp_path):
@@ -288,7 +292,7 @@ def test_empty_catalog_is_a_catalog(model, tmp_path):
 
 def test_duplicate_and_missing_identifiers_and_positions_are_no_matter(model, tmp_path):
     cutout_folder(tmp_path, n=2)
-    (tmp_path / "t.csv").write_text("id,ra,dec,cutout\n7,nan,nan,g0.fits\n7,,,g1.fits\n,1,2,g1.fits\n")
+    (tmp_path / "t.csv").write_text("id,ra,dec,cutout\n7,nan,nan,g0.fits\n7,,,g1.fits\n,151,2,g1.fits\n")
     assert classify(tmp_path / "t.csv", model=model, **FAST).classified == 3
     assert len((tmp_path / "t_morph.csv").read_text().splitlines()) == 4
 
@@ -370,7 +374,7 @@ def test_an_interrupted_run_goes_on_with_the_same_bytes(survey, model, tmp_path,
             raise KeyboardInterrupt
 
     out = tmp_path / "out.fits"
-    with pytest.raises(Interrupted, match=r"after 8 of 10 .*--resume"):
+    with pytest.raises(Interrupted, match=r"after 8 of 10 .*same command"):
         classify(survey / "targets.fits", model=model, out=out, on_progress=stop, **FAST)
     assert not out.exists()
     with pytest.raises(OutputError, match="another batch_size"):
@@ -574,3 +578,16 @@ def test_a_radius_that_no_galaxy_has_is_flagged_and_ends_no_run(model, tmp_path,
     flag = Table.read(tmp_path / "o.csv")["morph_flag"]
     assert flag[1] & (Flag.LARGER_THAN_CUTOUT if radius > 1 else Flag.TOO_SMALL)
     assert not flag[0] & (Flag.LARGER_THAN_CUTOUT | Flag.TOO_SMALL)
+
+
+def test_the_command_takes_one_file_a_band(model, tmp_path):
+    from typer.testing import CliRunner
+
+    from galmorph.cli import app as cli
+
+    made = cutout()
+    for band, plane in zip(made.bands, made.flux, strict=True):
+        write_cutout(dataclasses.replace(made, bands=(band,), flux=plane[None]), tmp_path / f"x_{band}.fits")
+    command = ["classify", str(tmp_path / "x_{band}.fits"), "--model", str(model), "--out", str(tmp_path / "o.csv")]
+    assert CliRunner().invoke(cli.app, command).exit_code == 0
+    assert np.isfinite(probabilities(tmp_path / "o.csv")).all()

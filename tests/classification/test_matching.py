@@ -3,8 +3,10 @@
 import logging
 
 import pytest
+from results_made import results
 
 from galmorph.classification.matching import match
+from galmorph.classification.results import read_results
 from galmorph.errors import CatalogError
 from galmorph.tables.catalog import open_catalog
 
@@ -153,3 +155,12 @@ def test_no_cutouts_and_no_folder(tmp_path):
         files(tmp_path, "id,mag\n1,2\n")
     with pytest.raises(CatalogError, match="is not a folder"):
         files(tmp_path, "id,mag\n1,2\n", tmp_path / "none")
+
+
+def test_results_whose_cutouts_are_not_clear_have_reasons(tmp_path, folder):
+    results(tmp_path / "r.csv", n=2)
+    text = (tmp_path / "r.csv").read_text().split("\n", 1)
+    make(tmp_path / "r.csv", text[0].replace("id,", "key,", 1).replace("cutout", "was") + "\n" + text[1])
+    rows = read_results(tmp_path / "r.csv").cutouts(folder)
+    assert len(rows) == 2
+    assert all("no column of identifiers" in reason for reason, *_ in rows)

@@ -225,7 +225,7 @@ def test_frames_beside_the_image_are_sky():
 def test_found_galaxies_are_classified(field, classified):
     summary, table, header = classified
     assert summary.targets == summary.classified == len(table) > 50
-    p = np.stack([table[name] for name in table.colnames[-40:-3]], axis=1)
+    p = np.stack([table[name] for name in table.colnames[-41:-4]], axis=1)
     assert p[:, :3].sum(axis=1) == pytest.approx(np.ones(len(table)), abs=1e-4)
     assert (table["morph_flag"] & Flag.RADIUS_MEASURED > 0).all()
     ra, dec = WCS(field.header).all_pix2world(table["x"], table["y"], 0)
@@ -242,7 +242,7 @@ def test_found_galaxies_are_classified(field, classified):
 
 
 def test_a_report_says_why_there_are_no_pictures(folder, classified):
-    reasons = {reason for reason, _ in read_results(folder / "found.fits").cutouts(None)}
+    reasons = {row.cutout for row in read_results(folder / "found.fits").cutouts(None)}
     assert len(reasons) == 1
     assert "cut from a survey image and not kept" in reasons.pop()
 
@@ -513,7 +513,7 @@ def test_a_stopped_run_goes_on_with_the_same_bytes(folder, model, tmp_path, monk
             raise KeyboardInterrupt
 
     out = tmp_path / "o.fits"
-    with pytest.raises(Interrupted, match="--resume"):
+    with pytest.raises(Interrupted, match="same command"):
         classify(folder / "cube.fits", model=model, out=out, on_progress=stop, **FAST)
     done = []
     classify(

@@ -45,7 +45,7 @@ def test_results_on_stdout_messages_on_stderr(survey):
     assert done.returncode == 0
     result = json.loads(done.stdout.splitlines()[-1])
     assert set(result) == {
-        *("targets", "classified", "flagged", "failed", "seconds", "rate", "model", "sha256", "out"),
+        *("targets", "classified", "flagged", "failed", "off_centre", "seconds", "rate", "model", "sha256", "out"),
     }
     assert (result["targets"], result["classified"], result["failed"]) == (3, 2, 1)
     assert len(done.stdout.splitlines()) == 1
@@ -164,7 +164,7 @@ def test_sigterm_exits_with_130_and_can_be_resumed(survey):
     stopped = subprocess.run(command, cwd=survey, capture_output=True, text=True, env=env, check=False)
     assert stopped.returncode == 130, stopped.stderr
     assert "Stopped after 2 of 3 targets" in stopped.stderr, "the batch that had begun was finished"
-    assert "--resume" in stopped.stderr
+    assert "go on with the same command" in stopped.stderr
     assert not (survey / "t_morph.csv").exists()
     done = run(*arguments, "--resume", cwd=survey)
     assert done.returncode == 0

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from galmorph import registry
 from galmorph.errors import ModelError, OutputError
 from galmorph.models import card as cards
-from galmorph.models.model import build, cross_entropy, load, loss_named, mse, probabilities, save
+from galmorph.models.model import build, load, probabilities, save
+from galmorph.training.losses import cross_entropy, loss_named, mse
 
 GZ2 = registry.load("schemas", "galaxyzoo2")
 CLASSES = registry.load("schemas", "galaxy10_sdss")
@@ -210,3 +211,22 @@ def test_cards_hold_no_nan(tmp_path):
     card = load(model_file(tmp_path / "m.safetensors")).card
     with pytest.raises(ValueError, match="JSON"):
         dataclasses.replace(card, metrics={"rmse": np.nan}).to_json()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value):
+    path = model_file(tmp_path / "m.safetensors")
+    state, card = load_file(path), cards.read_card(path)
+    state["classifier.3.weight"].view(-1)[0] = value
+    save_file(state, path, metadata={"galmorph": card.to_json()})
+    with pytest.raises(ModelError, match="not finite"):
+        load(path)
+
+
+@pytest.mark.parametrize("temperature", [[1.0], [0.0] * 11, [-1.0] * 11, ["1"] * 11, "hot", [True] * 11, [1e999] * 11])
+def test_temperatures_that_cannot_be_used_are_refused(tmp_path, temperature):
+    path = model_file(tmp_path / "m.safetensors")
+    card = json.loads(cards.read_card(path).to_json()) | {"calibration": {"temperature": temperature}}
+    save_file(load_file(path), path, metadata={"galmorph": json.dumps(card)})
+    with pytest.raises(ModelError, match="temperature"):
+        load(path)

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from galmorph import registry
-from galmorph.models import predictor as inference
+from galmorph.models import cpu_fusion
+from galmorph.models.cpu_fusion import _has_joint_convolution, _round_kernels, prepare
 from galmorph.models.model import load
-from galmorph.models.predictor import Predictor, _has_joint_convolution, _round_kernels, prepare, to_device
+from galmorph.models.predictor import Predictor, to_device
 from galmorph.training import dataset
 from galmorph.training.predicting import predict
 
@@ -179,8 +180,8 @@ def test_weights_are_laid_out_for_whole_batches(monkeypatch):
 
     monkeypatch.setattr(torch.ops.mkldnn, "_reorder_convolution_weight", told)
     prepare(network("mobilenet_v2"), CPU, torch.bfloat16, 192)
-    assert shapes[0] == [inference.CPU_BATCH, 3, 192, 192]
-    assert {shape[0] for shape in shapes} == {inference.CPU_BATCH}, "for one picture the layout is another, and slow"
+    assert shapes[0] == [cpu_fusion.CPU_BATCH, 3, 192, 192]
+    assert {shape[0] for shape in shapes} == {cpu_fusion.CPU_BATCH}, "for one picture the layout is another, and slow"
 
 
 # Shorter number formats
@@ -224,9 +225,9 @@ def test_bfloat16_stays_nearer_than_rounding_alone(monkeypatch):
         return float((one - other).square().mean().sqrt())
 
     kept = error()
-    monkeypatch.setattr(inference, "_round_kernels", lambda network, dtype: None)
+    monkeypatch.setattr(cpu_fusion, "_round_kernels", lambda network, dtype: None)
     kernels = error()
-    monkeypatch.setattr(inference, "_stem", lambda traced: list(traced.graph.nodes)[:1])
+    monkeypatch.setattr(cpu_fusion, "_stem", lambda traced: list(traced.graph.nodes)[:1])
     assert 0 < kept < 0.7 * error(), (kept, kernels, error())
 
 

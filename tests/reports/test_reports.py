@@ -89,7 +89,7 @@ def test_every_flag_has_a_meaning():
 def survey(tmp_path_factory):
     """A classified catalog of 10,000 galaxies with cutouts, and its report."""
     folder = tmp_path_factory.mktemp("survey")
-    cutout_folder(folder, n=4)
+    cutout_folder(folder, n=4, wcs=False)
     results(folder / "t_morph.fits", n=10_000, cutouts=[f"g{i}.fits" for i in range(4)], ood=True)
     made = report.report(folder / "t_morph.fits", folder / "report.html", figures_folder=folder / "figures")
     return folder, made
@@ -237,7 +237,7 @@ def test_errors_name_the_next_thing_to_type(tmp_path):
     results(tmp_path / "t.csv", n=4)
     (tmp_path / "own.csv").write_text("id,ra,dec\n1,2,3\n")
     for path, out, told in (
-        ("own.csv", "r.html", "galmorph classify own.csv"),
+        ("own.csv", "r.html", r"galmorph classify \S*own.csv"),
         ("t.csv", "r.pdf", "name it .*r.html"),
         ("t.csv", "none/r.html", "does not exist"),
         (".", "r.html", "galmorph evaluate MODEL"),

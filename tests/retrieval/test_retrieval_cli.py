@@ -29,7 +29,7 @@ def table(tmp_path):
 
 
 def run(table, server, *more):
-    command = ["fetch", "--catalog", table, "--out", table.parent / "out", "--rate", "100", "--json", *more]
+    command = ["fetch", "--catalog", table, "--out", table.parent / "out", "--rate", "1000", "--json", *more]
     result = CliRunner().invoke(cli.app, [*map(str, command), "--base-url", f"{server.url}/viewer"])
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception

@@ -46,10 +46,27 @@ def test_tree_of_galaxy_zoo_2():
 
 def test_short_name_follows_the_most_probable_answers():
     #                 smooth disk | round yes no | arms yes no | odd yes no
-    rows = np.array([[0.6, 0.4, 0.2, 0.4, 0.3, 0.1, 0.9, 0.1], [0.3, 0.7, 0.2, 0.1, 0.5, 0.2, 0.0, 1.0]])
+    rows = np.array([[0.9, 0.1, 0.3, 0.6, 0.1, 0.0, 0.9, 0.1], [0.3, 0.7, 0.2, 0.1, 0.5, 0.2, 0.0, 1.0]])
     assert list(TREE.short_names(rows)) == ["smooth_long", "spiral"]
     rows[0, 5] = np.nan
     assert list(TREE.short_names(rows)) == ["", "spiral"]
+
+
+def test_a_name_stops_at_the_last_answer_with_half_of_all():
+    #                 smooth disk | round yes no | arms yes no | odd yes no
+    rows = np.array(
+        [
+            [0.6, 0.4, 0.2, 0.4, 0.3, 0.1, 0.9, 0.1],  # smooth is sure, its roundness is not
+            [0.3, 0.7, 0.2, 0.1, 0.49, 0.21, 0.0, 1.0],  # a disk, which has no word, and arms that are not sure
+            [0.5, 0.5, 0.0, 0.5, 0.25, 0.25, 0.0, 1.0],  # half is enough
+            [0.49, 0.49, 0.2, 0.29, 0.25, 0.24, 0.0, 1.0],
+        ]
+    )
+    assert list(TREE.short_names(rows)) == ["smooth", "disk", "smooth_long", "uncertain"]
+    classes = LabelSchema("c", "", "", (Question("class", ("round", "cigar", "edge_on")),), ("0", "1", "2"))
+    p = np.array([[0.4, 0.35, 0.25], [0.2, 0.5, 0.3], [np.nan] * 3])
+    assert list(classes.short_names(p)) == ["uncertain", "cigar", ""]
+    assert classes.name_width == len("uncertain")
 
 
 def test_shares_are_fractions_of_those_who_were_asked():

@@ -89,7 +89,7 @@ def model_file(path, schema="galaxyzoo2", seed=0, **card):
     return path
 
 
-def cutout(name="a", seed=0, side=80, radius=3.0, survey="decals", bands="grz", pixscale=0.262, noise=0.01):
+def cutout(name="a", seed=0, side=80, radius=3.0, survey="decals", bands="grz", pixscale=0.262, noise=0.01, wcs=True):
     """A cutout of an elliptical spot with noise, with a WCS."""
     from astropy.io import fits
 
@@ -103,7 +103,7 @@ def cutout(name="a", seed=0, side=80, radius=3.0, survey="decals", bands="grz", 
     for axis, (kind, value, sign) in enumerate((("RA---TAN", 150.0 + seed, -1), ("DEC--TAN", 2.0, 1)), start=1):
         header[f"CTYPE{axis}"], header[f"CRVAL{axis}"] = kind, value
         header[f"CRPIX{axis}"], header[f"CDELT{axis}"] = (side + 1) / 2, sign * pixscale / 3600
-    return Cutout(name, survey, tuple(bands), flux, pixscale, pixscale, None, radius, header.tostring())
+    return Cutout(name, survey, tuple(bands), flux, pixscale, pixscale, None, radius, header.tostring() if wcs else "")
 
 
 def cutout_folder(path, n=5, **options):

@@ -44,7 +44,7 @@ def results(path, n=60, schema="galaxyzoo2", prefix="", cutouts=(), seed=0, ood=
         values.append(np.array([cutouts[i % len(cutouts)] for i in range(n)], object))
     columns += output_columns(ModelCard("own-model", "mobilenet_v2", found.name, ()), prefix)
     entropy = -(first * np.log(np.clip(first, 1e-9, 1))).sum(axis=1)
-    values += [*p.T, found.short_names(p), entropy.astype(np.float32), flag.astype(np.int16)]
+    values += [*p.T, found.short_names(p), entropy.astype(np.float32), flag == 0, flag.astype(np.int16)]
     if ood:
         columns.append(Column(f"{prefix}morph_ood", "float32"))
         values.append(rng.gamma(2, 1, n).astype(np.float32))

@@ -412,7 +412,7 @@ def test_a_full_disk(tmp_path, monkeypatch, suffix, code, kind):
 def test_a_disk_that_fills_up_while_writing(tmp_path, monkeypatch):
     path = table(tmp_path / "in.fits", 1000)
     with Path("/dev/full").open("wb", buffering=0) as full:
-        monkeypatch.setattr("galmorph.files.writing.Output._create", lambda self, path: full)
+        monkeypatch.setattr("galmorph.files.writing.Output._create", lambda self, path, replace: full)
         with pytest.raises(CannotContinue, match="No space left"):
             append(path, tmp_path / "out.fits")
 

@@ -73,9 +73,18 @@ def test_metadata_before_an_image_make_no_catalog(tmp_path):
     assert contents_of(write(tmp_path / "a.fits", table(METADATA), image())).kind == "image"
 
 
-def test_galaxies_before_an_image_are_a_catalog(tmp_path):
-    contents = contents_of(write(tmp_path / "a.fits", table(GALAXIES), image()))
+@pytest.mark.parametrize("name", ["a.fits", "a.fits.gz"])
+def test_galaxies_before_an_image_are_a_catalog(tmp_path, name):
+    contents = contents_of(write(tmp_path / name, table(GALAXIES), image()))
     assert (contents.kind, contents.number) == ("table", 1)
+
+
+def test_a_truncated_catalog_before_an_image(tmp_path):
+    content = write(tmp_path / "whole.fits", table(GALAXIES), image()).read_bytes()
+    for cut in (len(content) - 4000, len(content) - 8000):
+        (tmp_path / "t.fits.gz").write_bytes(gzip.compress(content[:cut]))
+        with pytest.raises(CatalogError, match=r"truncated"):
+            contents_of(tmp_path / "t.fits.gz")
 
 
 def test_an_image_and_its_catalog_in_one_file_are_two_readings(tmp_path):

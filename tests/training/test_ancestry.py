@@ -14,9 +14,9 @@ from galmorph.models.ensemble import join
 from galmorph.models.model import load
 from galmorph.training.calibration import recalibrate
 from galmorph.training.config import TrainConfig
-from galmorph.training.dataset import Split
 from galmorph.training.evaluate import evaluate
 from galmorph.training.reading import read_sample
+from galmorph.training.split import Split
 from galmorph.training.train import train
 
 ZOO = registry.load("schemas", "galaxyzoo2")

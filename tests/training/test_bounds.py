@@ -10,15 +10,15 @@ from made import kaggle_folder, labelled_folder, model_file
 
 from galmorph import registry
 from galmorph.errors import SampleError
-from galmorph.models.model import cross_entropy, load, mse, probabilities
+from galmorph.models.model import load, probabilities
 from galmorph.models.predictor import Predictor
 from galmorph.training import dataset as datasets
-from galmorph.training.bounded_loss import BoundedLoss, binary_divergence, clip, squared_hinge
 from galmorph.training.bounds import propagate
 from galmorph.training.calibration import calibrate
 from galmorph.training.config import configure
 from galmorph.training.distillation import soft_targets
 from galmorph.training.evaluate import evaluate
+from galmorph.training.losses import BoundedLoss, binary_divergence, clip, cross_entropy, mse, squared_hinge
 from galmorph.training.predicting import predict
 from galmorph.training.reading import read_sample
 from galmorph.training.train import train

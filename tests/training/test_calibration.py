@@ -22,8 +22,9 @@ from galmorph.models.model import load, probabilities, save
 from galmorph.models.predictor import Predictor
 from galmorph.training import calibration, dataset
 from galmorph.training import evaluate as evaluation
+from galmorph.training import scores as scoring
 from galmorph.training.predicting import features
-from galmorph.training.train import _fit_temperature
+from galmorph.training.temperature import fit_temperature
 
 CLASSES, TREE = (registry.load("schemas", name) for name in ("galaxy10_sdss", "galaxyzoo2"))
 FAST = {"device": "cpu", "dtype": "float32", "batch_size": 4, "workers": 2}
@@ -129,12 +130,15 @@ def table(calibrated, tmp_path_factory):
 
 def test_table_has_sets_and_unlikeness(table, calibrated):
     card = cards.read_card(calibrated)
-    assert list(table.names[-5:]) == ["morph_label", "morph_entropy", "morph_set", "morph_ood", "morph_flag"]
+    expected = ["morph_label", "morph_entropy", "morph_set", "morph_ood", "morph_ok", "morph_flag"]
+    assert list(table.names[-6:]) == expected
     p = np.stack([table[f"p_{label}"] for label in CLASSES.labels], axis=1)
     for row, label, told in zip(p[:-1], table["morph_label"], table["morph_set"], strict=False):
         wanted = {CLASSES.labels[k] for k in np.flatnonzero(row >= card.set_threshold())}
-        assert set(told.split("|")) == wanted | {label}
-        assert told.split("|")[0] == label
+        best = CLASSES.labels[row.argmax()]
+        assert set(told.split("|")) == wanted | {best}
+        assert told.split("|")[0] == best
+        assert label == (best if row.max() >= 0.5 else "uncertain")
     flagged = (table["morph_flag"] & Flag.UNLIKE_TRAINING) != 0
     assert np.array_equal(flagged, table["morph_ood"] > card.unlikeness_threshold)
     assert flagged[list(table["id"]).index("noise")]
@@ -175,7 +179,7 @@ def test_temperature_is_the_one_of_an_independent_optimizer():
     from scipy.optimize import minimize_scalar
 
     logits, classes = logits_and_classes()
-    fitted = _fit_temperature(CLASSES, logits, torch.eye(10)[classes], "cross_entropy")["temperature"][0]
+    fitted = fit_temperature(CLASSES, logits, torch.eye(10)[classes], "cross_entropy")["temperature"][0]
     nll = lambda t: torch.nn.functional.cross_entropy(logits.double() / t, classes).item()  # noqa: E731
     assert fitted == pytest.approx(minimize_scalar(nll, bounds=(0.5, 10), method="bounded").x, rel=2e-3)
     assert fitted == pytest.approx(2.5, rel=0.1)
@@ -189,7 +193,7 @@ def test_temperature_is_left_alone_unless_the_galaxies_speak_against_it():
         generator = torch.Generator().manual_seed(seed)
         some = right[torch.randperm(len(right), generator=generator)[:60]]
         classes = torch.multinomial(some.softmax(dim=1), 1, generator=generator)[:, 0]
-        left.append(_fit_temperature(CLASSES, some, torch.eye(10)[classes], "cross_entropy")["temperature"][0] == 1)
+        left.append(fit_temperature(CLASSES, some, torch.eye(10)[classes], "cross_entropy")["temperature"][0] == 1)
     assert 0.88 <= np.mean(left) < 1
 
 
@@ -198,11 +202,11 @@ def test_temperature_of_one_question_does_not_hang_on_another():
     logits = 2 * torch.randn(400, 37, generator=generator)
     logits[:, TREE.slices[0]] *= 2.5
     truth = probabilities(TREE, logits, [2.5] + [1.0] * 10)
-    fitted = _fit_temperature(TREE, logits, truth, "mse")["temperature"]
+    fitted = fit_temperature(TREE, logits, truth, "mse")["temperature"]
     assert fitted[0] == pytest.approx(2.5, rel=0.1)
     assert fitted[1:] == [1.0] * 10
     truth[99:, TREE.slices[0]] = torch.nan
-    assert _fit_temperature(TREE, logits, truth, "mse")["temperature"][0] == 1, "99 galaxies are too few"
+    assert fit_temperature(TREE, logits, truth, "mse")["temperature"][0] == 1, "99 galaxies are too few"
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
@@ -211,13 +215,13 @@ def test_temperature_and_calibration_error_are_those_of_netcal():
     scaling = pytest.importorskip("netcal.scaling", exc_type=ImportError)
     logits, classes = logits_and_classes()
     p = logits.double().softmax(dim=1).numpy()  # in float32 netcal's optimizer never moves
-    fitted = _fit_temperature(CLASSES, logits, torch.eye(10)[classes], "cross_entropy")["temperature"][0]
+    fitted = fit_temperature(CLASSES, logits, torch.eye(10)[classes], "cross_entropy")["temperature"][0]
     theirs = scaling.TemperatureScaling()
     theirs.fit(p, classes.numpy())
     calibrated = theirs.transform(p)
     np.testing.assert_allclose((logits / fitted).softmax(dim=1).numpy(), calibrated, atol=2e-3, rtol=0)
     right = p.argmax(axis=1) == classes.numpy()
-    ours = evaluation.calibration_error(p.max(axis=1), right)
+    ours = scoring.calibration_error(p.max(axis=1), right)
     assert ours == pytest.approx(metrics.ECE(bins=15).measure(p, classes.numpy()), abs=1e-6)
     assert ours > 0.1
 
@@ -225,10 +229,10 @@ def test_temperature_and_calibration_error_are_those_of_netcal():
 def test_chance_gives_perfect_predictions_the_error_that_is_told():
     rng = np.random.default_rng(0)
     confidence = rng.uniform(0.3, 1, 200)
-    told = evaluation.chance_calibration_error(confidence)
-    errors = [evaluation.calibration_error(confidence, rng.random(200) < confidence) for _ in range(400)]
+    told = scoring.chance_calibration_error(confidence)
+    errors = [scoring.calibration_error(confidence, rng.random(200) < confidence) for _ in range(400)]
     assert np.mean(np.array(errors) > told) == pytest.approx(0.05, abs=0.03)
-    assert evaluation.calibration_error(confidence, rng.random(200) < confidence**4) > told
+    assert scoring.calibration_error(confidence, rng.random(200) < confidence**4) > told
 
 
 def test_card_of_the_first_format_still_loads():

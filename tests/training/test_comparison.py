@@ -10,9 +10,9 @@ from made import galaxy10_file
 from galmorph import registry
 from galmorph.errors import GalmorphError
 from galmorph.training import dataset, figures
+from galmorph.training.augmentation import PLAIN
 from galmorph.training.comparison import _summary, compare
 from galmorph.training.config import configure
-from galmorph.training.dataset import PLAIN
 
 FAST = {"epochs": 1, "input_size": 32, "device": "cpu", "dtype": "float32"}
 

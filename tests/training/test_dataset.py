@@ -17,9 +17,10 @@ from galmorph.errors import SampleError
 from galmorph.images.framing import Framing
 from galmorph.models.predictor import orientations
 from galmorph.training import dataset
-from galmorph.training.dataset import Augmentation, Split, plain_view
+from galmorph.training.augmentation import Augmentation, plain_view
 from galmorph.training.reading import read_sample
 from galmorph.training.samples import sky_groups
+from galmorph.training.split import Split
 
 GZ2 = registry.load("schemas", "galaxyzoo2")
 CLASSES = registry.load("schemas", "galaxy10_sdss")

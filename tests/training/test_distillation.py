@@ -15,9 +15,9 @@ from galmorph.models.model import load
 from galmorph.models.predictor import Predictor
 from galmorph.training import dataset as datasets
 from galmorph.training.config import TrainConfig
-from galmorph.training.dataset import Split
 from galmorph.training.distillation import soft_targets
 from galmorph.training.predicting import predict
+from galmorph.training.split import Split
 from galmorph.training.train import train
 
 SPLIT = Split(val=0.2, test=0.2)

@@ -11,9 +11,11 @@ from galmorph import registry
 from galmorph.errors import SampleError
 from galmorph.models.model import TRAINED_CONTENTS, TRAINED_GALAXIES, load
 from galmorph.models.predictor import Predictor, orientations, pick_dtype
-from galmorph.training import dataset
+from galmorph.training import dataset, predicting
 from galmorph.training import evaluate as evaluation
+from galmorph.training import scores as scoring
 from galmorph.training.predicting import predict_by_views
+from galmorph.training.split import Split
 
 GZ2 = registry.load("schemas", "galaxyzoo2")
 CLASSES = registry.load("schemas", "galaxy10_sdss")
@@ -29,7 +31,7 @@ def made_classes(n=400, seed=0):
 def test_class_scores_agree_with_scikit_learn():
     metrics = pytest.importorskip("sklearn.metrics")
     truth, predicted = made_classes()
-    scores = evaluation.scores(CLASSES, truth, predicted)
+    scores = scoring.scores(CLASSES, truth, predicted)
     true, best = truth.argmax(1), predicted.argmax(1)
     macro = {"average": "macro", "labels": np.unique(true), "zero_division": 0}
     assert scores["accuracy"] == pytest.approx(metrics.accuracy_score(true, best))
@@ -42,15 +44,15 @@ def test_class_scores_agree_with_scikit_learn():
 
 def test_interval_of_the_accuracy_is_the_binomial_one():
     truth, predicted = made_classes()
-    scores = evaluation.scores(CLASSES, truth, predicted)
+    scores = scoring.scores(CLASSES, truth, predicted)
     sigma = np.sqrt(scores["accuracy"] * (1 - scores["accuracy"]) / 400)
     assert scores["accuracy_high"] - scores["accuracy_low"] == pytest.approx(3.92 * sigma, rel=0.15)
 
 
 def test_calibration_error():
-    assert evaluation.calibration_error(np.array([0.9] * 10), np.array([True] * 9 + [False])) == pytest.approx(0)
-    assert evaluation.calibration_error(np.array([0.9] * 10), np.array([False] * 10)) == pytest.approx(0.9)
-    assert evaluation.calibration_error(np.array([1.0, 1.0]), np.array([True, True])) == 0
+    assert scoring.calibration_error(np.array([0.9] * 10), np.array([True] * 9 + [False])) == pytest.approx(0)
+    assert scoring.calibration_error(np.array([0.9] * 10), np.array([False] * 10)) == pytest.approx(0.9)
+    assert scoring.calibration_error(np.array([1.0, 1.0]), np.array([True, True])) == 0
 
 
 def test_classes_beside_attributes_have_a_calibration_error_too():
@@ -59,11 +61,11 @@ def test_classes_beside_attributes_have_a_calibration_error_too():
     truth[:, :7] = np.eye(7)[np.arange(300) % 7]
     predicted = np.full_like(truth, 0.5)
     predicted[:, :7] = np.where(truth[:, :7] == 1, 0.7, 0.05)
-    scores = evaluation.scores(efigi, truth, predicted, set_threshold=0.05)
+    scores = scoring.scores(efigi, truth, predicted, set_threshold=0.05)
     assert scores["ece"] == pytest.approx(0.3)
     assert scores["ece"] > scores["ece_95"]
     assert (scores["coverage"], scores["set_size"]) == (1.0, 7.0)
-    assert "ece" not in evaluation.scores(GZ2, np.full((2, 37), 0.2), np.full((2, 37), 0.2))
+    assert "ece" not in scoring.scores(GZ2, np.full((2, 37), 0.2), np.full((2, 37), 0.2))
 
 
 def test_rmse_is_over_known_columns_only():
@@ -71,7 +73,7 @@ def test_rmse_is_over_known_columns_only():
     truth[0, :3], truth[1, :3] = (0.7, 0.3, 0.0), (0.2, 0.4, 0.4)
     predicted = np.zeros((2, 37))
     predicted[0, :3], predicted[1, :3] = (0.5, 0.5, 0.0), (0.0, 0.6, 0.4)
-    scores = evaluation.scores(GZ2, truth, predicted)
+    scores = scoring.scores(GZ2, truth, predicted)
     assert scores["rmse"] == pytest.approx(np.sqrt(4 * 0.04 / 6))
     assert scores["mse"] == pytest.approx(scores["rmse"] ** 2)
     assert scores["n_columns"] == 3
@@ -81,9 +83,9 @@ def test_rmse_is_over_known_columns_only():
 
 def test_nothing_known_is_an_error():
     with pytest.raises(SampleError, match="no labelled galaxies"):
-        evaluation.scores(GZ2, np.full((2, 37), np.nan), np.zeros((2, 37)))
+        scoring.scores(GZ2, np.full((2, 37), np.nan), np.zeros((2, 37)))
     with pytest.raises(SampleError, match="no labelled galaxies"):
-        evaluation.scores(GZ2, np.zeros((0, 37)), np.zeros((0, 37)))
+        scoring.scores(GZ2, np.zeros((0, 37)), np.zeros((0, 37)))
 
 
 def test_share_errors_are_of_those_who_were_asked():
@@ -91,7 +93,7 @@ def test_share_errors_are_of_those_who_were_asked():
     truth[:, 1], truth[:, 3], truth[:, 4] = 0.8, 0.2, 0.6  # featured; edge-on yes, no
     predicted = np.zeros((2, 37))
     predicted[:, 1], predicted[:, 4] = 0.5, 0.5
-    errors = evaluation.share_errors(GZ2, truth, predicted)
+    errors = scoring.share_errors(GZ2, truth, predicted)
     assert errors["smooth_or_featured_featured_or_disk"]["bias"] == pytest.approx(-0.3)
     assert errors["disk_edge_on_no"]["bias"] == pytest.approx(1.0 - 0.75)
     assert errors["disk_edge_on_no"]["truth_std"] == pytest.approx(0)
@@ -108,7 +110,7 @@ def test_part_is_test_where_the_model_was_trained_on_the_data(zoo, tmp_path):
     data = dataset.load([zoo], GZ2, 64, 5.12)
     split = {"seed": 0, "val": 0.2, "test": 0.3}
     known = load(model_file(tmp_path / "a.safetensors", trained_on=[{"sha256": data.sha256["zoo"]}], split=split))
-    parts = dataset.Split(**split).parts(list(data.galaxies))
+    parts = Split(**split).parts(list(data.galaxies))
     assert evaluation.part_rows(known, data, None)[0] == "test"
     assert np.array_equal(evaluation.part_rows(known, data, None)[1], np.flatnonzero(parts == "test"))
     foreign = load(model_file(tmp_path / "b.safetensors"))
@@ -153,7 +155,7 @@ def test_logits_of_orientations_are_averaged(tmp_path, zoo):
     model = load(model_file(tmp_path / "m.safetensors"))
     data = dataset.load([zoo], GZ2, 64, 5.12)
     rows = np.arange(5)
-    images = next(Predictor(model, "cpu", "float32")._batches(data, rows, 64))
+    images = next(predicting._batches(Predictor(model, "cpu", "float32"), data, rows, 64))
     with torch.inference_mode():
         logits = torch.stack([model(view) for view in orientations(images, 3)])
     expected = [model.probabilities(logits[:n].mean(dim=0)).numpy() for n in (1, 2, 3)]

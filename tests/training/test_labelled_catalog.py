@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from astropy.io import fits
 from astropy.table import Table
 from made import blob, cutout, cutout_folder, model_file
 from PIL import Image
@@ -21,7 +22,9 @@ from galmorph.models.model import load
 from galmorph.tables.catalog import Column, open_catalog
 from galmorph.training import dataset
 from galmorph.training.config import TrainConfig
-from galmorph.training.dataset import Split, read_sample
+from galmorph.training.reading import read_sample
+from galmorph.training.samples.catalog import SAMPLE
+from galmorph.training.split import Split
 from galmorph.training.train import train
 
 GZ2 = registry.load("schemas", "galaxyzoo2")
@@ -174,3 +177,29 @@ def test_training_on_a_catalog(tmp_path):
         "n": 23,
         "n_skipped": 1,
     }
+
+
+def test_why_a_file_is_no_labelled_catalog_is_said(tmp_path):
+    schema = registry.load("schemas", "galaxy10_decals")
+    (tmp_path / "a.csv").write_text("id,ra,dec\n1,2,3\n")
+    with pytest.raises(SampleError, match=r"as a catalog it lacks a column cutout; it has id, ra, dec"):
+        read_sample(tmp_path / "a.csv", schema)
+    (tmp_path / "b.fits").write_bytes(b"SIMPLE  =                    T")
+    with pytest.raises(SampleError, match=r"b.fits has no known layout \(.*no END"):
+        read_sample(tmp_path / "b.fits", schema)
+    (tmp_path / "c.parquet").mkdir()
+    (tmp_path / "c.parquet" / "part.0.parquet").touch()
+    with pytest.raises(SampleError, match=r"is a folder of Parquet files \(1\)"):
+        read_sample(tmp_path / "c.parquet", schema)
+
+
+def test_a_labelled_catalog_as_topcat_saves_it(tmp_path):
+    assert SAMPLE.matches(_saved_by_topcat(tmp_path / "t.fits"))
+
+
+def _saved_by_topcat(path):
+    table = fits.BinTableHDU.from_columns([fits.Column("cutout", "8A", array=["a.fits"])])
+    primary = fits.PrimaryHDU(np.frombuffer(b"<VOTABLE/>", np.uint8))
+    primary.header["VOTMETA"] = True
+    fits.HDUList([primary, table]).writeto(path)
+    return path

@@ -12,8 +12,9 @@ from galmorph import registry
 from galmorph.errors import SampleError
 from galmorph.images.framing import Framing
 from galmorph.training import dataset as datasets
-from galmorph.training.dataset import Split, plain_view
+from galmorph.training.augmentation import plain_view
 from galmorph.training.reading import excluded_keys, parse, read_sample
+from galmorph.training.split import Split
 
 ZOO = registry.load("schemas", "galaxyzoo2")
 RINGS = registry.load("schemas", "rings")

@@ -8,16 +8,19 @@ import numpy as np
 import pytest
 import torch
 from made import kaggle_folder, model_file
+from torch import nn
 
 from galmorph import registry
 from galmorph.errors import GalmorphError
-from galmorph.models.model import Model, build, cross_entropy, dirichlet_multinomial, load, mse, save
+from galmorph.models.model import Model, build, load, save
 from galmorph.threads import ahead
 from galmorph.training import dataset as datasets
+from galmorph.training.augmentation import PLAIN, plain_view
+from galmorph.training.batches import micro_batches
 from galmorph.training.config import TrainConfig, configure, parse_settings
-from galmorph.training.dataset import PLAIN
+from galmorph.training.losses import cross_entropy, dirichlet_multinomial, mse
 from galmorph.training.processes import Processes
-from galmorph.training.schedule import class_weights, galaxy_weights, pieces, set_learning_parts
+from galmorph.training.schedule import averaging, class_weights, galaxy_weights, set_learning_parts
 
 GZ2 = registry.load("schemas", "galaxyzoo2")
 RINGS = registry.load("schemas", "rings")
@@ -36,7 +39,7 @@ ALONE = Processes()
 def fed(zoo, processes=ALONE, **options):
     config = TrainConfig(("x",), "galaxyzoo2", **{"input_size": 32, "batch_size": 4, "augmentation": PLAIN, **options})
     generator = torch.Generator().manual_seed(1)
-    return list(pieces(zoo, zoo.fractions, np.arange(11), config, 0, generator, CPU, processes))
+    return list(micro_batches(zoo, zoo.fractions, np.arange(11), config, 0, generator, CPU, processes))
 
 
 def test_on_the_cpu_no_thread_takes_the_cores_from_the_network(zoo, monkeypatch):
@@ -81,7 +84,7 @@ def test_pieces_are_the_batches_in_order(zoo):
     got = fed(zoo)
     assert [(len(p.rgb), p.share, p.ends_batch) for p in got] == [(4, 1, True), (4, 1, True), (3, 1, True)]
     torch.testing.assert_close(torch.cat([p.targets for p in got]), zoo.fractions, equal_nan=True)
-    plain = datasets.plain_view(torch.from_numpy(np.array(zoo.images)), zoo.view, 32)
+    plain = plain_view(torch.from_numpy(np.array(zoo.images)), zoo.view, 32)
     torch.testing.assert_close(torch.cat([p.rgb for p in got]), plain)
 
 
@@ -252,3 +255,19 @@ def test_tensorboard_must_be_installed(monkeypatch):
     monkeypatch.setattr("galmorph.training.config.find_spec", lambda name: None)
     with pytest.raises(GalmorphError, match="pip install tensorboard"):
         configure("default", ["x"], "galaxyzoo2", "mobilenet", ["tensorboard=true"])
+
+
+def test_average_of_a_short_run_is_not_of_the_weights_that_it_began_with():
+    network = nn.Linear(1, 1, bias=False)
+    averaged = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=averaging(0.995), use_buffers=True)
+    nn.init.zeros_(network.weight)
+    averaged.update_parameters(network)
+    nn.init.ones_(network.weight)
+    for _ in range(12):
+        averaged.update_parameters(network)
+    assert averaged.module.weight.item() > 0.99, "a decay of 0.995 from the first step on would leave it at 0.06"
+    averaged.n_averaged.fill_(10**6)
+    nn.init.zeros_(network.weight)
+    before = averaged.module.weight.item()
+    averaged.update_parameters(network)
+    assert averaged.module.weight.item() == pytest.approx(0.995 * before)

@@ -20,10 +20,11 @@ from made import galaxy10_file, kaggle_folder
 
 from galmorph.errors import CannotContinue, GalmorphError, OutputError, SampleError
 from galmorph.models.model import TRAINED_CONTENTS, TRAINED_GALAXIES, load
+from galmorph.training.augmentation import Augmentation
 from galmorph.training.checkpoint import Checkpoint
 from galmorph.training.config import TrainConfig, configure
-from galmorph.training.dataset import Augmentation, Split
 from galmorph.training.evaluate import evaluate
+from galmorph.training.split import Split
 from galmorph.training.train import train
 
 FAST = {
@@ -225,7 +226,7 @@ def full_disk(number):
     ("place", "failure", "error", "message"),
     [
         (
-            "galmorph.training.train.loss_named",
+            "galmorph.training.run.loss_named",
             lambda name: nan_loss,
             SampleError,
             "epoch 2: lower --lr. Checkpoint kept",
@@ -259,6 +260,11 @@ def test_rare_classes_are_told_and_trained_all_the_same(tmp_path, caplog):
     assert "smooth_completely_round (0)" in caplog.text
     assert "disk_face_on_no_spiral" not in caplog.text
     assert 0 <= metrics["test"]["g"]["accuracy"] <= 1
+
+
+def test_a_model_that_is_no_better_than_the_mean_is_warned_of(tmp_path, caplog):
+    train(classes_config(tmp_path, epochs=1, lr=1e-9, head_lr=1e-9), tmp_path / "run", test=False)
+    assert "no better than the mean of the labels" in caplog.text
 
 
 def test_network_is_compiled_where_it_is_asked_for(tmp_path, monkeypatch):

@@ -16,13 +16,15 @@ from galmorph.models.model import TRAINED_GALAXIES, load
 from galmorph.models.predictor import Predictor
 from galmorph.training import dataset as datasets
 from galmorph.training import train as training
+from galmorph.training.augmentation import PLAIN, Augmentation, plain_view
+from galmorph.training.batches import micro_batches
 from galmorph.training.config import TrainConfig
-from galmorph.training.dataset import PLAIN, Augmentation, Split
 from galmorph.training.distillation import soft_targets
 from galmorph.training.evaluate import evaluate
 from galmorph.training.predicting import predict
 from galmorph.training.processes import Processes
-from galmorph.training.schedule import epoch_order, pieces
+from galmorph.training.schedule import epoch_order
+from galmorph.training.split import Split
 from galmorph.training.train import train
 
 ZOO = registry.load("schemas", "galaxyzoo2")
@@ -75,8 +77,8 @@ def test_pictures_without_labels_are_shown_by_strong_augmentation_and_weigh_as_w
     )  # fmt: skip
     rows = np.array([0, 20, 1, 21])
     generator = torch.Generator().manual_seed(0)
-    (piece,) = pieces(data, data.fractions, rows, config, 0, generator, torch.device("cpu"), Processes())
-    plain = datasets.plain_view(torch.from_numpy(data.images[rows]), data.view, 32)
+    (piece,) = micro_batches(data, data.fractions, rows, config, 0, generator, torch.device("cpu"), Processes())
+    plain = plain_view(torch.from_numpy(data.images[rows]), data.view, 32)
     same = [torch.allclose(a, b, atol=1e-5) for a, b in zip(piece.rgb, plain, strict=True)]
     assert same == [True, False, True, False]
     assert piece.weights.tolist() == [1, 0.25, 1, 0.25]
@@ -87,7 +89,7 @@ def test_mixed_pictures_mix_their_bounds_too(tmp_path):
     data = datasets.load([clean], ZOO, 32, 5.12)
     config = TrainConfig((clean,), "galaxyzoo2", input_size=32, mixup=1.0, augmentation=PLAIN)
     generator = torch.Generator().manual_seed(0)
-    (piece,) = pieces(data, data.fractions, np.arange(4), config, 0, generator, torch.device("cpu"), Processes())
+    (piece,) = micro_batches(data, data.fractions, np.arange(4), config, 0, generator, torch.device("cpu"), Processes())
     smooth = ZOO.labels.index("smooth_or_featured_smooth")
     assert piece.lower[:, smooth].tolist() == pytest.approx([0.5] * 4)
     assert not torch.equal(piece.lower.nan_to_num(), data.lower.nan_to_num()), "of unlike classes no bound is left"
@@ -119,9 +121,9 @@ def test_without_a_teacher_the_averaged_weights_teach_from_the_second_epoch_on(t
 
     def watched(dataset, targets, order, *rest):
         fed.append((dataset, targets.clone(), order))
-        return pieces(dataset, targets, order, *rest)
+        return micro_batches(dataset, targets, order, *rest)
 
-    monkeypatch.setattr(training, "pieces", watched)
+    monkeypatch.setattr(training, "micro_batches", watched)
     train(config(tmp_path, epochs=3), tmp_path / "run")
     data = fed[0][0]
     parts = SPLIT.parts(list(data.galaxies))

@@ -111,7 +111,7 @@ class Bricks(ImageSource):
 
     most_bytes = 4 * SIDE_PX**2
 
-    def __init__(self, like: Source, release: int, half: str, imaging: Imaging, downloads: Downloads):
+    def __init__(self, like: Source, release: int, half: str, imaging: Imaging, downloads: Downloads) -> None:
         self.like = like
         self.survey, self.bands, self.pixscale, self.footprint = like.survey, like.bands, like.pixscale, like.footprint
         self.release = release

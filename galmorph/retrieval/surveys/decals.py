@@ -115,14 +115,14 @@ def choose_bands(chosen: Layer, bands: tuple[str, ...] | None) -> tuple[str, ...
 class ServerError(PassingFailure):
     """Status 500: the server's way to say that no brick is near, or that it is broken; asked twice at most."""
 
-    def __init__(self, message: str):
+    def __init__(self, message: str) -> None:
         super().__init__(message, attempts=2)
 
 
 class Viewer(Source):
     """The viewer's cutout service: one request a target, all bands in one cube."""
 
-    def __init__(self, imaging: Imaging):
+    def __init__(self, imaging: Imaging) -> None:
         self.layer = layer(imaging.layer or "ls-dr9")
         self.survey = self.layer.survey
         self.bands = choose_bands(self.layer, imaging.bands)

@@ -56,7 +56,7 @@ _KNOWN = (
 class Hips2Fits(Source):
     """One HiPS, a band of which is ``<identifier>/<band>``, or the identifier with ``{band}`` replaced."""
 
-    def __init__(self, imaging: Imaging):
+    def __init__(self, imaging: Imaging) -> None:
         if imaging.extras:
             raise GalmorphError(f"A HiPS has no {' or '.join(imaging.extras)}.")
         self.hips = (imaging.hips or DEFAULT_HIPS).strip("/")

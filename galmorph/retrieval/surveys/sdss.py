@@ -98,7 +98,7 @@ class Frames(ImageSource):
     footprint = "sdss"
     most_bytes = 60_000_000
 
-    def __init__(self, imaging: Imaging):
+    def __init__(self, imaging: Imaging) -> None:
         if imaging.extras:
             raise GalmorphError(f"SDSS frames have no {' or '.join(imaging.extras)}.")
         name = imaging.layer or f"dr{DEFAULT_RELEASE}"

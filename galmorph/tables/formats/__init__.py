@@ -35,7 +35,7 @@ Block: TypeAlias = Mapping[str, Array]
 # A header card: keyword of 8 characters at most, value, comment.
 Card: TypeAlias = tuple[str, Any, str]
 
-DTYPES = ("float32", "float64", "int16", "int32", "int64", "str")
+DTYPES = ("float32", "float64", "int16", "int32", "int64", "bool", "str")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Column:
     ----------
     name : str
         Letters, digits and underscores, no digit first: all formats take that.
-    dtype : {'float32', 'float64', 'int16', 'int32', 'int64', 'str'}
+    dtype : {'float32', 'float64', 'int16', 'int32', 'int64', 'bool', 'str'}
         The type of the values. NaN is the null of floats; integers have none.
     unit, ucd, description : str
         Written in every format that can hold them.
@@ -79,6 +79,7 @@ class TableField:
 
     ``text`` is True where the file declares a text column, False where it declares another type, and None where the
     format has no types (CSV). ``scalar`` is False where a cell holds an array.
+    ``frame`` is the frame of the sky that the file declares for it, '' for none or ICRS; see `declared_frame`.
     """
 
     name: str
@@ -86,6 +87,7 @@ class TableField:
     ucd: str = ""
     text: bool | None = None
     scalar: bool = True
+    frame: str = ""
 
 
 @dataclass(frozen=True)

@@ -168,10 +168,13 @@ def _check_dialect(
             )
         words = first.lower().split()
         named = len(words) > 1 and all(any(w.startswith(start) for w in words) for start in (b"ra", b"de"))
-        numbers = [sum(map(is_number, line.decode("latin-1").split())) for line in lines[:_SNIFFED_RECORDS]]
-        if named or (len(words) > 1 and max(numbers, default=0) > 1):
+        others = [line.decode("latin-1").split() for line in lines[1:_SNIFFED_RECORDS] if line.strip()]
+        even = len(words) > 1 and all(len(other) == len(words) for other in others)
+        numbers = max((sum(map(is_number, other)) for other in [first.decode("latin-1").split(), *others]), default=0)
+        if named or (even and numbers > 1):
             raise CatalogError(f"{path} has blanks between its columns; {_SAVE}")
-    if delimiter == "|" and first.startswith(b"|") and first.endswith(b"|"):
+    stripped = [line.strip() for line in lines[:_SNIFFED_RECORDS]]
+    if first[:1] in (b"|", b"\\") and any(line.startswith(b"|") and line.endswith(b"|") for line in stripped):
         raise CatalogError(f"{path} is a table drawn with | around its cells (IPAC, Markdown, a database's): {_SAVE}")
     if delimiter == "|" and len(lines) > 1 and re.fullmatch(rb"-+(\+-+)+", lines[1].strip()):
         raise CatalogError(f"{path} is a table drawn with | and + (a database's): {_SAVE}")

@@ -39,6 +39,8 @@ class Rows:
         The number of the line there, from 1.
     nan, empty : str
         How NaN and a text of no characters are written.
+    booleans : (str, str)
+        How False and True are written.
     decimal : {'.', ','}
         What is before the decimals. Numbers with commas are given out with points, and new ones written with commas.
     """
@@ -50,6 +52,7 @@ class Rows:
     first_line: int
     nan: str
     empty: str
+    booleans: tuple[str, str] = ("false", "true")
     decimal: str = "."
 
     def scan(self) -> int:
@@ -126,6 +129,8 @@ class Rows:
     def _texts(self, column: Column, values: Array) -> list[str]:
         if column.dtype == "str":
             return [self.quoted(value) for value in values]
+        if column.dtype == "bool":
+            return [self.booleans[value] for value in values.tolist()]
         # astype(str) writes a float32 as short as it can be read back; tolist() would write the digits of its float64.
         texts: list[str] = values.astype(str).tolist()
         if self.decimal == "," and values.dtype.kind == "f":

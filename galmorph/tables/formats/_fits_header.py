@@ -23,7 +23,7 @@ BLOCK = 2880
 _CARD = 80
 # More than any real header; keeps a damaged file from being read into memory as one.
 _MAX_HEADER = 1 << 26
-_FORMS = {"float32": "E", "float64": "D", "int16": "I", "int32": "J", "int64": "K"}
+_FORMS = {"float32": "E", "float64": "D", "int16": "I", "int32": "J", "int64": "K", "bool": "L"}
 # Keywords with the number of a column, of the standard and its registered conventions.
 _COLUMN_KEY = re.compile(
     "(TTYPE|TFORM|TUNIT|TNULL|TSCAL|TZERO|TDISP|TDIM|TBCOL|TUCD|TUTYP|TCOMM|TDESC|TXTYP|TMETA|TDMIN|TDMAX|TLMIN|TLMAX"

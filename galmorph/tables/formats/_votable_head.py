@@ -16,6 +16,7 @@ from galmorph.files.reading import Input
 from galmorph.tables.formats import Column, Provenance, TableSummary, history_line
 from galmorph.tables.formats._votable_rows import DATATYPES, Cell
 from galmorph.tables.formats._xml import Event, events
+from galmorph.tables.systems import declared_frame
 
 # Of a description, so that a damaged file cannot make it grow for ever.
 _MAX_DESCRIPTION = 1 << 16
@@ -99,6 +100,7 @@ class Head:
         """Read the events of a file and stop behind each TABLE with columns, which the attributes are then about."""
         self.prefix = self.name = self._refusal = ""
         self.tables_before = -1
+        self._systems: dict[str, str] = {}
         self.cells: list[Cell] = []
         self.field_spans: list[tuple[int, int]] = []
         self.params: list[Param] = []
@@ -146,8 +148,15 @@ class Head:
             self.name = attributes.get("name") or attributes.get("ID", "")
             self.cells, self.field_spans, self.params = [], [], []
             self.serialisation, self.stream, self.n_rows, self._refusal = "", None, 0, ""
+        elif name == "COOSYS":
+            system, equinox = attributes.get("system", "eq_FK5"), attributes.get("equinox", "")
+            self._systems[attributes.get("ID", "")] = declared_frame(system, equinox)
         elif name == "FIELD":
-            self.cells.append(Cell.of(attributes))
+            cell = Cell.of(attributes)
+            # A system that is the only one counts for positions that refer to none.
+            only = next(iter(self._systems.values()), "") if len(self._systems) == 1 else ""
+            frame = self._systems.get(attributes.get("ref", ""), only)
+            self.cells.append(dataclasses.replace(cell, field=dataclasses.replace(cell.field, frame=frame)))
             self.field_spans.append((event.offset, 0))
         elif name == "VALUES" and parent == "FIELD":
             self.cells[-1] = dataclasses.replace(self.cells[-1], null=attributes.get("null", ""))

@@ -33,7 +33,14 @@ _TYPES = {
 _GATHERED = 1 << 16
 # No row is longer; keeps a wrong arraysize from taking the whole stream for one.
 _MAX_ROW = 1 << 26
-DATATYPES = {"float32": "float", "float64": "double", "int16": "short", "int32": "int", "int64": "long"}
+DATATYPES = {
+    "float32": "float",
+    "float64": "double",
+    "int16": "short",
+    "int32": "int",
+    "int64": "long",
+    "bool": "boolean",
+}
 
 
 @dataclass(frozen=True)
@@ -205,6 +212,8 @@ def binary_cells(columns: Sequence[Column], block: Block) -> Iterator[tuple[byte
             texts = [value.encode("utf-16-be") for value in values]
             cells.append([(len(text) // 2).to_bytes(4, "big") + text for text in texts])
         else:
+            # A boolean is the character T or F.
+            values = np.where(values, b"T", b"F") if column.dtype == "bool" else values
             data = values.astype(values.dtype.newbyteorder(">")).tobytes()
             width = values.dtype.itemsize
             cells.append([data[i : i + width] for i in range(0, len(data), width)])

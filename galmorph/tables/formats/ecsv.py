@@ -75,7 +75,7 @@ class EcsvTable:
 
 
 def _rows(path: Path, delimiter: str, n_columns: int, start: int, first_line: int) -> Rows:
-    return Rows(path, delimiter, n_columns, start, first_line, nan="nan", empty='""')
+    return Rows(path, delimiter, n_columns, start, first_line, nan="nan", empty='""', booleans=("False", "True"))
 
 
 def _open(path: Path, hdu: int | None) -> EcsvTable:

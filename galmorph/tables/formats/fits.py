@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,7 @@ from galmorph.tables.formats._fits_header import (
     read_header,
 )
 from galmorph.tables.formats._votable_head import Head, redescribe
+from galmorph.tables.systems import declared_frame
 
 _MAX_COLUMNS = 999
 # More than a description of 999 columns takes.
@@ -128,6 +128,7 @@ def _number(header: Header, key: str) -> Any:
 
 
 def _cells(header: Header) -> Iterator[_Cell]:
+    frame = declared_frame(header.text("RADESYS") or header.text("RADECSYS"), header.text("EQUINOX"))
     offset = 0
     for n in range(1, header.integer("TFIELDS") + 1):
         form = re.match(r"\s*(\d*)([LXBIJKAEDCMPQ])([LXBIJKAEDCM]?)", header.text(f"TFORM{n}").upper())
@@ -139,7 +140,7 @@ def _cells(header: Header) -> Iterator[_Cell]:
         scalar = code == "A" or (repeat == 1 and code not in "PQX")
         null, scale, zero = (_number(header, f"{key}{n}") for key in ("TNULL", "TSCAL", "TZERO"))
         yield _Cell(
-            field=TableField(name, header.text(f"TUNIT{n}"), header.text(f"TUCD{n}"), code == "A", scalar),
+            field=TableField(name, header.text(f"TUNIT{n}"), header.text(f"TUCD{n}"), code == "A", scalar, frame),
             code=code,
             repeat=repeat,
             offset=offset,
@@ -307,12 +308,19 @@ def _smaller(blocks: Iterator[Block]) -> Iterator[Block]:
 
 def _layout(columns: Sequence[Column], start: int) -> np.dtype[Any]:
     """Return the type of a row: `start` bytes that are copied, then the columns."""
-    types = [f"S{max(c.width, 1)}" if c.dtype == "str" else np.dtype(c.dtype).newbyteorder(">") for c in columns]
-    sizes = [np.dtype(t).itemsize for t in types]
+    types = [_stored(column) for column in columns]
+    sizes = [t.itemsize for t in types]
     offsets = np.cumsum([start, *sizes]).tolist()
     return np.dtype(
         {"names": [c.name for c in columns], "formats": types, "offsets": offsets[:-1], "itemsize": offsets[-1]}
     )
+
+
+def _stored(column: Column) -> np.dtype[Any]:
+    """Return the type of a column's cells in the file."""
+    if column.dtype in ("str", "bool"):
+        return np.dtype(f"S{max(column.width, 1) if column.dtype == 'str' else 1}")
+    return np.dtype(column.dtype).newbyteorder(">")
 
 
 def _new_rows(
@@ -324,7 +332,11 @@ def _new_rows(
         raw[:, target : target + width] = rows[:, source : source + width]
     for column in columns:
         values = block[column.name]
-        out[column.name] = _encoded(column, values) if column.dtype == "str" else values
+        if column.dtype == "str":
+            values = _encoded(column, values)
+        elif column.dtype == "bool":
+            values = np.where(values, b"T", b"F")
+        out[column.name] = values
     return raw.reshape(-1)
 
 
@@ -401,8 +413,8 @@ def _is_description(header: Header) -> bool:
     return header.card("VOTMETA")[0] is True and 0 < header.data_size < _MAX_DESCRIPTION
 
 
-def list_images(path: Path) -> list[tuple[int, tuple[int, ...]]]:
-    """Return the numbers of the HDUs with images and their shapes as numpy has them: (..., y, x).
+def list_hdus(path: Path) -> list[tuple[int, str, tuple[int, ...]]]:
+    """Return the number, the kind and, of images, the shape of each HDU, as numpy has it: (..., y, x).
 
     Damage behind an image is not looked for, nor what follows an image in a compressed file.
 
@@ -411,27 +423,19 @@ def list_images(path: Path) -> list[tuple[int, tuple[int, ...]]]:
     CatalogError
         If there is no header that can be read before the first image.
     """
-    images: list[tuple[int, tuple[int, ...]]] = []
+    hdus: list[tuple[int, str, tuple[int, ...]]] = []
     try:
         for hdu in iterate_hdus(path):
+            shape: tuple[int, ...] = ()
             if hdu.kind in ("image", "tile-compressed image"):
                 axes = "ZNAXIS" if hdu.kind == "tile-compressed image" else "NAXIS"
                 n_axes = hdu.header.integer(axes)
-                images.append((hdu.number, tuple(hdu.header.integer(f"{axes}{n_axes - i}") for i in range(n_axes))))
+                shape = tuple(hdu.header.integer(f"{axes}{n_axes - i}") for i in range(n_axes))
+            hdus.append((hdu.number, hdu.kind, shape))
     except CatalogError:
-        if not images:
+        if not any(shape for *_, shape in hdus):
             raise
-    return images
-
-
-def has_table_before(path: Path, number: int) -> bool:
-    """Tell whether a binary table stands before the HDU of a number, whatever is wrong behind that."""
-    with suppress(CatalogError):
-        return any(
-            hdu.kind == "binary table" and hdu.header.text("EXTNAME") != _LDAC_HEADER
-            for hdu in takewhile(lambda hdu: hdu.number < number, iterate_hdus(path))
-        )
-    return False
+    return hdus
 
 
 def _tables(path: Path) -> list[TableSummary]:

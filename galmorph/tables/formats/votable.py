@@ -154,7 +154,7 @@ def _text_cells(prefix: str, columns: Sequence[Column], block: Block) -> Iterato
         if column.dtype == "str":
             texts.append([ascii_xml(escape(value)) for value in values])
         else:
-            special = {"nan": "NaN", "inf": "+Inf", "-inf": "-Inf"}
+            special = {"nan": "NaN", "inf": "+Inf", "-inf": "-Inf", "True": "true", "False": "false"}
             texts.append([special.get(text, text) for text in values.astype(str).tolist()])
     return (begin.encode() + f"{end}{begin}".join(row).encode() + end.encode() for row in zip(*texts, strict=True))
 

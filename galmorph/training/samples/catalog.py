@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from galmorph.classification.matching import CutoutFiles
 from galmorph.classification.opening import kind_of
-from galmorph.classification.prepare import colour_picture, open_cutout, prepare
-from galmorph.classification.sources import CatalogSource
+from galmorph.classification.prepare import colour_picture, open_cutout
+from galmorph.classification.sources import CatalogSource, Row
 from galmorph.errors import CatalogError, CutoutError, SampleError
 from galmorph.files.pictures import read_picture
 from galmorph.files.reading import open_regular
@@ -34,6 +34,7 @@ from galmorph.images.radius import measure_r90
 from galmorph.models.card import ModelCard, survey_inputs
 from galmorph.schemas import LabelSchema
 from galmorph.tables.catalog import Catalog, open_catalog
+from galmorph.tables.contents import parquet_folder
 from galmorph.tables.positions import to_float
 from galmorph.training.samples import TOTAL_VOTES, Layout, Sample, content_hash, galaxy_keys, sky_groups
 from galmorph.training.samples._classes import CLASS_COLUMNS, class_numbers
@@ -59,7 +60,7 @@ def _matches(path: Path) -> bool:
 def why_no_catalog(path: Path) -> str:
     """Return why a file is no such catalog, in brackets behind a blank; '' for a folder."""
     if path.is_dir():
-        return ""
+        return f" ({why})" if (why := parquet_folder(path)) else ""
     try:
         catalog = open_catalog(path, needs_position=False)
     except CatalogError as error:
@@ -85,18 +86,18 @@ def read(path: Path, schema: LabelSchema) -> Sample:
     source = CatalogSource(catalog, CutoutFiles(path.parent))
     rows = [row for block in source.blocks(_BLOCK_ROWS, 0) for row in block]
     whole = hashlib.sha256(fractions.tobytes() + votes.tobytes())
-    files: list[tuple[Path, float]] = []
+    used: list[Row] = []
     contents, kept, skipped = [], [], []
-    for number, ((file, radius), reason) in enumerate(zip(rows, reasons, strict=True)):
+    for number, (row, reason) in enumerate(zip(rows, reasons, strict=True)):
         try:
-            if isinstance(file, str) or reason:
-                raise CutoutError(f"row {number + 1}: {reason or file}")
-            data = b"".join(_content(part) for part in _parts(file))
+            if isinstance(row.cutout, str) or reason:
+                raise CutoutError(f"row {number + 1}: {reason or row.cutout}")
+            data = b"".join(_content(part) for part in _parts(row.cutout))
         except (OSError, CutoutError) as error:
             skipped.append(str(error))
             continue
-        whole.update(data + repr(radius).encode())
-        files.append((file, radius))
+        whole.update(data + repr(row.radius_arcsec).encode())
+        used.append(row)
         contents.append(content_hash(data))
         kept.append(number)
     if not kept:
@@ -105,14 +106,14 @@ def read(path: Path, schema: LabelSchema) -> Sample:
         name=path.name.partition(".")[0],
         galaxies=_galaxies(catalog, path)[kept],
         fractions=fractions[kept],
-        image=partial(_picture, files),
+        image=partial(_picture, used),
         contents=np.array(contents, dtype=np.int64),
         sha256=whole.hexdigest(),
         framing=FRAMING,
         votes=votes[kept],
         lenient=True,
         skipped=tuple(skipped),
-        apparent=partial(_apparent, files),
+        apparent=partial(_apparent, used),
     )
 
 
@@ -170,7 +171,7 @@ def _labels(catalog: Catalog, schema: LabelSchema) -> tuple[NDArray[np.float32],
     return fractions, np.where(votes > 0, votes, np.nan).astype(np.float32), reasons
 
 
-def _picture(files: Sequence[tuple[Path, float]], index: int) -> NDArray[np.uint8]:
+def _picture(rows: Sequence[Row], index: int) -> NDArray[np.uint8]:
     """Return a picture, uint8 (y, x, 3), north up.
 
     Raises
@@ -178,22 +179,22 @@ def _picture(files: Sequence[tuple[Path, float]], index: int) -> NDArray[np.uint
     CutoutError, OSError
         If the file cannot be used.
     """
-    path, radius = files[index]
+    path = Path(rows[index].cutout)
     if path.suffix.lower() in PICTURE_SUFFIXES:
         return read_picture(path)
-    return _composite(path, radius)
+    return _composite(rows[index])
 
 
-def _composite(path: Path, radius_arcsec: float) -> NDArray[np.uint8]:
-    prepared = prepare(path, _card(), radius_arcsec)
+def _composite(row: Row) -> NDArray[np.uint8]:
+    prepared = row.prepare(_card())
     if prepared.flux is None or prepared.flag & Flag.BLANK:
-        raise CutoutError(f"{path}: {prepared.reason or 'there is no galaxy at its centre.'}")
+        raise CutoutError(f"{row.cutout}: {prepared.reason or 'there is no galaxy at its centre.'}")
     return np.ascontiguousarray((colour_picture(prepared) * 255).round().astype(np.uint8))
 
 
-def _apparent(files: Sequence[tuple[Path, float]], index: int) -> tuple[float, float]:
+def _apparent(rows: Sequence[Row], index: int) -> tuple[float, float]:
     """Return R90 in arcsec and the signal to noise; of a picture only what the catalog says."""
-    path, radius = files[index]
+    path, radius = Path(rows[index].cutout), rows[index].radius_arcsec
     if path.suffix.lower() in PICTURE_SUFFIXES:
         return radius, math.nan
     opened = open_cutout(path, _card(), radius)

@@ -1,0 +1,309 @@
+"""A training run, opened: its data, split, network and optimizer, ready for the first or the next epoch."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from galmorph import registry
+from galmorph.errors import OutputError, SampleError
+from galmorph.files.record import file_sha256
+from galmorph.files.writing import write_file
+from galmorph.images.normalization import Normalization
+from galmorph.models.backbones import Backbone
+from galmorph.models.card import ModelCard, find, read_card, survey_inputs
+from galmorph.models.model import Model, build, load, versions
+from galmorph.models.predictor import pick_dtype
+from galmorph.schemas import LabelSchema
+from galmorph.training import dataset as datasets
+from galmorph.training.ancestry import Ancestry, ancestry
+from galmorph.training.checkpoint import Checkpoint
+from galmorph.training.config import TrainConfig
+from galmorph.training.dataset import Dataset
+from galmorph.training.distillation import soft_targets
+from galmorph.training.losses import BoundedLoss, loss_named
+from galmorph.training.processes import Processes
+from galmorph.training.schedule import averaging, class_weights, parameter_groups, set_learning_parts
+from galmorph.training.split import PARTS, Split
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labelled galaxies of a run and what is learnt from each.
+
+    Attributes
+    ----------
+    dataset : Dataset
+    split : Split
+    parts : ndarray of str, shape (n,)
+        Part of each galaxy.
+    learnt : ndarray of int64
+        Rows that are learnt from.
+    targets : Tensor, float32, shape (n, n_labels)
+        Labels, mixed with what teachers say.
+    self_taught : ndarray of int64
+        Unlabelled rows whose targets are what the averaged weights say, from the second epoch on.
+    """
+
+    dataset: Dataset
+    split: Split
+    parts: NDArray[np.str_]
+    learnt: NDArray[np.int64]
+    targets: Tensor
+    self_taught: NDArray[np.int64]
+
+    @cached_property
+    def rows(self) -> dict[str, NDArray[np.int64]]:
+        """Rows of each part."""
+        return {part: np.flatnonzero(self.parts == part) for part in PARTS}
+
+
+@dataclass(frozen=True)
+class Run:
+    """An opened training run.
+
+    Attributes
+    ----------
+    config : TrainConfig
+    out : Path
+        The run's folder.
+    schema : LabelSchema
+    labels : Labels
+    card : ModelCard
+        The card of the model, without calibration and scores.
+    descent : Ancestry
+        Models that it starts and learns from.
+    network, averaged : nn.Module
+        The weights that learn, and their moving average, which is validated and kept.
+    optimizer : torch.optim.Optimizer
+    history : list of dict
+        The epochs so far.
+    processes : Processes
+    device : torch.device
+    dtype : torch.dtype
+    """
+
+    config: TrainConfig
+    out: Path
+    schema: LabelSchema
+    labels: Labels
+    card: ModelCard
+    descent: Ancestry
+    network: nn.Module
+    averaged: torch.optim.swa_utils.AveragedModel
+    optimizer: torch.optim.Optimizer
+    history: list[dict[str, float]]
+    processes: Processes
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def dataset(self) -> Dataset:
+        """The labelled galaxies."""
+        return self.labels.dataset
+
+    @property
+    def backbone(self) -> Backbone:
+        """The network's entry of the registry."""
+        return registry.load("backbones", self.config.backbone)
+
+    @property
+    def normalization(self) -> Normalization:
+        """How pictures become network inputs."""
+        return self.card.inputs[0].normalization
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """Where the run is kept after each epoch."""
+        return Checkpoint(self.out, self.network, self.averaged, self.optimizer)
+
+    @cached_property
+    def loss(self) -> BoundedLoss:
+        """The loss of a batch."""
+        loss = loss_named(self.config.loss)
+        if self.config.loss == "dirichlet_multinomial":
+            loss = partial(loss, concentration=self.config.concentration)
+        return BoundedLoss(loss, self.config.loss == "mse", self.config.bound_weight)
+
+    @cached_property
+    def class_weights(self) -> Tensor:
+        """Weight of each answer of the first question, shape (n_answers,)."""
+        fractions = self.dataset.fractions[self.labels.learnt]
+        return class_weights(self.schema, fractions, self.config.class_weights).to(self.device)
+
+
+def open_run(config: TrainConfig, out: Path, name: str | None, about: Mapping[str, Any], resume: bool) -> Run:
+    """Read the data, build the network, and go on from the checkpoint where a run is resumed.
+
+    Raises
+    ------
+    SampleError
+        If the data cannot be used or a part of the split is empty.
+    OutputError
+        If ``out`` holds a run already and ``resume`` is not given, or another run is resumed.
+    """
+    schema: LabelSchema = registry.load("schemas", config.schema)
+    processes = Processes.joined()
+    device = processes.device(config.device)
+    history = processes.shared(_open_folder(config, out, resume) if processes.is_first else [])
+
+    opened = partial(
+        datasets.load, config.data, schema, radii=config.radii, unlabelled=config.unlabelled, exclude=config.exclude
+    )
+    dataset = processes.first_then_all(lambda: opened(config.input_size))
+    teachers = [load(teacher) for teacher in config.teachers]
+    labels = _labels(config, schema, dataset, opened, teachers)
+    descent = ancestry(config.pretrained, teachers)
+    test = labels.rows["test"]
+    if n_seen := descent.n_seen(dataset.galaxies[test], dataset.contents[test]):
+        log.warning("Of %d galaxies of the test part %d are known to a start or teacher.", len(test), n_seen)
+
+    torch.manual_seed(config.seed)
+    backbone: Backbone = registry.load("backbones", config.backbone)
+    network = build(config.backbone, len(schema.labels), config.pretrained)
+    # Only now: where something is missing nothing is written, and the folder stays free for the next try.
+    if processes.is_first:
+        write_file(out / "config.json", config.to_json().encode())
+        _write_split(out, dataset, labels.parts)
+    card = dataclasses.replace(_card(config, name, schema, backbone, labels, descent), **about)
+    if not config.fine_tune:
+        set_learning_parts(network, backbone, config, 0)
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    averaged = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=averaging(config.ema), use_buffers=True)
+    optimizer = torch.optim.AdamW(parameter_groups(network, backbone, config))
+    dtype = pick_dtype(config.dtype, device)
+    run = Run(
+        *(config, out, schema, labels, card, descent, network, averaged, optimizer, history),
+        *(processes, device, dtype),
+    )
+    if history:
+        run.checkpoint.load()
+    return run
+
+
+def _labels(
+    config: TrainConfig,
+    schema: LabelSchema,
+    dataset: Dataset,
+    opened: Callable[[int], Dataset],
+    teachers: list[Model],
+) -> Labels:
+    """Split the galaxies and set their targets."""
+    galaxies, classes = list(dataset.galaxies), schema.classes(dataset.fractions.numpy())
+    split = config.split.fitted(galaxies, classes, len(schema.questions[0].answers))
+    parts = split.parts(galaxies, classes)
+    for part in ("train", "val"):
+        if part not in parts:
+            raise SampleError(f"The {part} part of the split is empty: {len(dataset)} galaxies are too few.")
+    if not dataset.fractions[parts == "val"].isfinite().any():
+        raise SampleError("No label of the validation part is known exactly: add a sample whose labels are fractions.")
+    if (error := schema.largest_tree_error(dataset.fractions.numpy())) > 0.01:
+        log.warning("Some vote fractions miss their parents' sum by up to %.2f (debiased votes may).", error)
+    learnt = np.flatnonzero((parts == "train") | ((parts == "val") & config.refit))
+    _warn_of_rare_classes(schema, classes[learnt])
+    targets = dataset.fractions
+    if teachers:
+        targets = soft_targets(
+            *(dataset, schema, teachers, config.teacher_share, split, learnt),
+            lambda size: dataset if size == config.input_size else opened(size),
+            *(config.device, config.dtype),
+        )
+    return Labels(
+        dataset, split, parts, learnt, targets, learnt[:0] if teachers else learnt[dataset.unlabelled[learnt]]
+    )
+
+
+def _open_folder(config: TrainConfig, out: Path, resume: bool) -> list[dict[str, float]]:
+    """Return the history so far, after checking that ``out`` is this run's folder."""
+    saved = out / "config.json"
+    if resume:
+        if not saved.exists():
+            raise OutputError(f"There is no run to resume in {out}.")
+        if saved.read_bytes() != config.to_json().encode():
+            raise OutputError(f"The run in {out} had other options (see {saved}): give the same ones to resume it.")
+        return Checkpoint.history(out)
+    if saved.exists():
+        raise OutputError(f"{out} holds a run already: give another --out, or --resume to go on with it.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"The folder {out} cannot be made: {error.strerror}.") from error
+    return []
+
+
+def _card(
+    config: TrainConfig,
+    name: str | None,
+    schema: LabelSchema,
+    backbone: Backbone,
+    labels: Labels,
+    descent: Ancestry,
+) -> ModelCard:
+    dataset = labels.dataset
+    options = dataclasses.asdict(config)
+    # A card holds no paths of a machine.
+    for option in ("data", "unlabelled"):
+        options[option] = [Path(path).resolve().name for path in getattr(config, option)]
+    options["exclude"] = [entry["name"] for entry in dataset.excluded]
+    options["excluded"], options["ancestors"] = list(dataset.excluded), list(descent.models)
+    options["teachers"] = [
+        {"name": read_card(path).name, "sha256": file_sha256(path)} for path in map(find, config.teachers)
+    ]
+    if config.pretrained not in ("imagenet", "none"):
+        options["pretrained"] = Path(config.pretrained).name
+    return ModelCard(
+        name=name or f"{config.schema}-{config.backbone.rpartition(':')[2]}",
+        backbone=config.backbone,
+        schema=config.schema,
+        inputs=survey_inputs(config.input_size, dataset.framing, backbone.mean, backbone.std),
+        description=schema.description,
+        trained_on=tuple(_samples(dataset, labels.parts)),
+        split=labels.split.card(),
+        training=options,
+        versions=versions(),
+    )
+
+
+def _samples(dataset: Dataset, parts: NDArray[np.str_]) -> Iterator[dict[str, Any]]:
+    """Yield what a card says of each sample."""
+    first = 0
+    for sample in dataset.samples:
+        n_train = int((parts[first : first + len(sample)] == "train").sum())
+        first += len(sample)
+        entry: dict[str, Any] = {"name": sample.name, "sha256": sample.sha256, "n": len(sample), "n_train": n_train}
+        entry |= {"n_skipped": len(sample.skipped)} if sample.skipped else {}
+        yield entry | ({} if sample.labelled else {"labelled": False})
+
+
+def _warn_of_rare_classes(schema: LabelSchema, classes: NDArray[np.int64]) -> None:
+    """Tell of classes that the training part has two examples of at most: what is said of them is hardly learnt."""
+    if not schema.has_classes:
+        return
+    counts = np.bincount(classes[classes >= 0], minlength=len(schema.questions[0].answers))
+    rare = [
+        f"{answer} ({count})" for answer, count in zip(schema.questions[0].answers, counts, strict=True) if count < 3
+    ]
+    if rare:
+        log.warning("Classes with fewer than 3 examples to train on, which cannot be told well: %s.", ", ".join(rare))
+
+
+def _write_split(out: Path, dataset: Dataset, parts: NDArray[np.str_]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("sample", "galaxy", "part"))
+    writer.writerows(zip(dataset.source, dataset.galaxies, parts, strict=True))
+    write_file(out / "split.csv", text.getvalue().encode())
