@@ -16,8 +16,8 @@ from galmorph.models.model import Model
 from galmorph.models.model import load as load_model
 from galmorph.models.predictor import Predictor
 from galmorph.training.dataset import load
-from galmorph.training.evaluate import part_rows
-from galmorph.training.predicting import features, predict
+from galmorph.training.evaluation.evaluate import part_rows
+from galmorph.training.evaluation.predicting import features, predict
 
 FLAGGED = 0.02
 N_BOOTSTRAP = 1000

@@ -15,7 +15,7 @@ from galmorph.models.model import load
 from galmorph.models.predictor import Predictor
 from galmorph.training import dataset
 from galmorph.training.config import TrainConfig
-from galmorph.training.predicting import predict
+from galmorph.training.evaluation.predicting import predict
 
 
 def main() -> None:

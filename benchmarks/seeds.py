@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
-from galmorph.training.scores import calibration_error, chance_calibration_error
+from galmorph.training.evaluation.scores import calibration_error, chance_calibration_error
 
 
 def predictions(folder: Path, without: str | None) -> tuple[np.ndarray, np.ndarray]:

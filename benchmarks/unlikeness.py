@@ -28,7 +28,7 @@ from galmorph.models.model import load
 from galmorph.models.predictor import Predictor
 from galmorph.training import dataset as datasets
 from galmorph.training.augmentation import plain_view
-from galmorph.training.evaluate import part_rows
+from galmorph.training.evaluation.evaluate import part_rows
 
 OTHERS = (
     *(

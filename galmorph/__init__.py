@@ -15,7 +15,7 @@ _PUBLIC = {
     "classify_hats": "classification.hats",
     "compare": "training.comparison",
     "demo": "cli.demo",
-    "evaluate": "training.evaluate",
+    "evaluate": "training.evaluation.evaluate",
     "fetch": "retrieval.fetch",
     "train": "training.train",
 }

@@ -47,11 +47,6 @@ def test_modules_are_short():
     assert {p.name: n for p in modules() if (n := len(p.read_text().splitlines())) > 500} == {}
 
 
-# Functions that still break the rule; a function that no longer does must leave the list.
-PRESENT_LONG_FUNCTIONS = {"training.train.train"}
-PRESENT_WIDE_FUNCTIONS: set[str] = set()
-
-
 def functions() -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
     """Yield every function of the package as (dotted name, node)."""
     for path in modules():
@@ -67,7 +62,7 @@ def test_functions_are_short():
     for name, node in functions():
         body = node.body[1:] if ast.get_docstring(node) else node.body
         lengths[name] = node.end_lineno - body[0].lineno + 1 if body else 0
-    assert {name for name, n in lengths.items() if n > 80} == PRESENT_LONG_FUNCTIONS
+    assert {name for name, n in lengths.items() if n > 80} == set()
 
 
 def test_public_functions_have_few_parameters():
@@ -78,7 +73,7 @@ def test_public_functions_have_few_parameters():
         and not node.name.startswith("_")
         and len([*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]) > 15
     }
-    assert wide == PRESENT_WIDE_FUNCTIONS
+    assert wide == set()
 
 
 def test_packages_have_few_modules():

@@ -343,7 +343,7 @@ def _probabilities(results: Results) -> dict[str, NDArray[np.float32]]:
 
 def _draw(results: Results, shown: tuple[Shown, ...], path: Path) -> None:
     """Draw the galaxies as the model saw them, with a few probabilities under each."""
-    from galmorph.training import figures
+    from galmorph.training.evaluation import figures
 
     made = composites(results, range(len(shown)))
     pictures = [np.asarray(read_picture(made.jpeg[i]), float) / 255 for i in range(len(shown))]

@@ -110,7 +110,7 @@ def models_calibrate(
 
     Example: galmorph models calibrate runs/mine --data efigi --out mine.safetensors
     """
-    from galmorph.training.calibration import recalibrate
+    from galmorph.training.evaluation.calibration import recalibrate
 
     calibration = recalibrate(model, data, out, device, exclude=exclude or ()).card.calibration
     say(f"Written: {out}")

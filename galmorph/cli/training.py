@@ -181,7 +181,7 @@ def evaluate(
     Example: galmorph evaluate galaxyzoo2-mobilenet_v2 --data galaxyzoo_kaggle --tta 8
     """
     from galmorph.models.model import load
-    from galmorph.training.evaluate import evaluate as run
+    from galmorph.training.evaluation.evaluate import evaluate as run
 
     scores = run(
         load(model),

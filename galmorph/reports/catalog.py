@@ -20,7 +20,7 @@ from galmorph.reports.regions import check_regions, write_regions
 from galmorph.reports.rows import flag_counts, packed_rows
 from galmorph.reports.selection import PER_FLAG, PER_LABEL, Selection, select, table_rows
 from galmorph.reports.training import assess
-from galmorph.training import figures
+from galmorph.training.evaluation import figures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

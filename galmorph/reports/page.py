@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 import galmorph
 from galmorph.errors import OutputError
 from galmorph.files.writing import write_errors
-from galmorph.training import figures
+from galmorph.training.evaluation import figures
 
 if TYPE_CHECKING:
     from markupsafe import Markup

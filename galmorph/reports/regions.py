@@ -12,7 +12,7 @@ from galmorph.classification.results import Results
 from galmorph.errors import CatalogError
 from galmorph.files.writing import write_file
 from galmorph.reports.page import check_replaceable
-from galmorph.training.figures import GREY, PALETTE
+from galmorph.training.evaluation.figures import GREY, PALETTE
 
 # Black cannot be seen on DS9's usual ground.
 _COLOURS = PALETTE[:-1]

@@ -18,7 +18,7 @@ from galmorph.errors import GalmorphError, SampleError
 from galmorph.files.writing import write_file
 from galmorph.reports.page import Report, data_uri, inline_svg, jpeg, render, save_figures
 from galmorph.schemas import LabelSchema, squared_errors
-from galmorph.training import figures
+from galmorph.training.evaluation import figures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

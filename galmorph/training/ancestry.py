@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from galmorph import registry
 from galmorph.errors import ModelError
 from galmorph.models.card import SUFFIX, ModelCard, file_sha256
 from galmorph.models.model import TRAINED_CONTENTS, TRAINED_GALAXIES, Model, load
@@ -68,6 +69,8 @@ def ancestry(pretrained: str, teachers: Sequence[Model]) -> Ancestry:
     if pretrained not in _WITHOUT:
         start = _with_card(pretrained)
         if start is None:
+            if not Path(pretrained).exists():
+                raise ModelError(registry.missing_file(Path(pretrained)))
             models.append({"name": Path(pretrained).name, "sha256": file_sha256(Path(pretrained)), "as": "pretrained"})
         else:
             related.insert(0, ("pretrained", start))

@@ -18,8 +18,8 @@ from galmorph import registry
 from galmorph.errors import GalmorphError, WeightsUnavailable
 from galmorph.files.writing import write_file
 from galmorph.schemas import LabelSchema
-from galmorph.training import figures
 from galmorph.training.config import TrainConfig, configure
+from galmorph.training.evaluation import figures
 from galmorph.training.train import train
 
 CLASS_SCORES = ("accuracy", "precision", "recall", "f1")

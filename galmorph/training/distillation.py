@@ -14,8 +14,8 @@ from galmorph.models.model import Model
 from galmorph.models.predictor import Predictor
 from galmorph.schemas import LabelSchema
 from galmorph.training.dataset import Dataset
+from galmorph.training.evaluation.predicting import predict
 from galmorph.training.losses import clip
-from galmorph.training.predicting import predict
 from galmorph.training.split import Split
 
 # Orientations over which a teacher is averaged.

@@ -25,17 +25,17 @@ from galmorph.models.card import SUFFIX
 from galmorph.models.model import TRAINED_CONTENTS, TRAINED_GALAXIES, Model, load, probabilities, save, save_with_card
 from galmorph.models.predictor import Predictor
 from galmorph.schemas import LabelSchema
-from galmorph.training import figures
 from galmorph.training.augmentation import plain_view
 from galmorph.training.batches import micro_batches
-from galmorph.training.calibration import calibrate
 from galmorph.training.config import TrainConfig
 from galmorph.training.dataset import Dataset, galaxy_hashes
-from galmorph.training.predicting import predict
+from galmorph.training.evaluation import figures
+from galmorph.training.evaluation.calibration import calibrate
+from galmorph.training.evaluation.predicting import predict
+from galmorph.training.evaluation.scores import scores
+from galmorph.training.evaluation.temperature import fit_temperature
 from galmorph.training.run import Run, open_run
 from galmorph.training.schedule import epoch_order, galaxy_weights, set_learning_parts, set_learning_rate
-from galmorph.training.scores import scores
-from galmorph.training.temperature import fit_temperature
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from galmorph.cli import doctor
 from galmorph.cli.doctor import GOOD, NOTE, WRONG
 from galmorph.environment import Variable
 from galmorph.models import card
-from galmorph.training import dataset
+from galmorph.training import decoding
 
 
 def run(tmp_path, *arguments, blocked="", **env):
@@ -132,9 +132,9 @@ def test_variables_are_declared_in_one_place():
 
 def test_folders(tmp_path, monkeypatch):
     monkeypatch.setenv("GALMORPH_CACHE", str(tmp_path / "a" / "b"))
-    assert doctor.cache_folder() == dataset.cache_folder() == tmp_path / "a" / "b"
+    assert doctor.cache_folder() == decoding.cache_folder() == tmp_path / "a" / "b"
     monkeypatch.delenv("GALMORPH_CACHE")
-    assert doctor.cache_folder() == dataset.cache_folder() == Path.home() / ".cache" / "galmorph"
+    assert doctor.cache_folder() == decoding.cache_folder() == Path.home() / ".cache" / "galmorph"
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**12, 10**12, 10**6))
     assert by_name(doctor._folders())["disk here"].state == WRONG
     assert Path.cwd().exists()

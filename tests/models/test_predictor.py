@@ -13,7 +13,7 @@ from galmorph.models.cpu_fusion import _has_joint_convolution, _round_kernels, p
 from galmorph.models.model import load
 from galmorph.models.predictor import Predictor, to_device
 from galmorph.training import dataset
-from galmorph.training.predicting import predict
+from galmorph.training.evaluation.predicting import predict
 
 CPU = torch.device("cpu")
 

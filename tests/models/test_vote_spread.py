@@ -16,8 +16,9 @@ from galmorph.cli.app import app
 from galmorph.errors import ModelError
 from galmorph.models.model import load, save
 from galmorph.models.vote_spread import fit_concentration, spread, spread_scores
-from galmorph.training import calibration, dataset
-from galmorph.training import evaluate as evaluation
+from galmorph.training import dataset
+from galmorph.training.evaluation import calibration
+from galmorph.training.evaluation import evaluate as evaluation
 
 GZ2 = registry.load("schemas", "galaxyzoo2")
 FAST = {"device": "cpu", "dtype": "float32", "batch_size": 4}

@@ -28,7 +28,7 @@ from galmorph.reports import catalog as report
 from galmorph.reports import selection
 from galmorph.reports.pictures import composites
 from galmorph.training import dataset
-from galmorph.training import evaluate as evaluation
+from galmorph.training.evaluation import evaluate as evaluation
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,9 +12,9 @@ from galmorph import registry
 from galmorph.errors import SampleError
 from galmorph.models.ensemble import join
 from galmorph.models.model import load
-from galmorph.training.calibration import recalibrate
 from galmorph.training.config import TrainConfig
-from galmorph.training.evaluate import evaluate
+from galmorph.training.evaluation.calibration import recalibrate
+from galmorph.training.evaluation.evaluate import evaluate
 from galmorph.training.reading import read_sample
 from galmorph.training.split import Split
 from galmorph.training.train import train

@@ -14,12 +14,12 @@ from galmorph.models.model import load, probabilities
 from galmorph.models.predictor import Predictor
 from galmorph.training import dataset as datasets
 from galmorph.training.bounds import propagate
-from galmorph.training.calibration import calibrate
 from galmorph.training.config import configure
 from galmorph.training.distillation import soft_targets
-from galmorph.training.evaluate import evaluate
+from galmorph.training.evaluation.calibration import calibrate
+from galmorph.training.evaluation.evaluate import evaluate
+from galmorph.training.evaluation.predicting import predict
 from galmorph.training.losses import BoundedLoss, binary_divergence, clip, cross_entropy, mse, squared_hinge
-from galmorph.training.predicting import predict
 from galmorph.training.reading import read_sample
 from galmorph.training.train import train
 

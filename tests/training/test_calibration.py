@@ -20,11 +20,12 @@ from galmorph.images.flags import Flag
 from galmorph.models import card as cards
 from galmorph.models.model import load, probabilities, save
 from galmorph.models.predictor import Predictor
-from galmorph.training import calibration, dataset
-from galmorph.training import evaluate as evaluation
-from galmorph.training import scores as scoring
-from galmorph.training.predicting import features
-from galmorph.training.temperature import fit_temperature
+from galmorph.training import dataset
+from galmorph.training.evaluation import calibration
+from galmorph.training.evaluation import evaluate as evaluation
+from galmorph.training.evaluation import scores as scoring
+from galmorph.training.evaluation.predicting import features
+from galmorph.training.evaluation.temperature import fit_temperature
 
 CLASSES, TREE = (registry.load("schemas", name) for name in ("galaxy10_sdss", "galaxyzoo2"))
 FAST = {"device": "cpu", "dtype": "float32", "batch_size": 4, "workers": 2}

@@ -9,10 +9,11 @@ from made import galaxy10_file
 
 from galmorph import registry
 from galmorph.errors import GalmorphError
-from galmorph.training import dataset, figures
+from galmorph.training import dataset
 from galmorph.training.augmentation import PLAIN
 from galmorph.training.comparison import _summary, compare
 from galmorph.training.config import configure
+from galmorph.training.evaluation import figures
 
 FAST = {"epochs": 1, "input_size": 32, "device": "cpu", "dtype": "float32"}
 

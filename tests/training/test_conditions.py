@@ -13,8 +13,9 @@ from galmorph.images.cutout import write_cutout
 from galmorph.images.quality import signal_to_noise
 from galmorph.models.model import load
 from galmorph.reports.training import assess
-from galmorph.training import conditions, dataset
-from galmorph.training import evaluate as evaluation
+from galmorph.training import dataset
+from galmorph.training.evaluation import conditions
+from galmorph.training.evaluation import evaluate as evaluation
 
 RINGS = registry.load("schemas", "rings")
 

@@ -16,7 +16,7 @@ from galmorph.models.predictor import Predictor
 from galmorph.training import dataset as datasets
 from galmorph.training.config import TrainConfig
 from galmorph.training.distillation import soft_targets
-from galmorph.training.predicting import predict
+from galmorph.training.evaluation.predicting import predict
 from galmorph.training.split import Split
 from galmorph.training.train import train
 

@@ -11,10 +11,11 @@ from galmorph import registry
 from galmorph.errors import SampleError
 from galmorph.models.model import TRAINED_CONTENTS, TRAINED_GALAXIES, load
 from galmorph.models.predictor import Predictor, orientations, pick_dtype
-from galmorph.training import dataset, predicting
-from galmorph.training import evaluate as evaluation
-from galmorph.training import scores as scoring
-from galmorph.training.predicting import predict_by_views
+from galmorph.training import dataset
+from galmorph.training.evaluation import evaluate as evaluation
+from galmorph.training.evaluation import predicting
+from galmorph.training.evaluation import scores as scoring
+from galmorph.training.evaluation.predicting import predict_by_views
 from galmorph.training.split import Split
 
 GZ2 = registry.load("schemas", "galaxyzoo2")

@@ -23,7 +23,7 @@ from galmorph.models.model import TRAINED_CONTENTS, TRAINED_GALAXIES, load
 from galmorph.training.augmentation import Augmentation
 from galmorph.training.checkpoint import Checkpoint
 from galmorph.training.config import TrainConfig, configure
-from galmorph.training.evaluate import evaluate
+from galmorph.training.evaluation.evaluate import evaluate
 from galmorph.training.split import Split
 from galmorph.training.train import train
 

@@ -20,8 +20,8 @@ from galmorph.training.augmentation import PLAIN, Augmentation, plain_view
 from galmorph.training.batches import micro_batches
 from galmorph.training.config import TrainConfig
 from galmorph.training.distillation import soft_targets
-from galmorph.training.evaluate import evaluate
-from galmorph.training.predicting import predict
+from galmorph.training.evaluation.evaluate import evaluate
+from galmorph.training.evaluation.predicting import predict
 from galmorph.training.processes import Processes
 from galmorph.training.schedule import epoch_order
 from galmorph.training.split import Split

@@ -33,9 +33,11 @@ def class_numbers(cells: Array, schema: LabelSchema) -> tuple[NDArray[np.float64
         Row to the reason why its cell is no class.
     """
     answers = schema.questions[0].answers
-    numbers = to_float(cells)
     words = _words(cells)
-    if cells.dtype == object:
+    if cells.dtype != object:
+        numbers = to_float(cells)
+    else:
+        numbers = to_float(np.array(words, dtype=object))
         known = {answer: number for number, answer in enumerate(answers)}
         numbers = np.array([known.get(w, n) for w, n in zip(words, numbers, strict=True)], dtype=float)
     known_class = np.isin(numbers, np.arange(len(answers)))

@@ -18,10 +18,10 @@ from galmorph.models.predictor import Predictor
 from galmorph.models.vote_spread import fit_concentration
 from galmorph.schemas import LabelSchema
 from galmorph.training import dataset as datasets
-from galmorph.training import predicting
 from galmorph.training.dataset import Dataset
-from galmorph.training.evaluate import part_rows
-from galmorph.training.scores import MAJORITY
+from galmorph.training.evaluation import predicting
+from galmorph.training.evaluation.evaluate import part_rows
+from galmorph.training.evaluation.scores import MAJORITY
 
 log = logging.getLogger(__name__)
 

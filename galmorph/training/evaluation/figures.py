@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
 # The palette whole: black last, for it is the colour of text.
 PALETTE = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# What galaxies were seen under (see :mod:`galmorph.training.conditions`), as axes tell it.
+# What galaxies were seen under (see :mod:`galmorph.training.evaluation.conditions`), as axes tell it.
 CONDITIONS = {
     "radius_arcsec": "apparent size: R90 (arcsec)",
     "snr": "signal to noise within half of R90",
@@ -205,7 +205,7 @@ def by_condition(groups: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
     Parameters
     ----------
     groups : mapping
-        Of :func:`galmorph.training.conditions.score_by`; the first score that has an interval is drawn.
+        Of :func:`galmorph.training.evaluation.conditions.score_by`; the first score that has an interval is drawn.
     """
     figure, grid = _figure(3.6 * len(groups), 3.1, ncols=len(groups), squeeze=False, sharey=True)
     for axes, (name, found) in zip(grid.flat, groups.items(), strict=True):

@@ -16,10 +16,10 @@ from galmorph.models.model import TRAINED_CONTENTS, TRAINED_GALAXIES, Model
 from galmorph.models.predictor import Predictor
 from galmorph.models.vote_spread import spread_scores
 from galmorph.schemas import LabelSchema
-from galmorph.training.conditions import measured, score_by
 from galmorph.training.dataset import Dataset, galaxy_hashes, load
-from galmorph.training.predicting import predict
-from galmorph.training.scores import scores, share_errors
+from galmorph.training.evaluation.conditions import measured, score_by
+from galmorph.training.evaluation.predicting import predict
+from galmorph.training.evaluation.scores import scores, share_errors
 from galmorph.training.split import Split
 
 # What a model is known by: of a tree the first, of classes the second.
@@ -120,7 +120,7 @@ def _write(
     conditions: Mapping[str, Array],
     result: Mapping[str, Any],
 ) -> None:
-    from galmorph.training import figures
+    from galmorph.training.evaluation import figures
 
     out.mkdir(parents=True, exist_ok=True)
     write_file(out / "scores.json", (json.dumps(result, indent=1, sort_keys=True) + "\n").encode())

@@ -1,0 +1,1 @@
+"""Scoring and calibrating: predictions for labelled galaxies, scores with intervals, temperatures, figures."""
