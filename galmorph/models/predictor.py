@@ -157,14 +157,14 @@ def orientations(rgb: Tensor, n_views: int) -> Iterator[Tensor]:
 
 
 def on_devices(model: Model, devices: str, dtype: str = "auto", tta: int = 1) -> list[Predictor]:
-    """Return a model's predictors, one for each of the devices, whose names commas part.
+    """Return a model's predictors, one for each of the devices (``cuda:0,cuda:1``).
 
     Raises
     ------
     GalmorphError
         If one cannot be used, or they are of several types, whose numbers differ.
     """
-    predictors = [Predictor(model, name.strip(), dtype, tta) for name in devices.split(",")]
-    if len({predictor.device.type for predictor in predictors}) > 1:
+    names = [name.strip() for name in devices.split(",")]
+    if len({name.partition(":")[0] for name in names}) > 1:
         raise GalmorphError(f"--device {devices}: several devices must be of one type, cuda:0,cuda:1.")
-    return predictors
+    return [Predictor(model, name, dtype, tta) for name in names]

@@ -471,9 +471,11 @@ def _explained(folder: Path, kind: type[OutputError] | type[CannotContinue]) -> 
     """Turn SQLite's errors into words of the user. A full disk and a device that fails leave a run that can go on."""
     try:
         yield
-    except (sqlite3.Error, OverflowError) as error:
+    except (sqlite3.Error, OverflowError, UnicodeDecodeError) as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         text = os.strerror(errno.ENOSPC) if code == sqlite3.SQLITE_FULL else str(error)
+        if isinstance(error, UnicodeDecodeError):
+            code, text = sqlite3.SQLITE_CORRUPT, "a text in it is damaged"
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             text += ". Move it away (cutouts that lie in the folder are taken up again) or choose another --out"
         elif kind is CannotContinue or code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):

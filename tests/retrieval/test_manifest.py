@@ -174,6 +174,19 @@ def test_a_foreign_file(tmp_path, content):
         pass
 
 
+@pytest.mark.parametrize("damage", [b"CREATE \xff\xfe", b"\xff\xfeEATE T"])
+def test_damaged_text_is_a_message(tmp_path, damage):
+    with Manifest(tmp_path):
+        pass
+    path = tmp_path / "manifest.sqlite"
+    content = path.read_bytes()
+    assert b"CREATE TABLE" in content
+    path.write_bytes(content.replace(b"CREATE TA"[: len(damage)], damage))
+    for opened in (lambda: Manifest(tmp_path), lambda: read_counts(tmp_path)):
+        with pytest.raises(OutputError, match=r"manifest\.sqlite.*choose another --out"):
+            opened()
+
+
 def test_a_newer_manifest(tmp_path):
     with Manifest(tmp_path) as manifest:
         manifest._db.execute("UPDATE meta SET value = '99' WHERE name = 'format'")

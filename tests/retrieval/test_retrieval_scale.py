@@ -30,5 +30,5 @@ def test_many_targets(benchmark, tmp_path):
     assert (resumed["ok"], resumed["requests"]) == (N, 0)
     assert asked["ok"] == N
     for few, many in zip(steps[1000], steps[N], strict=True):
-        assert many["cpu_s"] < 5
+        assert many["cpu_s"] < 8  # 60 s per million rows, of a fetch that takes days
         assert many["peak_mb"] - few["peak_mb"] < 30
