@@ -90,8 +90,9 @@ class Detected:
         width = max(map(len, names), default=1)
         columns = [(Column("id", "str", "", "meta.id;meta.main", "image and number in it", width), names)]
         if has_sky or not len(t):
-            for name in ("ra", "dec"):
-                columns.append((Column(name, "float64", "deg", f"pos.eq.{name};meta.main", "ICRS"), t[name]))
+            columns += [
+                (Column(name, "float64", "deg", f"pos.eq.{name};meta.main", "ICRS"), t[name]) for name in ("ra", "dec")
+            ]
         for name in "xy":
             what = "pixel of the image, from 0"
             columns.append((Column(name, "float64", "pix", f"pos.cartesian.{name};instr.det", what), t[name]))

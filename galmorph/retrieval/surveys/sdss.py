@@ -2,7 +2,8 @@
 
 SDSS serves no small FITS images. The unit is a field of 2048 x 1489 px, one file (frame) a band. Bands are offset by
 some pixels, rotated, and cut off at different edges, so each band is resampled to the cutout's grid. Positions are
-looked up with the form of the SkyServer's cross-identification, .../dr17/en/tools/crossid/crossid.aspx.
+looked up with the form of the SkyServer's cross-identification, .../dr17/en/tools/crossid/crossid.aspx. astroquery
+knows the addresses of frames; every request itself goes through galmorph's own client.
 """
 
 from __future__ import annotations
@@ -99,6 +100,8 @@ class Frames(ImageSource):
     most_bytes = 60_000_000
 
     def __init__(self, imaging: Imaging) -> None:
+        from astroquery.sdss import SDSSClass
+
         if imaging.extras:
             raise GalmorphError(f"SDSS frames have no {' or '.join(imaging.extras)}.")
         name = imaging.layer or f"dr{DEFAULT_RELEASE}"
@@ -113,6 +116,7 @@ class Frames(ImageSource):
         self.skyserver_url = imaging.address(Variable.SDSS_SKYSERVER_URL) or base_url or SKYSERVER_URL
         self.sas_url = imaging.address(Variable.SDSS_SAS_URL) or (f"{base_url}/sas" if base_url else SAS_URL)
         self.downloads = Downloads(imaging.folder, _MOST_ON_DISK, _MOST_DECODED)
+        self._frame_address = SDSSClass.IMAGING_URL_SUFFIX
         self._looked_up_at = -math.inf
 
     def identity(self, request: Request) -> str:
@@ -169,9 +173,15 @@ class Frames(ImageSource):
         """Return the address of a frame."""
         newest = "prior-surveys/sdss4-dr17-eboss" if self.release > 17 else "eboss"
         instrument = newest if self.release > 12 else "boss"
-        return (
-            f"{self.sas_url}/dr{self.release}/{instrument}/photoObj/frames/{image.rerun}/{image.run}/{image.camcol}"
-            f"/frame-{band}-{image.run:06d}-{image.camcol}-{image.number:04d}.fits.bz2"
+        return self._frame_address.format(
+            base=self.sas_url,
+            dr=self.release,
+            instrument=instrument,
+            rerun=image.rerun,
+            run=image.run,
+            camcol=image.camcol,
+            field=image.number,
+            band=band,
         )
 
     async def deliver(self, session: Session, request: Request) -> Delivery:

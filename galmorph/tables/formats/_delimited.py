@@ -217,7 +217,7 @@ def with_point(text: str) -> str:
 
 
 def plain(line: bytes) -> str:
-    """Return a line for the csv module, which finds the cells in it but would take any ``\\r`` for a line end."""
+    """Return a line for the csv module, which would take any carriage return in it for a line end."""
     body = line.rstrip(b"\r\n")
     return body.replace(b"\r", b" ").decode("latin-1") + "\n"
 
