@@ -21,9 +21,10 @@ ROOT = Path(__file__).resolve().parents[2]
 VERSIONS = ("3.11", "3.12", "3.13")
 # Tests of what depends most on other packages' versions, and takes a minute or two.
 QUICK = (
-    *("test_labels", "test_positions", "test_catalog", "test_cutout", "test_provenance", "test_regions"),
-    *("test_tables_csv", "test_tables_ecsv", "test_tables_fits", "test_tables_parquet", "test_tables_votable"),
-    *("test_classification", "test_model", "test_terminal"),
+    *("schemas/test_schemas", "tables/test_positions", "tables/test_catalog", "images/test_cutout"),
+    *("classification/test_provenance", "reports/test_regions", "tables/test_tables_csv", "tables/test_tables_ecsv"),
+    *("tables/test_tables_fits", "tables/test_tables_parquet", "tables/test_tables_votable"),
+    *("classification/test_classify", "models/test_model", "cli/test_terminal"),
 )
 # Old packages beside newer ones that they depend on warn of what they call.
 _WARNINGS = ("-W", "default::DeprecationWarning")
