@@ -8,7 +8,7 @@ from itertools import chain
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tablemaking import CARDS, COLUMNS, FLAG, LABEL, PROBABILITY, append
 
@@ -66,8 +66,10 @@ CELLS = st.text(st.sampled_from(list("ab1. ,;\"'#\n\té")), max_size=6)
 
 
 @given(st.lists(st.tuples(CELLS, CELLS, CELLS), max_size=6), st.sampled_from(["\n", "\r\n"]), st.booleans())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_the_csv_module_writes_it_reads_again(tmp_path_factory, rows, newline, quote_all):
+    # Numbers with commas make it a table with decimal commas, whose new cells have them too: tests of their own.
+    assume(not any("," in cell and "1" in cell and not set(cell) - set("1., \n\t") for row in rows for cell in row))
     folder = tmp_path_factory.mktemp("any")
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator=newline, quoting=csv.QUOTE_ALL if quote_all else csv.QUOTE_MINIMAL)
@@ -81,6 +83,12 @@ def test_what_the_csv_module_writes_it_reads_again(tmp_path_factory, rows, newli
     assert [row[3:] for row in written[1:4]] == [end.decode().split(",")[1:] for end in ENDS[: len(rows)]]
     read = [block.id.tolist() for block in open_catalog(source, id_column="second").blocks(2)]
     assert list(chain.from_iterable(read)) == [row[1].strip() for row in rows]
+
+
+@pytest.mark.parametrize("first", ["a,,", '"1""\n",,'])
+def test_a_row_of_one_word_or_of_several_lines_is_no_line_of_units(tmp_path, first):
+    catalog = append(make(tmp_path / "in.csv", f"first,second,third\n{first}\n1,,\n"), tmp_path / "out.csv")
+    assert catalog.n_rows == 2
 
 
 def test_a_short_record_gets_empty_cells(tmp_path):

@@ -189,6 +189,8 @@ def _notes(rows: Sequence[bytes], delimiter: str, n_columns: int) -> list[bytes]
 
     They may be shorter than the header, which has got columns since.
     """
+    if rows and rows[0].count(b'"') % 2:  # a cell of several lines is a row's
+        return []
     records = [_cells(line, delimiter) for line in rows[:3]]
     for i, cells in enumerate(records[:2]):
         filled = [cell for cell in cells if cell]
@@ -204,7 +206,9 @@ def _are_units(cells: Sequence[str], row: Sequence[str]) -> bool:
     if any(map(_is_quantity, cells)):
         return False
     over_numbers = [cell for cell, below in zip(cells, row, strict=False) if cell and _is_quantity(below)]
-    return bool(over_numbers) and all(map(_is_unit, over_numbers)) and set(over_numbers) != {"-"}
+    # One word alone may as well be a galaxy's: "a" is a year, "b" a barn.
+    enough = len(over_numbers) > 1 or len(cells) == len(over_numbers) == 1
+    return enough and all(map(_is_unit, over_numbers)) and set(over_numbers) != {"-"}
 
 
 def _is_quantity(cell: str) -> bool:
