@@ -131,7 +131,7 @@ def _train_epoch(
     exact = ~run.dataset.fractions.isnan().all(dim=1).numpy()
     order = epoch_order(learnt, exact, config.epoch_size, generator)
     if not processes.is_first:
-        generator.manual_seed(config.seed * 100_003 + epoch + processes.rank * 10**9)
+        generator.manual_seed(generator.initial_seed() + processes.rank * 10**9)
     n_steps = math.ceil(min(len(labels.learnt), config.epoch_size or len(labels.learnt)) / config.batch_size)
     set_learning_parts(run.network, run.backbone, config, epoch)
     total, step = 0.0, 0
