@@ -24,7 +24,7 @@ from galmorph.tables.location import located
 from galmorph.tables.positions import Frame, Positions, to_float
 from galmorph.tables.replacement import check_names, own_columns, replaced_columns
 from galmorph.tables.roles import Roles, find_roles, id_candidates, named
-from galmorph.tables.targets import Targets, as_numbers, as_text
+from galmorph.tables.targets import Targets, as_numbers, as_text, with_points
 
 __all__ = ["Catalog", "Column", "Targets", "open_catalog", "write_catalog"]
 
@@ -172,10 +172,10 @@ class Catalog:
         roles, n = self._roles, len(row)
         ra, dec, problem = np.full(n, np.nan), np.full(n, np.nan), text_array([""] * n)
         if self._positions is not None and roles.ra is not None and roles.dec is not None:
-            ra, dec, problem = self._positions.icrs(values[roles.ra], values[roles.dec])
+            ra, dec, problem = self._positions.icrs(*(self._numbers(values[p], p) for p in (roles.ra, roles.dec)))
         radius = np.full(n, np.nan)
         if roles.size is not None:
-            radius = to_float(values[roles.size]) * roles.size_scale
+            radius = to_float(self._numbers(values[roles.size], roles.size)) * roles.size_scale
             radius[~(np.isfinite(radius) & (radius > 0))] = np.nan
         return Targets(
             row=row,
@@ -186,6 +186,9 @@ class Catalog:
             radius_arcsec=radius,
             problem=problem,
         )
+
+    def _numbers(self, values: Array, position: int) -> Array:
+        return with_points(values, self._table.fields[position].decimal)
 
     def read(self, names: Sequence[str]) -> dict[str, Array]:
         """Read whole columns.
@@ -214,7 +217,8 @@ class Catalog:
             values = np.ma.concatenate(parts) if masked else np.concatenate(parts)
             text = self._table.fields[position].text
             if values.dtype == object and not text:
-                values = as_numbers(values, is_number=text is False)
+                numbers = as_numbers(self._numbers(values, position), is_number=text is False)
+                values = values if numbers.dtype == object else numbers
             columns[name] = np.ma.filled(values, np.nan) if masked and values.dtype.kind in "fc" else values
         return columns
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from galmorph.tables.decimals import with_point
 from galmorph.tables.formats import Array, text_array
 
 _NULLS = frozenset(("", "nan", "null", "none", "na", "n/a", "--"))
@@ -39,6 +40,11 @@ class Targets:
     cutout: NDArray[np.object_]
     radius_arcsec: NDArray[np.float64]
     problem: NDArray[np.object_]
+
+
+def with_points(values: Array, decimal: str) -> Array:
+    """Return the cells of a column of numbers with points before the decimals, where `decimal` is a comma."""
+    return values if decimal == "." or values.dtype != object else text_array(map(with_point, values))
 
 
 def as_text(values: Array) -> NDArray[np.object_]:

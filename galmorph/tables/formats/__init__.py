@@ -80,6 +80,7 @@ class TableField:
     ``text`` is True where the file declares a text column, False where it declares another type, and None where the
     format has no types (CSV). ``scalar`` is False where a cell holds an array.
     ``frame`` is the frame of the sky that the file declares for it, '' for none or ICRS; see `declared_frame`.
+    ``decimal`` is what its numbers have before the decimals where they are text: a point or a comma.
     """
 
     name: str
@@ -88,6 +89,7 @@ class TableField:
     text: bool | None = None
     scalar: bool = True
     frame: str = ""
+    decimal: str = "."
 
 
 @dataclass(frozen=True)

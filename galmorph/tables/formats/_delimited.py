@@ -42,7 +42,7 @@ class Rows:
     booleans : (str, str)
         How False and True are written.
     decimal : {'.', ','}
-        What is before the decimals. Numbers with commas are given out with points, and new ones written with commas.
+        What is before the decimals of new numbers; the cells that are there are given out as they are.
     """
 
     path: Path
@@ -202,18 +202,7 @@ class Rows:
 
     def _pick(self, record: bytes, positions: Sequence[int]) -> list[str]:
         cells = split(record.rstrip(b"\r\n"), self.delimiter)
-        texts = [unquoted(cells[p]) if p < len(cells) else "" for p in positions]
-        return texts if self.decimal == "." else list(map(with_point, texts))
-
-
-_DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+([eE][+-]?\d+)?")
-
-
-def with_point(text: str) -> str:
-    """Return a number that has a decimal comma with a point, and without the points between its thousands."""
-    if "," in text and _DECIMAL_COMMA.fullmatch(text.replace("\N{MINUS SIGN}", "-")):
-        return text.replace(".", "").replace(",", ".")
-    return text
+        return [unquoted(cells[p]) if p < len(cells) else "" for p in positions]
 
 
 def plain(line: bytes) -> str:

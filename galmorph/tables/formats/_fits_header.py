@@ -14,12 +14,11 @@ from functools import cached_property
 from typing import Any
 
 from galmorph.errors import CatalogError
-from galmorph.files.fits import checksum, encode
+from galmorph.files.fits import BLOCK, checksum, encode, padded
 from galmorph.files.reading import Input
 from galmorph.tables.formats import Column, Provenance, history_line
 from galmorph.tables.formats._column_yaml import ColumnYaml
 
-BLOCK = 2880
 _CARD = 80
 # More than any real header; keeps a damaged file from being read into memory as one.
 _MAX_HEADER = 1 << 26
@@ -120,11 +119,6 @@ class Header:
 
 
 _CONTROL = re.compile(rb"[\0-\x1f]")
-
-
-def padded(size: int) -> int:
-    """Return `size` rounded up to whole FITS blocks."""
-    return -(-size // BLOCK) * BLOCK
 
 
 def keyword(card: bytes) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ class CsvTable:
 
 def _field(field: TableField, described: Mapping[str, str]) -> TableField:
     text = described["datatype"] == "str" if "datatype" in described else None
-    return TableField(field.name, described.get("unit") or field.unit, described.get("ucd", ""), text)
+    return replace(field, unit=described.get("unit") or field.unit, ucd=described.get("ucd", ""), text=text)
 
 
 def _described(column: Column) -> dict[str, str]:

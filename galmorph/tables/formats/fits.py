@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.errors import CatalogError
-from galmorph.files.fits import Checksum
+from galmorph.files.fits import Checksum, checksum, padded
 from galmorph.files.reading import Input
 from galmorph.files.writing import Output
 from galmorph.tables.formats import (
@@ -29,13 +29,7 @@ from galmorph.tables.formats import (
     text_array,
 )
 from galmorph.tables.formats._fits_hdus import Hdu, iterate_hdus, read_hdus
-from galmorph.tables.formats._fits_header import (
-    Header,
-    edit_header,
-    make_card,
-    padded,
-    read_header,
-)
+from galmorph.tables.formats._fits_header import Header, edit_header, make_card, read_header
 from galmorph.tables.formats._votable_head import Head, redescribe
 from galmorph.tables.systems import declared_frame
 
@@ -243,10 +237,8 @@ class FitsTable:
             text = source.exactly(header.data_size)
             text = redescribe(text, [field.name for field in self.fields], columns, dropped, provenance)
             data = text.ljust(padded(len(text)), b"\0")
-            checksum = Checksum()
-            checksum.update(data)
             header = header.with_values({"NAXIS1": (len(text), header.card("NAXIS1")[1])})
-            output.write(header.with_checksums(checksum.value).to_bytes() + data)
+            output.write(header.with_checksums(checksum(data)).to_bytes() + data)
             return
         source.seek(0)
         for chunk in source.chunks(self._start):
