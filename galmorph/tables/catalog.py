@@ -19,7 +19,7 @@ from galmorph.files.record import identity
 from galmorph.files.writing import Companion, Output
 from galmorph.tables.blocks import checked_blocks
 from galmorph.tables.contents import contents_of, format_of, named_format, plain_suffix
-from galmorph.tables.formats import Array, Card, Column, Format, Provenance, Table, check_cards, text_array
+from galmorph.tables.formats import Added, Array, Card, Column, Format, Provenance, Table, check_cards, text_array
 from galmorph.tables.location import located
 from galmorph.tables.positions import Frame, Positions, to_float
 from galmorph.tables.replacement import check_names, own_columns, replaced_columns
@@ -268,7 +268,9 @@ class Catalog:
         self.check_destination(path)
         dropped, provenance = self.changes(columns, cards, replace=replace)
         with Output(path, companion, replace=overwrite) as output:
-            self._table.append(output, columns, checked_blocks(columns, blocks, self.n_rows), dropped, provenance)
+            self._table.append(
+                output, Added(columns, checked_blocks(columns, blocks, self.n_rows), provenance, dropped)
+            )
 
     def changes(
         self, columns: Sequence[Column], cards: Sequence[Card], *, replace: bool
@@ -456,4 +458,4 @@ def write_catalog(
     check_names(columns)
     provenance = Provenance().updated(names, check_cards(cards), ())
     with Output(path, companion, replace=overwrite) as output:
-        form.write(output, columns, checked_blocks(columns, blocks, n_rows), n_rows, provenance)
+        form.write(output, Added(columns, checked_blocks(columns, blocks, n_rows), provenance), n_rows)

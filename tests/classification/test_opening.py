@@ -71,8 +71,8 @@ def test_folders_without_cutouts_say_what_they_hold(tmp_path):
     with pytest.raises(GalmorphError, match=r"but a table: galmorph classify .*targets.fits"):
         opened(tmp_path)
     (tmp_path / "p").mkdir()
-    (tmp_path / "p" / "a.jpg").touch()
-    with pytest.raises(GalmorphError, match="but pictures"):
+    (tmp_path / "p" / "a.gif").touch()
+    with pytest.raises(GalmorphError, match=r"no cutouts \(FITS, JPEG or PNG\)"):
         opened(tmp_path / "p")
 
 
