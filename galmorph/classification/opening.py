@@ -11,7 +11,6 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from galmorph.classification.matching import match
-from galmorph.classification.memory import memory_source
 from galmorph.classification.options import ClassifyOptions
 from galmorph.classification.sources import CatalogSource, CutoutRows, CutoutSource, Source, cutout_name
 from galmorph.classification.survey_images import FieldSource
@@ -53,6 +52,8 @@ def open_survey(survey: str | Path | Table | None, options: ClassifyOptions) -> 
         of_files = (options.catalog, options.hdu, options.zero_point)
         if options.images or kind not in (None, "catalog") or any(x is not None for x in of_files):
             raise GalmorphError("A table in memory is a catalog: leave out what belongs to files and images.")
+        from galmorph.classification.memory import memory_source  # it imports astropy.table
+
         return _with_pictures(memory_source(survey, options.cutouts, options.image_hdu, **options.columns), options)
     if (survey is None) == (not options.images):
         raise GalmorphError("Name one of these: a catalog, a cutout, a folder, a survey image; or --images.")

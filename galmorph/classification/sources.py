@@ -215,7 +215,8 @@ class CatalogSource(CutoutRows):
         return {
             **file_state(catalog.path),
             "cutouts": str(self._files.folder),
-            "columns": [catalog.id_column, catalog.cutout_column, catalog.size_column],
+            "columns": [catalog.id_column, catalog.cutout_column],
+            "size": catalog.size_column,
             "image_hdu": self.cutout_hdu,
         }
 

@@ -21,7 +21,7 @@ from galmorph.files.writing import Companion, Output
 from galmorph.tables.blocks import checked_blocks
 from galmorph.tables.contents import contents_of, format_of, named_format, plain_suffix
 from galmorph.tables.conversion import Conversion, listed
-from galmorph.tables.formats import Array, Card, Column, Format, Provenance, Table, check_cards, text_array
+from galmorph.tables.formats import Added, Array, Card, Column, Format, Provenance, Table, check_cards, text_array
 from galmorph.tables.location import located
 from galmorph.tables.positions import Frame, Positions, to_float
 from galmorph.tables.replacement import check_names, own_columns, replaced_columns
@@ -274,11 +274,11 @@ class Catalog:
         form = self._form_of(path)
         with Output(path, companion, replace=overwrite) as output:
             if form.name == self.format:
-                self._table.append(output, columns, new, dropped, provenance)
+                self._table.append(output, Added(columns, new, provenance, dropped))
                 return
             converted = self._conversion
             both = [*converted.columns(dropped), *columns]
-            form.write(output, both, converted.blocks(dropped, new), self.n_rows, provenance)
+            form.write(output, Added(both, converted.blocks(dropped, new), provenance), self.n_rows)
 
     @cached_property
     def _conversion(self) -> Conversion:
@@ -479,4 +479,4 @@ def write_catalog(
     check_names(columns)
     provenance = Provenance().updated(names, check_cards(cards), ())
     with Output(path, companion, replace=overwrite) as output:
-        form.write(output, columns, checked_blocks(columns, blocks, n_rows), n_rows, provenance)
+        form.write(output, Added(columns, checked_blocks(columns, blocks, n_rows), provenance), n_rows)
