@@ -97,7 +97,8 @@ def classify(
     source = open_survey(survey, options)
     destination = _destination(source, out, overwrite=overwrite, restart=restart, record_provenance=record_provenance)
     with clock("model"):
-        loaded = [model] if isinstance(model, Predictor) else on_devices(load(model), *_computing(options))
+        computing = options.device, options.dtype, options.tta
+        loaded = [model] if isinstance(model, Predictor) else on_devices(load(model), *computing)
     predictor = loaded[0]
     columns = output_columns(predictor.model.card, options.prefix, spread=options.spread)
     source.check(columns, replace=options.replace)
@@ -128,10 +129,6 @@ def classify(
         summary = summarize(journal, predictor.model.card, predictor.model.sha256, destination, clock)
         journal.remove()
     return source.finish(summary)
-
-
-def _computing(options: ClassifyOptions) -> tuple[str, str, int]:
-    return options.device, options.dtype, options.tta
 
 
 # Options that are in the fingerprint already, as what they stand for, or that change no result.

@@ -45,8 +45,9 @@ def output_columns(card: ModelCard, prefix: str = "", *, spread: bool = False, p
     ]
     if spread:
         _concentration(card)
+        what, ucd = "standard deviation of galaxies' vote fractions around", "stat.stdev;src.morph.type"
         columns += [
-            Column(f"{prefix}p_{label}_err", "float32", ucd="stat.stdev;src.morph.type", description=_spread_of(label))
+            Column(f"{prefix}p_{label}_err", "float32", ucd=ucd, description=f"{what} p_{label}")
             for label in schema.labels
         ]
     if schema.is_classes:
@@ -118,10 +119,6 @@ def _concentration(card: ModelCard) -> list[float]:
             "galmorph train, or by galmorph models calibrate."
         )
     return card.concentration
-
-
-def _spread_of(label: str) -> str:
-    return f"standard deviation of galaxies' vote fractions around p_{label}"
 
 
 def _told(schema: LabelSchema, label: str) -> str:
