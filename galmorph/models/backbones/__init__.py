@@ -41,12 +41,18 @@ class Backbone:
 
 def from_torchvision(name: str, head: str) -> Backbone:
     """Return a network of torchvision, by its name there, with its first ImageNet weights."""
-    from torchvision import models
+
+    def build(n_outputs: int) -> nn.Module:
+        from torchvision.models import get_model
+
+        return get_model(name, num_classes=n_outputs)
 
     def fetch() -> Mapping[str, Tensor]:
-        return models.get_model_weights(name).IMAGENET1K_V1.get_state_dict(progress=False)
+        from torchvision.models import get_model_weights
 
-    return Backbone(name, lambda n_outputs: models.get_model(name, num_classes=n_outputs), head, fetch=fetch)
+        return get_model_weights(name).IMAGENET1K_V1.get_state_dict(progress=False)
+
+    return Backbone(name, build, head, fetch=fetch)
 
 
 def take_head(network: nn.Module, head: str) -> Any:

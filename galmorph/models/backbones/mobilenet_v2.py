@@ -4,10 +4,12 @@ It is torchvision's, with the same names and fresh weights. It is built here sin
 compiler too, which takes a third of the start of a run.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
-from galmorph.models.backbones import Backbone
+from galmorph.models.backbones import from_torchvision
 
 # (expansion, output channels, repetitions, stride of the first) of the bottlenecks: table 2 of the paper.
 BOTTLENECKS = (
@@ -69,4 +71,4 @@ class MobileNetV2(nn.Module):
         return self.classifier(torch.flatten(pooled, 1))
 
 
-BACKBONE = Backbone("mobilenet_v2", MobileNetV2, head="classifier.1.", pretrained="MobileNet_V2_Weights.IMAGENET1K_V1")
+BACKBONE = replace(from_torchvision("mobilenet_v2", head="classifier.1."), build=MobileNetV2)
