@@ -41,18 +41,18 @@ class Backbone:
 
 def from_torchvision(name: str, head: str) -> Backbone:
     """Return a network of torchvision, by its name there, with its first ImageNet weights."""
+    from torchvision.models import get_model
 
-    def build(n_outputs: int) -> nn.Module:
-        from torchvision.models import get_model
+    return Backbone(
+        name, lambda n_outputs: get_model(name, num_classes=n_outputs), head, fetch=lambda: torchvision_weights(name)
+    )
 
-        return get_model(name, num_classes=n_outputs)
 
-    def fetch() -> Mapping[str, Tensor]:
-        from torchvision.models import get_model_weights
+def torchvision_weights(name: str) -> Mapping[str, Tensor]:
+    """Return the first ImageNet weights of one of torchvision's networks."""
+    from torchvision.models import get_model_weights
 
-        return get_model_weights(name).IMAGENET1K_V1.get_state_dict(progress=False)
-
-    return Backbone(name, build, head, fetch=fetch)
+    return get_model_weights(name).IMAGENET1K_V1.get_state_dict(progress=False)
 
 
 def take_head(network: nn.Module, head: str) -> Any:

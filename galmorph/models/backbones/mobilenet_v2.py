@@ -4,12 +4,11 @@ It is torchvision's, with the same names and fresh weights. It is built here sin
 compiler too, which takes a third of the start of a run.
 """
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
 
-from galmorph.models.backbones import from_torchvision
+from galmorph.models.backbones import Backbone, torchvision_weights
+from galmorph.models.backbones.mobilenet_v1 import conv
 
 # (expansion, output channels, repetitions, stride of the first) of the bottlenecks: table 2 of the paper.
 BOTTLENECKS = (
@@ -24,19 +23,14 @@ BOTTLENECKS = (
 N_FEATURES = 1280
 
 
-def _conv(n_in: int, n_out: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    conv = nn.Conv2d(n_in, n_out, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(n_out), nn.ReLU6(inplace=True))
-
-
 class Bottleneck(nn.Module):
     """An expansion, a depthwise convolution and a projection, added to the input where the shapes allow it."""
 
     def __init__(self, n_in: int, n_out: int, stride: int, expansion: int) -> None:
         super().__init__()
         hidden = n_in * expansion
-        layers: list[nn.Module] = [_conv(n_in, hidden, 1)] if expansion > 1 else []
-        layers += [_conv(hidden, hidden, 3, stride, groups=hidden), nn.Conv2d(hidden, n_out, 1, bias=False)]
+        layers: list[nn.Module] = [conv(n_in, hidden, 1)] if expansion > 1 else []
+        layers += [conv(hidden, hidden, 3, stride, groups=hidden), nn.Conv2d(hidden, n_out, 1, bias=False)]
         self.conv = nn.Sequential(*layers, nn.BatchNorm2d(n_out))
         self.is_residual = stride == 1 and n_in == n_out
 
@@ -50,13 +44,13 @@ class MobileNetV2(nn.Module):
 
     def __init__(self, n_outputs: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = [_conv(3, 32, 3, stride=2)]
+        layers: list[nn.Module] = [conv(3, 32, 3, stride=2)]
         n_in = 32
         for expansion, n_out, repetitions, stride in BOTTLENECKS:
             for i in range(repetitions):
                 layers.append(Bottleneck(n_in, n_out, 1 if i else stride, expansion))
                 n_in = n_out
-        self.features = nn.Sequential(*layers, _conv(n_in, N_FEATURES, 1))
+        self.features = nn.Sequential(*layers, conv(n_in, N_FEATURES, 1))
         self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(N_FEATURES, n_outputs))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -71,4 +65,6 @@ class MobileNetV2(nn.Module):
         return self.classifier(torch.flatten(pooled, 1))
 
 
-BACKBONE = replace(from_torchvision("mobilenet_v2", head="classifier.1."), build=MobileNetV2)
+BACKBONE = Backbone(
+    "mobilenet_v2", MobileNetV2, head="classifier.1.", fetch=lambda: torchvision_weights("mobilenet_v2")
+)
