@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from galmorph.files.record import identity
 from galmorph.files.writing import Companion, Output
 from galmorph.tables.blocks import checked_blocks
 from galmorph.tables.contents import contents_of, format_of, named_format, plain_suffix
+from galmorph.tables.conversion import Conversion, listed
 from galmorph.tables.formats import Added, Array, Card, Column, Format, Provenance, Table, check_cards, text_array
 from galmorph.tables.location import located
 from galmorph.tables.positions import Frame, Positions, to_float
@@ -228,7 +230,8 @@ class Catalog:
         Parameters
         ----------
         destination : str or Path
-            The new file, of the catalog's format; it appears only when it is complete, and may be the catalog itself.
+            The new file, of the format that its suffix names, else of the catalog's; it appears only when it is
+            complete, and may be the catalog itself.
         columns : sequence of Column
             The columns to append.
         blocks : iterable of mappings from column name to ndarray
@@ -257,10 +260,29 @@ class Catalog:
         path = Path(destination)
         self.check_destination(path)
         dropped, provenance = self.changes(columns, cards, replace=replace)
+        new = checked_blocks(columns, blocks, self.n_rows)
+        form = self._form_of(path)
         with Output(path, companion, replace=overwrite) as output:
-            self._table.append(
-                output, Added(columns, checked_blocks(columns, blocks, self.n_rows), provenance, dropped)
-            )
+            if form.name == self.format:
+                self._table.append(output, Added(columns, new, provenance, dropped))
+                return
+            converted = self._conversion
+            both = [*converted.columns(dropped), *columns]
+            form.write(output, Added(both, converted.blocks(dropped, new), provenance), self.n_rows)
+
+    @cached_property
+    def _conversion(self) -> Conversion:
+        return Conversion(self._table)
+
+    def _form_of(self, destination: Path) -> Format:
+        """Return the format of a copy under this name.
+
+        The content of all formats but CSV says what it is: such a file may have any name, such as ``*.cat``.
+        """
+        form: Format = registry.load("tables", self.format)
+        if plain_suffix(destination) == plain_suffix(self.path):
+            return form
+        return (named_format(destination) if form.name == "csv" else format_of(destination)) or form
 
     def changes(
         self, columns: Sequence[Column], cards: Sequence[Card], *, replace: bool
@@ -278,19 +300,18 @@ class Catalog:
         Raises
         ------
         CatalogError
-            If the file would be of another format than the catalog, or a CSV file whose name says of none.
+            If the file would be of another format and something of the catalog would be lost in it, or a CSV file whose
+            name says of no format.
         OutputError
             If a file that is not galmorph's has the name of one that would lie beside it.
         """
-        form: Format = registry.load("tables", self.format)
-        if plain_suffix(destination) != plain_suffix(self.path):
-            # The content of all formats but CSV says what it is: such a file may have any name, such as *.cat.
-            other = named_format(destination) if form.name == "csv" else format_of(destination)
-            if other is not None and other != form:
-                raise CatalogError(
-                    f"{destination} would be {other.name}, but {self.path} is {form.name} and the output keeps the "
-                    f"format: name it *{form.suffixes[0]}"
-                )
+        form = self._form_of(destination)
+        if form.name != self.format and (lost := self._conversion.losses(form)):
+            own: Format = registry.load("tables", self.format)
+            raise CatalogError(
+                f"{destination} would be {form.name}, but {self.path} is {own.name}, and {listed(lost)} would be lost: "
+                f"name it *{own.suffixes[0]}"
+            )
         if form.check is not None:
             form.check(Path(os.path.realpath(destination)))
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from galmorph.tables.decimals import with_point
 from galmorph.tables.formats import Array, text_array
 
-_NULLS = frozenset(("", "nan", "null", "none", "na", "n/a", "--"))
+NULLS = frozenset(("", "nan", "null", "none", "na", "n/a", "--"))
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def as_text(values: Array) -> NDArray[np.object_]:
 
 def as_numbers(cells: NDArray[np.object_], *, is_number: bool) -> Array:
     """Return cells of text as integers (masked where null) or floats (NaN), if every cell is one or null."""
-    null = np.array([cell.lower() in _NULLS for cell in cells], dtype=bool)
+    null = np.array([cell.lower() in NULLS for cell in cells], dtype=bool)
     if null.all():
         return np.full(len(cells), np.nan) if is_number else cells
     for dtype in (np.int64, np.float64):

@@ -178,7 +178,7 @@ def history_line(card: Card) -> str:
     return f"galmorph {key} = {value!r}" + (f" / {comment}" if comment else "")
 
 
-_STRUCTURE = re.compile(
+STRUCTURE = re.compile(
     "SIMPLE|BITPIX|NAXIS[0-9]*|EXTEND|XTENSION|PCOUNT|GCOUNT|TFIELDS|THEAP|END|COMMENT|HISTORY|CONTINUE|CHECKSUM|DATASUM"
     "|GMCOLS|GMKEYS|LONGSTRN|EXTNAME|T(TYPE|FORM|UNIT|NULL|SCAL|ZERO|DISP|DIM|UCD|COMM)[0-9]+"
 )
@@ -203,7 +203,7 @@ def check_cards(cards: Sequence[Card]) -> tuple[Card, ...]:
 
 def _is_keyword(key: object) -> bool:
     """Tell whether a card of galmorph's may have this keyword."""
-    return isinstance(key, str) and bool(re.fullmatch("[A-Z0-9_-]{1,8}", key)) and not _STRUCTURE.fullmatch(key)
+    return isinstance(key, str) and bool(re.fullmatch("[A-Z0-9_-]{1,8}", key)) and not STRUCTURE.fullmatch(key)
 
 
 def _plain(value: Any) -> Any:
@@ -225,6 +225,10 @@ class Table(Protocol):
         Each block has an array for each of `positions`: numbers in a native dtype, masked where null; text as objects
         of type str, '' where null, without surrounding blanks.
         """
+        ...
+
+    def extra(self) -> Any:
+        """Return what the file holds besides its columns (`galmorph.tables.formats._extra.Extra`)."""
         ...
 
     def append(self, output: Output, added: Added) -> None:

@@ -65,6 +65,10 @@ class Rows:
         """
         return sum(1 for records in self._records() for _, n_cells in records if n_cells)
 
+    def has_comments(self) -> bool:
+        """Tell whether there are lines between the rows that are none and hold text."""
+        return any(not n and record.strip() for records in self._records() for record, n in records)
+
     def blocks(self, positions: Sequence[int], n_rows: int, start: int) -> Iterator[list[Array]]:
         """Iterate over blocks of the cells at `positions`, as text."""
         block: list[list[str]] = []

@@ -16,7 +16,7 @@ from typing import Any
 from galmorph.errors import CatalogError
 from galmorph.files.fits import BLOCK, checksum, encode, padded
 from galmorph.files.reading import Input
-from galmorph.tables.formats import Added, Column, Provenance, history_line
+from galmorph.tables.formats import STRUCTURE, Added, Column, Provenance, history_line
 from galmorph.tables.formats._column_yaml import ColumnYaml
 
 _CARD = 80
@@ -28,6 +28,11 @@ _COLUMN_KEY = re.compile(
     "(TTYPE|TFORM|TUNIT|TNULL|TSCAL|TZERO|TDISP|TDIM|TBCOL|TUCD|TUTYP|TCOMM|TDESC|TXTYP|TMETA|TDMIN|TDMAX|TLMIN|TLMAX"
     "|TCTYP|TCUNI|TCRPX|TCRVL|TCDLT|TCROT|TCNAM|TCRDE?|TCSYE?|TRPOS|TGMNT)([1-9][0-9]*)"
 )
+
+
+def is_structure(key: str) -> bool:
+    """Tell whether a keyword says how the file is built, or belongs to a column."""
+    return bool(STRUCTURE.fullmatch(key) or _COLUMN_KEY.fullmatch(key)) and key not in ("COMMENT", "HISTORY")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from galmorph.files.writing import Output
 from galmorph.tables.formats import Added, Array, Column, Format, Provenance, TableField
 from galmorph.tables.formats._csv_head import read_head
 from galmorph.tables.formats._delimited import Rows
+from galmorph.tables.formats._extra import Extra
 
 _KEYS = ("datatype", "unit", "ucd", "description")
 
@@ -42,6 +43,12 @@ class CsvTable:
     def blocks(self, positions: Sequence[int], n_rows: int, start: int) -> Iterator[list[Array]]:
         """Iterate over blocks of rows; see `Table`."""
         return self._rows.blocks(positions, n_rows, start)
+
+    def extra(self) -> Extra:
+        """Return what the file holds besides its columns; see `Table`."""
+        texts = {name: column.get("description", "") for name, column in self._columns.items()}
+        comments = ("comment lines",) if b"#" in self._head.before or self._rows.has_comments() else ()
+        return Extra({name: text for name, text in texts.items() if text}, comments)
 
     def append(self, output: Output, added: Added) -> None:
         """Write the table with columns appended; see `Table`."""

@@ -11,6 +11,7 @@ from galmorph.files.writing import Output
 from galmorph.tables.formats import Added, Array, Format
 from galmorph.tables.formats._column_yaml import ColumnYaml
 from galmorph.tables.formats._delimited import Rows, texts
+from galmorph.tables.formats._extra import Extra, of_yaml
 
 _MAGIC = b"# %ECSV "
 # No header is longer; keeps a damaged file from being read into memory as one.
@@ -55,6 +56,10 @@ class EcsvTable:
     def blocks(self, positions: Sequence[int], n_rows: int, start: int) -> Iterator[list[Array]]:
         """Iterate over blocks of rows; see `Table`."""
         return self._rows.blocks(positions, n_rows, start)
+
+    def extra(self) -> Extra:
+        """Return what the file holds besides its columns; see `Table`."""
+        return of_yaml(self._yaml)
 
     def append(self, output: Output, added: Added) -> None:
         """Write the table with columns appended; see `Table`."""

@@ -29,6 +29,7 @@ from galmorph.tables.formats import (
     native,
     text_array,
 )
+from galmorph.tables.formats._extra import Extra, of_fits
 from galmorph.tables.formats._fits_hdus import Hdu, iterate_hdus, read_hdus
 from galmorph.tables.formats._fits_header import Header, edit_header, make_card, read_header
 from galmorph.tables.formats._votable_head import Head, redescribe
@@ -219,6 +220,11 @@ class FitsTable:
 
     def _rows(self, source: Input, n_rows: int) -> NDArray[np.uint8]:
         return np.frombuffer(source.exactly(n_rows * self._width), np.uint8).reshape(n_rows, self._width)
+
+    def extra(self) -> Extra:
+        """Return what the file holds besides its columns; see `Table`."""
+        with self._open() as source:
+            return of_fits(source.path, self._start, {key for key, _, _ in self.provenance.cards})
 
     def _copy_before(self, source: Input, output: Output, added: Added) -> None:
         """Copy what is before the table.

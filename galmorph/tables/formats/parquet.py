@@ -19,6 +19,7 @@ from galmorph.files.reading import Input
 from galmorph.files.writing import COMPRESSIONS, Output
 from galmorph.tables.formats import Added, Array, Block, Column, Format, Provenance, TableField, text_array
 from galmorph.tables.formats._column_yaml import ColumnYaml
+from galmorph.tables.formats._extra import Extra, of_parquet
 from galmorph.tables.formats._votable_head import Head, redescribe
 
 if TYPE_CHECKING:
@@ -90,6 +91,10 @@ class ParquetTable:
             batches = _read(self._path, file.iter_batches(batch_size=n_rows, row_groups=groups, columns=names))
             for table in _in_blocks(batches, n_rows, skip):
                 yield [_values(table.column(name), name) for name in names]
+
+    def extra(self) -> Extra:
+        """Return what the file holds besides its columns; see `Table`."""
+        return of_parquet(self._schema, self._yaml)
 
     def append(self, output: Output, added: Added) -> None:
         """Write the table with columns appended; see `Table`."""

@@ -17,6 +17,7 @@ from galmorph.errors import CatalogError
 from galmorph.files.reading import MAX_LINE, Input
 from galmorph.files.writing import Output
 from galmorph.tables.formats import Added, Array, Block, Column, Format, TableSummary, text_array
+from galmorph.tables.formats._extra import Extra, of_votable
 from galmorph.tables.formats._votable_head import Head, ascii_xml, fields_xml, params_xml
 from galmorph.tables.formats._votable_rows import BinaryRows, binary_cells, decoded, encoded
 from galmorph.tables.formats._xml import Event, Splice, events
@@ -100,6 +101,10 @@ class VoTable:
         null = self._head.cells[position].null
         texts = (row[position].strip() if position < len(row) else "" for row in rows)
         return text_array("" if text == null else text for text in texts)
+
+    def extra(self) -> Extra:
+        """Return what the file holds besides its columns; see `Table`."""
+        return of_votable(self._path, {key for key, _, _ in self.provenance.cards})
 
     def append(self, output: Output, added: Added) -> None:
         """Write the table with columns appended; see `Table`."""
