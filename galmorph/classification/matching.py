@@ -224,7 +224,7 @@ def _check_absolute(catalog: Catalog, files: CutoutFiles) -> None:
 def _by_identifier(catalog: Catalog, folder: Path | Remote, by_name: Mapping[str, Path | Remote | str]) -> Catalog:
     """Return the catalog with the column of identifiers that files are named by."""
     if "id" in catalog.chosen:
-        return catalog.with_roles(id=catalog.id_position, cutout=None)
+        return catalog.by_identifier()
     keys = {position: _keys(catalog, position, by_name) for position in catalog.id_candidates}
     usable = {position: found for position, found in keys.items() if found is not None}
     matching = {position: found for position, found in usable.items() if any(found)}
@@ -237,10 +237,10 @@ def _by_identifier(catalog: Catalog, folder: Path | Remote, by_name: Mapping[str
             )
     if matching:
         best = max(matching, key=lambda position: sum(map(bool, matching[position])))
-        return catalog.with_roles(id=best, cutout=None)
+        return catalog.by_identifier(best)
     hint = _hint(catalog, by_name, usable)
     if usable and not hint:
-        return catalog.with_roles(id=next(iter(usable)), cutout=None)
+        return catalog.by_identifier(next(iter(usable)))
     what = f"has no column of identifiers that galmorph knows{_listed(catalog.column_names)}"
     if usable:
         what = f"names no file in {folder} by its column {catalog.column_names[next(iter(usable))]}"
@@ -255,7 +255,7 @@ def _keys(catalog: Catalog, position: int, by_name: Mapping[str, Path | Remote |
     keys: list[str | None] = []
     numbers = is_row_index(catalog.column_names[position])
     counted = numbers
-    for targets in catalog.with_roles(id=position, cutout=None).blocks(_BLOCK_ROWS):
+    for targets in catalog.by_identifier(position).blocks(_BLOCK_ROWS):
         counted = counted and targets.id.tolist() == [str(row) for row in targets.row.tolist()]
         keys += [file_key(name, by_name) for name in targets.id]
         if len(keys) >= SAMPLE_ROWS:
@@ -267,7 +267,7 @@ def _hint(catalog: Catalog, by_name: Mapping[str, Path | Remote | str], others: 
     """Return the name of a column whose values are names of files, '' where there is none."""
     scalar = [position for position in catalog.scalar_columns if position not in others]
     for position in scalar[:_MAX_HINTS]:
-        targets = next(catalog.with_roles(id=position, cutout=None).blocks(1000), None)
+        targets = next(catalog.by_identifier(position).blocks(1000), None)
         if is_row_index(catalog.column_names[position]) or targets is None:
             continue
         if any(file_key(name, by_name) for name in targets.id):

@@ -258,7 +258,7 @@ class CatalogSource(CutoutRows):
 
     def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
         """Copy the catalog with the columns appended."""
-        append(self.catalog, destination, added, results)
+        self.catalog.append(destination, blocks=(new for _, new in results), **vars(added))
 
 
 class CutoutSource(CutoutRows):
@@ -336,20 +336,6 @@ def cutout_name(path: Path) -> str:
     return path.stem if is_picture(path) else path.name.split(".fit")[0]
 
 
-def append(catalog: Catalog, destination: Path, added: Addition, results: Iterable[Result]) -> None:
-    """Copy a catalog with the columns appended."""
-    values = (new for _, new in results)
-    catalog.append(
-        destination,
-        added.columns,
-        values,
-        cards=added.cards,
-        replace=added.replace,
-        companion=added.companion,
-        overwrite=added.overwrite,
-    )
-
-
 def write_new_table(
     destination: Path,
     own: Sequence[Column],
@@ -379,16 +365,8 @@ def write_new_table(
             first += len(records)
             yield {**values(part, records), **new}
 
-    columns = [*own, *added.columns]
-    write_catalog(
-        destination,
-        columns,
-        blocks(),
-        n_rows,
-        cards=added.cards,
-        companion=added.companion,
-        overwrite=added.overwrite,
-    )
+    settings = {name: value for name, value in vars(added).items() if name not in ("columns", "replace")}
+    write_catalog(destination, [*own, *added.columns], blocks(), n_rows, **settings)
 
 
 def _width(texts: Iterable[str]) -> int:
@@ -404,6 +382,5 @@ def output_beside(path: Path) -> Path:
 
 def file_state(path: Path) -> dict[str, Any]:
     """Return what tells a file from another or from itself after a change: path, inode, size, time, hash of content."""
-    status = path.stat()
-    state = {"inode": status.st_ino, "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+    state = dict(zip(("inode", "bytes", "modified_ns"), identity(path), strict=True))
     return {"path": str(path.resolve()), **state, "content": content_digest(path)}

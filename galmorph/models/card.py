@@ -56,6 +56,8 @@ class ModelCard:
         classes. ``unlikeness``: ``quantile`` and ``threshold`` of the distance to the training part.
     versions : dict
         Versions of galmorph, torch and torchvision that trained it.
+    learnt : tuple of str
+        The labels that at least one galaxy had from which it learnt; empty: not stated, all of them.
     format : int
         Version of this layout.
     """
@@ -74,12 +76,19 @@ class ModelCard:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     calibration: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    learnt: tuple[str, ...] = ()
     format: int = FORMAT
 
     @property
     def label_schema(self) -> LabelSchema:
         """The schema itself."""
         return registry.load("schemas", self.schema)
+
+    @property
+    def unlearnt(self) -> list[int]:
+        """The indices of the labels that no galaxy had from which it learnt: it cannot know them."""
+        labels = self.label_schema.labels
+        return [index for index, label in enumerate(labels) if self.learnt and label not in self.learnt]
 
     @property
     def input_size(self) -> int:
@@ -122,9 +131,10 @@ class ModelCard:
     def to_json(self, indent: int | None = None) -> str:
         """Return the card as canonical JSON: sorted keys, no NaN."""
         separators = (",", ":") if indent is None else None
-        return json.dumps(
-            dataclasses.asdict(self), sort_keys=True, separators=separators, indent=indent, allow_nan=False
-        )
+        values = dataclasses.asdict(self)
+        if not self.learnt:
+            del values["learnt"]
+        return json.dumps(values, sort_keys=True, separators=separators, indent=indent, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> ModelCard:
@@ -144,6 +154,7 @@ class ModelCard:
                 )
             values["inputs"] = tuple(_input(entry) for entry in values["inputs"])
             values["trained_on"] = tuple(values["trained_on"])
+            values["learnt"] = tuple(values.get("learnt", ()))
             card = cls(**values)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"The model's card is damaged: {error!r}.") from error
