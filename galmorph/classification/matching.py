@@ -133,7 +133,6 @@ def match(catalog: Catalog, cutouts: str | Path | None, beside: Path) -> tuple[C
 
     Parameters
     ----------
-    catalog : Catalog
     cutouts : path, optional
         The folder that the user named.
     beside : Path

@@ -38,7 +38,6 @@ def open_survey(survey: str | Path | Table | None, options: ClassifyOptions) -> 
     ----------
     survey : path, astropy Table or None
         None where the options name images.
-    options : ClassifyOptions
 
     Raises
     ------
@@ -140,7 +139,6 @@ def open_source(
 
     Parameters
     ----------
-    path : Path
     kind : {'catalog', 'cutout'}, optional
         What it is taken for; default: what its content is.
     cutouts : path, optional

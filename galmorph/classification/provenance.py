@@ -13,6 +13,7 @@ import json
 import os
 import platform
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,7 @@ Attributes = dict[str, Any]
 
 
 def provenance(predictor: Any) -> list[tuple[str, Any, str]]:
-    """Return the header cards that say what made the columns.
-
-    Parameters
-    ----------
-    predictor : galmorph.models.predictor.Predictor
-    """
+    """Return the header cards that say what made the columns."""
     card = predictor.model.card
     return [
         ("GMVERS", galmorph.__version__, "galmorph version"),
@@ -68,7 +64,6 @@ class Record:
     fingerprint : mapping
         What tells the run from another, as the journal has it: ``source`` (of which the files are read here), ``model``
         (the SHA-256 of its weights), and options and versions by name.
-    card : ModelCard
     started : float
         When the run began, seconds since 1970.
     output : Path
@@ -183,18 +178,11 @@ def _files(source: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
         if "{band}" not in path.name:
             yield "cutouts" if "files" in source and path.is_dir() else "input", path
         else:
-            for file in _bands(path):
-                yield "input", file
+            with suppress(CutoutError):
+                yield from (("input", Path(file)) for file in band_files(str(path)).values())
     for image in source.get("images", ()):
         yield "image", Path(image["path"])
     if "catalog" in source:
         yield "catalog", Path(source["catalog"]["path"])
     if "cutouts" in source:
         yield "cutouts", Path(source["cutouts"])
-
-
-def _bands(path: Path) -> list[Path]:
-    try:
-        return [Path(file) for file in band_files(str(path)).values()]
-    except CutoutError:
-        return []

@@ -46,8 +46,6 @@ class Results:
 
     Attributes
     ----------
-    catalog : Catalog
-    schema : LabelSchema
     prefix : str
         Of galmorph's columns.
     id : ndarray of str objects, shape (n,)

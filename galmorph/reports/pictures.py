@@ -56,7 +56,6 @@ def composites(
 
     Parameters
     ----------
-    results : Results
     rows : iterable of int
     folder : Path, optional
         Folder of the cutouts.
