@@ -16,7 +16,7 @@ from galmorph.errors import GalmorphError
 from galmorph.images.flags import DetectionFlag, describe_bits
 from galmorph.images.headers import split_band
 from galmorph.images.survey_image import Planes
-from galmorph.images.wcs import edge_distance, sky
+from galmorph.images.wcs import edge_distance, near_pairs, sky
 from galmorph.tables.catalog import Catalog, Column
 from galmorph.tables.positions import to_float
 
@@ -40,7 +40,6 @@ class Detected:
         ``image``, ``number``, ``x``, ``y``, ``r90`` (pixels), ``ra``, ``dec``, ``primary`` and what was measured.
     names : sequence of str
         The images' names.
-    bands : tuple of str
     in_arcsec : bool
         Whether lengths are in arcsec; else in pixels.
     """
@@ -205,18 +204,9 @@ def _located(objects: Array, planes: Planes, image: int) -> Array:
 
 def _primary(targets: Array) -> NDArray[np.bool_]:
     """Return which detections no other image shows farther from its edge."""
-    from scipy.spatial import cKDTree
-
     primary = np.ones(len(targets), bool)
     known = np.flatnonzero(np.isfinite(targets["ra"]))
-    ra, dec = np.radians(targets["ra"][known]), np.radians(targets["dec"][known])
-    places = np.column_stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
-    pairs = (
-        cKDTree(places).query_pairs(math.radians(SAME_GALAXY_ARCSEC / 3600), output_type="ndarray")
-        if len(known)
-        else []
-    )
-    for i, j in known[pairs] if len(pairs) else ():
+    for i, j in known[near_pairs(targets["ra"][known], targets["dec"][known], SAME_GALAXY_ARCSEC)]:
         if targets["image"][i] != targets["image"][j]:
             primary[j if targets["edge"][i] >= targets["edge"][j] else i] = False
     return primary

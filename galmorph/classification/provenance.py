@@ -14,6 +14,7 @@ import os
 import platform
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,7 @@ Attributes = dict[str, Any]
 
 
 def provenance(predictor: Any) -> list[tuple[str, Any, str]]:
-    """Return the header cards that say what made the columns.
-
-    Parameters
-    ----------
-    predictor : galmorph.models.predictor.Predictor
-    """
+    """Return the header cards that say what made the columns."""
     card = predictor.model.card
     return [
         ("GMVERS", galmorph.__version__, "galmorph version"),
@@ -70,7 +66,6 @@ class Record:
     fingerprint : mapping
         What tells the run from another, as the journal has it: ``source`` (of which the files are read here), ``model``
         (the SHA-256 of its weights), and options and versions by name.
-    card : ModelCard
     started : float
         When the run began, seconds since 1970.
     output : Path
@@ -212,18 +207,11 @@ def _files(source: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
             is_folder = "files" in source and (path.is_dir() or is_remote(path))
             yield "cutouts" if is_folder else "input", path
         else:
-            for file in _bands(path):
-                yield "input", file
+            with suppress(CutoutError):
+                yield from (("input", Path(file)) for file in band_files(str(path)).values())
     for image in source.get("images", ()):
         yield "image", Path(image["path"])
     if "catalog" in source:
         yield "catalog", Path(source["catalog"]["path"])
     if "cutouts" in source:
         yield "cutouts", Path(source["cutouts"])
-
-
-def _bands(path: Path) -> list[Path]:
-    try:
-        return [Path(file) for file in band_files(str(path)).values()]
-    except CutoutError:
-        return []

@@ -47,8 +47,6 @@ class Results:
 
     Attributes
     ----------
-    catalog : Catalog
-    schema : LabelSchema
     prefix : str
         Of galmorph's columns.
     id : ndarray of str objects, shape (n,)

@@ -173,8 +173,6 @@ class FieldSource(Source):
         ----------
         rows : sequence of int
             Row numbers.
-        card : ModelCard
-        device : torch.device
 
         Returns
         -------

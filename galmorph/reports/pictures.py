@@ -57,7 +57,6 @@ def composites(
 
     Parameters
     ----------
-    results : Results
     rows : iterable of int
     folder : Path, optional
         Folder of the cutouts.
