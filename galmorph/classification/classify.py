@@ -29,6 +29,7 @@ from galmorph.classification.summary import Summary, summarize
 from galmorph.environment import now
 from galmorph.errors import CannotContinue, Interrupted, OutputError
 from galmorph.files.journal import Journal
+from galmorph.files.remote import is_remote
 from galmorph.files.writing import remove_leftovers
 from galmorph.images.flags import Flag
 from galmorph.models.card import ModelCard
@@ -102,7 +103,8 @@ def classify(
     source = open_survey(survey, options)
     destination = _destination(source, out, overwrite=overwrite, restart=restart, record_provenance=record_provenance)
     with clock("model"):
-        loaded = [model] if isinstance(model, Predictor) else on_devices(load(model), *_computing(options))
+        computing = options.device, options.dtype, options.tta
+        loaded = [model] if isinstance(model, Predictor) else on_devices(load(model), *computing)
     predictor = loaded[0]
     _warn_of_unlearnt(predictor.model.card)
     columns = output_columns(predictor.model.card, options.prefix, spread=options.spread)
@@ -146,10 +148,6 @@ def _warn_of_unlearnt(card: ModelCard) -> None:
         )
 
 
-def _computing(options: ClassifyOptions) -> tuple[str, str, int]:
-    return options.device, options.dtype, options.tta
-
-
 # Options that are in the fingerprint already, as what they stand for, or that change no result.
 _NO_CHANGE = ("kind", "cutouts", "catalog", "images", "tta", "batch_size", "device", "dtype", "workers")
 
@@ -161,7 +159,7 @@ def _fingerprint(
     given = {name: value for name, value in asdict(options).items() if name not in _NO_CHANGE}
     return {
         "options": given,
-        "source": source.fingerprint(),
+        "source": source.fingerprint() | ({"address": source.address} if source.address else {}),
         "model": predictors[0].model.sha256,
         "galmorph": galmorph.__version__,
         "torch": torch.__version__,
@@ -175,7 +173,10 @@ def _fingerprint(
 def _destination(
     source: Source, out: str | Path | None, *, overwrite: bool, restart: bool, record_provenance: bool
 ) -> Path:
-    destination = Path(out) if out is not None else source.default_output
+    beside = source.default_output
+    destination = Path(out) if out is not None else Path(beside.name) if source.address else beside
+    if is_remote(destination):
+        raise OutputError(f"--out {out} is an address: name a file of this machine.")
     for folder in (destination.parent, Path(os.path.realpath(destination)).parent):  # of a link, and of what it names
         if not folder.is_dir():
             raise OutputError(f"The folder {folder} of the output does not exist: make it, or choose another --out.")

@@ -25,7 +25,6 @@ def output_columns(card: ModelCard, prefix: str = "", *, spread: bool = False, p
 
     Parameters
     ----------
-    card : ModelCard
     prefix : str
         Of the names.
     spread : bool
@@ -45,8 +44,9 @@ def output_columns(card: ModelCard, prefix: str = "", *, spread: bool = False, p
     ]
     if spread:
         _concentration(card)
+        what, ucd = "standard deviation of galaxies' vote fractions around", "stat.stdev;src.morph.type"
         columns += [
-            Column(f"{prefix}p_{label}_err", "float32", ucd="stat.stdev;src.morph.type", description=_spread_of(label))
+            Column(f"{prefix}p_{label}_err", "float32", ucd=ucd, description=f"{what} p_{label}")
             for label in schema.labels
         ]
     if schema.is_classes:
@@ -86,10 +86,8 @@ def column_values(
     ----------
     records : ndarray, shape (n,)
         As :func:`record_dtype` has them.
-    card : ModelCard
     tta : int
         Orientations that were averaged.
-    spread : bool
     """
     schema = card.label_schema
     p = np.asfortranarray(records["p"])
@@ -122,10 +120,6 @@ def _concentration(card: ModelCard) -> list[float]:
             "galmorph train, or by galmorph models calibrate."
         )
     return card.concentration
-
-
-def _spread_of(label: str) -> str:
-    return f"standard deviation of galaxies' vote fractions around p_{label}"
 
 
 def _told(card: ModelCard, label: str) -> str:
