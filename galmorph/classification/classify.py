@@ -22,13 +22,14 @@ from galmorph.classification.opening import open_survey
 from galmorph.classification.options import ClassifyOptions
 from galmorph.classification.output_columns import column_values, output_columns, record_dtype
 from galmorph.classification.process import Clock, keep_freed_memory
-from galmorph.classification.provenance import Record, is_record, provenance, record_path
+from galmorph.classification.provenance import Record, is_record, picture_cards, provenance, record_path
 from galmorph.classification.sources import Addition, Source
 from galmorph.classification.summary import Summary, summarize
 from galmorph.environment import now
 from galmorph.errors import CannotContinue, Interrupted, OutputError
 from galmorph.files.journal import Journal
 from galmorph.files.writing import remove_leftovers
+from galmorph.images.flags import Flag
 from galmorph.models.cpu_fusion import CPU_BATCH
 from galmorph.models.model import load
 from galmorph.models.predictor import Predictor, on_devices
@@ -116,6 +117,9 @@ def classify(
             with progress_bar(progress, "classifying", "galaxies", on_progress) as update:
                 workers = options.workers or os.cpu_count() or 1
                 classify_rows(source, loaded, journal, batch_size, workers, clock, update)
+            if _has_pictures(journal):
+                described = output_columns(predictor.model.card, options.prefix, spread=options.spread, pictures=True)
+                added = replace(added, columns=described, cards=picture_cards(options.picture_width))
             with clock("write"):
                 _write(source, destination, added, journal, predictor, options.spread, recorded)
         except KeyboardInterrupt:
@@ -181,6 +185,10 @@ def _may_replace(destination: Path, source: Source, journal: Journal, overwrite:
     return overwrite or is_ours
 
 
+def _has_pictures(journal: Journal) -> bool:
+    return any(bool((records["flag"] & Flag.PICTURE.value).any()) for records in journal.blocks())
+
+
 def _exists(destination: Path) -> OutputError:
     return OutputError(f"The output {destination} exists. Choose another --out, or --overwrite it.")
 
@@ -205,7 +213,7 @@ def _write(
         journal.note_output(content)
         return record.of(content) if record else None
 
-    added = replace(added, cards=provenance(predictor), companion=described)
+    added = replace(added, cards=[*provenance(predictor), *added.cards], companion=described)
     names = [column.name for column in added.columns]
 
     def values(records: NDArray[np.void]) -> dict[str, NDArray[Any]]:

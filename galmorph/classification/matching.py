@@ -15,6 +15,7 @@ from shlex import quote
 
 from galmorph.errors import CatalogError
 from galmorph.images.cutout import cutout_files
+from galmorph.images.headers import UNREAD_COMPRESSIONS
 from galmorph.tables.catalog import Catalog
 from galmorph.tables.roles import is_row_index, plain_name
 
@@ -111,10 +112,16 @@ def _without_fraction(name: str) -> str:
 
 
 def files_by_name(folder: Path) -> dict[str, Path | str]:
-    """Return the cutouts of a folder by the names that they have; for a name that two have, the reason."""
+    """Return the cutouts of a folder by the names that they have; for a name that two have, the reason.
+
+    A file whose compression is not read does not count beside one that can be read.
+    """
     found: dict[str, Path | str] = {}
-    for name, file in cutout_files(folder):
+    files = cutout_files(folder)
+    for name, file in sorted(files, key=lambda pair: pair[1].lower().endswith(UNREAD_COMPRESSIONS)):
         if name in found:
+            if file.lower().endswith(UNREAD_COMPRESSIONS):
+                continue
             found[name] = f"{name}: several cutouts have this name in {folder}, such as {Path(file).name}."
         else:
             found[name] = Path(file)

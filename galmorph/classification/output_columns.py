@@ -15,10 +15,10 @@ from galmorph.models.vote_spread import spread as vote_spread
 from galmorph.schemas import LabelSchema
 from galmorph.tables.formats import Column
 
-_OK = "true: there is a probability, and no bit of the flag but 256 and 512 is set"
+_OK = "true: there is a probability, and no bit of the flag but {notes} is set"
 
 
-def output_columns(card: ModelCard, prefix: str = "", *, spread: bool = False) -> list[Column]:
+def output_columns(card: ModelCard, prefix: str = "", *, spread: bool = False, pictures: bool = False) -> list[Column]:
     """Return the columns that classification appends, with UCDs and descriptions.
 
     ``morph_set`` and ``morph_ood`` are among them where the model's card has sets and a threshold of unlikeness.
@@ -30,6 +30,8 @@ def output_columns(card: ModelCard, prefix: str = "", *, spread: bool = False) -
         Of the names.
     spread : bool
         Whether ``p_<label>_err`` follow the probabilities.
+    pictures : bool
+        Whether a cutout is an 8-bit picture: the flag's description names their bit only then.
 
     Raises
     ------
@@ -54,6 +56,8 @@ def output_columns(card: ModelCard, prefix: str = "", *, spread: bool = False) -
             "answers with a share of at least 0.5 among all, followed from the first question",
             "of the first question",
         )
+    notes = "256, 512 and 4096" if pictures else "256 and 512"
+    bits = [flag for flag in Flag if pictures or flag != Flag.PICTURE]
     fitted = []
     if card.set_threshold() is not None:
         sets = card.calibration["conformal"]
@@ -68,8 +72,8 @@ def output_columns(card: ModelCard, prefix: str = "", *, spread: bool = False) -
         Column(f"{prefix}morph_label", "str", ucd="src.morph.type", description=name, width=schema.name_width),
         Column(f"{prefix}morph_entropy", "float32", unit="", ucd="stat", description=f"entropy {entropy}, nats"),
         *fitted,
-        Column(f"{prefix}morph_ok", "bool", ucd="meta.code.qual", description=_OK),
-        Column(f"{prefix}morph_flag", "int16", ucd="meta.code.qual", description=describe_bits(Flag)),
+        Column(f"{prefix}morph_ok", "bool", ucd="meta.code.qual", description=_OK.format(notes=notes)),
+        Column(f"{prefix}morph_flag", "int16", ucd="meta.code.qual", description=describe_bits(bits)),
     ]
 
 

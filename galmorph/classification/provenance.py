@@ -21,6 +21,7 @@ from galmorph.environment import now
 from galmorph.errors import CutoutError
 from galmorph.files.record import file_sha256
 from galmorph.images.headers import band_files
+from galmorph.images.picture import PictureWidth
 from galmorph.models.card import ModelCard
 
 SUFFIX = ".prov.json"
@@ -69,6 +70,12 @@ def recorded_schema(output: Path) -> str:
         return ""
     model = json.loads(path.read_text("utf-8")).get("entity", {}).get("run:model", {})
     return str(model.get(_SCHEMA_ATTRIBUTE, ""))
+
+
+def picture_cards(width: PictureWidth) -> list[tuple[str, Any, str]]:
+    """Return the cards of a run with cutouts that are pictures."""
+    cards = [("GMINPUT", "8-bit pictures", "of the rows with bit 4096 of the flag")]
+    return [*cards, ("GMWIDTH", str(width), "full width of the pictures")] if str(width) else cards
 
 
 class Record:

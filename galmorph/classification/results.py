@@ -19,6 +19,7 @@ from galmorph.classification.provenance import SCHEMA_CARD, recorded_schema
 from galmorph.classification.sources import CatalogSource, Row
 from galmorph.errors import CatalogError, GalmorphError
 from galmorph.images.flags import Flag
+from galmorph.images.picture import PictureWidth
 from galmorph.schemas import LabelSchema, schema_from_mapping
 from galmorph.tables.catalog import Catalog, open_catalog
 
@@ -36,6 +37,7 @@ FLAGS: Mapping[Flag, str] = {
     Flag.LARGER_THAN_CUTOUT: "the galaxy's frame is larger than its cutout",
     Flag.OFF_CENTRE: "the row's position is off the cutout's centre; no probability where it lies outside the image",
     Flag.WCS_UNUSABLE: "the celestial coordinates of the cutout cannot be read: no position",
+    Flag.PICTURE: "an 8-bit picture, not flux: whether bits 4, 8, 64 and 128 hold is unknown",
 }
 _BLOCK_ROWS = 16384
 
@@ -86,6 +88,11 @@ class Results:
     def card(self, keyword: str) -> str:
         """Return a card of the provenance as text, '' where there is none."""
         return next((str(value) for key, value, _ in self.catalog.provenance if key == keyword), "")
+
+    @property
+    def pictures(self) -> PictureWidth:
+        """How wide the cutouts are that are pictures, as the run was given it."""
+        return PictureWidth.of(self.card("GMWIDTH"))
 
     def cutouts(self, folder: Path | None) -> list[Row]:
         """Return each row's cutout, or the reason (text) why it has none, its radius and position.

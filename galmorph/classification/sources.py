@@ -14,11 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.classification.matching import CutoutFiles
+from galmorph.classification.picture import prepare_picture
 from galmorph.classification.prepare import Prepared, cutout_state, prepare, unexpected
 from galmorph.errors import CatalogError, GalmorphError, OutputError
+from galmorph.files.pictures import is_picture
 from galmorph.files.record import content_digest, identity
 from galmorph.files.writing import Companion
 from galmorph.images.flags import Flag
+from galmorph.images.picture import PictureWidth
 from galmorph.models.card import ModelCard
 from galmorph.tables.catalog import Catalog, Column, check_new_catalog, write_catalog
 
@@ -50,10 +53,19 @@ class Row(NamedTuple):
     ra: float = math.nan
     dec: float = math.nan
 
-    def prepare(self, card: ModelCard, *, hdu: int | str | None = None, locate: bool = False) -> Prepared:
-        """Read and frame the cutout, as :func:`galmorph.classification.prepare.prepare` does."""
+    def prepare(
+        self,
+        card: ModelCard,
+        *,
+        hdu: int | str | None = None,
+        locate: bool = False,
+        pictures: PictureWidth | None = None,
+    ) -> Prepared:
+        """Read and frame the cutout: FITS as `galmorph.classification.prepare` does, pictures as `picture` there."""
         if isinstance(self.cutout, str):
             return Prepared(Flag.UNREADABLE, reason=self.cutout)
+        if is_picture(self.cutout):
+            return prepare_picture(self.cutout, card, self.radius_arcsec, pictures)
         return prepare(self.cutout, card, self.radius_arcsec, position=(self.ra, self.dec), hdu=hdu, locate=locate)
 
     @property
@@ -142,9 +154,12 @@ class CutoutRows(Source):
     cutout_hdu : int or str, optional
     locates : bool
         Whether the positions of the cutouts' centres are wanted.
+    pictures : PictureWidth
+        How wide cutouts that are pictures are.
     """
 
     cutout_hdu: int | str | None = None
+    pictures = PictureWidth()
     locates = False
 
     @abstractmethod
@@ -162,7 +177,7 @@ class CutoutRows(Source):
     def _prepared(self, row: Row, card: ModelCard) -> Prepared:
         state = row.state  # before it is read: a change while it is read is noticed when the run goes on
         try:
-            prepared = row.prepare(card, hdu=self.cutout_hdu, locate=self.locates)
+            prepared = row.prepare(card, hdu=self.cutout_hdu, locate=self.locates, pictures=self.pictures)
         except GalmorphError:
             raise
         except Exception as error:
@@ -200,7 +215,8 @@ class CatalogSource(CutoutRows):
         return {
             **file_state(catalog.path),
             "cutouts": str(self._files.folder),
-            "columns": [catalog.id_column, catalog.cutout_column, catalog.size_column],
+            "columns": [catalog.id_column, catalog.cutout_column],
+            "size": catalog.size_column,
             "image_hdu": self.cutout_hdu,
         }
 
@@ -248,7 +264,7 @@ class CutoutSource(CutoutRows):
     def default_output(self) -> Path:
         """``<name>_morph.fits`` beside the folder or the cutout."""
         path = self._path.resolve()
-        stem = path.name if path.is_dir() else path.name.split(".fit")[0].replace("{band}", "").rstrip("-_.")
+        stem = path.name if path.is_dir() else cutout_name(path).replace("{band}", "").rstrip("-_.")
         return path.with_name(f"{stem}_morph.fits")
 
     def fingerprint(self) -> dict[str, Any]:
@@ -287,6 +303,11 @@ class CutoutSource(CutoutRows):
 
     def _name(self, path: Path) -> str:
         return str(path.relative_to(self._folder))
+
+
+def cutout_name(path: Path) -> str:
+    """Return the name of a cutout without its suffix."""
+    return path.stem if is_picture(path) else path.name.split(".fit")[0]
 
 
 def append(catalog: Catalog, destination: Path, added: Addition, results: Iterable[Result]) -> None:

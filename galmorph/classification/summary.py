@@ -20,8 +20,8 @@ from galmorph.models.card import ModelCard
 class Summary:
     """What a run did; the fields are those of ``classify --json``.
 
-    ``targets = classified + failed``; ``flagged`` have a probability and a bit other than 256 and 512, so that
-    ``classified - flagged`` have ``morph_ok``; ``off_centre`` have bit 1024; ``rate`` is in targets per second.
+    ``targets = classified + failed``; ``flagged`` have a probability and a bit that is no note: of
+    ``classified``, the others have ``morph_ok``; ``off_centre`` have bit 1024; ``rate`` is in targets per second.
     """
 
     targets: int

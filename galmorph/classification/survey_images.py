@@ -130,7 +130,9 @@ class FieldSource(Source):
         values: dict[str, Any] = {"images": [file_state(Path(file)) for file in self._files], "hdu": self._hdu}
         values["zero_points"] = self._zero_points
         if self._catalog is not None:
-            values |= {"catalog": file_state(self._catalog.path), "columns": self._catalog.position_columns}
+            catalog = self._catalog
+            values |= {"catalog": file_state(catalog.path), "columns": catalog.position_columns}
+            values["size"] = catalog.size_column  # the record of provenance names it
         return values
 
     def check(self, columns: Sequence[Column], *, replace: bool) -> None:

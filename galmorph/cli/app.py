@@ -37,6 +37,7 @@ from galmorph.cli.options import (
     input_option,
     model_option,
     output_option,
+    picture_option,
     positive,
     run_option,
     service_option,
@@ -176,6 +177,15 @@ def classify(
     zero_point: Annotated[
         str | None, input_option(help="Survey images: AB magnitude of a pixel value of 1; 30, or g=25.1,r=24.9.")
     ] = None,
+    width_r90: Annotated[
+        float | None,
+        picture_option(
+            help="Full width of the pictures in radii (R90) of the galaxy; 8.48 in Galaxy Zoo.", **positive()
+        ),
+    ] = None,
+    width_arcsec: Annotated[
+        float | None, picture_option(help="Full width of the pictures in arcsec.", **positive())
+    ] = None,
     model: Annotated[str, model_option(help="A model's name (galmorph models list) or file.")] = DEFAULT_MODEL,
     tta: Tta = 1,
     batch_size: Annotated[
@@ -229,6 +239,8 @@ def classify(
         size_column=size_column,
         frame=frame,
         zero_point=zero_point,
+        width_r90=width_r90,
+        width_arcsec=width_arcsec,
         prefix=prefix,
         replace=replace,
         spread=spread,

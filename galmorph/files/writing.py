@@ -6,17 +6,19 @@
 from __future__ import annotations
 
 import bz2
+import csv
 import errno
 import glob
 import gzip
+import io
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self, cast
+from typing import Any, BinaryIO, Self, cast
 
 from galmorph.errors import CannotContinue, OutputError
 from galmorph.files.reading import CHUNK
@@ -95,6 +97,13 @@ def write_file(path: Path, *content: bytes | memoryview, resumable: bool = False
         finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Write a small CSV file as `write_file` does."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    write_file(path, text.getvalue().encode())
 
 
 class Output:

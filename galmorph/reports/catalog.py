@@ -127,10 +127,12 @@ def _notes(results: Results, pictures: Composites, n_shown: int) -> list[str]:
             f"No cutouts could be read, so this report has no pictures. The first: {reason.rstrip('.')}.{hint}"
         )
     if pictures.jpeg and not pictures.exact:
-        name = results.card("GMMODEL") or "unknown"
+        name = results.card("GMMODEL")
+        who = f"The model {name} of the catalog is not among those that ship with this galmorph"
+        who = who if name else "The catalog does not say which model classified it"
         notes.append(
-            f"The model {name} of the catalog is not among those that ship with this galmorph: the pictures are "
-            "framed and coloured as for its usual models. Name its file with --model for its own."
+            f"{who}: the pictures are framed and coloured as for its usual models. Name its file with --model for its "
+            "own."
         )
     if n_shown < len(results):
         notes.append(

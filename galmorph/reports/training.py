@@ -218,10 +218,7 @@ def _evaluation(
     if not len(evaluation.truth):
         text = "An older version wrote this folder, without the true labels: evaluate again for figures and errors."
         return [*sections, _section(f"figures{suffix}", f"Figures{suffix}", f"Figures{of}", text)], {}
-    kind = "confusion_matrix" if schema.is_classes else "fractions"
-    draw = figures.confusion_matrix if schema.is_classes else figures.fractions
-    drawn = {kind: draw(schema, evaluation.truth, evaluation.predicted)}
-    drawn["calibration"] = figures.calibration(schema, evaluation.truth, evaluation.predicted)
+    drawn = figures.of_evaluation(schema, evaluation.truth, evaluation.predicted)
     if conditions := evaluation.scores.get("conditions"):
         drawn["conditions"] = figures.by_condition(conditions)
     shown = [(_PNG[key], inline_svg(figure)) for key, figure in drawn.items()]

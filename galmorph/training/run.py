@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ from torch import Tensor, nn
 from galmorph import registry
 from galmorph.errors import OutputError, SampleError
 from galmorph.files.record import file_sha256
-from galmorph.files.writing import write_file
+from galmorph.files.writing import write_csv, write_file
 from galmorph.images.normalization import Normalization
 from galmorph.models.backbones import Backbone
 from galmorph.models.card import ModelCard, find, read_card, survey_inputs
@@ -31,7 +29,7 @@ from galmorph.training import dataset as datasets
 from galmorph.training.ancestry import Ancestry, ancestry
 from galmorph.training.checkpoint import Checkpoint
 from galmorph.training.config import TrainConfig
-from galmorph.training.dataset import Dataset
+from galmorph.training.dataset import Dataset, n_seen
 from galmorph.training.distillation import soft_targets
 from galmorph.training.losses import BoundedLoss, loss_named
 from galmorph.training.processes import Processes
@@ -169,8 +167,8 @@ def open_run(config: TrainConfig, out: Path, name: str | None, about: Mapping[st
     labels = _labels(config, schema, dataset, opened, teachers)
     descent = ancestry(config.pretrained, teachers)
     test = labels.rows["test"]
-    if n_seen := descent.n_seen(dataset.galaxies[test], dataset.contents[test]):
-        log.warning("Of %d galaxies of the test part %d are known to a start or teacher.", len(test), n_seen)
+    if n := n_seen(descent.trained, dataset.galaxies[test], dataset.contents[test]):
+        log.warning("Of %d galaxies of the test part %d are known to a start or teacher.", len(test), n)
 
     torch.manual_seed(config.seed)
     backbone: Backbone = registry.load("backbones", config.backbone)
@@ -178,7 +176,8 @@ def open_run(config: TrainConfig, out: Path, name: str | None, about: Mapping[st
     # Only now: where something is missing nothing is written, and the folder stays free for the next try.
     if processes.is_first:
         write_file(out / "config.json", config.to_json().encode())
-        _write_split(out, dataset, labels.parts)
+        rows = zip(dataset.source, dataset.galaxies, labels.parts, strict=True)
+        write_csv(out / "split.csv", ("sample", "galaxy", "part"), rows)
     card = dataclasses.replace(_card(config, name, schema, backbone, labels, descent), **about)
     if not config.fine_tune:
         set_learning_parts(network, backbone, config, 0)
@@ -301,11 +300,3 @@ def _warn_of_rare_classes(schema: LabelSchema, classes: NDArray[np.int64]) -> No
     ]
     if rare:
         log.warning("Classes with fewer than 3 examples to train on, which cannot be told well: %s.", ", ".join(rare))
-
-
-def _write_split(out: Path, dataset: Dataset, parts: NDArray[np.str_]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("sample", "galaxy", "part"))
-    writer.writerows(zip(dataset.source, dataset.galaxies, parts, strict=True))
-    write_file(out / "split.csv", text.getvalue().encode())
