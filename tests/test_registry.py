@@ -155,7 +155,7 @@ ENTRY = Backbone("theirs", build, head="3.")
 """,
     "surveys": """
 from galmorph.retrieval.surveys import Survey
-ENTRY = Survey("theirs", "Their survey", ("g", "r", "z"), 0.3, 22.5, {"g": 1.0}, source=lambda imaging: None)
+ENTRY = Survey("theirs", ("g", "r", "z"), source=lambda imaging: None)
 """,
     "survey_facts": """
 from galmorph.images.surveys import SurveyFacts

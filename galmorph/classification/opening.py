@@ -6,16 +6,18 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from galmorph.classification.matching import match
+from galmorph.classification.matching import cutouts_in, match
 from galmorph.classification.options import ClassifyOptions
 from galmorph.classification.sources import CatalogSource, CutoutRows, CutoutSource, Source, cutout_name
 from galmorph.classification.survey_images import FieldSource
 from galmorph.errors import CatalogError, CutoutError, GalmorphError
 from galmorph.files.pictures import is_picture
+from galmorph.files.remote import Remote, is_remote
 from galmorph.images.cutout import FIELD_SIDE_PX, cutout_files
 from galmorph.images.headers import band_files
 from galmorph.images.survey_image import image_templates
@@ -55,6 +57,8 @@ def open_survey(survey: str | Path | Table | None, options: ClassifyOptions) -> 
         from galmorph.classification.memory import memory_source  # it imports astropy.table
 
         return _with_pictures(memory_source(survey, options.cutouts, options.image_hdu, **options.columns), options)
+    if any(is_remote(each) for each in (survey, options.catalog, *options.images)):
+        return _open_remote(survey, options)
     if (survey is None) == (not options.images):
         raise GalmorphError("Name one of these: a catalog, a cutout, a folder, a survey image; or --images.")
     is_field = bool(options.images) or kind == "field"
@@ -79,6 +83,38 @@ def open_survey(survey: str | Path | Table | None, options: ClassifyOptions) -> 
         columns=options.columns,
     )
     return _with_pictures(source, options)
+
+
+def _open_remote(survey: str | os.PathLike[str] | None, options: ClassifyOptions) -> Source:
+    """Open what is named by addresses: folders as they are, files as copies in the cache."""
+
+    def copied(path: str | os.PathLike[str] | None) -> str | Path | None:
+        if path is None:
+            return None
+        return Remote.of(path).kept() if is_remote(path) else Path(path)
+
+    images = [path for path in map(copied, options.images) if path is not None]
+    options = replace(options, catalog=copied(options.catalog), images=images)
+    if survey is None or not is_remote(survey):
+        return open_survey(survey, options)
+    remote = Remote.of(survey)
+    if remote.is_dir():
+        return _with_pictures(CutoutSource(remote, _remote_cutouts(remote), options.image_hdu), options)
+    if options.cutouts is None and options.kind != "field" and not is_picture(remote.name):
+        options = replace(options, cutouts=remote.parent.url)
+    copy = remote.kept()
+    if kind_of(copy, options.hdu, options.named_columns) != "catalog":
+        options = replace(options, cutouts=None)
+    source = open_survey(copy, options)
+    source.address = str(remote)
+    return source
+
+
+def _remote_cutouts(folder: Remote) -> Sequence[tuple[str, Path | Remote]]:
+    found = cutouts_in(folder)
+    if not found:
+        raise CutoutError(f"There are no cutouts (FITS, JPEG or PNG) in {folder}.")
+    return found
 
 
 def _with_pictures(source: CutoutRows, options: ClassifyOptions) -> CutoutRows:

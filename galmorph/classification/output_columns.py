@@ -40,13 +40,14 @@ def output_columns(card: ModelCard, prefix: str = "", *, spread: bool = False, p
     """
     schema = card.label_schema
     columns = [
-        Column(f"{prefix}p_{label}", "float32", ucd="stat.probability;src.morph.type", description=_told(schema, label))
+        Column(f"{prefix}p_{label}", "float32", ucd="stat.probability;src.morph.type", description=_told(card, label))
         for label in schema.labels
     ]
     if spread:
         _concentration(card)
+        what, ucd = "standard deviation of galaxies' vote fractions around", "stat.stdev;src.morph.type"
         columns += [
-            Column(f"{prefix}p_{label}_err", "float32", ucd="stat.stdev;src.morph.type", description=_spread_of(label))
+            Column(f"{prefix}p_{label}_err", "float32", ucd=ucd, description=f"{what} p_{label}")
             for label in schema.labels
         ]
     if schema.is_classes:
@@ -93,11 +94,15 @@ def column_values(
     """
     schema = card.label_schema
     p = np.asfortranarray(records["p"])
+    arrays = list(with_unlearnt(p, card, np.nan).T)
+    if spread:
+        arrays += list(with_unlearnt(np.asfortranarray(vote_spread(schema, p, _concentration(card))), card, np.nan).T)
+    # Nothing is named after an answer that the model cannot know.
+    p = with_unlearnt(p, card, 0.0)
     part = p if schema.is_classes else p[:, schema.slices[0]]
     entropy = -np.where(part > 0, part * np.log(np.where(part > 0, part, 1)), 0 * part).sum(axis=1)
-    arrays = list(p.T)
-    if spread:
-        arrays += list(np.asfortranarray(vote_spread(schema, p, _concentration(card))).T)
+    if set(range(part.shape[1])) <= set(card.unlearnt):
+        entropy[:] = np.nan
     arrays += [np.array(schema.short_names(p), dtype=object), entropy.astype(np.float32)]
     if (set_threshold := card.set_threshold(tta)) is not None:
         arrays.append(conformal.names(schema, p, set_threshold))
@@ -120,13 +125,20 @@ def _concentration(card: ModelCard) -> list[float]:
     return card.concentration
 
 
-def _spread_of(label: str) -> str:
-    return f"standard deviation of galaxies' vote fractions around p_{label}"
+def _told(card: ModelCard, label: str) -> str:
+    schema = card.label_schema
+    index = schema.labels.index(label)
+    never = "; no training galaxy had it: always empty" if index in card.unlearnt else ""
+    return f"probability of {label} ({schema.name} {schema.codes[index]}){never}"
 
 
-def _told(schema: LabelSchema, label: str) -> str:
-    code = schema.codes[schema.labels.index(label)]
-    return f"probability of {label} ({schema.name} {code})"
+def with_unlearnt(p: NDArray[np.float32], card: ModelCard, value: float) -> NDArray[np.float32]:
+    """Return probabilities (n, n_labels) with a value for what the model cannot know; rows without any stay NaN."""
+    if not card.unlearnt:
+        return p
+    filled = p.copy(order="K")
+    filled[:, card.unlearnt] = np.where(np.isnan(p[:, card.unlearnt]), np.nan, np.float32(value))
+    return filled
 
 
 def record_dtype(schema: LabelSchema) -> np.dtype[np.void]:

@@ -131,7 +131,7 @@ def open_cutout(path: Path, card: ModelCard, radius_arcsec: float, *, hdu: int |
     return Opened(cutout, entry, radius_arcsec if math.isfinite(radius_arcsec) else cutout.radius_arcsec)
 
 
-def patiently(path: Path, read: Callable[[], T]) -> T:
+def patiently(path: object, read: Callable[[], T]) -> T:
     """Return what is read of a cutout; where the system fails and not the file, try again, then end the run.
 
     Raises

@@ -83,7 +83,7 @@ class Results:
     @property
     def classified(self) -> NDArray[np.bool_]:
         """Which rows have probabilities."""
-        return np.isfinite(self.p[:, 0])
+        return np.asarray(np.isfinite(self.p).any(axis=1))
 
     def card(self, keyword: str) -> str:
         """Return a card of the provenance as text, '' where there is none."""

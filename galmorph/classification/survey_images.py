@@ -20,7 +20,6 @@ from galmorph.classification.sources import (
     Addition,
     Result,
     Source,
-    append,
     file_state,
     output_beside,
     write_new_table,
@@ -131,7 +130,8 @@ class FieldSource(Source):
         values["zero_points"] = self._zero_points
         if self._catalog is not None:
             catalog = self._catalog
-            values |= {"catalog": file_state(catalog.path), "columns": catalog.position_columns}
+            columns = [catalog.ra_column, catalog.dec_column, catalog.size_column]
+            values |= {"catalog": file_state(catalog.path), "columns": columns}
             values["size"] = catalog.size_column  # the record of provenance names it
         return values
 
@@ -248,7 +248,7 @@ class FieldSource(Source):
             cards = [*added.cards, ("GMZEROPT", points, "AB magnitude of a pixel value of 1")]
             added = replace(added, cards=cards)
         if self._catalog is not None:
-            append(self._catalog, destination, added, results)
+            self._catalog.append(destination, blocks=(new for _, new in results), **vars(added))
             return
         assert self._detected is not None
         own = self._detected.columns()

@@ -46,6 +46,7 @@ from galmorph.cli.terminal import print_json, progress, show_fetched, show_plan,
 from galmorph.cli.training import compare, evaluate, train
 from galmorph.environment import Variable, now
 from galmorph.errors import GalmorphError
+from galmorph.files.remote import is_remote
 from galmorph.registry import missing_file
 
 if TYPE_CHECKING:
@@ -266,7 +267,7 @@ def _check_that_they_exist(survey: Path | None, catalog: Path | None, model: str
     from galmorph.models.card import find
 
     for path in filter(None, (survey, catalog)):
-        if not os.path.lexists(path) and ":/" not in str(path) and "{band}" not in path.name:
+        if not os.path.lexists(path) and not is_remote(path) and "{band}" not in path.name:
             raise GalmorphError(missing_file(path))
     find(model)
 

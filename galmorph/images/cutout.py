@@ -363,20 +363,27 @@ def cutout_files(folder: str | os.PathLike[str]) -> list[tuple[str, str]]:
     root = Path(folder)
     if not root.is_dir():
         raise CutoutError(f"{root}: there is no such folder.")
-    sets: dict[str, list[str]] = {}
-    pictures: list[tuple[str, str]] = []
+    paths: list[str] = []
     for parent, folders, files in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            path = (Path(parent) / name).relative_to(root)
-            if name.startswith("."):
-                continue
-            if SUFFIX.search(name):
-                sets.setdefault(band_template(path.as_posix()), []).append(path.as_posix())
-            elif is_picture(name):
-                pictures.append((path.with_suffix("").as_posix(), path.as_posix()))
+        paths += [(Path(parent) / name).relative_to(root).as_posix() for name in files]
+    return sorted((name, str(root / path)) for name, path in named_cutouts(paths))
+
+
+def named_cutouts(paths: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the (id, path) of `cutout_files` from the paths of files in a folder, sorted."""
+    sets: dict[str, list[str]] = {}
+    pictures: list[tuple[str, str]] = []
+    for path in paths:
+        name = path.rpartition("/")[2]
+        if name.startswith("."):
+            continue
+        if SUFFIX.search(name):
+            sets.setdefault(band_template(path), []).append(path)
+        elif is_picture(name):
+            pictures.append((path.rpartition(".")[0], path))
     found = [
-        (split_band(template)[0], template) if len(paths) > 1 else (SUFFIX.sub("", paths[0]), paths[0])
-        for template, paths in sets.items()
+        (split_band(template)[0], template) if len(names) > 1 else (SUFFIX.sub("", names[0]), names[0])
+        for template, names in sets.items()
     ]
-    return sorted((name, str(root / path)) for name, path in found or pictures)
+    return sorted(found or pictures)

@@ -60,6 +60,8 @@ class ModelCard:
         classes. ``unlikeness``: ``quantile`` and ``threshold`` of the distance to the training part.
     versions : dict
         Versions of galmorph, torch and torchvision that trained it.
+    learnt : tuple of str
+        The labels that at least one galaxy had from which it learnt; empty: not stated, all of them.
     format : int
         Version of this layout.
     """
@@ -78,6 +80,7 @@ class ModelCard:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     calibration: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    learnt: tuple[str, ...] = ()
     format: int = FORMAT
     schema_definition: Mapping[str, Any] = field(default_factory=dict)
 
@@ -96,6 +99,12 @@ class ModelCard:
             return schema_from_mapping(self.schema_definition, f"the card of the model {self.name}")
         except GalmorphError as error:
             raise ModelError(f"The model's card is damaged: {error}") from error
+
+    @property
+    def unlearnt(self) -> list[int]:
+        """The indices of the labels that no galaxy had from which it learnt: it cannot know them."""
+        labels = self.label_schema.labels
+        return [index for index, label in enumerate(labels) if self.learnt and label not in self.learnt]
 
     @property
     def input_size(self) -> int:
@@ -143,6 +152,8 @@ class ModelCard:
             values["format"] = max(self.format, FORMAT_WITH_SCHEMA)
         else:
             del values["schema_definition"]
+        if not self.learnt:
+            del values["learnt"]
         return json.dumps(values, sort_keys=True, separators=separators, indent=indent, allow_nan=False)
 
     @classmethod
@@ -163,6 +174,7 @@ class ModelCard:
                 )
             values["inputs"] = tuple(_input(entry) for entry in values["inputs"])
             values["trained_on"] = tuple(values["trained_on"])
+            values["learnt"] = tuple(values.get("learnt", ()))
             card = cls(**values)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"The model's card is damaged: {error!r}.") from error

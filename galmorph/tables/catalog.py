@@ -115,19 +115,9 @@ class Catalog:
         )
 
     @property
-    def position_columns(self) -> list[str | None]:
-        """The names of the columns of positions and sizes."""
-        return [self.ra_column, self.dec_column, self.size_column]
-
-    @property
     def chosen(self) -> frozenset[str]:
         """Which of ``ra``, ``dec``, ``id``, ``size``, ``cutout`` are columns that the user named."""
         return self._roles.chosen
-
-    @property
-    def id_position(self) -> int | None:
-        """The position of the identifier column."""
-        return self._roles.id
 
     @property
     def id_candidates(self) -> list[int]:
@@ -139,9 +129,9 @@ class Catalog:
         """The positions of the columns that hold one value in each cell."""
         return [i for i, field in enumerate(self._table.fields) if field.scalar]
 
-    def with_roles(self, *, id: int | None, cutout: int | None) -> Catalog:
-        """Return the catalog with other columns of identifiers and cutouts, by their positions."""
-        return replace(self, _roles=replace(self._roles, id=id, cutout=cutout))
+    def by_identifier(self, id: int | None = None) -> Catalog:
+        """Return the catalog without a column of cutouts, and with another one of identifiers, by its position."""
+        return replace(self, _roles=replace(self._roles, id=self._roles.id if id is None else id, cutout=None))
 
     def _name(self, position: int | None) -> str | None:
         return None if position is None else self._table.fields[position].name

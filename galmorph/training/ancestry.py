@@ -30,10 +30,13 @@ class Ancestry:
         (``name`` and ``sha256`` of each sample), and ``excluded``; of their own ancestors too.
     trained : dict of name to Tensor, int64
         Hashes of the galaxies and pictures that they saw, as in a model's file.
+    start : tuple of Model
+        The model that it starts from, where that has a card of galmorph.
     """
 
     models: tuple[dict[str, Any], ...] = ()
     trained: dict[str, Tensor] = field(default_factory=dict)
+    start: tuple[Model, ...] = ()
 
     def merged(self, own: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the hashes of what a model saw itself together with what its ancestors saw."""
@@ -66,7 +69,7 @@ def ancestry(pretrained: str, teachers: Sequence[Model]) -> Ancestry:
             values += [model.trained[name]] if name in model.trained else []
     whole = {name: torch.cat(values).unique() for name, values in trained.items() if values}
     once = {(entry["sha256"], entry["as"]): entry for entry in models}
-    return Ancestry(tuple(once.values()), whole)
+    return Ancestry(tuple(once.values()), whole, tuple(model for role, model in related if role == "pretrained"))
 
 
 def _with_card(path: str) -> Model | None:

@@ -31,6 +31,7 @@ from galmorph.training.checkpoint import Checkpoint
 from galmorph.training.config import TrainConfig
 from galmorph.training.dataset import Dataset, n_seen
 from galmorph.training.distillation import soft_targets
+from galmorph.training.learnt import learnt_labels, warn_of_unlearnt
 from galmorph.training.losses import BoundedLoss, loss_named
 from galmorph.training.processes import Processes
 from galmorph.training.schedule import averaging, class_weights, parameter_groups, set_learning_parts
@@ -178,7 +179,9 @@ def open_run(config: TrainConfig, out: Path, name: str | None, about: Mapping[st
         write_file(out / "config.json", config.to_json().encode())
         rows = zip(dataset.source, dataset.galaxies, labels.parts, strict=True)
         write_csv(out / "split.csv", ("sample", "galaxy", "part"), rows)
-    card = dataclasses.replace(_card(config, name, schema, backbone, labels, descent), **about)
+    known = learnt_labels(schema, dataset, labels.learnt, [*teachers, *descent.start])
+    warn_of_unlearnt(schema, known)
+    card = dataclasses.replace(_card(config, name, schema, backbone, labels, descent), learnt=known, **about)
     if not config.fine_tune:
         set_learning_parts(network, backbone, config, 0)
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

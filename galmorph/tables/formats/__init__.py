@@ -257,11 +257,6 @@ class TableSummary:
     n_rows: int | None
     fields: tuple[TableField, ...]
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The names of its columns."""
-        return tuple(field.name for field in self.fields)
-
 
 @dataclass(frozen=True)
 class Format:

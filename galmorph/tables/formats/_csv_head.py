@@ -14,7 +14,7 @@ from galmorph.errors import CatalogError
 from galmorph.files.reading import CHUNK, MAX_LINE, Input
 from galmorph.tables.decimals import with_point
 from galmorph.tables.formats import TableField
-from galmorph.tables.formats._delimited import is_number, plain, split, unquoted
+from galmorph.tables.formats._delimited import is_number, plain, texts
 from galmorph.tables.units import is_unit
 
 _DELIMITERS = (",", "\t", ";", "|")
@@ -75,8 +75,8 @@ class CsvHead:
     @property
     def fields(self) -> list[TableField]:
         """The columns, with the units of a line of units."""
-        names = _cells(self.header.lstrip(b"#"), self.delimiter)
-        notes = [_cells(note, self.delimiter) for note in self.notes]
+        names = texts(self.header.lstrip(b"#"), self.delimiter)
+        notes = [texts(note, self.delimiter) for note in self.notes]
         units = next((cells for cells in notes if not (_are_dashes(cells) or _are_types(cells))), [])
         return [
             TableField(name, "" if unit in ("-", "---") else unit, decimal=self.decimal)
@@ -119,13 +119,9 @@ def read_head(path: Path) -> CsvHead:
             raise CatalogError(f"{path} has no header: its first line {line!r} holds numbers, not names")
     else:
         raise CatalogError(f"{path} has no header line with the names of the columns")
-    notes = _notes(rows, delimiter, len(_cells(header, delimiter)))
+    notes = _notes(rows, delimiter, len(texts(header, delimiter)))
     rows = rows[len(notes) :]
     return CsvHead(before + b"".join(comments), header, tuple(notes), delimiter, _decimal(rows, delimiter))
-
-
-def _cells(line: bytes, delimiter: str) -> list[str]:
-    return [unquoted(cell) for cell in split(line.rstrip(b"\r\n"), delimiter)]
 
 
 def _sniff(path: Path, lines: Sequence[bytes], delimiters: Sequence[str]) -> tuple[str, list[str], int]:
@@ -157,7 +153,7 @@ def _sniff(path: Path, lines: Sequence[bytes], delimiters: Sequence[str]) -> tup
 
 def _is_header(comment: bytes, delimiter: str, cells: Sequence[str]) -> bool:
     """Tell whether a comment names the columns: it has as many words as the first record, which holds numbers."""
-    names = _cells(comment.lstrip(b"#"), delimiter)
+    names = texts(comment.lstrip(b"#"), delimiter)
     row = any(cell.startswith("#") or is_number(with_point(cell.strip())) for cell in cells)
     return row and len(names) == len(cells) > 1 and not any(map(is_number, names))
 
@@ -199,7 +195,7 @@ def _notes(rows: Sequence[bytes], delimiter: str, n_columns: int) -> list[bytes]
     """
     if rows and rows[0].count(b'"') % 2:  # a cell of several lines is a row's
         return []
-    records = [_cells(line, delimiter) for line in rows[:4]]
+    records = [texts(line, delimiter) for line in rows[:4]]
     may_be_types = any(map(_are_types, records[:2]))
     n_dashes = next((i + 1 for i, cells in enumerate(records[: 2 + may_be_types]) if _are_dashes(cells)), 0)
     if n_dashes:
@@ -253,10 +249,10 @@ def _decimal(rows: Sequence[bytes], delimiter: str) -> str:
     points: set[int] = set()
     for line in rows[:_DECIMAL_RECORDS]:
         if b"," not in line or (delimiter == "," and b'"' not in line):
-            cells = enumerate(_cells(line, delimiter)) if not commas else ()
+            cells = enumerate(texts(line, delimiter)) if not commas else ()
             points.update(i for i, cell in cells if "." in cell and is_number(cell))
             continue
-        for i, cell in enumerate(_cells(line, delimiter)):
+        for i, cell in enumerate(texts(line, delimiter)):
             if "," in cell and with_point(cell) != cell:
                 if delimiter != "," or not re.fullmatch(r"[+-]?\d{1,3},\d{3}", cell):
                     commas.add(i)

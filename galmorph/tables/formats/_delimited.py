@@ -147,10 +147,6 @@ class Rows:
             return '"' + text.replace('"', '""') + '"'
         return text
 
-    def names(self, header: bytes) -> list[str]:
-        """Return the texts of a record."""
-        return [unquoted(cell) for cell in split(header.rstrip(b"\r\n"), self.delimiter)]
-
     def _records(self) -> Iterator[list[Record]]:
         line_number = self.first_line
         with Input(self.path) as source:
@@ -236,6 +232,11 @@ def unquoted(cell: bytes) -> str:
         return cell.decode("utf-8")
     except UnicodeDecodeError:
         return cell.decode("latin-1")
+
+
+def texts(record: bytes, delimiter: str) -> list[str]:
+    """Return the texts of the cells of a record."""
+    return [unquoted(cell) for cell in split(record.rstrip(b"\r\n"), delimiter)]
 
 
 def is_number(text: str) -> bool:

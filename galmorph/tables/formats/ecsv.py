@@ -10,7 +10,7 @@ from galmorph.files.reading import CHUNK, Input
 from galmorph.files.writing import Output
 from galmorph.tables.formats import Added, Array, Format
 from galmorph.tables.formats._column_yaml import ColumnYaml
-from galmorph.tables.formats._delimited import Rows
+from galmorph.tables.formats._delimited import Rows, texts
 from galmorph.tables.formats._extra import Extra, of_yaml
 
 _MAGIC = b"# %ECSV "
@@ -48,7 +48,7 @@ class EcsvTable:
             raise CatalogError(f"the ECSV header has the delimiter {delimiter!r}; ECSV has ' ' and ','")
         start = len("".join(yaml_lines).encode("utf-8", "surrogateescape")) + len(header)
         self._rows = _rows(path, delimiter, len(self.fields), start, len(yaml_lines) + 2)
-        names = self._rows.names(header)
+        names = texts(header, delimiter)
         if names != [field.name for field in self.fields]:
             raise CatalogError(f"the ECSV header describes other columns than the line of names, {names}")
         self.n_rows = self._rows.scan()

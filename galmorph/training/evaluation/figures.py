@@ -285,7 +285,7 @@ def panels(schema: LabelSchema, p: Array) -> dict[str, dict[str, Array]]:
         Classes: a panel each. A tree: a panel a question, with each answer's share among those asked, of the galaxies
         that were probably asked (0.5 or more).
     """
-    p = p[np.isfinite(p[:, 0])]
+    p = p[np.isfinite(p).any(axis=1)]
     if schema.is_classes:
         return {label.replace("_", " "): {"": p[:, i]} for i, label in enumerate(schema.labels)}
     shares, reached = schema.answers(p), schema.reached(p)

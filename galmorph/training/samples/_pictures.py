@@ -76,7 +76,7 @@ def picture_folder(
     SampleError
         If files are missing.
     """
-    files = [Path(row.cutout) for row in rows]
+    files = [Path(str(row.cutout)) for row in rows]
     missing = [file for file in files if "{band}" not in file.name and not file.is_file()]
     if missing:
         raise SampleError(f"{len(missing)} of {len(files)} pictures of {path} are missing, first {missing[0]}.")
@@ -127,7 +127,7 @@ def picture(rows: Sequence[Row], index: int) -> NDArray[np.uint8]:
     CutoutError, OSError
         If the file cannot be used.
     """
-    path = Path(rows[index].cutout)
+    path = Path(str(rows[index].cutout))
     return read_picture(path) if is_picture(path) else _composite(rows[index])
 
 
@@ -140,7 +140,7 @@ def _composite(row: Row) -> NDArray[np.uint8]:
 
 def apparent(rows: Sequence[Row], index: int) -> tuple[float, float]:
     """Return R90 in arcsec and the signal to noise; of a picture only what the catalog says."""
-    path, radius = Path(rows[index].cutout), rows[index].radius_arcsec
+    path, radius = Path(str(rows[index].cutout)), rows[index].radius_arcsec
     if is_picture(path):
         return radius, math.nan
     opened = open_cutout(path, _card(), radius)

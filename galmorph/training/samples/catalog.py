@@ -88,7 +88,7 @@ def read(
     contents, kept, skipped = [], [], []
     for number, row in enumerate(rows):
         try:
-            if isinstance(row.cutout, str) or number in reasons:
+            if not isinstance(row.cutout, Path) or number in reasons:
                 raise CutoutError(f"row {number + 1}: {reasons.get(number) or row.cutout}")
             data = content(row.cutout)
         except (OSError, CutoutError) as error:
@@ -118,7 +118,7 @@ def read(
             lenient=True,
             skipped=tuple(skipped),
             apparent=partial(apparent, used),
-            composed=not all(is_picture(Path(row.cutout)) for row in used),
+            composed=not all(is_picture(Path(str(row.cutout))) for row in used),
         ),
         schema,
         None if labels.lower is None else labels.lower[kept],
