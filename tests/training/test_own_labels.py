@@ -317,7 +317,9 @@ def own_run(tmp_path_factory):
     for kind in (0, 1):
         class_folder(folder / str(kind), kind, 10)
     bar = [float(i % 2) for i in range(20)]
-    columns = {"bar_yes": bar, "bar_no": [1 - b for b in bar], "strength_strong": bar, "strength_weak": [0.0] * 20}
+    strong = [float(i % 4 == 1) for i in range(20)]
+    columns = {"bar_yes": bar, "bar_no": [1 - b for b in bar], "strength_strong": strong}
+    columns["strength_weak"] = [b - s for b, s in zip(bar, strong, strict=True)]
     data = table(folder / "mine.csv", file=files, **columns)
     (folder / "bars.toml").write_text(BARS)
     with pytest.MonkeyPatch.context() as patch:

@@ -86,7 +86,7 @@ def _opened(path: Path, cutout_column: str = "", id_column: str = "") -> tuple[C
     column = next((name for name in IDENTIFIERS if name in names), files)
     if id_column:
         column = column_named(catalog, id_column, "id_column")
-    return catalog.with_roles(id=names.index(column), cutout=names.index(files)), column
+    return open_catalog(catalog.path, needs_position=False, id_column=column, cutout_column=files), column
 
 
 def labels_of(path: Path, *, label_column: str = "", **_: str) -> str | tuple[str, ...]:
