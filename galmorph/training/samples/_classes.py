@@ -269,7 +269,6 @@ def majorities(cells: Array, schema: LabelSchema) -> tuple[NDArray[np.float32], 
     ----------
     cells : ndarray of str objects, shape (n,)
         A label of the schema, its code, or an answer that only one question has (``artifact``); empty where unknown.
-    schema : LabelSchema
 
     Returns
     -------

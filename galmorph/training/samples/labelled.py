@@ -41,8 +41,6 @@ def read(
 
     Parameters
     ----------
-    path : Path
-    schema : LabelSchema
     framing : Framing
         Of the pictures.
     label_column, cutout_column, id_column : str
