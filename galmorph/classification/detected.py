@@ -17,7 +17,8 @@ from galmorph.images.flags import DetectionFlag, describe_bits
 from galmorph.images.headers import split_band
 from galmorph.images.survey_image import Planes
 from galmorph.images.wcs import edge_distance, near_pairs, sky
-from galmorph.tables.catalog import Column
+from galmorph.tables.catalog import Catalog, Column
+from galmorph.tables.positions import to_float
 
 log = logging.getLogger(__name__)
 Array = NDArray[Any]
@@ -139,6 +140,33 @@ class Detected:
 
 def _number(name: str, values: Array, unit: str, ucd: str, what: str) -> tuple[Column, Array]:
     return Column(name, "float32", unit, ucd, what), values.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a table of detected galaxies has them: pixels from 0, R90, and the names of the images (none of one)."""
+
+    x: Array
+    y: Array
+    r90: Array
+    image: Sequence[str]
+    in_pixels: bool
+
+
+def has_pixels(names: Sequence[str]) -> bool:
+    """Tell whether a table is one of galaxies that galmorph detected, by the names of its columns."""
+    return {"x", "y", "detection_flag"} <= {name.lower() for name in names}
+
+
+def pixel_columns(catalog: Catalog) -> Places:
+    """Return where a table of detected galaxies has them; see `has_pixels`."""
+    radius = next((name for name in catalog.column_names if name.lower() in ("petror90_r", "petror90")), None)
+    images = ["image"] if "image" in catalog.column_names else []
+    values = catalog.read(["x", "y", *filter(None, [radius]), *images])
+    x, y = (to_float(values[name]) for name in "xy")
+    r90 = to_float(values[radius]) if radius else np.full(len(x), np.nan)
+    unit = catalog.units.get(radius or "", "")
+    return Places(x, y, r90, [str(name) for name in values.get("image", ())], unit.startswith("pix"))
 
 
 def image_name(path: str) -> str:

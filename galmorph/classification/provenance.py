@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -154,6 +155,29 @@ class Record:
 def record_path(output: Path) -> Path:
     """Return where the record of an output goes: ``<output>.prov.json``."""
     return output.with_name(output.name + SUFFIX)
+
+
+def recorded(output: Path, role: str) -> list[Path]:
+    """Return the files or folders of this machine that an output was made of, as the record beside it says.
+
+    Parameters
+    ----------
+    output : Path
+    role : str
+        ``cutouts``, ``input``, ``image`` or ``catalog``.
+
+    Returns
+    -------
+    list of Path
+        Those that are still there; empty where there is no record, or where one of them is gone.
+    """
+    if not is_record(record_path(output)):
+        return []
+    entities = json.loads(record_path(output).read_text("utf-8")).get("entity", {})
+    named = [value for key, value in entities.items() if re.fullmatch(rf"run:{role}(-\d+)?", key)]
+    texts = [str(value.get("voprov:location", "")) for value in named if isinstance(value, dict)]
+    paths = [output.parent / Path(text).expanduser() for text in texts if text and not is_remote(text)]
+    return paths if all(path.exists() for path in paths) else []
 
 
 def is_record(path: Path) -> bool:
