@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -162,11 +163,21 @@ class Catalog:
         if n_rows < 1 or start < 0:
             raise CatalogError(f"blocks of {n_rows} rows from row {start} cannot be read")
         wanted = self._roles.columns
-        blocks = self._table.blocks(wanted, n_rows, start) if wanted else None
-        for first in range(start, self.n_rows, n_rows):
+        blocks = self._columns(wanted, n_rows, start) if wanted else repeat(())
+        for first, values in zip(range(start, self.n_rows, n_rows), blocks, strict=bool(wanted)):
             row = np.arange(first, min(first + n_rows, self.n_rows), dtype=np.int64)
-            values = dict(zip(wanted, next(blocks), strict=True)) if blocks else {}
-            yield self._targets(row, values)
+            yield self._targets(row, dict(zip(wanted, values, strict=True)))
+
+    def _columns(self, positions: Sequence[int], n_rows: int, start: int) -> Iterator[Sequence[Array]]:
+        """Iterate over blocks of columns, which are as many rows as the table states."""
+        done = min(start, self.n_rows)
+        for block in self._table.blocks(positions, n_rows, start):
+            done += len(block[0])
+            if done > self.n_rows or (len(block[0]) < n_rows and done < self.n_rows):
+                break
+            yield block
+        if done != self.n_rows:
+            raise CatalogError(f"{self.path} is damaged: it states {self.n_rows} rows, and {done} can be read")
 
     def _targets(self, row: Array, values: Mapping[int, Array]) -> Targets:
         roles, n = self._roles, len(row)
@@ -207,7 +218,7 @@ class Catalog:
             If there is no such column.
         """
         positions = [named(self._table.fields, name, str(self.path)) for name in names]
-        blocks = list(self._table.blocks(positions, _READ_ROWS, 0)) or [[np.array([])] * len(names)]
+        blocks = list(self._columns(positions, _READ_ROWS, 0)) or [[np.array([])] * len(names)]
         columns: dict[str, Array] = {}
         for name, position, parts in zip(names, positions, zip(*blocks, strict=True), strict=True):
             masked = any(isinstance(part, np.ma.MaskedArray) for part in parts)
@@ -264,7 +275,10 @@ class Catalog:
         self.check_destination(path)
         dropped, provenance = self.changes(columns, cards, replace=replace)
         with Output(path, companion, replace=overwrite) as output:
-            self._table.append(output, columns, checked_blocks(columns, blocks, self.n_rows), dropped, provenance)
+            values = checked_blocks(columns, blocks, self.n_rows)
+            self._table.append(output, columns, values, dropped, provenance)
+            if next(values, None) is not None:
+                raise CatalogError(f"{self.path} is damaged: it has fewer rows than the {self.n_rows} that it states")
 
     def changes(
         self, columns: Sequence[Column], cards: Sequence[Card], *, replace: bool

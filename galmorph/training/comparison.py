@@ -120,9 +120,7 @@ def _metrics(config: TrainConfig, folder: Path, sample: Sample) -> dict[str, Any
         if (folder / "config.json").read_text() != config.to_json():
             raise GalmorphError(f"The run in {folder} had other options: choose another --out, or remove it.")
         if (read_record(folder / STATE) or {}).get("samples") != {sample.name: sample.sha256}:
-            raise GalmorphError(
-                f"The run in {folder} had other labels or pictures: choose another --out."
-            )
+            raise GalmorphError(f"The run in {folder} had other labels or pictures: choose another --out.")
         return json.loads((folder / "metrics.json").read_text())
     return train(config, folder, resume=(folder / "config.json").exists())
 
