@@ -6,6 +6,7 @@ the new columns appended. A run that was killed goes on after the journal's last
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -22,13 +23,16 @@ from galmorph.classification.opening import open_survey
 from galmorph.classification.options import ClassifyOptions
 from galmorph.classification.output_columns import column_values, output_columns, record_dtype
 from galmorph.classification.process import Clock, keep_freed_memory
-from galmorph.classification.provenance import Record, is_record, provenance, record_path
+from galmorph.classification.provenance import Record, is_record, picture_cards, provenance, record_path
 from galmorph.classification.sources import Addition, Source
 from galmorph.classification.summary import Summary, summarize
 from galmorph.environment import now
 from galmorph.errors import CannotContinue, Interrupted, OutputError
 from galmorph.files.journal import Journal
+from galmorph.files.remote import is_remote
 from galmorph.files.writing import remove_leftovers
+from galmorph.images.flags import Flag
+from galmorph.models.card import ModelCard
 from galmorph.models.cpu_fusion import CPU_BATCH
 from galmorph.models.model import load
 from galmorph.models.predictor import Predictor, on_devices
@@ -38,7 +42,10 @@ from galmorph.threads import ahead
 if TYPE_CHECKING:
     from astropy.table import Table
 
+log = logging.getLogger(__name__)
+
 BATCH_SIZES = {"cpu": CPU_BATCH, "cuda": 256}
+_LISTED = 6
 
 
 def classify(
@@ -96,8 +103,10 @@ def classify(
     source = open_survey(survey, options)
     destination = _destination(source, out, overwrite=overwrite, restart=restart, record_provenance=record_provenance)
     with clock("model"):
-        loaded = [model] if isinstance(model, Predictor) else on_devices(load(model), *_computing(options))
+        computing = options.device, options.dtype, options.tta
+        loaded = [model] if isinstance(model, Predictor) else on_devices(load(model), *computing)
     predictor = loaded[0]
+    _warn_of_unlearnt(predictor.model.card)
     columns = output_columns(predictor.model.card, options.prefix, spread=options.spread)
     source.check(columns, replace=options.replace)
     batch_size = options.batch_size or BATCH_SIZES.get(predictor.device.type, BATCH_SIZES["cpu"])
@@ -116,6 +125,9 @@ def classify(
             with progress_bar(progress, "classifying", "galaxies", on_progress) as update:
                 workers = options.workers or os.cpu_count() or 1
                 classify_rows(source, loaded, journal, batch_size, workers, clock, update)
+            if _has_pictures(journal):
+                described = output_columns(predictor.model.card, options.prefix, spread=options.spread, pictures=True)
+                added = replace(added, columns=described, cards=picture_cards(options.picture_width))
             with clock("write"):
                 _write(source, destination, added, journal, predictor, options.spread, recorded)
         except KeyboardInterrupt:
@@ -126,8 +138,14 @@ def classify(
     return source.finish(summary)
 
 
-def _computing(options: ClassifyOptions) -> tuple[str, str, int]:
-    return options.device, options.dtype, options.tta
+def _warn_of_unlearnt(card: ModelCard) -> None:
+    labels = card.label_schema.labels
+    if unlearnt := [labels[index] for index in card.unlearnt]:
+        listed = ", ".join(unlearnt[:_LISTED]) + (", ..." if len(unlearnt) > _LISTED else "")
+        log.warning(
+            "%s learnt nothing of %d of its %d answers, for no training galaxy had them: their columns are empty (%s).",
+            *(card.name, len(unlearnt), len(labels), listed),
+        )
 
 
 # Options that are in the fingerprint already, as what they stand for, or that change no result.
@@ -141,7 +159,7 @@ def _fingerprint(
     given = {name: value for name, value in asdict(options).items() if name not in _NO_CHANGE}
     return {
         "options": given,
-        "source": source.fingerprint(),
+        "source": source.fingerprint() | ({"address": source.address} if source.address else {}),
         "model": predictors[0].model.sha256,
         "galmorph": galmorph.__version__,
         "torch": torch.__version__,
@@ -155,7 +173,10 @@ def _fingerprint(
 def _destination(
     source: Source, out: str | Path | None, *, overwrite: bool, restart: bool, record_provenance: bool
 ) -> Path:
-    destination = Path(out) if out is not None else source.default_output
+    beside = source.default_output
+    destination = Path(out) if out is not None else Path(beside.name) if source.address else beside
+    if is_remote(destination):
+        raise OutputError(f"--out {out} is an address: name a file of this machine.")
     for folder in (destination.parent, Path(os.path.realpath(destination)).parent):  # of a link, and of what it names
         if not folder.is_dir():
             raise OutputError(f"The folder {folder} of the output does not exist: make it, or choose another --out.")
@@ -179,6 +200,10 @@ def _may_replace(destination: Path, source: Source, journal: Journal, overwrite:
     if destination.exists() and not overwrite and not is_ours:
         raise _exists(destination)
     return overwrite or is_ours
+
+
+def _has_pictures(journal: Journal) -> bool:
+    return any(bool((records["flag"] & Flag.PICTURE.value).any()) for records in journal.blocks())
 
 
 def _exists(destination: Path) -> OutputError:
@@ -205,7 +230,7 @@ def _write(
         journal.note_output(content)
         return record.of(content) if record else None
 
-    added = replace(added, cards=provenance(predictor), companion=described)
+    added = replace(added, cards=[*provenance(predictor), *added.cards], companion=described)
     names = [column.name for column in added.columns]
 
     def values(records: NDArray[np.void]) -> dict[str, NDArray[Any]]:

@@ -78,7 +78,7 @@ class MemorySource(CatalogSource):
         """Make the table with the columns appended."""
         dropped, provenance = self.catalog.changes(added.columns, added.cards, replace=added.replace)
         new = checked_blocks(added.columns, (values for _, values in results), self.n_rows)
-        self.result = self._memory.appended(added.columns, new, dropped, provenance)
+        self.result = self._memory.appended(tables.Added(added.columns, new, provenance, dropped))
 
 
 def memory_source(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from galmorph.errors import GalmorphError
+from galmorph.images.picture import PictureWidth
 from galmorph.images.survey_image import ZeroPoint
 
 
@@ -39,6 +41,9 @@ class ClassifyOptions:
         Frame of the positions, by astropy's name.
     zero_point : float, str or mapping, optional
         AB magnitude of a pixel value of 1 in survey images, for all bands or by band (``g=25.1,r=24.9``).
+    width_r90, width_arcsec : float, optional
+        How wide cutouts that are pictures (JPEG, PNG) are, in radii (R90) of the galaxy or in arcsec; default: the
+        whole picture is the galaxy's frame.
     prefix : str
         Prefix of the new columns' names.
     replace : bool
@@ -75,6 +80,8 @@ class ClassifyOptions:
     size_column: str | None = None
     frame: str = "icrs"
     zero_point: ZeroPoint = None
+    width_r90: float | None = None
+    width_arcsec: float | None = None
     prefix: str = ""
     replace: bool = False
     spread: bool = False
@@ -95,7 +102,19 @@ class ClassifyOptions:
         """The columns that the user named."""
         return [value for name, value in self.columns.items() if name != "frame" and value]
 
+    @property
+    def picture_width(self) -> PictureWidth:
+        """How wide cutouts that are pictures are."""
+        given = {"r90": self.width_r90, "arcsec": self.width_arcsec}
+        return PictureWidth(**{name: value for name, value in given.items() if value is not None})
+
     def __post_init__(self) -> None:
+        if self.width_r90 is not None and self.width_arcsec is not None:
+            raise GalmorphError("--width-r90 and --width-arcsec both say how wide the pictures are: give one.")
+        for name in ("width_r90", "width_arcsec"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise GalmorphError(f"--{name.replace('_', '-')} {value}: a number above 0.")
         for name in ("batch_size", "workers"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -15,10 +15,10 @@ from galmorph.models.vote_spread import spread as vote_spread
 from galmorph.schemas import LabelSchema
 from galmorph.tables.formats import Column
 
-_OK = "true: there is a probability, and no bit of the flag but 256 and 512 is set"
+_OK = "true: there is a probability, and no bit of the flag but {notes} is set"
 
 
-def output_columns(card: ModelCard, prefix: str = "", *, spread: bool = False) -> list[Column]:
+def output_columns(card: ModelCard, prefix: str = "", *, spread: bool = False, pictures: bool = False) -> list[Column]:
     """Return the columns that classification appends, with UCDs and descriptions.
 
     ``morph_set`` and ``morph_ood`` are among them where the model's card has sets and a threshold of unlikeness.
@@ -30,6 +30,8 @@ def output_columns(card: ModelCard, prefix: str = "", *, spread: bool = False) -
         Of the names.
     spread : bool
         Whether ``p_<label>_err`` follow the probabilities.
+    pictures : bool
+        Whether a cutout is an 8-bit picture: the flag's description names their bit only then.
 
     Raises
     ------
@@ -38,13 +40,14 @@ def output_columns(card: ModelCard, prefix: str = "", *, spread: bool = False) -
     """
     schema = card.label_schema
     columns = [
-        Column(f"{prefix}p_{label}", "float32", ucd="stat.probability;src.morph.type", description=_told(schema, label))
+        Column(f"{prefix}p_{label}", "float32", ucd="stat.probability;src.morph.type", description=_told(card, label))
         for label in schema.labels
     ]
     if spread:
         _concentration(card)
+        what, ucd = "standard deviation of galaxies' vote fractions around", "stat.stdev;src.morph.type"
         columns += [
-            Column(f"{prefix}p_{label}_err", "float32", ucd="stat.stdev;src.morph.type", description=_spread_of(label))
+            Column(f"{prefix}p_{label}_err", "float32", ucd=ucd, description=f"{what} p_{label}")
             for label in schema.labels
         ]
     if schema.is_classes:
@@ -54,6 +57,8 @@ def output_columns(card: ModelCard, prefix: str = "", *, spread: bool = False) -
             "answers with a share of at least 0.5 among all, followed from the first question",
             "of the first question",
         )
+    notes = "256, 512 and 4096" if pictures else "256 and 512"
+    bits = [flag for flag in Flag if pictures or flag != Flag.PICTURE]
     fitted = []
     if card.set_threshold() is not None:
         sets = card.calibration["conformal"]
@@ -68,8 +73,8 @@ def output_columns(card: ModelCard, prefix: str = "", *, spread: bool = False) -
         Column(f"{prefix}morph_label", "str", ucd="src.morph.type", description=name, width=schema.name_width),
         Column(f"{prefix}morph_entropy", "float32", unit="", ucd="stat", description=f"entropy {entropy}, nats"),
         *fitted,
-        Column(f"{prefix}morph_ok", "bool", ucd="meta.code.qual", description=_OK),
-        Column(f"{prefix}morph_flag", "int16", ucd="meta.code.qual", description=describe_bits(Flag)),
+        Column(f"{prefix}morph_ok", "bool", ucd="meta.code.qual", description=_OK.format(notes=notes)),
+        Column(f"{prefix}morph_flag", "int16", ucd="meta.code.qual", description=describe_bits(bits)),
     ]
 
 
@@ -89,11 +94,15 @@ def column_values(
     """
     schema = card.label_schema
     p = np.asfortranarray(records["p"])
+    arrays = list(with_unlearnt(p, card, np.nan).T)
+    if spread:
+        arrays += list(with_unlearnt(np.asfortranarray(vote_spread(schema, p, _concentration(card))), card, np.nan).T)
+    # Nothing is named after an answer that the model cannot know.
+    p = with_unlearnt(p, card, 0.0)
     part = p if schema.is_classes else p[:, schema.slices[0]]
     entropy = -np.where(part > 0, part * np.log(np.where(part > 0, part, 1)), 0 * part).sum(axis=1)
-    arrays = list(p.T)
-    if spread:
-        arrays += list(np.asfortranarray(vote_spread(schema, p, _concentration(card))).T)
+    if set(range(part.shape[1])) <= set(card.unlearnt):
+        entropy[:] = np.nan
     arrays += [np.array(schema.short_names(p), dtype=object), entropy.astype(np.float32)]
     if (set_threshold := card.set_threshold(tta)) is not None:
         arrays.append(conformal.names(schema, p, set_threshold))
@@ -116,13 +125,20 @@ def _concentration(card: ModelCard) -> list[float]:
     return card.concentration
 
 
-def _spread_of(label: str) -> str:
-    return f"standard deviation of galaxies' vote fractions around p_{label}"
+def _told(card: ModelCard, label: str) -> str:
+    schema = card.label_schema
+    index = schema.labels.index(label)
+    never = "; no training galaxy had it: always empty" if index in card.unlearnt else ""
+    return f"probability of {label} ({schema.name} {schema.codes[index]}){never}"
 
 
-def _told(schema: LabelSchema, label: str) -> str:
-    code = schema.codes[schema.labels.index(label)]
-    return f"probability of {label} ({schema.name} {code})"
+def with_unlearnt(p: NDArray[np.float32], card: ModelCard, value: float) -> NDArray[np.float32]:
+    """Return probabilities (n, n_labels) with a value for what the model cannot know; rows without any stay NaN."""
+    if not card.unlearnt:
+        return p
+    filled = p.copy(order="K")
+    filled[:, card.unlearnt] = np.where(np.isnan(p[:, card.unlearnt]), np.nan, np.float32(value))
+    return filled
 
 
 def record_dtype(schema: LabelSchema) -> np.dtype[np.void]:

@@ -10,9 +10,10 @@ import hashlib
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 # With one of these there is no probability: a composite without one of its bands has colours no model was shown.
 UNUSABLE = Flag.MISSING_BAND | Flag.UNREADABLE
@@ -130,15 +132,23 @@ def open_cutout(path: Path, card: ModelCard, radius_arcsec: float, *, hdu: int |
     return Opened(cutout, entry, radius_arcsec if math.isfinite(radius_arcsec) else cutout.radius_arcsec)
 
 
-def _open_patiently(path: Path, card: ModelCard, radius_arcsec: float, hdu: int | str | None) -> Opened:
-    """Open a cutout; where the system fails and not the file, try again, then end the run."""
+def patiently(path: object, read: Callable[[], T]) -> T:
+    """Return what is read of a cutout; where the system fails and not the file, try again, then end the run.
+
+    Raises
+    ------
+    CutoutError
+        If the file cannot be read.
+    CannotContinue
+        If the system fails.
+    """
     wait_s = FIRST_WAIT_S
     for attempt in range(READ_ATTEMPTS):
         if attempt:
             time.sleep(wait_s)
             wait_s *= 2
         try:
-            return open_cutout(path, card, radius_arcsec, hdu=hdu)
+            return read()
         except (CutoutError, OSError, MemoryError) as error:
             failure = _system_failure(error)
             if failure is None:
@@ -202,7 +212,7 @@ def prepare(
         Whether to give the position of the cutout's centre.
     """
     try:
-        opened = _open_patiently(path, card, radius_arcsec, hdu)
+        opened = patiently(path, lambda: open_cutout(path, card, radius_arcsec, hdu=hdu))
     except CutoutError as error:
         return Prepared(Flag.UNREADABLE, reason=str(error))
     cutout, entry, radius = opened.cutout, opened.entry, opened.radius_arcsec
@@ -274,4 +284,5 @@ def colour_picture(prepared: Prepared) -> NDArray[np.float32]:
 
     assert prepared.entry is not None
     flux = torch.as_tensor(prepared.flux)[None]
-    return prepared.entry.normalization.rgb(flux)[0].permute(1, 2, 0).flip(0).numpy()
+    rgb = prepared.entry.normalization.rgb(flux)[0].permute(1, 2, 0)
+    return (rgb if prepared.flag & Flag.PICTURE else rgb.flip(0)).numpy()

@@ -20,7 +20,9 @@ import galmorph
 from galmorph.environment import now
 from galmorph.errors import CutoutError
 from galmorph.files.record import file_sha256
+from galmorph.files.remote import Remote, is_remote
 from galmorph.images.headers import band_files
+from galmorph.images.picture import PictureWidth
 from galmorph.models.card import ModelCard
 
 SUFFIX = ".prov.json"
@@ -53,6 +55,12 @@ def provenance(predictor: Any) -> list[tuple[str, Any, str]]:
     ]
 
 
+def picture_cards(width: PictureWidth) -> list[tuple[str, Any, str]]:
+    """Return the cards of a run with cutouts that are pictures."""
+    cards = [("GMINPUT", "8-bit pictures", "of the rows with bit 4096 of the flag")]
+    return [*cards, ("GMWIDTH", str(width), "full width of the pictures")] if str(width) else cards
+
+
 class Record:
     """The provenance of one run; made before its output is written, for that may replace an input.
 
@@ -75,7 +83,7 @@ class Record:
         self._options = {k: v for k, v in fingerprint.items() if k != "model" and isinstance(v, str | int | float)}
         source = fingerprint.get("source")
         source = source if isinstance(source, Mapping) else {}
-        self._options |= {k: v for k in ("hdu", "size") if isinstance(v := source.get(k), str | int)}
+        self._options |= {k: v for k in ("hdu", "size", "address") if isinstance(v := source.get(k), str | int)}
         self._used = [(role, self._entity(path)) for role, path in _files(source)]
         model = {"prov:label": card.name, "galmorph:sha256": fingerprint["model"], "galmorph:schema": card.schema}
         self._used.append(("model", model | {"galmorph:backbone": card.backbone}))
@@ -136,6 +144,9 @@ class Record:
         }
 
     def _entity(self, path: Path, content: Path | None = None) -> Attributes:
+        if is_remote(path):
+            address = Remote.of(path)
+            return {"prov:label": address.name, "voprov:location": str(address)}
         entity: Attributes = {"prov:label": path.name, "voprov:location": place(path, self._folder)}
         content = content or path
         if content.is_file():
@@ -174,7 +185,8 @@ def _files(source: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
     if "path" in source:
         path = Path(source["path"])
         if "{band}" not in path.name:
-            yield "cutouts" if "files" in source and path.is_dir() else "input", path
+            is_folder = "files" in source and (path.is_dir() or is_remote(path))
+            yield "cutouts" if is_folder else "input", path
         else:
             for file in _bands(path):
                 yield "input", file

@@ -17,6 +17,7 @@ from galmorph.classification.matching import match
 from galmorph.classification.sources import CatalogSource, Row
 from galmorph.errors import CatalogError
 from galmorph.images.flags import Flag
+from galmorph.images.picture import PictureWidth
 from galmorph.schemas import LabelSchema
 from galmorph.tables.catalog import Catalog, open_catalog
 
@@ -34,6 +35,7 @@ FLAGS: Mapping[Flag, str] = {
     Flag.LARGER_THAN_CUTOUT: "the galaxy's frame is larger than its cutout",
     Flag.OFF_CENTRE: "the row's position is off the cutout's centre; no probability where it lies outside the image",
     Flag.WCS_UNUSABLE: "the celestial coordinates of the cutout cannot be read: no position",
+    Flag.PICTURE: "an 8-bit picture, not flux: whether bits 4, 8, 64 and 128 hold is unknown",
 }
 _BLOCK_ROWS = 16384
 
@@ -79,11 +81,16 @@ class Results:
     @property
     def classified(self) -> NDArray[np.bool_]:
         """Which rows have probabilities."""
-        return np.isfinite(self.p[:, 0])
+        return np.asarray(np.isfinite(self.p).any(axis=1))
 
     def card(self, keyword: str) -> str:
         """Return a card of the provenance as text, '' where there is none."""
         return next((str(value) for key, value, _ in self.catalog.provenance if key == keyword), "")
+
+    @property
+    def pictures(self) -> PictureWidth:
+        """How wide the cutouts are that are pictures, as the run was given it."""
+        return PictureWidth.of(self.card("GMWIDTH"))
 
     def cutouts(self, folder: Path | None) -> list[Row]:
         """Return each row's cutout, or the reason (text) why it has none, its radius and position.

@@ -14,11 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.classification.matching import CutoutFiles
-from galmorph.classification.prepare import Prepared, cutout_state, prepare, unexpected
-from galmorph.errors import CatalogError, GalmorphError, OutputError
+from galmorph.classification.picture import prepare_picture
+from galmorph.classification.prepare import Prepared, cutout_state, patiently, prepare, unexpected
+from galmorph.errors import CatalogError, CutoutError, GalmorphError, OutputError
+from galmorph.files.pictures import is_picture
 from galmorph.files.record import content_digest, identity
+from galmorph.files.remote import Remote
 from galmorph.files.writing import Companion
 from galmorph.images.flags import Flag
+from galmorph.images.picture import PictureWidth
 from galmorph.models.card import ModelCard
 from galmorph.tables.catalog import Catalog, Column, check_new_catalog, write_catalog
 
@@ -37,29 +41,55 @@ class Row(NamedTuple):
 
     Attributes
     ----------
-    cutout : Path or str
-        The path of its cutout, or the reason (text) why it has none.
+    cutout : Path, Remote or str
+        Its cutout's file, or the reason (text) why it has none.
     radius_arcsec : float
         R90 of the catalog, NaN where unknown.
     ra, dec : float
         ICRS degrees of the catalog, NaN where unknown.
     """
 
-    cutout: Path | str
+    cutout: Path | Remote | str
     radius_arcsec: float = math.nan
     ra: float = math.nan
     dec: float = math.nan
 
-    def prepare(self, card: ModelCard, *, hdu: int | str | None = None, locate: bool = False) -> Prepared:
-        """Read and frame the cutout, as :func:`galmorph.classification.prepare.prepare` does."""
+    def prepare(
+        self,
+        card: ModelCard,
+        *,
+        hdu: int | str | None = None,
+        locate: bool = False,
+        pictures: PictureWidth | None = None,
+    ) -> Prepared:
+        """Read and frame the cutout: FITS as `galmorph.classification.prepare` does, pictures as `picture` there."""
         if isinstance(self.cutout, str):
             return Prepared(Flag.UNREADABLE, reason=self.cutout)
+        if isinstance(self.cutout, Remote):
+            return self._copied(self.cutout, card, hdu=hdu, locate=locate, pictures=pictures)
+        if is_picture(self.cutout):
+            return prepare_picture(self.cutout, card, self.radius_arcsec, pictures)
         return prepare(self.cutout, card, self.radius_arcsec, position=(self.ra, self.dec), hdu=hdu, locate=locate)
+
+    def _copied(self, remote: Remote, card: ModelCard, **options: Any) -> Prepared:
+        """Copy a remote cutout, then read and frame it."""
+
+        def read() -> Prepared:
+            with remote.copied() as path:
+                prepared = self._replace(cutout=path).prepare(card, **options)
+                return replace(prepared, reason=prepared.reason.replace(str(path), str(remote)))
+
+        try:
+            return patiently(remote, read)
+        except CutoutError as error:
+            absent = isinstance(error.__cause__, FileNotFoundError)
+            reason = "there is no such file." if absent else f"cannot be read: {error}"
+            return Prepared(Flag.UNREADABLE, reason=f"{remote}: {reason}")
 
     @property
     def state(self) -> int:
-        """What tells the cutout's file from another, or from itself after a change; 0: there is none."""
-        return 0 if isinstance(self.cutout, str) else cutout_state(self.cutout)
+        """What tells the cutout's file from another, or from itself after a change; 0: none, or remote."""
+        return cutout_state(self.cutout) if isinstance(self.cutout, Path) else 0
 
 
 @dataclass(frozen=True)
@@ -80,9 +110,12 @@ class Source(ABC):
     ----------
     n_rows : int
         The number of targets; of galaxies that are detected, from `open` on.
+    address : str
+        Where a remote input comes from, '' for one of this machine.
     """
 
     n_rows: int
+    address = ""
     # The files that all rows are of, with what identified them when they were opened.
     _inputs: Mapping[Path, tuple[int, ...]] = MappingProxyType({})
 
@@ -142,9 +175,12 @@ class CutoutRows(Source):
     cutout_hdu : int or str, optional
     locates : bool
         Whether the positions of the cutouts' centres are wanted.
+    pictures : PictureWidth
+        How wide cutouts that are pictures are.
     """
 
     cutout_hdu: int | str | None = None
+    pictures = PictureWidth()
     locates = False
 
     @abstractmethod
@@ -162,7 +198,7 @@ class CutoutRows(Source):
     def _prepared(self, row: Row, card: ModelCard) -> Prepared:
         state = row.state  # before it is read: a change while it is read is noticed when the run goes on
         try:
-            prepared = row.prepare(card, hdu=self.cutout_hdu, locate=self.locates)
+            prepared = row.prepare(card, hdu=self.cutout_hdu, locate=self.locates, pictures=self.pictures)
         except GalmorphError:
             raise
         except Exception as error:
@@ -200,7 +236,8 @@ class CatalogSource(CutoutRows):
         return {
             **file_state(catalog.path),
             "cutouts": str(self._files.folder),
-            "columns": [catalog.id_column, catalog.cutout_column, catalog.size_column],
+            "columns": [catalog.id_column, catalog.cutout_column],
+            "size": catalog.size_column,
             "image_hdu": self.cutout_hdu,
         }
 
@@ -221,7 +258,7 @@ class CatalogSource(CutoutRows):
 
     def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
         """Copy the catalog with the columns appended."""
-        append(self.catalog, destination, added, results)
+        self.catalog.append(destination, blocks=(new for _, new in results), **vars(added))
 
 
 class CutoutSource(CutoutRows):
@@ -229,7 +266,7 @@ class CutoutSource(CutoutRows):
 
     Parameters
     ----------
-    path : Path
+    path : Path or Remote
         The folder, or the one cutout.
     files : list of (identifier, path)
     hdu : int or str, optional
@@ -237,7 +274,9 @@ class CutoutSource(CutoutRows):
 
     locates = True
 
-    def __init__(self, path: Path, files: list[tuple[str, Path]], hdu: int | str | None = None) -> None:
+    def __init__(
+        self, path: Path | Remote, files: Sequence[tuple[str, Path | Remote]], hdu: int | str | None = None
+    ) -> None:
         self.n_rows = len(files)
         self.cutout_hdu = hdu
         self._path = path
@@ -247,18 +286,21 @@ class CutoutSource(CutoutRows):
     @property
     def default_output(self) -> Path:
         """``<name>_morph.fits`` beside the folder or the cutout."""
+        if isinstance(self._path, Remote):
+            return Path(f"{Path(self._path.url).name}_morph.fits")
         path = self._path.resolve()
-        stem = path.name if path.is_dir() else path.name.split(".fit")[0].replace("{band}", "").rstrip("-_.")
+        stem = path.name if path.is_dir() else cutout_name(path).replace("{band}", "").rstrip("-_.")
         return path.with_name(f"{stem}_morph.fits")
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the folder and the names of its cutouts."""
-        return {"path": str(self._path.resolve()), "files": [str(path) for _, path in self._files]}
+        path = self._path.resolve() if isinstance(self._path, Path) else self._path
+        return {"path": str(path), "files": [str(path) for _, path in self._files]}
 
     def check_output(self, destination: Path) -> None:
         """Raise a GalmorphError if the destination would replace a cutout, or is no table that can hold the names."""
         check_new_catalog(destination, (text for name, path in self._files for text in (name, self._name(path))))
-        if any(destination.resolve() == path.resolve() for _, path in self._files):
+        if any(isinstance(path, Path) and destination.resolve() == path.resolve() for _, path in self._files):
             raise OutputError(f"The output {destination} is one of the cutouts: choose another --out.")
 
     def blocks(self, n_rows: int, start: int) -> Iterator[list[Row]]:
@@ -285,22 +327,13 @@ class CutoutSource(CutoutRows):
 
         write_new_table(destination, own, values, added, results, self.n_rows)
 
-    def _name(self, path: Path) -> str:
+    def _name(self, path: Any) -> str:
         return str(path.relative_to(self._folder))
 
 
-def append(catalog: Catalog, destination: Path, added: Addition, results: Iterable[Result]) -> None:
-    """Copy a catalog with the columns appended."""
-    values = (new for _, new in results)
-    catalog.append(
-        destination,
-        added.columns,
-        values,
-        cards=added.cards,
-        replace=added.replace,
-        companion=added.companion,
-        overwrite=added.overwrite,
-    )
+def cutout_name(path: Path) -> str:
+    """Return the name of a cutout without its suffix."""
+    return path.stem if is_picture(path) else path.name.split(".fit")[0]
 
 
 def write_new_table(
@@ -332,16 +365,8 @@ def write_new_table(
             first += len(records)
             yield {**values(part, records), **new}
 
-    columns = [*own, *added.columns]
-    write_catalog(
-        destination,
-        columns,
-        blocks(),
-        n_rows,
-        cards=added.cards,
-        companion=added.companion,
-        overwrite=added.overwrite,
-    )
+    settings = {name: value for name, value in vars(added).items() if name not in ("columns", "replace")}
+    write_catalog(destination, [*own, *added.columns], blocks(), n_rows, **settings)
 
 
 def _width(texts: Iterable[str]) -> int:
@@ -357,6 +382,5 @@ def output_beside(path: Path) -> Path:
 
 def file_state(path: Path) -> dict[str, Any]:
     """Return what tells a file from another or from itself after a change: path, inode, size, time, hash of content."""
-    status = path.stat()
-    state = {"inode": status.st_ino, "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+    state = dict(zip(("inode", "bytes", "modified_ns"), identity(path), strict=True))
     return {"path": str(path.resolve()), **state, "content": content_digest(path)}

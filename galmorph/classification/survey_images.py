@@ -20,7 +20,6 @@ from galmorph.classification.sources import (
     Addition,
     Result,
     Source,
-    append,
     file_state,
     output_beside,
     write_new_table,
@@ -130,7 +129,10 @@ class FieldSource(Source):
         values: dict[str, Any] = {"images": [file_state(Path(file)) for file in self._files], "hdu": self._hdu}
         values["zero_points"] = self._zero_points
         if self._catalog is not None:
-            values |= {"catalog": file_state(self._catalog.path), "columns": self._catalog.position_columns}
+            catalog = self._catalog
+            columns = [catalog.ra_column, catalog.dec_column, catalog.size_column]
+            values |= {"catalog": file_state(catalog.path), "columns": columns}
+            values["size"] = catalog.size_column  # the record of provenance names it
         return values
 
     def check(self, columns: Sequence[Column], *, replace: bool) -> None:
@@ -246,7 +248,7 @@ class FieldSource(Source):
             cards = [*added.cards, ("GMZEROPT", points, "AB magnitude of a pixel value of 1")]
             added = replace(added, cards=cards)
         if self._catalog is not None:
-            append(self._catalog, destination, added, results)
+            self._catalog.append(destination, blocks=(new for _, new in results), **vars(added))
             return
         assert self._detected is not None
         own = self._detected.columns()

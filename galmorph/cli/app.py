@@ -36,6 +36,7 @@ from galmorph.cli.options import (
     input_option,
     model_option,
     output_option,
+    picture_option,
     positive,
     run_option,
     service_option,
@@ -44,6 +45,7 @@ from galmorph.cli.terminal import print_json, progress, show_fetched, show_plan,
 from galmorph.cli.training import compare, evaluate, train
 from galmorph.environment import Variable, now
 from galmorph.errors import GalmorphError
+from galmorph.files.remote import is_remote
 from galmorph.images.sizes import MAX_SIDE_PX
 from galmorph.registry import missing_file
 
@@ -176,6 +178,15 @@ def classify(
     zero_point: Annotated[
         str | None, input_option(help="Survey images: AB magnitude of a pixel value of 1; 30, or g=25.1,r=24.9.")
     ] = None,
+    width_r90: Annotated[
+        float | None,
+        picture_option(
+            help="Full width of the pictures in radii (R90) of the galaxy; 8.48 in Galaxy Zoo.", **positive()
+        ),
+    ] = None,
+    width_arcsec: Annotated[
+        float | None, picture_option(help="Full width of the pictures in arcsec.", **positive())
+    ] = None,
     model: Annotated[str, model_option(help="A model's name (galmorph models list) or file.")] = DEFAULT_MODEL,
     tta: Tta = 1,
     batch_size: Annotated[
@@ -229,6 +240,8 @@ def classify(
         size_column=size_column,
         frame=frame,
         zero_point=zero_point,
+        width_r90=width_r90,
+        width_arcsec=width_arcsec,
         prefix=prefix,
         replace=replace,
         spread=spread,
@@ -254,7 +267,7 @@ def _check_that_they_exist(survey: Path | None, catalog: Path | None, model: str
     from galmorph.models.card import find
 
     for path in filter(None, (survey, catalog)):
-        if not os.path.lexists(path) and ":/" not in str(path) and "{band}" not in path.name:
+        if not os.path.lexists(path) and not is_remote(path) and "{band}" not in path.name:
             raise GalmorphError(missing_file(path))
     find(model)
 

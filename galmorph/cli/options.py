@@ -25,6 +25,7 @@ MAX_HDU = 10_000
 # ``--help`` shows each option in its panel, in the order in which a command's parameters name the panels.
 catalog_option = partial(typer.Option, rich_help_panel="Catalog")
 input_option = partial(typer.Option, rich_help_panel="Input")
+picture_option = partial(typer.Option, rich_help_panel="Pictures (JPEG, PNG)")
 imaging_option = partial(typer.Option, rich_help_panel="What to fetch")
 service_option = partial(typer.Option, rich_help_panel="Service")
 model_option = partial(typer.Option, rich_help_panel="Model")

@@ -49,7 +49,7 @@ def show_plan(plan: Plan, as_json: bool) -> None:
     if plan.invalid:
         reasons = "; ".join(f"{count}: {reason}" for reason, count in plan.invalid.items())
         say(f"{sum(plan.invalid.values())} of {plan.targets} rows cannot be fetched. {reasons}.")
-    print_json(plan.as_dict(), as_json)
+    print_json(plan, as_json)
 
 
 def show_summary(summary: Summary, profile: bool) -> None:

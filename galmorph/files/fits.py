@@ -13,12 +13,14 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.files.reading import open_regular
+
+Size = TypeVar("Size", int, NDArray[np.int64])
 
 BLOCK = 2880
 _CARD = 80
@@ -183,12 +185,12 @@ def read_hdus(content: bytes) -> list[Hdu]:
             if not text.isprintable():
                 raise DamagedFits("damaged FITS: control characters in its header")
             cards = parse_cards(text)
-            begin = first + _whole_blocks(end - first)
+            begin = first + padded(end - first)
             shape = tuple(_count(cards, f"NAXIS{axis}") for axis in range(_count(cards, "NAXIS", 999), 0, -1))
             kind = _TYPES[cards["BITPIX"]]
             count = math.prod(shape) if shape else 0
             # With a negative PCOUNT a unit would end before it begins.
-            start = begin + _whole_blocks(kind.itemsize * (count + _count({"PCOUNT": 0} | cards, "PCOUNT")))
+            start = begin + padded(kind.itemsize * (count + _count({"PCOUNT": 0} | cards, "PCOUNT")))
             if start > len(content):
                 raise DamagedFits(f"cut short: {len(content)} of {start} bytes")
             data = np.frombuffer(content, kind, count, begin).reshape(shape or (0,))
@@ -284,7 +286,7 @@ def read_plain_image(
             size = file.seek(0, io.SEEK_END)
             if not 1 <= min(shape) <= max(shape) <= max_side_px or size > max_bytes:
                 return None
-            if size != start + _whole_blocks(n_bytes):
+            if size != start + padded(n_bytes):
                 return None
             flux = np.empty(math.prod(shape), np.float32)
             file.seek(start)
@@ -317,7 +319,7 @@ def _plain_header(head: bytes, keywords: Collection[str]) -> tuple[dict[str, Any
         elif keyword == "END":
             header = text[:start]
             plain = header.isascii() and header.isprintable() and str(cards.get("NAXIS")) in ("2", "3")
-            return (cards, header, _whole_blocks(start + 1)) if plain else None
+            return (cards, header, padded(start + 1)) if plain else None
     return None
 
 
@@ -326,7 +328,8 @@ def _strict_value(text: str, start: int) -> re.Match[str] | None:
     return _VALUE.fullmatch(text, start + 8, start + _CARD) if text.startswith("= ", start + 8) else None
 
 
-def _whole_blocks(n_bytes: int) -> int:
+def padded(n_bytes: Size) -> Size:
+    """Return a number of bytes (int or an array of them), rounded up to whole blocks."""
     return -(-n_bytes // BLOCK) * BLOCK
 
 

@@ -88,6 +88,11 @@ def _numpy_has_arcsinh() -> bool:
     return any("baseline" not in kind["current"] for kind in kinds.values())
 
 
+def _as_it_is(scaled: Any, *_: Any) -> Any:
+    """Return colours that are colours already."""
+    return scaled
+
+
 class ColourMapping(NamedTuple):
     """A mapping of flux to colours: what a band's scale means as a factor of its flux, and what is done then."""
 
@@ -95,7 +100,10 @@ class ColourMapping(NamedTuple):
     colours: Callable[..., Any]
 
 
+# What is a picture already, of 0 to 1.
+PICTURE = "picture"
 MAPPINGS = {
     "lupton": ColourMapping(lambda scale: scale, _lupton),
     "galaxyzoo_decals": ColourMapping(lambda scale: 1 / scale, _galaxyzoo_decals),
+    PICTURE: ColourMapping(lambda scale: scale, _as_it_is),
 }

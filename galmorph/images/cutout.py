@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from galmorph.environment import now
 from galmorph.errors import CutoutError
 from galmorph.files.fits import card, image
+from galmorph.files.pictures import is_picture
 from galmorph.files.writing import write_file
 from galmorph.images.fits_file import OWN_FORM, FileImages, StoredImage, open_images, plain_image, quiet
 from galmorph.images.hdus import choose_pictures
@@ -344,7 +345,8 @@ def cutout_files(folder: str | os.PathLike[str]) -> list[tuple[str, str]]:
     """List the cutouts of a folder and its subfolders by their names; nothing is opened.
 
     Files whose names differ only in a last ``_g``, ``-g`` or ``.g`` (any of ``ugrizy``) are the bands of one cutout.
-    Hidden files and folders, files still being written (``.part``) and everything without a FITS suffix are left out.
+    Hidden files and folders, files still being written (``.part``) and everything without a FITS suffix are left out;
+    of a folder without FITS files the pictures (JPEG, PNG) are the cutouts.
 
     Returns
     -------
@@ -360,15 +362,27 @@ def cutout_files(folder: str | os.PathLike[str]) -> list[tuple[str, str]]:
     root = Path(folder)
     if not root.is_dir():
         raise CutoutError(f"{root}: there is no such folder.")
-    sets: dict[str, list[str]] = {}
+    paths: list[str] = []
     for parent, folders, files in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if SUFFIX.search(name) and not name.startswith("."):
-                path = (Path(parent) / name).relative_to(root).as_posix()
-                sets.setdefault(band_template(path), []).append(path)
+        paths += [(Path(parent) / name).relative_to(root).as_posix() for name in files]
+    return sorted((name, str(root / path)) for name, path in named_cutouts(paths))
+
+
+def named_cutouts(paths: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the (id, path) of `cutout_files` from the paths of files in a folder, sorted."""
+    sets: dict[str, list[str]] = {}
+    pictures: list[tuple[str, str]] = []
+    for path in paths:
+        name = path.rpartition("/")[2]
+        if name.startswith("."):
+            continue
+        if SUFFIX.search(name):
+            sets.setdefault(band_template(path), []).append(path)
+        elif is_picture(name):
+            pictures.append((path.rpartition(".")[0], path))
     found = [
-        (split_band(template)[0], template) if len(paths) > 1 else (SUFFIX.sub("", paths[0]), paths[0])
-        for template, paths in sets.items()
+        (split_band(template)[0], template) if len(names) > 1 else (SUFFIX.sub("", names[0]), names[0])
+        for template, names in sets.items()
     ]
-    return sorted((name, str(root / path)) for name, path in found)
+    return sorted(found or pictures)

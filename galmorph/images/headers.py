@@ -16,8 +16,9 @@ from galmorph.images.surveys import native_pixscale, survey_of
 from galmorph.images.wcs import CELESTIAL, arcsec_of, repaired_ctypes
 
 BAND_LETTERS = "ugrizy"
-# Suffixes of FITS files, compressed or not.
-SUFFIX = re.compile(r"\.(fits?|fts)(\.(fz|gz|bz2|xz))?$|\.fz$", re.IGNORECASE)
+# Suffixes of FITS files, compressed or not; those of compressions that are not read, which the reader says.
+SUFFIX = re.compile(r"\.(fits?|fts)(\.(fz|gz|bz2|xz|z|zst|zip))?$|\.fz$", re.IGNORECASE)
+UNREAD_COMPRESSIONS = (".z", ".zst", ".zip")
 _BAND_AT_END = re.compile(rf"(.*[^/])[_.-]([{BAND_LETTERS}]|\{{band\}})")
 
 # Words in EXTNAME, IMAGETYP or PRODTYPE of images that go with a picture of the sky and are none.

@@ -32,6 +32,7 @@ class Normalization:
     ----------
     kind : str
         ``lupton`` (viewers of the Legacy Surveys and SDSS) or ``galaxyzoo_decals`` (pictures of Galaxy Zoo DECaLS).
+        ``picture``: the image is a colour picture already.
     bands : tuple of str
         The bands that become red, green and blue.
     scales : tuple of float

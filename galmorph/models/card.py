@@ -56,6 +56,8 @@ class ModelCard:
         classes. ``unlikeness``: ``quantile`` and ``threshold`` of the distance to the training part.
     versions : dict
         Versions of galmorph, torch and torchvision that trained it.
+    learnt : tuple of str
+        The labels that at least one galaxy had from which it learnt; empty: not stated, all of them.
     format : int
         Version of this layout.
     """
@@ -74,6 +76,7 @@ class ModelCard:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     calibration: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    learnt: tuple[str, ...] = ()
     format: int = FORMAT
     # Of pydantic, which reads cards: no value is taken for one of another type.
     __pydantic_config__: ClassVar[dict[str, Any]] = {"strict": True, "allow_inf_nan": False, "extra": "forbid"}
@@ -82,6 +85,12 @@ class ModelCard:
     def label_schema(self) -> LabelSchema:
         """The schema itself."""
         return registry.load("schemas", self.schema)
+
+    @property
+    def unlearnt(self) -> list[int]:
+        """The indices of the labels that no galaxy had from which it learnt: it cannot know them."""
+        labels = self.label_schema.labels
+        return [index for index, label in enumerate(labels) if self.learnt and label not in self.learnt]
 
     @property
     def input_size(self) -> int:
@@ -124,9 +133,10 @@ class ModelCard:
     def to_json(self, indent: int | None = None) -> str:
         """Return the card as canonical JSON: sorted keys, no NaN."""
         separators = (",", ":") if indent is None else None
-        return json.dumps(
-            dataclasses.asdict(self), sort_keys=True, separators=separators, indent=indent, allow_nan=False
-        )
+        values = dataclasses.asdict(self)
+        if not self.learnt:
+            del values["learnt"]
+        return json.dumps(values, sort_keys=True, separators=separators, indent=indent, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> ModelCard:

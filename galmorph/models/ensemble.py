@@ -95,4 +95,11 @@ def _card(models: Sequence[Model], backbone: str, name: str) -> ModelCard:
             "excluded": [entry for sha256, entry in excluded[0].items() if all(sha256 in of for of in excluded)],
         },
         versions=versions(),
+        learnt=_learnt_by_all(cards),
     )
+
+
+def _learnt_by_all(cards: Sequence[ModelCard]) -> tuple[str, ...]:
+    """Return the labels that each member learnt; none where all members learnt all, or do not say."""
+    unlearnt = {index for card in cards for index in card.unlearnt}
+    return tuple(label for i, label in enumerate(cards[0].label_schema.labels) if i not in unlearnt) if unlearnt else ()

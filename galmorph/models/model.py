@@ -150,10 +150,6 @@ def _imagenet_state(entry: Backbone) -> dict[str, Tensor]:
     try:
         if entry.fetch:
             return dict(entry.fetch())
-        if entry.pretrained:
-            from torchvision.models import get_weight
-
-            return get_weight(entry.pretrained).get_state_dict(progress=False)
         reason = "torchvision has none"
     except (OSError, RuntimeError) as error:
         reason = f"they could not be fetched ({error})"

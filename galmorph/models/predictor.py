@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +12,6 @@ from galmorph.errors import GalmorphError
 from galmorph.models.backbones import take_head
 from galmorph.models.cpu_fusion import prepare
 from galmorph.models.model import Model
-
-if TYPE_CHECKING:
-    pass
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -72,19 +68,6 @@ def to_device(batch: Tensor, device: torch.device) -> Tensor:
     return batch.pin_memory().to(device, non_blocking=True)  # torch keeps the locked memory until the copy is done
 
 
-def split(network: nn.Module, head: str) -> nn.Sequential:
-    """Take a network apart: all up to the features that enter its head, and the head.
-
-    Parameters
-    ----------
-    network : nn.Module
-    head : str
-        Prefix of the last layer's parameters; of several layers the last one is meant.
-    """
-    last = take_head(network, head)
-    return nn.Sequential(network, last)
-
-
 class Predictor:
     """A model on a device: pictures in, probabilities out.
 
@@ -111,10 +94,8 @@ class Predictor:
         self.device = pick_device(device)
         self.dtype = pick_dtype(dtype, self.device)
         self.tta = tta
-        self.network = split(
-            prepare(model.network, self.device, self.dtype, model.card.input_size),
-            registry.load("backbones", model.card.backbone).head,
-        )
+        network = prepare(model.network, self.device, self.dtype, model.card.input_size)
+        self.network = nn.Sequential(network, take_head(network, registry.load("backbones", model.card.backbone).head))
         self.unlikeness = None if model.unlikeness is None else model.unlikeness.to(self.device)
 
     @torch.inference_mode()

@@ -85,7 +85,7 @@ def _of_cutouts(
 ) -> Iterator[tuple[int, Prepared]]:
     cutouts = results.cutouts(folder)
     for row in rows:
-        yield row, cutouts[row].prepare(card)
+        yield row, cutouts[row].prepare(card, pictures=results.pictures)
 
 
 def _of_images(

@@ -214,10 +214,7 @@ def _evaluation(
     if not len(evaluation.truth):
         text = "An older version wrote this folder, without the true labels: evaluate again for figures and errors."
         return [*sections, _section(f"figures{suffix}", f"Figures{suffix}", f"Figures{of}", text)], {}
-    kind = "confusion_matrix" if schema.is_classes else "fractions"
-    draw = figures.confusion_matrix if schema.is_classes else figures.fractions
-    drawn = {kind: draw(schema, evaluation.truth, evaluation.predicted)}
-    drawn["calibration"] = figures.calibration(schema, evaluation.truth, evaluation.predicted)
+    drawn = figures.of_evaluation(schema, evaluation.truth, evaluation.predicted)
     if conditions := evaluation.scores.get("conditions"):
         drawn["conditions"] = figures.by_condition(conditions)
     shown = [(_PNG[key], inline_svg(figure)) for key, figure in drawn.items()]
@@ -304,20 +301,20 @@ def _score_table(caption: str, scores: Mapping[str, Any]) -> dict[str, Any]:
     rows = []
     for name, value in scores.items():
         if isinstance(value, int | float) and not name.endswith(("_low", "_high")) and name not in ("tta", "n_overlap"):
-            low, high = scores.get(f"{name}_low"), scores.get(f"{name}_high")
-            rows.append((name, _plain(value), "" if low is None else f"{low:.4f} .. {high:.4f}"))
+            rows.append((name, _plain(value), _interval(scores, name)))
     return {"caption": caption, "head": ("score", "value", "95 % interval"), "rows": rows}
 
 
 def _tiles(scores: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     first = [name for name in ("rmse", "accuracy", "balanced_accuracy", "ece") if name in scores]
-    tiles = [(name.replace("_", " "), _plain(scores[name]), _interval(scores, name)) for name in first]
+    notes = {name: f"{interval} (95 %)" if (interval := _interval(scores, name)) else "" for name in first}
+    tiles = [(name.replace("_", " "), _plain(scores[name]), notes[name]) for name in first]
     return [("galaxies", _plain(scores.get("n", 0)), f"part: {scores.get('part', 'all')}"), *tiles]
 
 
 def _interval(scores: Mapping[str, Any], name: str) -> str:
     low, high = scores.get(f"{name}_low"), scores.get(f"{name}_high")
-    return "" if low is None else f"{low:.4f} .. {high:.4f} (95 %)"
+    return "" if low is None else f"{low:.4f} .. {high:.4f}"
 
 
 def _names(paths: str | Sequence[str]) -> str:

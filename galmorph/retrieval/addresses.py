@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import httpx
@@ -46,10 +45,6 @@ class Credentials:
         if parts.username is not None:
             self._auth[origin] = httpx.BasicAuth(unquote(parts.username), unquote(parts.password or ""))
         return bare.rstrip("/")
-
-    def take_all(self, addresses: Iterable[str], option: str) -> tuple[str, ...]:
-        """Return several addresses without user names and passwords."""
-        return tuple(self.take(address, option) for address in addresses)
 
     def of(self, url: str) -> httpx.BasicAuth | None:
         """Return what was given for the origin of a URL."""

@@ -21,7 +21,7 @@ import numpy as np
 
 from galmorph import registry
 from galmorph.errors import CannotContinue, CatalogError, GalmorphError, OutputError
-from galmorph.files.unchanged import Unchanged
+from galmorph.files.record import identity
 from galmorph.files.writing import remove_leftovers
 from galmorph.progress import Progress, progress_bar
 from galmorph.retrieval import footprint
@@ -117,10 +117,6 @@ class Plan:
     chosen: str
     invalid: Mapping[str, int] = field(default_factory=dict)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields for JSON."""
-        return asdict(self)
-
 
 def fetch(
     catalog: Catalog | str | os.PathLike[str],
@@ -171,7 +167,6 @@ def fetch(
     options = replace(options or FetchOptions(), **keywords)
     folder = Path(out)
     catalog = _opened(catalog)
-    targets = Unchanged.of(catalog.path)
     destination = _destination(catalog, folder)
     imaging = options.imaging(folder / ".downloads")
     layout, ways = _ways(imaging, options)
@@ -181,7 +176,7 @@ def fetch(
         remove_leftovers(destination)
         covered = footprint.load(source.footprint)
         rows = entries(catalog, options.survey, source, layout, covered)
-        manifest.enroll(_fixed(rows, targets), options.limit)
+        manifest.enroll(_fixed(rows, catalog), options.limit)
         _reconsider(manifest, folder, options)
         _announce(manifest.n_pending(), options.rate, source, ways)
         with progress_bar(progress, "fetching", "requests", on_progress) as update:
@@ -191,7 +186,7 @@ def fetch(
             finally:
                 manifest.add_totals(run.requests, run.bytes, time.monotonic() - started)
         shutil.rmtree(imaging.folder, ignore_errors=True)
-        _write_targets(catalog, manifest, destination, targets)
+        _write_targets(catalog, manifest, destination)
         counts = manifest.counts(options.limit)
     return _summary(counts, run.requests, run.bytes, time.monotonic() - started)
 
@@ -310,13 +305,21 @@ def _reconsider(manifest: Manifest, folder: Path, options: FetchOptions) -> None
     manifest.reopen(again)
 
 
-def _fixed(blocks: Iterable[T], file: Unchanged) -> Iterator[T]:
-    """Yield blocks that are read from a file; raise CannotContinue if it was changed meanwhile."""
+def _fixed(blocks: Iterable[T], catalog: Catalog) -> Iterator[T]:
+    """Yield blocks that are read from a catalog; raise CannotContinue if its file has changed meanwhile."""
     yield from blocks
-    file.check()
+    _check_unchanged(catalog)
 
 
-def _write_targets(catalog: Catalog, manifest: Manifest, destination: Path, targets: Unchanged) -> None:
+def _check_unchanged(catalog: Catalog) -> None:
+    if identity(catalog.path) != catalog.opened:
+        raise CannotContinue(
+            f"{catalog.path} was changed while the run was reading it, so its rows may be other targets now. What is "
+            "done is kept; run the same command again when it is complete."
+        )
+
+
+def _write_targets(catalog: Catalog, manifest: Manifest, destination: Path) -> None:
     """Write the user's table with the columns of what became of each row."""
     width = manifest.longest_path()
     columns = [replace(COLUMNS[0], width=width), replace(COLUMNS[1], width=len(NO_COVERAGE))]
@@ -325,9 +328,9 @@ def _write_targets(catalog: Catalog, manifest: Manifest, destination: Path, targ
         {name: np.array(values, object) for name, values in zip(names, zip(*rows, strict=True), strict=True)}
         for rows in manifest.results(BLOCK_ROWS)
     )
-    targets.check()
+    _check_unchanged(catalog)
     try:
-        catalog.append(destination, columns, _fixed(blocks, targets), replace=True)
+        catalog.append(destination, columns, _fixed(blocks, catalog), replace=True)
     except OutputError as error:
         raise CannotContinue(f"{error} What is done is kept; see to it and run the same command again.") from error
 

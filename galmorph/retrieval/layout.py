@@ -8,7 +8,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,7 +134,8 @@ def _block(
         *(targets.row, targets.id, targets.ra.round(8) % 360, targets.dec.round(8), targets.radius_arcsec),
         *(*layout.grid(targets.radius_arcsec), layout.usable(targets.radius_arcsec), targets.problem, hopeless),
     )
-    for row, name, ra, dec, radius, size, pixscale, usable, problem, refused in zip(*map(_list, columns), strict=True):
+    values = (column.tolist() for column in columns)
+    for row, name, ra, dec, radius, size, pixscale, usable, problem, refused in zip(*values, strict=True):
         if problem:
             yield Entry(row, name, problem)
             continue
@@ -155,11 +155,6 @@ def _block(
             note="" if usable or layout.factor is None else f"no usable size: framed to {size} px",
             refused=f"outside the footprint {footprint.name}" if refused and footprint else "",
         )
-
-
-def _list(column: NDArray[Any]) -> list[Any]:
-    values: list[Any] = column.tolist()
-    return values
 
 
 def _safe(name: str) -> str:

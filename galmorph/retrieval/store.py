@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from galmorph.errors import CannotContinue
 from galmorph.files import fits as fitsbytes
+from galmorph.files.record import file_sha256
 from galmorph.files.writing import write_errors, write_file
 from galmorph.images.cutout import cutout_pieces
 from galmorph.retrieval.answers import check_grid, read_images
@@ -77,11 +79,9 @@ def stamp_of(path: str | os.PathLike[str]) -> tuple[int, int] | None:
 
 def has_digest(path: Path, sha256: str | None) -> bool:
     """Return whether a file's content is the recorded one."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
-    except OSError:
-        return False
+    with suppress(OSError):
+        return file_sha256(path) == sha256
+    return False
 
 
 def write(path: Path, chunks: Iterable[bytes | memoryview]) -> int:

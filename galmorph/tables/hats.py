@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import galmorph
 from galmorph.errors import CannotContinue, CatalogError
+from galmorph.files.writing import sync
 from galmorph.tables.catalog import Column, open_catalog
 from galmorph.tables.formats import Card
 
@@ -233,11 +233,7 @@ def swap(new: Path, destination: Path, aside: Path, *, overwrite: bool) -> None:
         If something that is not removed has the name.
     """
     for path in (new, *new.rglob("*")):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync(path)
     if overwrite and is_hats(destination):
         shutil.rmtree(aside, ignore_errors=True)
         destination.rename(aside)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from astropy.table import Column as TableColumn
 from astropy.table import Table
 
-from galmorph.tables.formats import Array, Block, Column, Provenance, TableField, native, text_array
+from galmorph.tables.formats import Added, Array, Provenance, TableField, native, text_array
 
 
 class MemoryTable:
@@ -32,18 +32,16 @@ class MemoryTable:
         for first in range(start, self.n_rows, n_rows):
             yield [_cells(column[first : first + n_rows]) for column in columns]
 
-    def appended(
-        self, columns: Sequence[Column], blocks: Iterator[Block], dropped: Collection[int], provenance: Provenance
-    ) -> Table:
+    def appended(self, added: Added) -> Table:
         """Return a copy of the table with columns at the end, their units, UCDs and descriptions, and the provenance.
 
         The provenance goes into ``meta`` as the cards of a FITS header, so that a table that is written as FITS, or was
         read from it, is as if galmorph had written the file.
         """
         result = self._table.copy()
-        result.remove_columns([name for i, name in enumerate(self._table.colnames) if i in dropped])
-        values_of = list(blocks)
-        for column in columns:
+        result.remove_columns([name for i, name in enumerate(self._table.colnames) if i in added.dropped])
+        values_of = list(added.blocks)
+        for column in added.columns:
             parts = [block[column.name] for block in values_of]
             values = np.concatenate(parts) if parts else np.array([], column.dtype)
             result[column.name] = TableColumn(
@@ -52,6 +50,7 @@ class MemoryTable:
                 description=column.description,
                 meta={"ucd": column.ucd},
             )
+        provenance = added.provenance
         for key, _, _ in self.provenance.cards:
             result.meta.pop(key, None)
         result.meta["GMCOLS"] = ",".join(provenance.columns)

@@ -69,19 +69,8 @@ _IDS = (
     *("nsa_id", "nsa_nsaid", "pgc", "pgcname", "main_id", "designation", "object_name", "objname", "iau_name"),
     *("galaxy", "galaxy_name", "galaxyname", "gal_id", "galid", "specobjid", "mangaid", "plateifu", "survey_id"),
     *("zooniverse_id", "asset_id", "subject_id", "unique_id", "uniqueid", "uid", "uuid", "identifier", "source"),
-    *(
-        "source_name",
-        "src_id",
-        "srcid",
-        "sdss_id",
-        "sdssid",
-        "sdss_objid",
-        "hsc_id",
-        "photoid",
-        "photo_id",
-        "catalog_id",
-    ),
-    *("cat_id", "catid", "number", "seqnr", "seq_nr", "cutout_id", "image_id"),
+    *("source_name", "src_id", "srcid", "sdss_id", "sdssid", "sdss_objid", "hsc_id", "photoid", "photo_id"),
+    *("catalog_id", "cat_id", "catid", "number", "seqnr", "seq_nr", "cutout_id", "image_id"),
 )
 # Also a class that people gave: an identifier only beside columns that photutils writes.
 _LABEL = "label"

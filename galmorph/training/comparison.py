@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +15,7 @@ from scipy.stats import t as student
 from galmorph import registry
 from galmorph.errors import GalmorphError, WeightsUnavailable
 from galmorph.files.record import read_record
-from galmorph.files.writing import write_file
+from galmorph.files.writing import write_csv, write_file
 from galmorph.schemas import LabelSchema
 from galmorph.training.config import TrainConfig, configure
 from galmorph.training.evaluation import figures
@@ -142,11 +140,7 @@ def _summary(runs: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[
 
 
 def _write_csv(path: Path, lines: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    write_file(path, text.getvalue().encode())
+    write_csv(path, columns, [[line.get(column, "") for column in columns] for line in lines])
 
 
 def _markdown(cells: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from torch import Tensor
 from galmorph.errors import SampleError
 from galmorph.images.framing import Framing
 from galmorph.models.card import file_sha256
+from galmorph.models.model import TRAINED_CONTENTS, TRAINED_GALAXIES
 from galmorph.schemas import LabelSchema
 from galmorph.training.decoding import Pictures, decode, without_unreadable
 from galmorph.training.reading import excluded_keys, read_sample
@@ -195,6 +196,21 @@ def _without_excluded(
     return [sample.take(rows) for sample, rows in zip(samples, kept, strict=True)], kept, tuple(told)
 
 
-def galaxy_hashes(galaxies: Sequence[str]) -> NDArray[np.int64]:
+def n_seen(trained: Mapping[str, Tensor], galaxies: NDArray[np.object_], contents: NDArray[np.int64]) -> int:
+    """Return how many galaxies took part in a training, by their keys or by their pictures.
+
+    Parameters
+    ----------
+    trained : mapping of name to Tensor, int64
+        Hashes in the model's file.
+    galaxies, contents : ndarray, shape (n,)
+        Keys of the galaxies, and hashes of their pictures.
+    """
+    own = {TRAINED_GALAXIES: galaxy_hashes(galaxies), TRAINED_CONTENTS: contents}
+    seen = [np.isin(hashes, trained[name].numpy()) for name, hashes in own.items() if name in trained]
+    return int(np.any(seen, axis=0).sum())
+
+
+def galaxy_hashes(galaxies: Iterable[str]) -> NDArray[np.int64]:
     """Return a 64-bit hash of each galaxy's key."""
     return np.array([content_hash(galaxy.encode()) for galaxy in galaxies], dtype=np.int64)

@@ -18,11 +18,7 @@ USUAL_VOTES = 40.0
 
 
 def mse(
-    schema: LabelSchema,
-    logits: Tensor,
-    fractions: Tensor,
-    weights: Tensor | None = None,
-    votes: Tensor | None = None,
+    schema: LabelSchema, logits: Tensor, fractions: Tensor, weights: Tensor | None = None, votes: Tensor | None = None
 ) -> Tensor:
     """Mean squared error of the cumulative probabilities over the known fractions (NaN: unknown).
 
@@ -43,11 +39,7 @@ def mse(
 
 
 def cross_entropy(
-    schema: LabelSchema,
-    logits: Tensor,
-    fractions: Tensor,
-    weights: Tensor | None = None,
-    votes: Tensor | None = None,
+    schema: LabelSchema, logits: Tensor, fractions: Tensor, weights: Tensor | None = None, votes: Tensor | None = None
 ) -> Tensor:
     """Cross-entropy of each question, weighted by how often it was asked; unknown answers (NaN) are left out.
 
@@ -130,11 +122,6 @@ def clip(values: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     return torch.where(upper.isnan(), values, torch.minimum(values, upper.nan_to_num()))
 
 
-def squared_hinge(predicted: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    """Return the squares of the violations: the squared error against the nearest value that is allowed."""
-    return violations(predicted, lower, upper).square()
-
-
 def binary_divergence(predicted: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     """Return the Kullback-Leibler divergence of a probability from the nearest one that is allowed, 0 inside."""
     nearest = clip(predicted.detach(), lower, upper)
@@ -186,8 +173,9 @@ class BoundedLoss:
         known = self.loss(schema, logits, fractions, weights, votes)
         if lower is None or upper is None:
             return known
-        penalty = squared_hinge if self.squares else binary_divergence
-        each = penalty(probabilities(schema, logits), lower, upper).sum(dim=1)
+        expected = probabilities(schema, logits)
+        bounds = expected, lower, upper
+        each = (violations(*bounds).square() if self.squares else binary_divergence(*bounds)).sum(dim=1)
         each = each if weights is None else each * weights
         if not self.squares:
             return known + self.weight * each.mean()

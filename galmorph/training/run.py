@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
-import io
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -23,7 +21,7 @@ from galmorph import registry
 from galmorph.errors import OutputError, SampleError
 from galmorph.files.lock import locked
 from galmorph.files.record import file_sha256, is_continued, write_record
-from galmorph.files.writing import write_file
+from galmorph.files.writing import write_csv, write_file
 from galmorph.images.normalization import Normalization
 from galmorph.models.backbones import Backbone
 from galmorph.models.card import ModelCard, find, read_card, survey_inputs
@@ -34,8 +32,9 @@ from galmorph.training import dataset as datasets
 from galmorph.training.ancestry import Ancestry, ancestry
 from galmorph.training.checkpoint import Checkpoint
 from galmorph.training.config import TrainConfig
-from galmorph.training.dataset import Dataset
+from galmorph.training.dataset import Dataset, n_seen
 from galmorph.training.distillation import soft_targets
+from galmorph.training.learnt import learnt_labels, warn_of_unlearnt
 from galmorph.training.losses import BoundedLoss, loss_named
 from galmorph.training.processes import Processes
 from galmorph.training.schedule import averaging, class_weights, parameter_groups, set_learning_parts
@@ -199,8 +198,8 @@ def open_run(
         is_continued(out / STATE, state, resume=True, anew="train anew in another folder")
     descent = ancestry(config.pretrained, teachers)
     test = labels.rows["test"]
-    if n_seen := descent.n_seen(dataset.galaxies[test], dataset.contents[test]):
-        log.warning("Of %d galaxies of the test part %d are known to a start or teacher.", len(test), n_seen)
+    if n := n_seen(descent.trained, dataset.galaxies[test], dataset.contents[test]):
+        log.warning("Of %d galaxies of the test part %d are known to a start or teacher.", len(test), n)
 
     torch.manual_seed(config.seed)
     backbone: Backbone = registry.load("backbones", config.backbone)
@@ -209,8 +208,11 @@ def open_run(
     if processes.is_first:
         write_record(out / STATE, state)
         write_file(out / "config.json", config.to_json().encode())
-        _write_split(out, dataset, labels.parts)
-    card = dataclasses.replace(_card(config, name, schema, backbone, labels, descent), **about)
+        rows = zip(dataset.source, dataset.galaxies, labels.parts, strict=True)
+        write_csv(out / "split.csv", ("sample", "galaxy", "part"), rows)
+    known = learnt_labels(schema, dataset, labels.learnt, [*teachers, *descent.start])
+    warn_of_unlearnt(schema, known)
+    card = dataclasses.replace(_card(config, name, schema, backbone, labels, descent), learnt=known, **about)
     if not config.fine_tune:
         set_learning_parts(network, backbone, config, 0)
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -334,11 +336,3 @@ def _warn_of_rare_classes(schema: LabelSchema, classes: NDArray[np.int64]) -> No
     ]
     if rare:
         log.warning("Classes with fewer than 3 examples to train on, which cannot be told well: %s.", ", ".join(rare))
-
-
-def _write_split(out: Path, dataset: Dataset, parts: NDArray[np.str_]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("sample", "galaxy", "part"))
-    writer.writerows(zip(dataset.source, dataset.galaxies, parts, strict=True))
-    write_file(out / "split.csv", text.getvalue().encode())

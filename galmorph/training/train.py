@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 import logging
 import math
@@ -20,19 +18,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from galmorph.errors import SampleError
-from galmorph.files.writing import write_file
-from galmorph.images.normalization import Normalization
+from galmorph.files.writing import write_csv, write_file
 from galmorph.models.card import SUFFIX
 from galmorph.models.model import TRAINED_CONTENTS, TRAINED_GALAXIES, Model, load, probabilities, save, save_with_card
 from galmorph.models.predictor import Predictor
 from galmorph.schemas import LabelSchema
-from galmorph.training.augmentation import plain_view
 from galmorph.training.batches import micro_batches
 from galmorph.training.config import TrainConfig
 from galmorph.training.dataset import Dataset, galaxy_hashes
 from galmorph.training.evaluation import figures
 from galmorph.training.evaluation.calibration import calibrate
-from galmorph.training.evaluation.predicting import predict
+from galmorph.training.evaluation.predicting import network_inputs, predict
 from galmorph.training.evaluation.scores import scores
 from galmorph.training.evaluation.temperature import fit_temperature
 from galmorph.training.processes import Processes
@@ -118,7 +114,7 @@ def fit(run: Run, on_epoch: Callable[[Mapping[str, float]], None] | None) -> Non
                 best = line["val_rmse"]
                 save(Model(run.card, run.averaged.module), run.out / f"best{SUFFIX}", half=False)
             run.checkpoint.save([*run.history, line])
-            _write_history(run.out, [*run.history, line])
+            write_csv(run.out / "history.csv", line, [[each[name] for name in line] for each in (*run.history, line)])
             if config.tensorboard:
                 _write_events(run.out, line)
             if on_epoch:
@@ -173,7 +169,7 @@ def _with_own_predictions(run: Run, targets: Tensor) -> Tensor:
     rows = run.labels.self_taught
     if not len(rows):
         return targets
-    logits = _logits(run.averaged.module, run.dataset, rows, run.normalization, run.device, run.dtype)
+    logits = _logits(run, rows, run.averaged.module, run.device, run.dtype)
     return targets.index_copy(0, torch.from_numpy(rows), probabilities(run.schema, logits))
 
 
@@ -182,7 +178,7 @@ def _validate(run: Run) -> dict[str, float]:
     rows = run.labels.rows["val"]
     truth = run.dataset.fractions[rows]
     bounds = [None if bound is None else bound[rows] for bound in (run.dataset.lower, run.dataset.upper)]
-    logits = _logits(run.averaged.module, run.dataset, rows, run.normalization, run.device, run.dtype)
+    logits = _logits(run, rows, run.averaged.module, run.device, run.dtype)
     predicted = probabilities(run.schema, logits).numpy()
     return {
         "val_loss": run.loss(run.schema, logits, truth, None, None, *bounds).item(),
@@ -196,14 +192,14 @@ def finish(run: Run, *, test: bool) -> dict[str, Any]:
     config, out, schema, dataset, rows = run.config, run.out, run.schema, run.dataset, run.labels.rows
     # In the 16 bits in which they are saved: what is fitted and scored from here on is true of the file.
     network = load(out / f"best{SUFFIX}").network.half().float()
-    logits = _logits(network.eval(), dataset, rows["val"], run.normalization, torch.device("cpu"), torch.float32)
+    logits = _logits(run, rows["val"], network, torch.device("cpu"), torch.float32)
     if config.refit:
         calibration = load(config.pretrained).card.calibration
     else:
         calibration = fit_temperature(schema, logits, dataset.fractions[rows["val"]], config.loss)
     seen = np.flatnonzero(run.labels.parts != "test")
     hashes = {
-        TRAINED_GALAXIES: torch.from_numpy(galaxy_hashes(list(dataset.galaxies[seen]))),
+        TRAINED_GALAXIES: torch.from_numpy(galaxy_hashes(dataset.galaxies[seen])),
         TRAINED_CONTENTS: torch.from_numpy(dataset.contents[seen]),
     }
     model = Model(dataclasses.replace(run.card, calibration=calibration), network, run.descent.merged(hashes))
@@ -240,19 +236,10 @@ def _warn_of_nothing_learnt(run: Run) -> None:
 
 
 @torch.no_grad()
-def _logits(
-    network: nn.Module,
-    dataset: Dataset,
-    rows: NDArray[np.int64],
-    normalization: Normalization,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> Tensor:
+def _logits(run: Run, rows: NDArray[np.int64], network: nn.Module, device: torch.device, dtype: torch.dtype) -> Tensor:
     network.eval()
     parts = []
-    for start in range(0, len(rows), 64):
-        images, _ = dataset.batch(rows[start : start + 64])
-        inputs = normalization.network_input(plain_view(images.to(device), dataset.view, normalization.input_size))
+    for inputs in network_inputs(run.dataset, rows, run.normalization, device):
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             parts.append(network(inputs.contiguous(memory_format=torch.channels_last)).float().cpu())
     return torch.cat(parts)
@@ -303,11 +290,3 @@ def _write_events(out: Path, line: Mapping[str, float]) -> None:
     with SummaryWriter(str(out / "tensorboard")) as writer:
         for name, value in line.items():
             writer.add_scalar(name, value, int(line["epoch"]))
-
-
-def _write_history(out: Path, history: list[dict[str, float]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, history[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    write_file(out / "history.csv", text.getvalue().encode())

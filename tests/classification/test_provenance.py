@@ -54,6 +54,16 @@ def test_the_record_of_a_catalog(survey):
     assert {used["prov:role"] for used in found["used"].values()} == {"input", "cutouts", "model"}
 
 
+@pytest.mark.parametrize("kind", ["catalog", "field"])
+def test_the_record_names_the_column_of_sizes(survey, kind):
+    table = survey / "sizes.csv"
+    table.write_text("id,ra,dec,petroR90_r,cutout\n1,150.0,2.0,3.0,cutouts/g0.fits\n")
+    image = survey / "cutouts" / "g0.fits"
+    given = {"survey": table} if kind == "catalog" else {"survey": image, "kind": "field", "catalog": table}
+    classify(**given, model=survey / "m.safetensors", out=survey / "out.csv", **FAST)
+    assert record(survey / "out.csv")["activity"]["run:classify"]["galmorph:size"] == "petroR90_r"
+
+
 def test_another_program_reads_it(survey):
     prov = pytest.importorskip("prov.model", reason="the package prov (extra dev) is absent")
     out = survey / "out.csv"

@@ -232,6 +232,22 @@ def test_temperatures_that_cannot_be_used_are_refused(tmp_path, temperature):
         load(path)
 
 
+def test_mobilenet_v2_is_that_of_torchvision():
+    from torchvision.models import mobilenet_v2
+
+    torch.manual_seed(0)
+    ours = registry.load("backbones", "mobilenet_v2").build(5).eval()
+    torch.manual_seed(0)
+    theirs = mobilenet_v2(num_classes=5).eval()
+    assert [name for name, _ in ours.named_modules()] == [name for name, _ in theirs.named_modules()]
+    state = theirs.state_dict()
+    assert list(ours.state_dict()) == list(state)
+    assert all(torch.equal(value, state[name]) for name, value in ours.state_dict().items())
+    images = torch.rand(2, 3, 64, 64)
+    assert torch.equal(ours(images), theirs(images))
+    assert ours.classifier[0].p == theirs.classifier[0].p
+
+
 def changed(path, **values):
     return json.dumps(json.loads(cards.read_card(path).to_json()) | values)
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.environment import Variable
+from galmorph.files.fits import BLOCK, padded
 from galmorph.images.cutout import Cutout
 from galmorph.retrieval.addresses import Credentials
 from galmorph.retrieval.client import Session
@@ -168,7 +169,7 @@ class Source(ABC):
             See `galmorph.retrieval.layout.grids`.
         """
         data = 4 * len(self.bands) * grids["size"].astype(np.int64) ** 2
-        return len(grids), int(np.sum(_blocks(data) + 2880))
+        return len(grids), int(np.sum(padded(data) + BLOCK))
 
 
 class ImageSource(Source):
@@ -235,16 +236,8 @@ class Survey:
     Parameters
     ----------
     name : str
-    title : str
-        Its full name.
     bands : tuple of str
         The bands that are fetched unless others are asked for.
-    pixscale : float
-        The native pixel, arcsec; flux is nanomaggies per such a pixel.
-    zero_point : float
-        AB magnitude of a flux of 1.
-    seeing : mapping from band to float
-        Typical full width at half maximum of the point spread function, arcsec.
     source : callable
         Makes the `Source` of a run.
     bulk : callable, optional
@@ -252,14 +245,6 @@ class Survey:
     """
 
     name: str
-    title: str
     bands: tuple[str, ...]
-    pixscale: float
-    zero_point: float
-    seeing: Mapping[str, float]
     source: Callable[[Imaging], Source]
     bulk: Callable[[Imaging], Source | None] | None = None
-
-
-def _blocks(n_bytes: NDArray[np.int64]) -> NDArray[np.int64]:
-    return -(-n_bytes // 2880) * 2880

@@ -17,7 +17,6 @@ from galmorph import registry
 from galmorph.errors import CutoutError, GalmorphError
 from galmorph.files.pictures import read_picture
 from galmorph.images.surveys import native_pixscale
-from galmorph.images.surveys.decals import FACTS
 from galmorph.retrieval.addresses import printable
 from galmorph.retrieval.answers import check_grid, read_images
 from galmorph.retrieval.client import Answer, FinalFailure, PassingFailure, Session
@@ -230,13 +229,4 @@ def bricks(imaging: Imaging) -> Source | None:
     return Bricks(viewer, int(match[1]), match[2] or "", imaging, downloads)
 
 
-SURVEY = Survey(
-    name="decals",
-    title="DESI Legacy Imaging Surveys",
-    bands=("g", "r", "z"),
-    pixscale=FACTS.pixscale,
-    zero_point=22.5,
-    seeing=FACTS.seeing,
-    source=Viewer,
-    bulk=bricks,
-)
+SURVEY = Survey("decals", ("g", "r", "z"), source=Viewer, bulk=bricks)

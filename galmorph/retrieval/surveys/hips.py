@@ -8,7 +8,6 @@ does so inside, when it fails; the MocServer tells the two apart.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from urllib.parse import quote
 
 import numpy as np
@@ -16,7 +15,6 @@ from numpy.typing import NDArray
 
 from galmorph.errors import GalmorphError
 from galmorph.images.surveys import native_pixscale
-from galmorph.images.surveys.decals import FACTS
 from galmorph.retrieval.addresses import printable
 from galmorph.retrieval.answers import check_grid, float_planes, read_images
 from galmorph.retrieval.client import Answer, FinalFailure, PassingFailure, Session
@@ -29,28 +27,13 @@ DEFAULT_HIPS = "CDS/P/DESI-Legacy-Surveys/DR10"
 _ROUNDS = 2
 
 
-@dataclass(frozen=True)
-class KnownHips:
-    """A HiPS whose units are known.
-
-    Parameters
-    ----------
-    prefix : str
-        Its identifier without the band.
-    survey, release : str
-    """
-
-    prefix: str
-    survey: str
-    release: str
-
-
-# Nanomaggies per native pixel, by their registry records and renders; of others nothing is known.
-_KNOWN = (
-    KnownHips("CDS/P/DESI-Legacy-Surveys/DR10", "decals", "DR10"),
-    KnownHips("CDS/P/DECaLS/DR5", "decals", "DR5"),
-    KnownHips("CDS/P/SDSS9", "sdss", "DR9"),
-)
+# Survey and release of HiPS that are in nanomaggies per native pixel, by their registry records and renders. The key is
+# the identifier without the band. The units of other HiPS are unknown.
+_IN_NANOMAGGIES = {
+    "CDS/P/DESI-Legacy-Surveys/DR10": ("decals", "DR10"),
+    "CDS/P/DECaLS/DR5": ("decals", "DR5"),
+    "CDS/P/SDSS9": ("sdss", "DR9"),
+}
 
 
 class Hips2Fits(Source):
@@ -68,8 +51,7 @@ class Hips2Fits(Source):
         last = self.hips.rpartition("/")[2]
         if len(self.bands) == 1 and last == self.bands[0]:
             self.hips = self.hips.removesuffix(f"/{last}")
-        self.known = next((known for known in _KNOWN if known.prefix == self.hips), None)
-        self.survey = self.known.survey if self.known else ""
+        self.survey, self.release = _IN_NANOMAGGIES.get(self.hips, ("", ""))
         self.pixscale = native_pixscale(self.survey)
         self.footprint = self.hips.replace("/", "-")
         self.base_urls = imaging.base_url.rstrip("/").split(",") if imaging.base_url else BASE_URLS
@@ -104,7 +86,7 @@ class Hips2Fits(Source):
         else:
             raise PassingFailure(f"{self.hips} covers ra={request.ra} dec={request.dec}, but sends blank images.")
         url = f"{self.base_urls[0]}/hips-image-services/hips2fits?{self._query(request, self.bands[0])}"
-        release, unit = (self.known.release, "nanomaggy") if self.known else (self.hips, "unknown")
+        release, unit = (self.release, "nanomaggy") if self.survey else (self.hips, "unknown")
         return self.delivery(request, np.concatenate(planes), url, release, unit=unit)
 
     async def _plane(self, session: Session, request: Request, band: str, turn: int) -> NDArray[np.float32]:
@@ -147,20 +129,11 @@ class Hips2Fits(Source):
         return await session.get(*urls, accept=accept, at_most=1 << 16)
 
     async def control(self, session: Session) -> None:
-        """Ask for a position that the known HiPS have; that another one does not cover it is a sensible answer too."""
+        """Ask for a position that the HiPS above have; that another one does not cover it is a sensible answer too."""
         try:
-            await self.deliver(session, Request("control", *CONTROL, 32, self.pixscale if self.known else 1.0))
+            await self.deliver(session, Request("control", *CONTROL, 32, self.pixscale if self.survey else 1.0))
         except NoCoverage:
             return
 
 
-SURVEY = Survey(
-    name="hips",
-    title="CDS hips2fits, any HiPS",
-    bands=("g", "r", "z"),
-    pixscale=FACTS.pixscale,
-    zero_point=22.5,
-    # Of the default HiPS.
-    seeing=FACTS.seeing,
-    source=Hips2Fits,
-)
+SURVEY = Survey("hips", ("g", "r", "z"), source=Hips2Fits)

@@ -111,7 +111,7 @@ class Frames(ImageSource):
         self.bands = imaging.bands or SURVEY.bands
         if not set(self.bands) <= set("ugriz") or len(set(self.bands)) < len(self.bands):
             raise GalmorphError(f"SDSS has the bands u, g, r, i, z; asked for: {', '.join(self.bands)}.")
-        self.pixscale = SURVEY.pixscale
+        self.pixscale = FACTS.pixscale
         base_url = imaging.base_url or ""
         self.skyserver_url = imaging.address(Variable.SDSS_SKYSERVER_URL) or base_url or SKYSERVER_URL
         self.sas_url = imaging.address(Variable.SDSS_SAS_URL) or (f"{base_url}/sas" if base_url else SAS_URL)
@@ -296,12 +296,4 @@ def _decode(body: bytes, *, url: str, field: SdssField, band: str) -> Plane:
         raise PassingFailure(f"{url} has a WCS that cannot be read: {printable(str(error))}.") from error
 
 
-SURVEY = Survey(
-    name="sdss",
-    title="Sloan Digital Sky Survey",
-    bands=("g", "r", "z"),
-    pixscale=FACTS.pixscale,
-    zero_point=22.5,
-    seeing=FACTS.seeing,
-    source=Frames,
-)
+SURVEY = Survey("sdss", ("g", "r", "z"), source=Frames)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from galmorph.errors import CatalogError
+from galmorph.files.fits import padded
 from galmorph.files.reading import Input
-from galmorph.tables.formats._fits_header import Header, keyword, padded, read_header
+from galmorph.tables.formats._fits_header import Header, keyword, read_header
 
 # No file is larger; a number beyond what an offset can be is refused before it is used as one.
 _MAX_SIZE = 1 << 60

@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from galmorph.errors import CatalogError
 from galmorph.files.reading import Input
-from galmorph.tables.formats import Column, Provenance, TableSummary, history_line
+from galmorph.tables.formats import Added, Column, Provenance, TableSummary, history_line
 from galmorph.tables.formats._votable_rows import DATATYPES, Cell
 from galmorph.tables.formats._xml import Event, events
 from galmorph.tables.systems import declared_frame
@@ -127,14 +127,12 @@ class Head:
         params = {param.name: (param.value, param.description) for param in self.params}
         return Provenance.from_cards(lambda key: params.get(key, (None, "")))
 
-    def edits(
-        self, columns: Sequence[Column], dropped: Collection[int], provenance: Provenance
-    ) -> list[tuple[tuple[int, int], bytes]]:
+    def edits(self, added: Added) -> list[tuple[tuple[int, int], bytes]]:
         """Return the bytes to replace, in order, and what comes in their place."""
         ours = {"GMCOLS", "GMKEYS", *(key for key, _, _ in self.provenance.cards)}
         users = {param.name for param in self.params} - ours
-        new = fields_xml(self.prefix, columns) + params_xml(self.prefix, provenance, users)
-        edits = [(span, b"") for i, span in enumerate(self.field_spans) if i in dropped]
+        new = fields_xml(self.prefix, added.columns) + params_xml(self.prefix, added.provenance, users)
+        edits = [(span, b"") for i, span in enumerate(self.field_spans) if i in added.dropped]
         edits += [((param.start, param.stop), b"") for param in self.params if param.name in ours]
         return sorted([*edits, ((self.behind, self.behind), new.encode("ascii"))])
 
@@ -195,9 +193,7 @@ class Head:
                 self._refusal = self._refusal or why
 
 
-def redescribe(
-    text: bytes, names: Sequence[str], columns: Sequence[Column], dropped: Collection[int], provenance: Provenance
-) -> bytes:
+def redescribe(text: bytes, names: Sequence[str], added: Added) -> bytes:
     """Return a VOTable without data, which describes the columns `names` of another file, brought up to date.
 
     TOPCAT and STILTS keep such a VOTable in FITS and Parquet files and would ignore one that has other columns. What is
@@ -206,7 +202,7 @@ def redescribe(
     with suppress(CatalogError), Input(Path("VOTable"), text) as source:
         head = Head(source)
         if [cell.field.name for cell in head.cells] == list(names):
-            for (start, stop), new in reversed(head.edits(columns, dropped, provenance)):
+            for (start, stop), new in reversed(head.edits(added)):
                 text = text[:start] + new + text[stop:]
     return text
 

@@ -17,8 +17,9 @@ import numpy as np
 from galmorph.errors import CatalogError
 from galmorph.files.reading import Input
 from galmorph.files.writing import COMPRESSIONS, Output
-from galmorph.tables.formats import Array, Block, Column, Format, Provenance, TableField, text_array
+from galmorph.tables.formats import Added, Array, Block, Column, Format, Provenance, TableField, text_array
 from galmorph.tables.formats._column_yaml import ColumnYaml
+from galmorph.tables.formats._extra import Extra, of_parquet
 from galmorph.tables.formats._votable_head import Head, redescribe
 
 if TYPE_CHECKING:
@@ -92,22 +93,19 @@ class ParquetTable:
             for table in _in_blocks(batches, n_rows, skip):
                 yield [_values(table.column(name), name) for name in names]
 
-    def append(
-        self,
-        output: Output,
-        columns: Sequence[Column],
-        blocks: Iterator[Block],
-        dropped: Collection[int],
-        provenance: Provenance,
-    ) -> None:
+    def extra(self) -> Extra:
+        """Return what the file holds besides its columns; see `Table`."""
+        return of_parquet(self._schema, self._yaml)
+
+    def append(self, output: Output, added: Added) -> None:
         """Write the table with columns appended; see `Table`."""
         import pyarrow as pa
 
-        kept = [name for i, name in enumerate(self._schema.names) if i not in dropped]
+        columns = added.columns
+        kept = [name for i, name in enumerate(self._schema.names) if i not in added.dropped]
         metadata = dict(self._schema.metadata or {})
         if _VOTABLE in metadata:
-            names = self._schema.names
-            metadata[_VOTABLE] = redescribe(metadata[_VOTABLE], names, columns, dropped, provenance)
+            metadata[_VOTABLE] = redescribe(metadata[_VOTABLE], self._schema.names, added)
         if self._yaml:
             gone = {name for name in self._schema.names if name not in kept}
             metadata[_ASTROPY] = "\n".join(self._yaml.edited(columns, gone)).encode()
@@ -115,8 +113,8 @@ class ParquetTable:
             lengths = {f"table::len::{c.name}": str(max(c.width, 1)) for c in columns if c.dtype == "str"}
             metadata |= {key.encode(): value.encode() for key, value in lengths.items()}
         fields = [*map(self._schema.field, kept), *map(_arrow_field, columns)]
-        schema = pa.schema(fields, metadata | _metadata(provenance))
-        feed = _Feed(columns, blocks)
+        schema = pa.schema(fields, metadata | _metadata(added.provenance))
+        feed = _Feed(columns, added.blocks)
         with self._file() as file, _writer(output, schema, **_options(file, kept, columns, schema)) as writer:
             for group in range(file.num_row_groups):
                 size = file.metadata.row_group(group).num_rows
@@ -341,15 +339,13 @@ def _writer(output: Output, schema: pa.Schema, **options: Any) -> Iterator[pq.Pa
         raise CatalogError(f"{output.path} cannot be written as Parquet: {error}") from error
 
 
-def _write(
-    output: Output, columns: Sequence[Column], blocks: Iterator[Block], n_rows: int, provenance: Provenance
-) -> None:
+def _write(output: Output, added: Added, n_rows: int) -> None:
     import pyarrow as pa
 
-    schema = pa.schema(list(map(_arrow_field, columns)), _metadata(provenance))
+    schema = pa.schema(list(map(_arrow_field, added.columns)), _metadata(added.provenance))
     with _writer(output, schema) as writer:
-        for block in blocks:
-            arrays = [pa.array(block[column.name], _arrow_type(column)) for column in columns]
+        for block in added.blocks:
+            arrays = [pa.array(block[column.name], _arrow_type(column)) for column in added.columns]
             writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from galmorph.files.writing import write_file
+from galmorph.files.writing import write_csv, write_file
 from galmorph.schemas import LabelSchema, confusion
 
 if TYPE_CHECKING:
@@ -98,11 +98,6 @@ def compared_curves(histories: Mapping[str, Sequence[Sequence[Mapping[str, float
     return figure
 
 
-def confusion_matrix(schema: LabelSchema, truth: Array, predicted: Array) -> Figure:
-    """Draw the confusion matrix of classes: counts, coloured by the share of each true class."""
-    return confusion_matrices(schema.labels, [[("", _counts(truth, predicted))]])
-
-
 def confusion_matrices(labels: Sequence[str], grid: Sequence[Sequence[tuple[str, NDArray[np.int64] | None]]]) -> Figure:
     """Draw confusion matrices, true classes down and predicted across, in rows: counts, coloured by their share.
 
@@ -136,10 +131,6 @@ def confusion_matrices(labels: Sequence[str], grid: Sequence[Sequence[tuple[str,
         axes.set_ylabel("true class")
     figure.colorbar(image, ax=places, label="share of the true class", shrink=0.8 / n_rows)
     return figure
-
-
-def _counts(truth: Array, predicted: Array) -> NDArray[np.int64]:
-    return confusion(truth.argmax(axis=1), predicted.argmax(axis=1), truth.shape[1])
 
 
 def fractions(schema: LabelSchema, truth: Array, predicted: Array) -> Figure:
@@ -184,19 +175,27 @@ def calibration(schema: LabelSchema, truth: Array, predicted: Array) -> Figure:
     return figure
 
 
-def evaluation_figures(out: Path, schema: LabelSchema, truth: Array, predicted: Array) -> None:
-    """Write the figures of an evaluation: confusion matrix (its counts as CSV too) or fractions, and calibration."""
+def of_evaluation(schema: LabelSchema, truth: Array, predicted: Array) -> dict[str, Figure]:
+    """Return the figures of an evaluation by name: confusion matrix or fractions, and calibration."""
     if schema.is_classes:
-        matrix = _counts(truth, predicted)
-        save(confusion_matrices(schema.labels, [[("", matrix)]]), out / "confusion_matrix.png")
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["true", *schema.labels])
-        writer.writerows([label, *row] for label, row in zip(schema.labels, matrix.tolist(), strict=True))
-        write_file(out / "confusion_matrix.csv", text.getvalue().encode())
+        grid: Any = [[("", _counts(truth, predicted))]]
+        first = {"confusion_matrix": confusion_matrices(schema.labels, grid)}
     else:
-        save(fractions(schema, truth, predicted), out / "fractions.png")
-    save(calibration(schema, truth, predicted), out / "calibration.png")
+        first = {"fractions": fractions(schema, truth, predicted)}
+    return first | {"calibration": calibration(schema, truth, predicted)}
+
+
+def evaluation_figures(out: Path, schema: LabelSchema, truth: Array, predicted: Array) -> None:
+    """Write the figures of an evaluation, and the counts of a confusion matrix as CSV too."""
+    for name, figure in of_evaluation(schema, truth, predicted).items():
+        save(figure, out / f"{name}.png")
+    if schema.is_classes:
+        rows = zip(schema.labels, _counts(truth, predicted).tolist(), strict=True)
+        write_csv(out / "confusion_matrix.csv", ["true", *schema.labels], ([label, *row] for label, row in rows))
+
+
+def _counts(truth: Array, predicted: Array) -> NDArray[np.int64]:
+    return confusion(truth.argmax(axis=1), predicted.argmax(axis=1), truth.shape[1])
 
 
 def by_condition(groups: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
@@ -286,7 +285,7 @@ def panels(schema: LabelSchema, p: Array) -> dict[str, dict[str, Array]]:
         Classes: a panel each. A tree: a panel a question, with each answer's share among those asked, of the galaxies
         that were probably asked (0.5 or more).
     """
-    p = p[np.isfinite(p[:, 0])]
+    p = p[np.isfinite(p).any(axis=1)]
     if schema.is_classes:
         return {label.replace("_", " "): {"": p[:, i]} for i, label in enumerate(schema.labels)}
     shares, reached = schema.answers(p), schema.reached(p)

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -239,13 +238,9 @@ def picture_folder(
         name=name,
         galaxies=galaxy_keys(name, identifiers, known),
         fractions=fractions,
-        image=partial(_picture, pictures),
+        image=lambda index: read_picture(pictures[index]),
         contents=np.array(contents, dtype=np.int64),
         sha256=whole.hexdigest(),
         framing=framing,
         twins=own_keys(name, known),
     )
-
-
-def _picture(pictures: Sequence[Path], index: int) -> NDArray[np.uint8]:
-    return read_picture(pictures[index])

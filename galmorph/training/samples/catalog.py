@@ -90,7 +90,7 @@ def read(path: Path, schema: LabelSchema) -> Sample:
     contents, kept, skipped = [], [], []
     for number, (row, reason) in enumerate(zip(rows, reasons, strict=True)):
         try:
-            if isinstance(row.cutout, str) or reason:
+            if not isinstance(row.cutout, Path) or reason:
                 raise CutoutError(f"row {number + 1}: {reason or row.cutout}")
             data = b"".join(_content(part) for part in _parts(row.cutout))
         except (OSError, CutoutError) as error:
@@ -179,7 +179,7 @@ def _picture(rows: Sequence[Row], index: int) -> NDArray[np.uint8]:
     CutoutError, OSError
         If the file cannot be used.
     """
-    path = Path(rows[index].cutout)
+    path = Path(str(rows[index].cutout))
     if path.suffix.lower() in PICTURE_SUFFIXES:
         return read_picture(path)
     return _composite(rows[index])
@@ -194,7 +194,7 @@ def _composite(row: Row) -> NDArray[np.uint8]:
 
 def _apparent(rows: Sequence[Row], index: int) -> tuple[float, float]:
     """Return R90 in arcsec and the signal to noise; of a picture only what the catalog says."""
-    path, radius = Path(rows[index].cutout), rows[index].radius_arcsec
+    path, radius = Path(str(rows[index].cutout)), rows[index].radius_arcsec
     if path.suffix.lower() in PICTURE_SUFFIXES:
         return radius, math.nan
     opened = open_cutout(path, _card(), radius)

@@ -10,7 +10,6 @@ width of each other.
 from __future__ import annotations
 
 import hashlib
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -67,16 +66,12 @@ def read(path: Path, schema: LabelSchema) -> Sample:
         name=path.stem,
         galaxies=galaxy_keys(path.stem, identifiers, known),
         fractions=np.eye(n_labels, dtype=np.float32)[classes] if schema.learns else unlabelled,
-        image=partial(_row, images),
+        image=images.__getitem__,
         contents=np.array([content_hash(image.tobytes()) for image in images], dtype=np.int64),
         sha256=hashlib.sha256(images.tobytes() + classes.tobytes()).hexdigest(),
         framing=Framing(size_arcsec=images.shape[1] * pixscale) if pixscale else SDSS_FRAMING,
         twins=own_keys(path.stem, known),
     )
-
-
-def _row(images: np.ndarray, index: int) -> np.ndarray:
-    return images[index]
 
 
 SAMPLE = Layout(
