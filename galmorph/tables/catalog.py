@@ -19,7 +19,7 @@ from galmorph import registry
 from galmorph.errors import CatalogError
 from galmorph.files.record import identity
 from galmorph.files.writing import Companion, Output
-from galmorph.tables.blocks import checked_blocks
+from galmorph.tables.blocks import checked_blocks, stated_blocks
 from galmorph.tables.contents import contents_of, format_of, named_format, plain_suffix
 from galmorph.tables.conversion import Conversion, listed
 from galmorph.tables.formats import Added, Array, Card, Column, Format, Provenance, Table, check_cards, text_array
@@ -155,21 +155,10 @@ class Catalog:
         if n_rows < 1 or start < 0:
             raise CatalogError(f"blocks of {n_rows} rows from row {start} cannot be read")
         wanted = self._roles.columns
-        blocks = self._columns(wanted, n_rows, start) if wanted else repeat(())
+        blocks = stated_blocks(self._table, wanted, n_rows, start) if wanted else repeat(())
         for first, values in zip(range(start, self.n_rows, n_rows), blocks, strict=bool(wanted)):
             row = np.arange(first, min(first + n_rows, self.n_rows), dtype=np.int64)
             yield self._targets(row, dict(zip(wanted, values, strict=True)))
-
-    def _columns(self, positions: Sequence[int], n_rows: int, start: int) -> Iterator[Sequence[Array]]:
-        """Iterate over blocks of columns, which are as many rows as the table states."""
-        done = min(start, self.n_rows)
-        for block in self._table.blocks(positions, n_rows, start):
-            done += len(block[0])
-            if done > self.n_rows or (len(block[0]) < n_rows and done < self.n_rows):
-                break
-            yield block
-        if done != self.n_rows:
-            raise CatalogError(f"{self.path} is damaged: it states {self.n_rows} rows, and {done} can be read")
 
     def _targets(self, row: Array, values: Mapping[int, Array]) -> Targets:
         roles, n = self._roles, len(row)
@@ -213,7 +202,7 @@ class Catalog:
             If there is no such column.
         """
         positions = [named(self._table.fields, name, str(self.path)) for name in names]
-        blocks = list(self._columns(positions, _READ_ROWS, 0)) or [[np.array([])] * len(names)]
+        blocks = list(stated_blocks(self._table, positions, _READ_ROWS, 0)) or [[np.array([])] * len(names)]
         columns: dict[str, Array] = {}
         for name, position, parts in zip(names, positions, zip(*blocks, strict=True), strict=True):
             masked = any(isinstance(part, np.ma.MaskedArray) for part in parts)
