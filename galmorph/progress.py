@@ -14,7 +14,6 @@ def progress_bar(wanted: bool, what: str, unit: str, on_progress: Progress | Non
 
     Parameters
     ----------
-    wanted : bool
     what, unit : str
         Text before the bar; plural of what is counted.
     on_progress : callable, optional

@@ -47,15 +47,12 @@ def classify_rows(
 
     Parameters
     ----------
-    source : Source
     predictors : sequence of Predictor
         Batches go to them in turn.
-    journal : Journal
     batch_size : int
         Rows in a batch.
     workers : int
         Threads that take batches through.
-    clock : Clock
     on_progress : callable, optional
         Called with the rows done and the number of rows, after each batch.
 

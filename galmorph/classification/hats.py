@@ -171,7 +171,6 @@ class Job:
 
     Attributes
     ----------
-    network : Network
     root : Path
         Of the catalog.
     work : Path

@@ -153,7 +153,6 @@ def match(catalog: Catalog, cutouts: str | Path | None, beside: Path | Remote) -
 
     Parameters
     ----------
-    catalog : Catalog
     cutouts : path, optional
         The folder that the user named.
     beside : Path or Remote

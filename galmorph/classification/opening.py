@@ -40,7 +40,6 @@ def open_survey(survey: str | Path | Table | None, options: ClassifyOptions) -> 
     ----------
     survey : path, astropy Table or None
         None where the options name images.
-    options : ClassifyOptions
 
     Raises
     ------
@@ -176,7 +175,6 @@ def open_source(
 
     Parameters
     ----------
-    path : Path
     kind : {'catalog', 'cutout'}, optional
         What it is taken for; default: what its content is.
     cutouts : path, optional

@@ -25,7 +25,6 @@ def output_columns(card: ModelCard, prefix: str = "", *, spread: bool = False, p
 
     Parameters
     ----------
-    card : ModelCard
     prefix : str
         Of the names.
     spread : bool
@@ -87,10 +86,8 @@ def column_values(
     ----------
     records : ndarray, shape (n,)
         As :func:`record_dtype` has them.
-    card : ModelCard
     tta : int
         Orientations that were averaged.
-    spread : bool
     """
     schema = card.label_schema
     p = np.asfortranarray(records["p"])

@@ -30,8 +30,6 @@ def prepare_picture(
 
     Parameters
     ----------
-    path : Path
-    card : ModelCard
     radius_arcsec : float
         The galaxy's R90, NaN where unknown.
     width : PictureWidth, optional

@@ -40,22 +40,8 @@ T = TypeVar("T")
 # With one of these there is no probability: a composite without one of its bands has colours no model was shown.
 UNUSABLE = Flag.MISSING_BAND | Flag.UNREADABLE
 # Errors of network file systems, of limits and of rights: they pass, and the file is none the worse.
-SYSTEM_FAILURES = frozenset(
-    getattr(errno, name)
-    for name in (
-        "EIO",
-        "ESTALE",
-        "EMFILE",
-        "ENFILE",
-        "ENOMEM",
-        "EACCES",
-        "EAGAIN",
-        "ETIMEDOUT",
-        "ENOTCONN",
-        "EREMOTEIO",
-    )
-    if hasattr(errno, name)
-)
+_FAILURES = ("EIO", "ESTALE", "EMFILE", "ENFILE", "ENOMEM", "EACCES", "EAGAIN", "ETIMEDOUT", "ENOTCONN", "EREMOTEIO")
+SYSTEM_FAILURES = frozenset(getattr(errno, name) for name in _FAILURES if hasattr(errno, name))
 # A cutout is tried so often, after this wait and twice the one before, until the run ends with exit code 3.
 READ_ATTEMPTS = 4
 FIRST_WAIT_S = 0.5
@@ -71,7 +57,6 @@ class Prepared:
 
     Attributes
     ----------
-    flag : Flag
     flux : ndarray or Tensor, float32, shape (3, size, size), or None
         Bands in the order of the normalization's, per its native pixel, framed.
     entry : ImageInput or None
@@ -99,7 +84,6 @@ class Opened:
 
     Attributes
     ----------
-    cutout : Cutout
     entry : ImageInput or None
         The card's input that it matches.
     radius_arcsec : float
@@ -116,8 +100,6 @@ def open_cutout(path: Path, card: ModelCard, radius_arcsec: float, *, hdu: int |
 
     Parameters
     ----------
-    path : Path
-    card : ModelCard
     radius_arcsec : float
         The galaxy's radius (R90) in the catalog, NaN where unknown.
     hdu : int or str, optional
@@ -201,8 +183,6 @@ def prepare(
 
     Parameters
     ----------
-    path : Path
-    card : ModelCard
     radius_arcsec : float
         The galaxy's radius (R90) in the catalog; NaN: the radius in the cutout's header, else a measured one.
     position : (ra, dec), optional

@@ -12,7 +12,9 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +38,7 @@ Attributes = dict[str, Any]
 
 
 def provenance(predictor: Any) -> list[tuple[str, Any, str]]:
-    """Return the header cards that say what made the columns.
-
-    Parameters
-    ----------
-    predictor : galmorph.models.predictor.Predictor
-    """
+    """Return the header cards that say what made the columns."""
     card = predictor.model.card
     return [
         ("GMVERS", galmorph.__version__, "galmorph version"),
@@ -69,7 +66,6 @@ class Record:
     fingerprint : mapping
         What tells the run from another, as the journal has it: ``source`` (of which the files are read here), ``model``
         (the SHA-256 of its weights), and options and versions by name.
-    card : ModelCard
     started : float
         When the run began, seconds since 1970.
     output : Path
@@ -161,6 +157,29 @@ def record_path(output: Path) -> Path:
     return output.with_name(output.name + SUFFIX)
 
 
+def recorded(output: Path, role: str) -> list[Path]:
+    """Return the files or folders of this machine that an output was made of, as the record beside it says.
+
+    Parameters
+    ----------
+    output : Path
+    role : str
+        ``cutouts``, ``input``, ``image`` or ``catalog``.
+
+    Returns
+    -------
+    list of Path
+        Those that are still there; empty where there is no record, or where one of them is gone.
+    """
+    if not is_record(record_path(output)):
+        return []
+    entities = json.loads(record_path(output).read_text("utf-8")).get("entity", {})
+    named = [value for key, value in entities.items() if re.fullmatch(rf"run:{role}(-\d+)?", key)]
+    texts = [str(value.get("voprov:location", "")) for value in named if isinstance(value, dict)]
+    paths = [output.parent / Path(text).expanduser() for text in texts if text and not is_remote(text)]
+    return paths if all(path.exists() for path in paths) else []
+
+
 def is_record(path: Path) -> bool:
     """Whether a file is a record that galmorph wrote."""
     try:
@@ -188,18 +207,11 @@ def _files(source: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
             is_folder = "files" in source and (path.is_dir() or is_remote(path))
             yield "cutouts" if is_folder else "input", path
         else:
-            for file in _bands(path):
-                yield "input", file
+            with suppress(CutoutError):
+                yield from (("input", Path(file)) for file in band_files(str(path)).values())
     for image in source.get("images", ()):
         yield "image", Path(image["path"])
     if "catalog" in source:
         yield "catalog", Path(source["catalog"]["path"])
     if "cutouts" in source:
         yield "cutouts", Path(source["cutouts"])
-
-
-def _bands(path: Path) -> list[Path]:
-    try:
-        return [Path(file) for file in band_files(str(path)).values()]
-    except CutoutError:
-        return []

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from galmorph import registry
 from galmorph.classification.matching import match
+from galmorph.classification.provenance import recorded
 from galmorph.classification.sources import CatalogSource, Row
 from galmorph.errors import CatalogError
 from galmorph.images.flags import Flag
@@ -46,8 +47,6 @@ class Results:
 
     Attributes
     ----------
-    catalog : Catalog
-    schema : LabelSchema
     prefix : str
         Of galmorph's columns.
     id : ndarray of str objects, shape (n,)
@@ -98,9 +97,13 @@ class Results:
         Parameters
         ----------
         folder : Path or None
-            Folder of the cutouts; None: the catalog's, or what it was made of (``cutouts_morph.fits``: ``cutouts/``).
+            Folder of the cutouts; None: the catalog's, what it was made of (``cutouts_morph.fits``: ``cutouts/``), or
+            what the record of its run says.
         """
+        folders = self._recorded_folders()
         by_id = self.catalog.cutout_column is None
+        if by_id and folder is None and folders:
+            folder = folders[0]
         if by_id and folder is None:
             why = (
                 "the catalog names no cutouts; name their folder with --cutouts DIR, or the survey images with --images"
@@ -118,8 +121,13 @@ class Results:
         path = self.catalog.path
         made_of = path.with_name(path.name.split(".")[0].removesuffix("_morph"))
         first = next((text for targets in self.catalog.blocks(1000) for text in targets.cutout if text), "")
-        beside = (path.parent / first).exists() or not (made_of / first).exists()
-        return path.parent if beside else made_of
+        folders = [path.parent, made_of, *self._recorded_folders()]
+        return next((folder for folder in folders if (folder / first).exists()), path.parent)
+
+    def _recorded_folders(self) -> list[Path]:
+        """Return the folders of the cutouts of the run that made the catalog, as its record says."""
+        inputs = [path.parent for path in recorded(self.catalog.path, "input")]
+        return [*recorded(self.catalog.path, "cutouts"), *inputs]
 
 
 def read_results(path: Path, *, prefix: str | None = None, size_column: str | None = None) -> Results:

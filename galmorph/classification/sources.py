@@ -211,7 +211,6 @@ class CatalogSource(CutoutRows):
 
     Parameters
     ----------
-    catalog : Catalog
     files : CutoutFiles
         The cutouts of its rows.
     hdu : int or str, optional
@@ -268,7 +267,6 @@ class CutoutSource(CutoutRows):
     ----------
     path : Path or Remote
         The folder, or the one cutout.
-    files : list of (identifier, path)
     hdu : int or str, optional
     """
 
@@ -348,14 +346,11 @@ def write_new_table(
 
     Parameters
     ----------
-    destination : Path
     own : sequence of Column
         The columns before those of the results.
     values : callable
         Their values, from the slice of rows and the journal's records of these.
-    added : Addition
     results : iterable of Result
-    n_rows : int
     """
 
     def blocks() -> Iterator[Mapping[str, NDArray[Any]]]:

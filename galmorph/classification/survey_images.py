@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from galmorph.classification.detected import Detected, image_name
+from galmorph.classification.detected import Detected, has_pixels, image_name, pixel_columns
 from galmorph.classification.prepare import Prepared, unexpected
 from galmorph.classification.sources import (
     Addition,
@@ -113,7 +113,8 @@ class FieldSource(Source):
         self._opened: OrderedDict[int, _Opened] = OrderedDict()
         self._lock = threading.RLock()
         self._detected: Detected | None = None
-        if catalog is not None and not catalog.has_positions:
+        self._by_pixel = catalog is not None and not catalog.has_positions and has_pixels(catalog.column_names)
+        if catalog is not None and not (catalog.has_positions or self._by_pixel):
             raise CatalogError(f"The galaxies of {catalog.path} are found by position. {catalog.no_position}")
 
     @property
@@ -152,7 +153,7 @@ class FieldSource(Source):
     def open(self) -> None:
         """Detect the galaxies of all images, or find the pixels of the catalog's positions."""
         if self._catalog is not None:
-            self._targets = self._at_positions(self._catalog)
+            self._targets = (self._at_pixels if self._by_pixel else self._at_positions)(self._catalog)
         else:
             images = (self._open(image) for image in range(len(self._paths)))
             objects = ((opened.planes, opened.detection.objects) for opened in images)
@@ -172,8 +173,6 @@ class FieldSource(Source):
         ----------
         rows : sequence of int
             Row numbers.
-        card : ModelCard
-        device : torch.device
 
         Returns
         -------
@@ -290,6 +289,19 @@ class FieldSource(Source):
                 part["image"][better] = image
                 for name, values in (("x", x), ("y", y), ("edge", edge), ("r90", block.radius_arcsec / scale)):
                     part[name][better] = values[better]
+        return targets
+
+    def _at_pixels(self, catalog: Catalog) -> Array:
+        """Return the pixels that galmorph found a catalog's galaxies at, in images without a WCS."""
+        places = pixel_columns(catalog)
+        names = [image_name(path) for path in self._paths]
+        image = [names.index(name) if name in names else -1 for name in places.image] if places.image else 0
+        targets = np.zeros(catalog.n_rows, [("image", "i4"), ("x", "f8"), ("y", "f8"), ("r90", "f8")])
+        targets["image"], targets["x"], targets["y"] = image, places.x, places.y
+        scales = np.array([self._open(number).planes.pixscale for number in range(len(names))])
+        scale = 1.0 if places.in_pixels else scales[targets["image"]]
+        targets["r90"] = places.r90 / scale
+        targets["image"][~(np.isfinite(targets["x"]) & np.isfinite(targets["y"]))] = -1
         return targets
 
     def _why(self, row: int) -> str:

@@ -42,10 +42,8 @@ class Finding:
 
     Attributes
     ----------
-    name : str
     state : {'good', 'note', 'wrong'}
         ``note``: galmorph works, but there is something to know. ``wrong``: something that it needs does not work.
-    found : str
     remedy : str
         What to do, ``''`` where nothing is.
     """

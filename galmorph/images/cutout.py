@@ -297,7 +297,6 @@ def cutout_pieces(cutout: Cutout, *, cards: Iterable[tuple[str, Any, str]] = ())
 
     Parameters
     ----------
-    cutout : Cutout
     cards : iterable of (keyword, value, comment)
     """
     date = now().strftime("%Y-%m-%dT%H:%M:%S")

@@ -110,10 +110,6 @@ def _clipped(values: Array, size: int) -> NDArray[np.intp]:
 def detect(planes: Planes) -> Detection:
     """Find and measure the objects of a survey image.
 
-    Parameters
-    ----------
-    planes : Planes
-
     Raises
     ------
     CutoutError

@@ -146,7 +146,6 @@ def open_images(path: str | Path, max_bytes: int | None = None, *, verify: bool 
 
     Parameters
     ----------
-    path : path
     max_bytes : int, optional
         Of the file, decompressed, and of the pixels of one image; default: `MAX_FILE_BYTES`.
     verify : bool

@@ -31,7 +31,6 @@ class PictureWidth:
 
         Parameters
         ----------
-        framing : Framing
         width_px : int
             Of the picture.
         radius_arcsec : float

@@ -107,7 +107,6 @@ def signal_to_noise(cutout: Cutout, bands: Iterable[str], radius_arcsec: float) 
 
     Parameters
     ----------
-    cutout : Cutout
     bands : iterable of str
     radius_arcsec : float
         The galaxy's R90; where it is NaN, `DEFAULT_RADIUS_ARCSEC` stands for it.
@@ -172,7 +171,6 @@ class Flagger:
 
     Parameters
     ----------
-    planes : Planes
     noise, sky : ndarray (band,)
         Of a pixel, as `detect` measured them.
     seeing_px : float

@@ -62,7 +62,6 @@ class Planes:
         The file's name without band and suffix.
     survey : str
         ``''`` where the header names none that galmorph knows.
-    bands : tuple of str
     flux : ndarray
         float32 (band, y, x): nanomaggies per native pixel; 0 where there are no data or no finite value.
     bad : ndarray or None
@@ -71,7 +70,6 @@ class Planes:
         bool (y, x): not finite in a band as it was read; None where all are.
     flux_pixscale, pixscale : float
         Arcsec, as of a `Cutout`; NaN where unknown.
-    header_text : str
     """
 
     name: str

@@ -148,6 +148,18 @@ def _tangent_pixel(cards: Mapping[str, Any], ra: float, dec: float) -> tuple[flo
     return x, y
 
 
+def near_pairs(ra: Array, dec: Array, radius_arcsec: float) -> NDArray[np.intp]:
+    """Return the pairs of rows, shape (n, 2), whose positions (ICRS degrees, finite) are nearer than a radius."""
+    from scipy.spatial import cKDTree
+
+    if not len(ra):
+        return np.empty((0, 2), np.intp)
+    lon, lat = np.radians(np.asarray(ra, float)), np.radians(np.asarray(dec, float))
+    vectors = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
+    chord = 2 * math.sin(math.radians(radius_arcsec / 3600) / 2)
+    return cKDTree(vectors).query_pairs(chord, output_type="ndarray")
+
+
 def side_arcsec(wcs: Any) -> float:
     """Return the side of a pixel at the reference point, as a square of its area has it."""
     from astropy.wcs.utils import proj_plane_pixel_area

@@ -110,7 +110,6 @@ def build(backbone: str, n_outputs: int, pretrained: str = "none") -> nn.Module:
     ----------
     backbone : str
         Name of an entry of ``backbones/``.
-    n_outputs : int
     pretrained : str
         ``none``; ``imagenet`` (the folder ``GALMORPH_PRETRAINED``, then torchvision's hub); or a weights file, of which
         only the head may differ; it is kept where it has as many outputs.

@@ -73,7 +73,6 @@ class Predictor:
 
     Parameters
     ----------
-    model : Model
     device, dtype : str
         As in :func:`pick_device` and :func:`pick_dtype`.
     tta : int

@@ -119,7 +119,6 @@ def fit_threshold(distances: Tensor, quantile: float = QUANTILE) -> float:
     ----------
     distances : Tensor, shape (n,)
         n of 1 or more; of fewer than 99 the largest is taken.
-    quantile : float
     """
     ordered = distances.sort().values
     # As in conformal prediction: of n + 1 galaxies like these, the new one is beyond it no more often than wanted.

@@ -28,7 +28,6 @@ def fit_concentration(schema: LabelSchema, truth: Array, expected: Array) -> lis
 
     Parameters
     ----------
-    schema : LabelSchema
     truth, expected : ndarray, shape (n, n_labels)
         Fractions of galaxies that took no part in training, NaN where unknown, and what the model expects.
     """
@@ -52,7 +51,6 @@ def spread(schema: LabelSchema, expected: Array, concentration: Sequence[float])
 
     Parameters
     ----------
-    schema : LabelSchema
     expected : ndarray, shape (n, n_labels)
         Cumulative form; NaN stays NaN.
     concentration : sequence of float

@@ -30,7 +30,6 @@ def write_regions(results: Results, groups: Sequence[str], path: Path) -> tuple[
 
     Parameters
     ----------
-    results : Results
     groups : sequence of str
         Class of each row, or its answer to the first question; ``''`` without probability. Shape (n,).
     path : Path

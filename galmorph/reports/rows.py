@@ -21,8 +21,6 @@ def packed_rows(results: Results, pictures: Composites, rows: Sequence[int]) -> 
 
     Parameters
     ----------
-    results : Results
-    pictures : Composites
     rows : sequence of int
         Rows of the catalog, in the order of the table.
     """

@@ -44,10 +44,8 @@ class Evaluation:
 
     Attributes
     ----------
-    folder : Path
     scores : mapping
         Content of ``scores.json``.
-    schema : LabelSchema
     galaxies : ndarray of str objects, shape (n,)
     truth, predicted : ndarray, shape (n, n_labels)
         Empty where the folder is of a version that did not write the truth.

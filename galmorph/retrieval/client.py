@@ -55,7 +55,6 @@ class PassingFailure(Failure):
 
     Parameters
     ----------
-    message : str
     attempts : int, optional
         The most attempts that this kind of failure deserves, where that is fewer than the run's `retries`.
     """
@@ -77,10 +76,8 @@ class Answer:
     ----------
     url : str
         What was asked, without user name and password; not where redirects led, which may hold a signature.
-    status : int
     headers : mapping
         Names in any case.
-    body : bytes
     """
 
     url: str
@@ -156,7 +153,6 @@ class Client:
 
     Parameters
     ----------
-    limits : Limits
     credentials : Credentials, optional
         User names and passwords of the servers; those of the user's netrc file hold too.
 

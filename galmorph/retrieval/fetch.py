@@ -86,7 +86,6 @@ class Way:
     ----------
     way : str
         ``'cutouts'``: each from the cutout service; ``'bricks'``: cut locally from whole files of the survey.
-    requests, bytes : int
     """
 
     way: str

@@ -110,11 +110,8 @@ def entries(
 
     Parameters
     ----------
-    catalog : Catalog
     survey : str
         Part of every request's key.
-    source : Source
-    layout : Layout
     footprint : Footprint, optional
         Positions that it certainly does not cover are refused.
     """

@@ -105,7 +105,6 @@ def judge(bands: tuple[str, ...], flux: NDArray[np.float32]) -> tuple[str, dict[
 
     Parameters
     ----------
-    bands : tuple of str
     flux : ndarray
         float32 (band, y, x), in either byte order; pixels without data are exactly 0, and a plane of one value has no
         data at all.

@@ -66,6 +66,11 @@ class Catalog:
         return tuple(field.name for field in self._table.fields)
 
     @property
+    def units(self) -> dict[str, str]:
+        """The units of the columns that have one, by name."""
+        return {field.name: field.unit for field in self._table.fields if field.unit}
+
+    @property
     def galmorph_columns(self) -> tuple[str, ...]:
         """The names of the columns that earlier runs of galmorph wrote; see `own_columns`."""
         return own_columns(self.column_names, self._table.provenance.columns)

@@ -64,7 +64,6 @@ def contents_of(
 
     Parameters
     ----------
-    path : Path
     number : int, optional
         The HDU, or the TABLE of a VOTable, that the user named.
     named : collection of str
@@ -200,7 +199,6 @@ def _is_catalog(path: Path, image: int, stored: Sequence[int], form: Format) -> 
 
     Parameters
     ----------
-    path : Path
     image : int
         The HDU of the first image.
     stored : sequence of int

@@ -53,7 +53,6 @@ class _Content:
 
     Parameters
     ----------
-    field : TableField
     dtype : str
         One of `galmorph.tables.formats.DTYPES`, '' before the first cell that is not null, or another type that no
         column to write has.
@@ -145,12 +144,7 @@ class _Content:
 
 @dataclass(frozen=True)
 class Conversion:
-    """A table as it can be written in any format.
-
-    Parameters
-    ----------
-    table : Table
-    """
+    """A table as it can be written in any format."""
 
     table: Table
     _contents: dict[int, _Content] = field(default_factory=dict)

@@ -67,7 +67,6 @@ class HatsCatalog:
 
     Attributes
     ----------
-    root : Path
     members : tuple of Member
         The main catalog first.
     others : tuple of Path

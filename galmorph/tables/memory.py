@@ -13,12 +13,7 @@ from galmorph.tables.formats import Added, Array, Provenance, TableField, native
 
 
 class MemoryTable:
-    """An astropy Table as a table format: read in blocks; columns are appended to a copy.
-
-    Parameters
-    ----------
-    table : astropy.table.Table
-    """
+    """An astropy Table as a table format: read in blocks; columns are appended to a copy."""
 
     def __init__(self, table: Table) -> None:
         self._table = table

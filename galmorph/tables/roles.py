@@ -93,7 +93,6 @@ class Roles:
 
     Attributes
     ----------
-    ra, dec, id, size, cutout : int or None
     size_scale : float
         Turns the size column into arcsec.
     chosen : frozenset of str

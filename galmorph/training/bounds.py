@@ -27,7 +27,6 @@ def propagate(
 
     Parameters
     ----------
-    schema : LabelSchema
     lower, upper : ndarray, shape (n, n_labels)
         NaN where there is no bound.
 

@@ -110,7 +110,6 @@ def load(
     ----------
     paths : sequence of str or Path
         As for :func:`galmorph.training.reading.read_sample`.
-    schema : LabelSchema
     input_size : int
         Side of the network's input; the framed part of a picture is stored at about this size.
     radii : float

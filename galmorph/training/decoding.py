@@ -63,7 +63,6 @@ def decode(sample: Sample, side: int, width: float = 0.0) -> NDArray[np.uint8]:
 
     Parameters
     ----------
-    sample : Sample
     side : int
         In pixels.
     width : float

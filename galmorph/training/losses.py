@@ -24,7 +24,6 @@ def mse(
 
     Parameters
     ----------
-    schema : LabelSchema
     logits, fractions : Tensor, shape (n, n_labels)
     weights : Tensor, shape (n,), optional
         Of the galaxies.

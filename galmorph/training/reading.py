@@ -41,7 +41,6 @@ def read_sample(path: str | Path, schema: LabelSchema, *, labelled: bool = True)
         A folder or file; ``PATH:question,question`` uses the labels of these questions alone, ``PATH:width_r90=6.4``
         says how wide its pictures are (see the module). Votes of two projects on one question differ systematically,
         and a sample that was selected by its labels teaches the selection.
-    schema : LabelSchema
     labelled : bool
         False: its labels, if there are any, are not read.
 
@@ -164,11 +163,6 @@ def translate(sample: Sample, source: LabelSchema, target: LabelSchema) -> Sampl
 
     Classes that mean least fractions there become bounds. Fractions become the class whose least fractions they reach;
     galaxies that reach those of no class are left out.
-
-    Parameters
-    ----------
-    sample : Sample
-    source, target : LabelSchema
 
     Raises
     ------

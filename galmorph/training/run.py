@@ -51,8 +51,6 @@ class Labels:
 
     Attributes
     ----------
-    dataset : Dataset
-    split : Split
     parts : ndarray of str, shape (n,)
         Part of each galaxy.
     learnt : ndarray of int64
@@ -82,23 +80,16 @@ class Run:
 
     Attributes
     ----------
-    config : TrainConfig
     out : Path
         The run's folder.
-    schema : LabelSchema
-    labels : Labels
     card : ModelCard
         The card of the model, without calibration and scores.
     descent : Ancestry
         Models that it starts and learns from.
     network, averaged : nn.Module
         The weights that learn, and their moving average, which is validated and kept.
-    optimizer : torch.optim.Optimizer
     history : list of dict
         The epochs so far.
-    processes : Processes
-    device : torch.device
-    dtype : torch.dtype
     """
 
     config: TrainConfig

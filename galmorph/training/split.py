@@ -24,7 +24,6 @@ class Split:
 
     Attributes
     ----------
-    seed : int
     val, test : float
         Shares of the galaxies.
     by_class : bool

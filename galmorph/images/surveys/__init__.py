@@ -21,7 +21,6 @@ class SurveyFacts:
 
     Attributes
     ----------
-    name : str
     pixscale : float
         Side of the native pixel, arcsec. Services send flux per native pixel, whatever pixel scale was asked for.
     seeing : mapping from band to float

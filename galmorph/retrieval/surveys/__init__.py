@@ -179,7 +179,6 @@ class ImageSource(Source):
     ----------
     release : int
         Number of the data release.
-    downloads : Downloads
     most_bytes : int
         Of a file.
     """

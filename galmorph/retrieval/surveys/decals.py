@@ -40,7 +40,6 @@ class Layer:
 
     Parameters
     ----------
-    name : str
     bands : str
         The bands that it has, a letter each.
     survey : str

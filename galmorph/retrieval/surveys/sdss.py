@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from galmorph.environment import Variable
 from galmorph.errors import GalmorphError
-from galmorph.images.fits_file import quiet
 from galmorph.images.surveys.sdss import FACTS
+from galmorph.images.wcs import read_wcs
 from galmorph.retrieval.addresses import printable
 from galmorph.retrieval.answers import read_images
 from galmorph.retrieval.client import Answer, FinalFailure, PassingFailure, Session
@@ -266,9 +266,6 @@ def _from_edge(row: dict[str, float]) -> float:
 
 
 def _decode(body: bytes, *, url: str, field: SdssField, band: str) -> Plane:
-    from astropy.io import fits
-    from astropy.wcs import WCS
-
     try:
         inflate = bz2.BZ2Decompressor()
         content = inflate.decompress(body, _MOST_FRAME_BYTES)
@@ -289,11 +286,10 @@ def _decode(body: bytes, *, url: str, field: SdssField, band: str) -> Plane:
         raise FinalFailure(f"{url} is not an image in nanomaggies.")
     if not np.isfinite(data).all():
         raise PassingFailure(f"{url} has pixels that are not finite.")
-    try:
-        with quiet():  # frames have the old keyword RADECSYS
-            return Plane(data, WCS(fits.Header.fromstring(image.header_text)))
-    except Exception as error:  # astropy raises what it happens to run into
-        raise PassingFailure(f"{url} has a WCS that cannot be read: {printable(str(error))}.") from error
+    wcs, problem = read_wcs(image.header_text)
+    if wcs is None:
+        raise PassingFailure(f"{url} has a WCS that cannot be read: {printable(problem)}.")
+    return Plane(data, wcs)
 
 
 SURVEY = Survey("sdss", ("g", "r", "z"), source=Frames)

@@ -47,14 +47,7 @@ class Extra:
 
 
 def of_fits(path: Path, start: int, own: Collection[str]) -> Extra:
-    """Return what a FITS file holds besides a table that begins at a byte; `own` are the keywords of galmorph's cards.
-
-    Parameters
-    ----------
-    path : Path
-    start : int
-    own : collection of str
-    """
+    """Return what a FITS file holds besides a table that begins at a byte; `own` are keywords of galmorph's cards."""
     descriptions: dict[str, str] = {}
     others: list[str] = []
     for hdu in read_hdus(path):

@@ -207,7 +207,6 @@ def edit_header(header: Header, width: int, added: Added) -> Header:
         As it was.
     width : int
         The bytes of a row, from now on.
-    added : Added
     """
     columns, dropped = added.columns, added.dropped
     n_old = header.integer("TFIELDS")

@@ -40,10 +40,8 @@ def calibrate(
     model : Model
         Where it was trained on the validation part too (``--refit``), sets and spread are kept as they are:
         probabilities of galaxies that it knows would promise too much.
-    dataset : Dataset
     train, val : ndarray of int64
         Rows of the two parts.
-    device : str
     """
     calibration = {k: v for k, v in model.card.calibration.items() if k != "unlikeness"}
     predictor = Predictor(model, device, "float32")
@@ -110,12 +108,10 @@ def recalibrate(
 
     Parameters
     ----------
-    name : str or Path
     data : sequence of str or Path
         What it was trained on; samples without labels may be left out.
     out : Path
         The new weights file, ``.safetensors``; the card is written to the same name with ``.json``.
-    device : str
     exclude : sequence of str or Path
         The tables of galaxies that were left out then.
 

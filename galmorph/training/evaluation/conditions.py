@@ -29,7 +29,6 @@ def measured(dataset: Dataset, rows: NDArray[np.int64]) -> dict[str, Array]:
 
     Parameters
     ----------
-    dataset : Dataset
     rows : ndarray of int64, shape (n,)
 
     Returns

@@ -141,8 +141,6 @@ def part_rows(model: Model, dataset: Dataset, part: str | None) -> tuple[str, ND
 
     Parameters
     ----------
-    model : Model
-    dataset : Dataset
     part : str or None
         ``train``, ``val``, ``test`` or ``all``; None is ``test`` where all the data are among what the model was
         trained on (by hash), else ``all``.

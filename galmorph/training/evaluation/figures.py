@@ -47,6 +47,16 @@ def _figure(width: float, height: float, **options: Any) -> tuple[Figure, Any]:
     return figure, figure.subplots(**options)
 
 
+def _grid(n: int, width: float, height: float) -> tuple[Figure, Sequence[Any]]:
+    """Return a figure and its n panels of a size, four in a row."""
+    n_columns = min(4, n)
+    n_rows = -(-n // n_columns)
+    figure, grid = _figure(width * n_columns, height * n_rows, nrows=n_rows, ncols=n_columns, squeeze=False)
+    for axes in grid.flat[n:]:
+        axes.remove()
+    return figure, grid.flat[:n]
+
+
 def read_history(folder: Path) -> list[dict[str, float]]:
     """Read ``history.csv`` of a training run: a line an epoch."""
     with (folder / "history.csv").open(newline="") as stream:
@@ -136,12 +146,8 @@ def confusion_matrices(labels: Sequence[str], grid: Sequence[Sequence[tuple[str,
 def fractions(schema: LabelSchema, truth: Array, predicted: Array) -> Figure:
     """Draw predicted against true vote fractions, one panel a question, one colour an answer."""
     known = [q for q, part in enumerate(schema.slices) if np.isfinite(truth[:, part]).any()]
-    n_columns = min(4, len(known))
-    n_rows = -(-len(known) // n_columns)
-    figure, grid = _figure(3.1 * n_columns, 3.2 * n_rows, nrows=n_rows, ncols=n_columns, squeeze=False)
-    for axes in grid.flat[len(known) :]:
-        axes.remove()
-    for axes, q in zip(grid.flat, known, strict=False):
+    figure, grid = _grid(len(known), 3.1, 3.2)
+    for axes, q in zip(grid, known, strict=True):
         part = schema.slices[q]
         for index, colour in zip(range(part.start, part.stop), PALETTE, strict=False):
             axes.plot(truth[:, index], predicted[:, index], ".", ms=3, alpha=0.5, color=colour, rasterized=True)
@@ -276,7 +282,6 @@ def panels(schema: LabelSchema, p: Array) -> dict[str, dict[str, Array]]:
 
     Parameters
     ----------
-    schema : LabelSchema
     p : ndarray, shape (n, n_labels)
 
     Returns
@@ -300,13 +305,8 @@ def panels(schema: LabelSchema, p: Array) -> dict[str, dict[str, Array]]:
 
 def histograms(shown: Mapping[str, Mapping[str, Array]]) -> Figure:
     """Draw histograms of probabilities, a panel each, one colour an answer."""
-    n_columns = min(4, len(shown))
-    n_rows = -(-len(shown) // n_columns)
-    size = (3.4 * n_columns, 2.5 * n_rows)
-    figure, grid = _figure(*size, nrows=n_rows, ncols=n_columns, squeeze=False)
-    for axes in grid.flat[len(shown) :]:
-        axes.remove()
-    for axes, (title, answers) in zip(grid.flat, shown.items(), strict=False):
+    figure, grid = _grid(len(shown), 3.4, 2.5)
+    for axes, (title, answers) in zip(grid, shown.items(), strict=True):
         n_galaxies = len(next(iter(answers.values())))
         alone = len(answers) == 1
         for colour, values in zip(PALETTE, answers.values() if n_galaxies else (), strict=False):

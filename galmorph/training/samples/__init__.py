@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from galmorph.errors import SampleError
 from galmorph.files.pictures import read_picture
 from galmorph.images.framing import Framing
+from galmorph.images.wcs import near_pairs
 from galmorph.schemas import LabelSchema
 
 T = TypeVar("T")
@@ -173,7 +174,6 @@ def sky_groups(ra: NDArray[np.floating], dec: NDArray[np.floating], radius_arcse
     ----------
     ra, dec : ndarray, shape (n,)
         ICRS degrees; a position that is not finite is a group of its own.
-    radius_arcsec : float
 
     Returns
     -------
@@ -182,13 +182,9 @@ def sky_groups(ra: NDArray[np.floating], dec: NDArray[np.floating], radius_arcse
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
-    from scipy.spatial import cKDTree
 
     rows = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
-    lon, lat = np.radians(np.asarray(ra, float)[rows]), np.radians(np.asarray(dec, float)[rows])
-    vectors = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
-    chord = 2 * np.sin(np.radians(radius_arcsec / 3600) / 2)
-    pairs = rows[cKDTree(vectors).query_pairs(chord, output_type="ndarray")] if len(rows) else np.empty((0, 2), int)
+    pairs = rows[near_pairs(ra[rows], dec[rows], radius_arcsec)]
     links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(ra), len(ra)))
     _, first, group = np.unique(connected_components(links)[1], return_index=True, return_inverse=True)
     return first[group]
@@ -215,7 +211,6 @@ def picture_folder(
     identifiers : sequence of str, length n
     pictures : sequence of Path, length n
     fractions : ndarray, shape (n, n_labels)
-    framing : Framing
 
     Raises
     ------

@@ -54,7 +54,6 @@ def majorities(cells: Array, schema: LabelSchema) -> NDArray[np.float32]:
     ----------
     cells : ndarray of str objects, shape (n,)
         A label of the schema, its code, or an answer that only one question has (``artifact``); empty where unknown.
-    schema : LabelSchema
 
     Returns
     -------

@@ -71,11 +71,6 @@ def why_no_catalog(path: Path) -> str:
 def read(path: Path, schema: LabelSchema) -> Sample:
     """Read a catalog.
 
-    Parameters
-    ----------
-    path : Path
-    schema : LabelSchema
-
     Raises
     ------
     SampleError

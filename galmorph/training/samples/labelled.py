@@ -34,8 +34,6 @@ def read(path: Path, schema: LabelSchema, framing: Framing = FRAMING) -> Sample:
 
     Parameters
     ----------
-    path : Path
-    schema : LabelSchema
     framing : Framing
         Of the pictures.
 
