@@ -70,11 +70,11 @@ class MemorySource(CatalogSource):
         if destination != self.default_output:
             raise OutputError("A table in memory is given back in memory: leave out `out`, and write what you get.")
 
-    def finish(self, summary: Summary) -> Table:
+    def finish(self, summary: Summary) -> Table:  # noqa: ARG002
         """Return the table."""
         return self.result
 
-    def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
+    def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:  # noqa: ARG002
         """Make the table with the columns appended."""
         dropped, provenance = self.catalog.changes(added.columns, added.cards, replace=added.replace)
         new = checked_blocks(added.columns, (values for _, values in results), self.n_rows)

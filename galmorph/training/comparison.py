@@ -16,10 +16,9 @@ from galmorph import registry
 from galmorph.errors import GalmorphError, WeightsUnavailable
 from galmorph.files.record import read_record
 from galmorph.files.writing import write_csv, write_file
-from galmorph.schemas import LabelSchema
 from galmorph.training.config import TrainConfig, configure
 from galmorph.training.evaluation import figures
-from galmorph.training.reading import read_sample
+from galmorph.training.reading import read_sample, schema_named
 from galmorph.training.run import STATE
 from galmorph.training.samples import Sample
 from galmorph.training.train import train
@@ -77,7 +76,7 @@ def compare(
         raise GalmorphError(f"A comparison scores one sample: give one --data, not {len(data)}.")
     if seeds < 1:
         raise GalmorphError(f"--seeds {seeds}: at least 1.")
-    loaded: LabelSchema = registry.load("schemas", schema)
+    loaded = schema_named(schema)
     sample = read_sample(data[0], loaded)
     names = CLASS_SCORES if loaded.is_classes else FRACTION_SCORES
     cells: list[dict[str, Any]] = []

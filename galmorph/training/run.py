@@ -174,7 +174,7 @@ def open_run(
         If ``out`` holds a run already and ``resume`` is not given, or another run is resumed: with other options,
         labels, pictures or teachers.
     """
-    schema: LabelSchema = registry.load("schemas", config.schema)
+    schema = config.label_schema
     device = processes.device(config.device)
     history = processes.shared(_open_folder(config, out, resume) if processes.is_first else [])
 
@@ -285,6 +285,7 @@ def _card(
 ) -> ModelCard:
     dataset = labels.dataset
     options = dataclasses.asdict(config)
+    del options["schema_definition"]  # has its own field
     # A card holds no paths of a machine.
     for option in ("data", "unlabelled"):
         options[option] = [Path(path).resolve().name for path in getattr(config, option)]
@@ -297,6 +298,7 @@ def _card(
         name=name or f"{config.schema}-{config.backbone.rpartition(':')[2]}",
         backbone=config.backbone,
         schema=config.schema,
+        schema_definition=config.schema_definition,
         inputs=survey_inputs(config.input_size, dataset.framing, backbone.mean, backbone.std),
         description=schema.description,
         trained_on=tuple(_samples(dataset, labels.parts)),
