@@ -13,6 +13,7 @@ from mutations import ODD, fuzzed, mutated, mutated_json, tried
 from galmorph.classification.output_columns import column_values, output_columns, record_dtype
 from galmorph.models import card as cards
 from galmorph.models.model import load
+from galmorph.schemas import read_schema
 from galmorph.training.config import configure
 from galmorph.training.split import Split
 
@@ -66,6 +67,43 @@ def test_cards(model):
             use(card)
 
     damaged()
+
+
+SCHEMA = """name = "mine"
+description = "two questions"
+artifact = "star"
+[[questions]]
+name = "kind"
+answers = ["smooth", "disk", "star"]
+[[questions]]
+name = "bar"
+answers = ["yes", "no"]
+asked_after = ["kind_disk"]
+"""
+
+
+def test_schemas(model, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(SCHEMA)
+    schema = read_schema(path)
+    card = json.loads(cards.read_card(model).to_json())
+    card |= {"schema": "mine", "schema_definition": schema.to_mapping(), "calibration": {}, "format": 2}
+    assert cards.ModelCard.from_json(json.dumps(card)).label_schema == schema
+
+    @fuzzed(60, content=mutated(SCHEMA.encode()))
+    def damaged(content):
+        path.write_bytes(content)
+        tried(lambda: read_schema(path))
+
+    @fuzzed(60, definition=mutated_json(card["schema_definition"]))
+    def in_cards(definition):
+        text = json.dumps(card | {"schema_definition": definition})
+        made, _ = tried(lambda: cards.ModelCard.from_json(text))
+        if made is not None:
+            use(made)
+
+    damaged()
+    in_cards()
 
 
 def test_weights_files(model, tmp_path):
