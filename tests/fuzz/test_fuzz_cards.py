@@ -71,7 +71,7 @@ def test_cards(model):
 
 SCHEMA = """name = "mine"
 description = "two questions"
-artifact = "star"
+artifact = "kind_star"
 [[questions]]
 name = "kind"
 answers = ["smooth", "disk", "star"]
