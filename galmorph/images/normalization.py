@@ -19,7 +19,7 @@ from galmorph.images.framing import Framing
 if TYPE_CHECKING:
     from torch import Tensor
 
-# A mapping works on so many: more fit no longer into a core's cache, fewer let threads wait for one another too often.
+# Pictures mapped at once. More do not fit into a core's cache; with fewer, threads wait for one another too often.
 PICTURES_AT_ONCE = 8
 
 
@@ -64,7 +64,7 @@ class Normalization:
 
     def __post_init__(self) -> None:
         if self.kind not in MAPPINGS:
-            raise ModelError(f"Unknown colour mapping {self.kind!r}; known: {', '.join(MAPPINGS)}.")
+            raise ModelError(f"Unknown colour mapping {self.kind!r}; choose one of {', '.join(MAPPINGS)}.")
         if len(self.bands) != 3 or len(self.scales) != 3 or min(self.scales) <= 0:
             raise ModelError("A normalization needs three bands (red, green, blue) and three positive scales.")
         if self.input_size < 32 or self.flux_pixscale <= 0 or len(self.mean) != 3 or len(self.std) != 3:

@@ -172,7 +172,7 @@ def edge_distance(x: Array, y: Array, shape: tuple[int, int]) -> Array:
 
 
 def same_grid(one: str, other: str, shape: tuple[int, ...]) -> bool:
-    """Whether two headers put an image of that shape at the same place of the sky, as far as they say."""
+    """Return whether two headers put an image of that shape on the same sky; True if one of them has no WCS."""
     return not (np.abs(corners_in(one, other, shape) - corners(shape)) >= GRID_TOLERANCE_PX).any()
 
 

@@ -17,7 +17,7 @@ from galmorph.errors import CannotContinue
 from galmorph.files import fits as fitsbytes
 from galmorph.files.record import file_sha256
 from galmorph.files.writing import write_errors, write_file
-from galmorph.images.cutout import cutout_pieces
+from galmorph.images.cutout import cutout_chunks
 from galmorph.retrieval.answers import check_grid, read_images
 from galmorph.retrieval.client import Failure
 from galmorph.retrieval.manifest import FAILED, NO_COVERAGE, OK, PARTIAL, PENDING, Outcome, Recorded
@@ -142,7 +142,7 @@ def prepare(delivery: Delivery) -> tuple[Outcome, list[bytes | memoryview]]:
     cards.append(("URL", delivery.url, "request"))
     if delivery.unit != "nanomaggy":
         cards.append(("BUNIT", delivery.unit, "of the pixel values"))
-    chunks = cutout_pieces(cutout, cards=cards)
+    chunks = cutout_chunks(cutout, cards=cards)
     for name, data in delivery.planes.items():
         chunks += fitsbytes.image("", data, extension=name)
     digest = hashlib.sha256()
