@@ -11,7 +11,7 @@ from galmorph.tables.formats import Array
 from galmorph.tables.positions import to_float
 
 CLASS_COLUMNS = ("label", "class")
-# Least fraction of an answer of which it is only said that people gave it: a majority.
+# Least fraction of an answer that is given without a fraction: a majority.
 MAJORITY = 0.5
 _UNKNOWN = ("", "nan", "--", "none", "null", "unknown")
 

@@ -4,7 +4,7 @@ Fractions stand in columns named as :meth:`galmorph.schemas.LabelSchema.from_col
 numbers or names (``label``, ``class``, or the name of the schema's first question). Columns that galmorph wrote are its
 own predictions and not read. FITS cutouts become pictures as `galmorph classify` makes them (radius of the catalog's
 size column, else of the cutout's card, else measured), pictures (JPEG, PNG) are taken as they are, framed like
-Kaggle's. A row that cannot be used is left out, told and counted.
+Kaggle's. A row that cannot be used is left out, with a warning, and counted.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _parts(file: Path) -> Sequence[str | Path]:
 
 
 def _galaxies(catalog: Catalog, path: Path) -> NDArray[np.object_]:
-    """Return the key of each row: its identifier or position, one for all rows at one place of the sky."""
+    """Return the key of each row: its identifier or position, the same for all rows at one position."""
     blocks = list(catalog.blocks(_BLOCK_ROWS))
     ra, dec = (np.concatenate([getattr(block, axis) for block in blocks] or [np.empty(0)]) for axis in ("ra", "dec"))
     names = [name for block in blocks for name in block.id]

@@ -1,7 +1,7 @@
 """A folder of pictures with ``labels.csv``: a column ``file`` and columns of labels.
 
 Label columns are named as :meth:`galmorph.schemas.LabelSchema.from_columns` says, or are one column of classes
-(``label``, ``class``, or the first question's name) by number from 0 or by name; what a row does not tell is unknown.
+(``label``, ``class``, or the first question's name) by number from 0 or by name; what a row does not give is unknown.
 Of a decision tree the name of an answer says that most people gave it, which bounds fractions. ``labels.toml`` beside
 it, or the command line, says how wide the pictures are and which schema its labels are of
 (:mod:`galmorph.training.reading`); without it they are framed like Kaggle's (8.48 radii wide).
