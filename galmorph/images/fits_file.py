@@ -243,7 +243,7 @@ def _check_end_of_header(stream: BinaryIO, start: int, path: str | Path) -> None
 
 
 def _is_filling(stream: BinaryIO, start: int) -> bool:
-    """Tell whether only blanks or zeros stand where the next header would be, which some writers leave at the end."""
+    """Return whether only blanks or zeros stand where the next header would be, which some writers leave at the end."""
     at = stream.tell()
     stream.seek(start)
     block = stream.read(BLOCK)

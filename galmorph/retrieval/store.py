@@ -71,7 +71,7 @@ def decide(recorded: Recorded, stamp: tuple[int, int] | None, *, retry_failed: b
 def stamp_of(path: str | os.PathLike[str]) -> tuple[int, int] | None:
     """Return size in bytes and time of change in nanoseconds of a regular file, None for anything else."""
     try:
-        state = os.lstat(path)  # a run that goes on asks for every file; a Path takes thrice as long
+        state = os.lstat(path)  # a run that goes on asks for every file; a Path takes three times as long
     except OSError:
         return None
     return (state.st_size, state.st_mtime_ns) if stat.S_ISREG(state.st_mode) else None
@@ -153,7 +153,7 @@ def prepare(delivery: Delivery) -> tuple[Outcome, list[bytes | memoryview]]:
 
 
 def adopt(path: Path, request: Request, bands: tuple[str, ...]) -> Outcome | None:
-    """Take a file that a killed run has left; None if it is not whole or not what was asked for."""
+    """Take a file that a killed run has left; None if it is damaged or of another request."""
     stamp = stamp_of(path)
     # Image, inverse variance and mask, four bytes a pixel, and their headers.
     if stamp is None or stamp[0] > 4 * (2 * len(bands) + 1) * request.size**2 + _MOST_HEADERS_BYTES:

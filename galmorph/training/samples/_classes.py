@@ -154,7 +154,7 @@ def column_named(catalog: Catalog, name: str, option: str) -> str:
 
 
 def belongs(catalog: Catalog, schema: LabelSchema) -> bool:
-    """Tell whether a column of fractions of the schema is in a table."""
+    """Return whether a column of fractions of the schema is in a table."""
     forms = [*schema.labels, *(f"p_{label}" for label in schema.labels), *schema.codes, *schema.conditional]
     return not _given(catalog).keys().isdisjoint(form.lower() for form in forms)
 
