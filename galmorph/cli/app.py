@@ -74,7 +74,7 @@ def fetch(
     size_column: Annotated[str | None, catalog_option(help="Column of sizes that frames each galaxy.")] = None,
     frame: Annotated[str, catalog_option(help="Frame of the positions, by astropy's name.")] = "icrs",
     hdu: Annotated[int | None, catalog_option(min=0, max=MAX_HDU, help="HDU of the table.")] = None,
-    limit: Annotated[int | None, catalog_option(min=1, help="Only so many rows.")] = None,
+    limit: Annotated[int | None, catalog_option(min=1, help="Only the first rows, this many.")] = None,
     survey: Annotated[str, imaging_option(help="decals, sdss or hips.")] = "decals",
     layer: Annotated[str | None, imaging_option(help="ls-dr9, ls-dr10-grz, decals-dr5, ...")] = None,
     hips: Annotated[str | None, imaging_option(help="Identifier of a HiPS, for --survey hips.")] = None,
@@ -410,7 +410,7 @@ def _interrupt(*_: object) -> NoReturn:
 
 
 def main() -> None:
-    """Run the command line; the one place where errors become exit codes."""
+    """Run the command line and turn errors into exit codes."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup starts a run
             signal.signal(number, _interrupt)

@@ -35,7 +35,7 @@ SMOOTHING_FWHM_PX = 3.0
 THRESHOLD_SIGMA = 2.5
 MIN_AREA_PX = 5
 # Objects that touch are parted where each has this share of the flux. With SExtractor's 0.005 (and 32 levels) 3 % of
-# the galaxies of made fields are lost beside brighter stars; the price is that nearby spirals are parted into pieces.
+# the galaxies of made fields are lost beside brighter stars; the price is that nearby spirals are split.
 DEBLEND_LEVELS, DEBLEND_CONTRAST = 64, 0.0005
 # Flux is that in the Kron ellipse, as SExtractor's AUTO: 2.5 Kron radii, 3.5 px at least.
 KRON_FACTOR, MIN_KRON_PX = 2.5, 3.5
@@ -44,7 +44,8 @@ KRON_ELLIPSE = 6.0
 GROWTH_RATIO, GROWTH_RADII = math.sqrt(ANNULUS[1]), 34
 # The largest radius, in Kron ellipses: beyond, the Petrosian flux of a de Vaucouleurs profile is complete.
 GROWTH_KRON = 2.0
-# R90 is measured on squares of so many pixels to each side at least; nearer to the edge the growth curve has to do.
+# R90 is measured on a square that reaches at least this many pixels to each side. Nearer to the edge of the image the
+# growth curve gives it.
 MIN_HALF_PX = 12
 _PIXEL_STACK = 3_000_000
 STRIP_ROWS = 32
@@ -52,7 +53,7 @@ STRIP_ROWS = 32
 
 @dataclass(frozen=True, eq=False)
 class Detection:
-    """What was found in a survey image.
+    """The objects detected in a survey image.
 
     Attributes
     ----------
@@ -113,7 +114,7 @@ def detect(planes: Planes) -> Detection:
     Raises
     ------
     CutoutError
-        If there is so much in the image that its objects cannot be told apart.
+        If the image is too crowded to separate its objects.
     """
     image, measured, sigma, noise, sky, empty = _sum_of_bands(planes)
     fields = [(name, "f8") for name in ("x", "y", "light", "snr", "kron", "r50", "r50_err", "r90", "r90_err", "reach")]
@@ -188,7 +189,7 @@ def _sum_of_bands(planes: Planes) -> tuple[Array, Array, float, Array, Array, ND
     for rows in _strips(len(total)):
         total[rows] /= np.sqrt(np.maximum(n_bands[rows], 1), dtype=np.float32)
     background = _background(total, empty)
-    if background is not None:  # depth may differ from place to place, and resampling correlates pixels
+    if background is not None:  # depth varies over the image, and resampling correlates pixels
         rms = background.rms(dtype=np.float32)
         total /= np.maximum(rms, np.float32(0.1), out=rms)
     if measured is not None:
@@ -290,8 +291,8 @@ def _growth(
 
     reach = np.clip(reach, 4.0, max(plane.shape) / 2)
     radii = reach[:, None] * GROWTH_RATIO ** np.arange(1.0 - GROWTH_RADII, 1.0)
-    places = (x[:, None], y[:, None], radii)
-    flux, _, _ = sep.sum_circle(plane, *places, segmap=segmentation, seg_id=numbers[:, None], subpix=3)
+    circles = (x[:, None], y[:, None], radii)
+    flux, _, _ = sep.sum_circle(plane, *circles, segmap=segmentation, seg_id=numbers[:, None], subpix=3)
     return radii, np.atleast_2d(flux)
 
 

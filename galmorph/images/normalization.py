@@ -20,7 +20,7 @@ from galmorph.images.sizes import MAX_INPUT_PX, MIN_INPUT_PX
 if TYPE_CHECKING:
     from torch import Tensor
 
-# A mapping works on so many: more fit no longer into a core's cache, fewer let threads wait for one another too often.
+# Pictures mapped at once. More do not fit into a core's cache; with fewer, threads wait for one another too often.
 PICTURES_AT_ONCE = 8
 
 
@@ -65,7 +65,7 @@ class Normalization:
 
     def __post_init__(self) -> None:
         if self.kind not in MAPPINGS:
-            raise ModelError(f"Unknown colour mapping {self.kind!r}; known: {', '.join(MAPPINGS)}.")
+            raise ModelError(f"Unknown colour mapping {self.kind!r}; choose one of {', '.join(MAPPINGS)}.")
         if len(self.bands) != 3 or len(self.scales) != 3 or not min(self.scales) > 0:
             raise ModelError("A normalization needs three bands (red, green, blue) and three positive scales.")
         if not (MIN_INPUT_PX <= self.input_size <= MAX_INPUT_PX and self.flux_pixscale > 0 and self.softening > 0):

@@ -300,7 +300,7 @@ def find(name: str | Path) -> Path:
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Return what a list of models tells of one: name, schema, backbone, file, hash, size and main scores."""
+    """Return a model's line in a list: name, schema, backbone, file, hash, size and main scores."""
     card = read_card(path)
     tested = card.metrics.get("test", {})
     scores = {

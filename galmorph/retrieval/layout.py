@@ -47,7 +47,7 @@ class Layout:
     Raises
     ------
     GalmorphError
-        If a service could not give such cutouts as they are asked for.
+        If no service could send such cutouts.
     """
 
     size: int

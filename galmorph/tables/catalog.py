@@ -198,7 +198,7 @@ class Catalog:
         Returns
         -------
         dict of str to ndarray
-            By the names asked for. Null is NaN in a column of floats, masked in one of integers and '' in text. Columns
+            By the given names. Null is NaN in a column of floats, masked in one of integers and '' in text. Columns
             of a CSV file are integers or floats where every cell is one (or null), else text.
 
         Raises

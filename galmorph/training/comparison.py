@@ -83,9 +83,9 @@ def compare(
     histories: dict[tuple[str, str], list[list[dict[str, float]]]] = {}
     matrices: dict[tuple[str, str], NDArray[np.int64]] = {}
     for backbone, start in itertools.product(backbones, pretrained):
-        place = registry.load("backbones", backbone).name, Path(start).stem
-        cell: dict[str, Any] = {"backbone": place[0], "pretrained": start}
-        folders = [out / f"{'-'.join(place)}-{seed}" for seed in range(seeds)]
+        name = registry.load("backbones", backbone).name, Path(start).stem
+        cell: dict[str, Any] = {"backbone": name[0], "pretrained": start}
+        folders = [out / f"{'-'.join(name)}-{seed}" for seed in range(seeds)]
         try:
             runs = []
             for seed, folder in enumerate(folders):
@@ -95,9 +95,9 @@ def compare(
                 runs.append(_metrics(config, folder, sample))
             part = "test" if config.split.test else "val"
             cell |= _summary([next(iter(run[part].values())) for run in runs], names)
-            histories[place] = [figures.read_history(folder) for folder in folders]
+            histories[name] = [figures.read_history(folder) for folder in folders]
             if loaded.is_classes:
-                matrices[place] = np.sum([_matrix(folder) for folder in folders], axis=0)
+                matrices[name] = np.sum([_matrix(folder) for folder in folders], axis=0)
         except WeightsUnavailable as error:
             cell["error"] = str(error)
         cells.append(cell)
@@ -146,10 +146,10 @@ def _markdown(cells: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
     lines = [f"| backbone | pretrained | {' | '.join(names)} |", "|---|---|" + "---:|" * len(names)]
     for cell in cells:
         if "error" in cell:
-            told = ["weights unavailable", *[""] * (len(names) - 1)]
+            values = ["weights unavailable", *[""] * (len(names) - 1)]
         else:
-            told = [_told(cell, name) for name in names]
-        lines.append(f"| {cell['backbone']} | {Path(cell['pretrained']).stem} | {' | '.join(told)} |")
+            values = [_score_text(cell, name) for name in names]
+        lines.append(f"| {cell['backbone']} | {Path(cell['pretrained']).stem} | {' | '.join(values)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -164,7 +164,7 @@ def _write_curves(histories: Mapping[tuple[str, str], Sequence[Sequence[Mapping[
         for line in history
     ]
     _write_csv(out / "curves.csv", lines, list(lines[0]))
-    named = {", ".join(place): runs for place, runs in histories.items()}
+    named = {", ".join(name): runs for name, runs in histories.items()}
     figures.save(figures.compared_curves(named), out / "curves.png")
 
 
@@ -197,7 +197,7 @@ def _write_matrices(
     figures.save(figures.confusion_matrices(labels, grid), out / "confusion_matrices.png")
 
 
-def _told(cell: Mapping[str, Any], name: str) -> str:
+def _score_text(cell: Mapping[str, Any], name: str) -> str:
     if name not in cell:
         return ""
     interval = f" ({cell[f'{name}_low']:.3f} to {cell[f'{name}_high']:.3f})" if f"{name}_low" in cell else ""

@@ -328,4 +328,5 @@ def _warn_of_rare_classes(schema: LabelSchema, classes: NDArray[np.int64]) -> No
         f"{answer} ({count})" for answer, count in zip(schema.questions[0].answers, counts, strict=True) if count < 3
     ]
     if rare:
-        log.warning("Classes with fewer than 3 examples to train on, which cannot be told well: %s.", ", ".join(rare))
+        listed = ", ".join(rare)
+        log.warning("Classes with fewer than 3 examples to train on, which the model will hardly learn: %s.", listed)

@@ -1,4 +1,4 @@
-"""XML with places: what an element says, and which bytes of the file it takes, so that the file can be edited there."""
+"""XML with byte offsets: the content of each element and its range of bytes, for editing the file there."""
 
 from __future__ import annotations
 
