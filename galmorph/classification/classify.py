@@ -53,7 +53,7 @@ def classify(
     *,
     model: str | Path | Predictor = "galaxyzoo2-mobilenet_v2",
     out: str | Path | None = None,
-    resume: bool = True,
+    resume: bool = True,  # noqa: ARG001 - what happens anyway, said aloud
     restart: bool = False,
     overwrite: bool = False,
     record_provenance: bool = True,

@@ -72,7 +72,7 @@ def classify_hats(
     workers: int | None = None,
     scheduler: str | Path | None = None,
     client: Client | None = None,
-    resume: bool = True,
+    resume: bool = True,  # noqa: ARG001 - what happens anyway, said aloud
     restart: bool = False,
     overwrite: bool = False,
     progress: bool | None = None,
@@ -287,7 +287,7 @@ def _run(
     return notes
 
 
-def _result(future: Future) -> Any:
+def _result(future: Future[Any]) -> Any:
     """Return the result of a task, or raise what it raised; what befalls the cluster can be resumed."""
     from distributed import KilledWorker
 

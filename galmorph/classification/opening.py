@@ -22,7 +22,7 @@ from galmorph.images.cutout import FIELD_SIDE_PX, cutout_files
 from galmorph.images.headers import band_files
 from galmorph.images.survey_image import image_templates
 from galmorph.tables.catalog import open_catalog
-from galmorph.tables.contents import Contents, contents_of, holds_table, parquet_folder
+from galmorph.tables.contents import Contents, contents_of, format_of, holds_table, parquet_folder
 from galmorph.tables.hats import is_hats
 
 if TYPE_CHECKING:
@@ -227,6 +227,7 @@ def _folder_of_cutouts(folder: Path) -> list[tuple[str, Path]]:
         return files
     if joined := parquet_folder(folder):
         raise CatalogError(joined)
+    tables = tables or [file for file in sorted(folder.iterdir()) if format_of(file) and file.is_file()]
     if tables:
         raise CutoutError(
             f"There are no FITS cutouts in {folder}, but a table: galmorph classify {quote(str(tables[0]))}"

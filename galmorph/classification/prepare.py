@@ -209,8 +209,11 @@ def prepare_opened(
         flag = Flag.MISSING_BAND if lacks_band else Flag.UNREADABLE
         return Prepared(flag, ra=ra, dec=dec, reason=f"{cutout.target_id}: {reason}")
     normalization = entry.normalization
+    centre = None
+    if position is not None:
+        centre, unplaced = _pixel_off_centre(cutout, position)
+        problem = problem or unplaced
     flag = Flag.WCS_UNUSABLE if problem else Flag(0)
-    centre = None if position is None else _pixel_off_centre(cutout, position)
     flux = cutout.flux
     if centre is not None:
         x, y = np.array(centre)
@@ -241,12 +244,15 @@ def prepare_opened(
     return Prepared(flag, framed, entry, ra, dec, f"{path}: {problem}." if problem else "")
 
 
-def _pixel_off_centre(cutout: Cutout, position: tuple[float, float]) -> tuple[float, float] | None:
-    """Return the pixel (x, y) of a position; None where it is unknown or the centre to whole pixels."""
+def _pixel_off_centre(cutout: Cutout, position: tuple[float, float]) -> tuple[tuple[float, float] | None, str]:
+    """Return the pixel (x, y) of a position, None: unknown, or the centre to whole pixels; and what is wrong."""
     if not all(map(math.isfinite, position)) or not cutout.header_text:
-        return None
+        return None, ""
     pixel = pixel_at(cutout.header_text, (cutout.flux.shape[1], cutout.flux.shape[2]), *position)
-    return None if pixel is None or _distance_px(pixel, cutout.flux.shape) <= CENTRE_TOLERANCE_PX else pixel
+    if pixel is None:
+        compared = "" if cutout.wcs is None else "its celestial coordinates cannot be compared with the row's"
+        return None, cutout.wcs_problem or compared
+    return None if _distance_px(pixel, cutout.flux.shape) <= CENTRE_TOLERANCE_PX else pixel, ""
 
 
 def _distance_px(pixel: tuple[float, float], shape: tuple[int, ...]) -> float:

@@ -28,6 +28,8 @@ from galmorph.images.picture import PictureWidth
 from galmorph.models.card import ModelCard
 
 SUFFIX = ".prov.json"
+# A schema that is none of galmorph's own, as JSON: in headers, and in the record beside the output.
+SCHEMA_CARD, _SCHEMA_ATTRIBUTE = "GMLABELS", "galmorph:labels"
 _PREFIXES = {
     "voprov": "http://www.ivoa.net/documents/ProvenanceDM/index.html#",
     "galmorph": "urn:galmorph:",
@@ -40,16 +42,32 @@ Attributes = dict[str, Any]
 def provenance(predictor: Any) -> list[tuple[str, Any, str]]:
     """Return the header cards that say what made the columns."""
     card = predictor.model.card
+    own = [(SCHEMA_CARD, schema_text(card), "the label schema itself")] if card.schema_definition else []
     return [
         ("GMVERS", galmorph.__version__, "galmorph version"),
         ("GMMODEL", card.name, "model of morphology"),
         ("GMSHA256", predictor.model.sha256, "SHA-256 of the weights"),
         ("GMSCHEMA", card.schema, "label schema"),
+        *own,
         ("GMCALIB", card.calibration.get("method", "none"), "calibration"),
         ("GMDTYPE", str(predictor.dtype).removeprefix("torch."), "number format of the network"),
         ("GMTTA", predictor.tta, "orientations averaged"),
         ("GMDATE", now().strftime("%Y-%m-%dT%H:%M:%S"), "when classified (UTC)"),
     ]
+
+
+def schema_text(card: ModelCard) -> str:
+    """Return a card's own schema as JSON."""
+    return json.dumps(card.schema_definition, sort_keys=True)
+
+
+def recorded_schema(output: Path) -> str:
+    """Return the schema (JSON) in the record beside an output; '' where there is none."""
+    path = record_path(output)
+    if not is_record(path):
+        return ""
+    model = json.loads(path.read_text("utf-8")).get("entity", {}).get("run:model", {})
+    return str(model.get(_SCHEMA_ATTRIBUTE, ""))
 
 
 def picture_cards(width: PictureWidth) -> list[tuple[str, Any, str]]:
@@ -82,7 +100,8 @@ class Record:
         self._options |= {k: v for k in ("hdu", "size", "address") if isinstance(v := source.get(k), str | int)}
         self._used = [(role, self._entity(path)) for role, path in _files(source)]
         model = {"prov:label": card.name, "galmorph:sha256": fingerprint["model"], "galmorph:schema": card.schema}
-        self._used.append(("model", model | {"galmorph:backbone": card.backbone}))
+        own = {_SCHEMA_ATTRIBUTE: schema_text(card)} if card.schema_definition else {}
+        self._used.append(("model", model | {"galmorph:backbone": card.backbone} | own))
 
     def of(self, content: Path) -> tuple[Path, bytes, bool]:
         """Return where the record of the output goes, the record, and whether it may replace what is there.

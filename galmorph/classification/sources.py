@@ -189,7 +189,7 @@ class CutoutRows(Source):
     def blocks(self, n_rows: int, start: int) -> Iterator[list[Row]]:
         """Yield blocks of rows from a row on."""
 
-    def prepare(self, rows: Sequence[Row], card: ModelCard, device: torch.device) -> list[Prepared]:
+    def prepare(self, rows: Sequence[Row], card: ModelCard, device: torch.device) -> list[Prepared]:  # noqa: ARG002
         """Read the cutouts one by one; what is unexpected ends a row and not the run."""
         return [self._prepared(row, card) for row in rows]
 

@@ -252,7 +252,7 @@ class FieldSource(Source):
         assert self._detected is not None
         own = self._detected.columns()
 
-        def values(part: slice, records: NDArray[np.void]) -> dict[str, Array]:
+        def values(part: slice, _: NDArray[np.void]) -> dict[str, Array]:
             return {column.name: array[part] for column, array in own}
 
         write_new_table(destination, [column for column, _ in own], values, added, results, self.n_rows)

@@ -203,7 +203,7 @@ def classify(
     scheduler: Annotated[
         str | None, computing_option(help="Dask scheduler (address or file) for a HATS catalog; default this machine.")
     ] = None,
-    resume: Annotated[bool, run_option("--resume", help="Go on with a stopped run: the default.")] = False,
+    resume: Annotated[bool, run_option("--resume", help="Go on with a stopped run: the default.")] = False,  # noqa: ARG001
     restart: Annotated[bool, run_option("--restart", help="Discard an unfinished run and begin anew.")] = False,
     strict: Annotated[bool, run_option("--strict", help="Exit with 1 if a target failed.")] = False,
     profile: Annotated[bool, run_option("--profile", help="Print where the time went.")] = False,
@@ -390,7 +390,7 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _common(
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_show_version)
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,

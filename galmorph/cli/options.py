@@ -54,9 +54,9 @@ BatchSize = Annotated[int, computing_option(min=1, max=MAX_BATCH, help="Galaxies
 Data = Annotated[
     list[str],
     input_option(
-        help="Labelled data: a Galaxy10 .h5, a Kaggle folder, a folder with labels.csv, a catalog with "
-        "a column cutout; PATH:question,... for some questions alone, PATH:width_r90=6.4,labels=SCHEMA for what the "
-        "folder does not say. Several are joined."
+        help="Labelled data: a folder for each class, a folder of such folders, a table with columns of files and "
+        "labels, a folder with labels.csv, a Galaxy10 .h5, a Kaggle folder; PATH:question,... for some questions "
+        "alone, PATH:width_r90=6.4,label_column=NAME,labels=SCHEMA for what the data do not say. Several are joined."
     ),
 ]
 Exclude = Annotated[

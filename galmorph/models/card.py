@@ -10,18 +10,20 @@ import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from galmorph import registry
-from galmorph.errors import ModelError
+from galmorph.errors import GalmorphError, ModelError
 from galmorph.files.record import file_sha256
 from galmorph.images.framing import Framing
 from galmorph.images.inputs import ImageInput
 from galmorph.images.normalization import Normalization
-from galmorph.schemas import LabelSchema
+from galmorph.schemas import LabelSchema, schema_from_mapping
 
-FORMAT = 1
+# Of a card that names a schema of galmorph; of one that holds the schema itself; versions before it know 1 alone.
+FORMAT, FORMAT_WITH_SCHEMA = 1, 2
 KEY = "galmorph"  # one metadata key only: the order of several would differ from run to run
 SUFFIX = ".safetensors"
 # The card's fields that people write; the others follow from training.
@@ -39,7 +41,9 @@ class ModelCard:
     ----------
     name, description, intended_use, limits, licence : str
     backbone, schema : str
-        Names of entries of ``backbones/`` and ``schemas/``.
+        Names of the backbone and of the label schema.
+    schema_definition : dict
+        The schema itself, where it is none of galmorph's own (:meth:`galmorph.schemas.LabelSchema.to_mapping`).
     inputs : tuple of ImageInput
     trained_on : tuple of dict
         ``name``, ``sha256``, ``n`` of each sample, and how many of it were in the training part.
@@ -78,11 +82,23 @@ class ModelCard:
     versions: Mapping[str, str] = field(default_factory=dict)
     learnt: tuple[str, ...] = ()
     format: int = FORMAT
+    schema_definition: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def label_schema(self) -> LabelSchema:
-        """The schema itself."""
-        return registry.load("schemas", self.schema)
+        """The schema itself.
+
+        Raises
+        ------
+        ModelError
+            If the card's own schema is damaged.
+        """
+        if not self.schema_definition:
+            return registry.load("schemas", self.schema)
+        try:
+            return schema_from_mapping(self.schema_definition, f"the card of the model {self.name}")
+        except GalmorphError as error:
+            raise ModelError(f"The model's card is damaged: {error}") from error
 
     @property
     def unlearnt(self) -> list[int]:
@@ -132,6 +148,10 @@ class ModelCard:
         """Return the card as canonical JSON: sorted keys, no NaN."""
         separators = (",", ":") if indent is None else None
         values = dataclasses.asdict(self)
+        if self.schema_definition:
+            values["format"] = max(self.format, FORMAT_WITH_SCHEMA)
+        else:
+            del values["schema_definition"]
         if not self.learnt:
             del values["learnt"]
         return json.dumps(values, sort_keys=True, separators=separators, indent=indent, allow_nan=False)
@@ -147,9 +167,9 @@ class ModelCard:
         """
         try:
             values = json.loads(text)
-            if values["format"] > FORMAT:
+            if values["format"] > FORMAT_WITH_SCHEMA:
                 raise ModelError(
-                    f"The model's card has format {values['format']}, this galmorph knows up to {FORMAT}: "
+                    f"The model's card has format {values['format']}, this galmorph knows up to {FORMAT_WITH_SCHEMA}: "
                     "upgrade with pip install -U galmorph-survey."
                 )
             values["inputs"] = tuple(_input(entry) for entry in values["inputs"])

@@ -17,7 +17,7 @@ from galmorph import registry
 from galmorph.errors import GalmorphError, SampleError
 from galmorph.files.writing import write_file
 from galmorph.reports.page import Report, data_uri, inline_svg, jpeg, render, save_figures
-from galmorph.schemas import LabelSchema, squared_errors
+from galmorph.schemas import LabelSchema, schema_from_mapping, squared_errors
 from galmorph.training.evaluation import figures
 
 if TYPE_CHECKING:
@@ -184,11 +184,15 @@ def _read(folder: Path) -> Evaluation:
 
 def _schema(folder: Path, scores: Mapping[str, Any], labels: Sequence[str]) -> LabelSchema:
     """Return the schema that ``scores.json`` names; older versions did not, then that with the labels of the table."""
-    names = [str(scores["schema"])] if "schema" in scores else registry.names("schemas")
-    schemas = [registry.load("schemas", name) for name in names]
+    if own := scores.get("schema_definition"):
+        schemas = [schema_from_mapping(own, str(folder / "scores.json"))]
+    else:
+        names = [str(scores["schema"])] if "schema" in scores else registry.names("schemas")
+        schemas = [registry.load("schemas", name) for name in names]
     schema: LabelSchema | None = next((schema for schema in schemas if list(schema.labels) == list(labels)), None)
     if schema is None:
-        raise SampleError(f"{folder / 'predictions.csv'} does not have the labels of the schema {' or '.join(names)}.")
+        known = " or ".join(schema.name for schema in schemas)
+        raise SampleError(f"{folder / 'predictions.csv'} does not have the labels of the schema {known}.")
     return schema
 
 

@@ -24,6 +24,7 @@ from galmorph.tables.roles import plain_name, usefulness
 _HEAD_BYTES = 65536
 # The first bytes of what other programs compressed, such as the .Z of older archives.
 _COMPRESSIONS = {b"\x1f\x9d": "compress", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"}
+_WORKBOOKS = (".xlsx", ".xlsm", ".ods", ".numbers")
 _FITS_BLOCK = 2880
 # Of the primary header of a table; TOPCAT's has one axis.
 _NO_IMAGE = re.compile(rb"NAXIS   = +[01] ")
@@ -282,6 +283,10 @@ def recognise(path: Path) -> Format:
         raise CatalogError(
             f"{path} is a web page, not a table; perhaps a server answered with an error or a login page"
         )
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise CatalogError(f"{path} is written in UTF-16; save it as UTF-8")
+    if head.startswith(b"PK") and (b"xl/" in head or path.suffix.lower() in _WORKBOOKS):
+        raise CatalogError(f"{path} is a workbook of a spreadsheet program: save the sheet as CSV")
     for magic, program in _COMPRESSIONS.items():
         if head.startswith(magic):
             raise CatalogError(

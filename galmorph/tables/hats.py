@@ -23,7 +23,7 @@ from galmorph.tables.catalog import Column, open_catalog
 from galmorph.tables.formats import Card
 
 if TYPE_CHECKING:
-    from hats.catalog import TableProperties
+    from hats.catalog.dataset.table_properties import TableProperties
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +152,8 @@ def open_hats(root: Path) -> HatsCatalog:
 
 
 def _member(root: Path, folder: Path) -> Member:
-    from hats.catalog import PartitionInfo, TableProperties
+    from hats.catalog.dataset.table_properties import TableProperties
+    from hats.catalog.partition_info import PartitionInfo
     from hats.io import paths
 
     path = root / folder

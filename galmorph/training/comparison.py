@@ -15,9 +15,9 @@ from scipy.stats import t as student
 from galmorph import registry
 from galmorph.errors import GalmorphError, WeightsUnavailable
 from galmorph.files.writing import write_csv, write_file
-from galmorph.schemas import LabelSchema
 from galmorph.training.config import TrainConfig, configure
 from galmorph.training.evaluation import figures
+from galmorph.training.reading import schema_named
 from galmorph.training.train import train
 
 CLASS_SCORES = ("accuracy", "precision", "recall", "f1")
@@ -73,7 +73,7 @@ def compare(
         raise GalmorphError(f"A comparison scores one sample: give one --data, not {len(data)}.")
     if seeds < 1:
         raise GalmorphError(f"--seeds {seeds}: at least 1.")
-    loaded: LabelSchema = registry.load("schemas", schema)
+    loaded = schema_named(schema)
     names = CLASS_SCORES if loaded.is_classes else FRACTION_SCORES
     cells: list[dict[str, Any]] = []
     histories: dict[tuple[str, str], list[list[dict[str, float]]]] = {}

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from galmorph.errors import SampleError
+from galmorph.files.record import file_sha256
 from galmorph.images.framing import Framing
-from galmorph.models.card import file_sha256
 from galmorph.models.model import TRAINED_CONTENTS, TRAINED_GALAXIES
 from galmorph.schemas import LabelSchema
 from galmorph.training.decoding import Pictures, decode, without_unreadable

@@ -146,7 +146,7 @@ def open_run(config: TrainConfig, out: Path, name: str | None, about: Mapping[st
     OutputError
         If ``out`` holds a run already and ``resume`` is not given, or another run is resumed.
     """
-    schema: LabelSchema = registry.load("schemas", config.schema)
+    schema = config.label_schema
     processes = Processes.joined()
     device = processes.device(config.device)
     history = processes.shared(_open_folder(config, out, resume) if processes.is_first else [])
@@ -248,6 +248,7 @@ def _card(
 ) -> ModelCard:
     dataset = labels.dataset
     options = dataclasses.asdict(config)
+    del options["schema_definition"]  # has its own field
     # A card holds no paths of a machine.
     for option in ("data", "unlabelled"):
         options[option] = [Path(path).resolve().name for path in getattr(config, option)]
@@ -262,6 +263,7 @@ def _card(
         name=name or f"{config.schema}-{config.backbone.rpartition(':')[2]}",
         backbone=config.backbone,
         schema=config.schema,
+        schema_definition=config.schema_definition,
         inputs=survey_inputs(config.input_size, dataset.framing, backbone.mean, backbone.std),
         description=schema.description,
         trained_on=tuple(_samples(dataset, labels.parts)),

@@ -122,11 +122,11 @@ class Source(ABC):
     def identity(self, request: Request) -> str:
         """Return a text that is the same only for the same pixels; no address of a server is in it."""
 
-    def images(self, request: Request) -> str | None:
+    def images(self, request: Request) -> str | None:  # noqa: ARG002
         """Return `Request.images`, so that requests of one image follow one another; None: ask `locate`."""
         return ""
 
-    async def locate(self, session: Session, requests: Sequence[Request]) -> list[str | None]:
+    async def locate(self, session: Session, requests: Sequence[Request]) -> list[str | None]:  # noqa: ARG002
         """Return `Request.images` of several requests, None where the survey has no image."""
         return [""] * len(requests)
 

@@ -126,7 +126,7 @@ class Frames(ImageSource):
             f" size={request.size} pixscale={request.pixscale:.6g}"
         )
 
-    def images(self, request: Request) -> None:
+    def images(self, request: Request) -> None:  # noqa: ARG002
         """Return None: the SkyServer must be asked."""
         return None
 

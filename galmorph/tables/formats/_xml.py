@@ -65,7 +65,7 @@ def events(source: Input, *, text: bool = True) -> Iterator[Event]:
         if not data.isspace() or (seen and seen[-1][0] == "text"):
             seen.append(("text", data, {}, parser.CurrentByteIndex))
 
-    def refuse(*declaration: object) -> None:
+    def refuse(*_: object) -> None:
         raise CatalogError(f"{source.path} declares XML entities, which a VOTable has no need of")
 
     parser.StartElementHandler = start

@@ -76,7 +76,7 @@ def _rows(path: Path, delimiter: str, n_columns: int, start: int, first_line: in
     return Rows(path, delimiter, n_columns, start, first_line, nan="nan", empty='""', booleans=("False", "True"))
 
 
-def _open(path: Path, hdu: int | None) -> EcsvTable:
+def _open(path: Path, _: int | None) -> EcsvTable:
     lines: list[str] = []
     size = 0
     with Input(path) as source:
@@ -91,7 +91,7 @@ def _open(path: Path, hdu: int | None) -> EcsvTable:
         raise CatalogError(f"{path}: {error}") from error
 
 
-def _write(output: Output, added: Added, n_rows: int) -> None:
+def _write(output: Output, added: Added, _: int) -> None:
     yaml = ColumnYaml("delimiter: ','\ndatatype: []\nmeta: {}\nschema: astropy-2.0\n")
     lines = ["%ECSV 1.0", "---", *yaml.edited(added.columns, (), added.provenance)]
     output.write("".join(f"# {line}\n" for line in lines).encode())

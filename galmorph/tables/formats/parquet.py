@@ -334,7 +334,7 @@ def _writer(output: Output, schema: pa.Schema, **options: Any) -> Iterator[pq.Pa
         raise CatalogError(f"{output.path} cannot be written as Parquet: {error}") from error
 
 
-def _write(output: Output, added: Added, n_rows: int) -> None:
+def _write(output: Output, added: Added, _: int) -> None:
     import pyarrow as pa
 
     schema = pa.schema(list(map(arrow_field, added.columns)), _metadata(added.provenance))
@@ -348,6 +348,6 @@ TABLE = Format(
     name="parquet",
     suffixes=(".parquet", ".parq", ".pq"),
     recognises=lambda head: head.startswith(b"PAR1"),
-    open=lambda path, hdu: ParquetTable(path),
+    open=lambda path, _: ParquetTable(path),
     write=_write,
 )

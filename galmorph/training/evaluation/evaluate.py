@@ -87,6 +87,8 @@ def evaluate(
         "dtype": str(predictor.dtype).removeprefix("torch."),
         "data": dict(dataset.sha256),
     }
+    if model.card.schema_definition:
+        result["schema_definition"] = dict(model.card.schema_definition)
     if exclude:
         result["excluded"] = [dict(entry) for entry in dataset.excluded]
     if model.card.concentration is not None:

@@ -74,9 +74,18 @@ def read(path: Path, schema: LabelSchema) -> Sample:
     )
 
 
+def labels_of(path: Path, **_: str) -> str:
+    """Return the schema of a file: DECaLS has positions, SDSS has none."""
+    import h5py
+
+    with h5py.File(path) as file:
+        return "galaxy10_decals" if "ra" in file else "galaxy10_sdss"
+
+
 SAMPLE = Layout(
     name="galaxy10",
     description="Galaxy10 HDF5 file with the data sets images and ans",
     matches=_matches,
     read=read,
+    labels_of=labels_of,
 )
