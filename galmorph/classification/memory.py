@@ -108,7 +108,7 @@ class MemorySource(CatalogSource):
         if destination != self.default_output:
             self.catalog.check_destination(destination)
 
-    def finish(self, summary: Summary) -> Any:
+    def finish(self, summary: Summary) -> Any:  # noqa: ARG002
         """Return the table."""
         return self.result
 
@@ -149,7 +149,7 @@ class PathsSource(CutoutSource):
         if destination != self.default_output:
             super().check_output(destination)
 
-    def finish(self, summary: Summary) -> Table:
+    def finish(self, summary: Summary) -> Table:  # noqa: ARG002
         """Return the table."""
         return self.result
 
@@ -216,7 +216,7 @@ class ArraySource(Source):
         for first in range(start, self.n_rows, n_rows):
             yield range(first, min(first + n_rows, self.n_rows))
 
-    def prepare(self, rows: Sequence[int], card: ModelCard, device: torch.device) -> list[Prepared]:
+    def prepare(self, rows: Sequence[int], card: ModelCard, device: torch.device) -> list[Prepared]:  # noqa: ARG002
         """Frame galaxies as a card asks, with radii that are measured on them."""
         entry = card.input_for("", self._bands, self._pixscale)
         return [prepare_opened(Opened(self._cutout(row), entry, np.nan), f"galaxy {row}", card) for row in rows]
@@ -229,7 +229,7 @@ class ArraySource(Source):
         """Make the table, and write it where a file was named."""
         own = (Column("id", "int64", ucd="meta.id;meta.main", description="number in the array, from 0"),)
 
-        def values(part: slice, records: NDArray[np.void]) -> Mapping[str, NDArray[Any]]:
+        def values(part: slice, _: NDArray[np.void]) -> Mapping[str, NDArray[Any]]:
             return {"id": np.arange(part.start, part.stop)}
 
         kept = list(results)
@@ -237,7 +237,7 @@ class ArraySource(Source):
         if destination != self.default_output:
             write_new_table(destination, own, values, added, kept, self.n_rows)
 
-    def finish(self, summary: Summary) -> Table:
+    def finish(self, summary: Summary) -> Table:  # noqa: ARG002
         """Return the table."""
         return self.result
 

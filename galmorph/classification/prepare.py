@@ -19,13 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.errors import CannotContinue, CutoutError
-from galmorph.images.cutout import MAX_SIDE_PX, Cutout, read_cutout
+from galmorph.images.cutout import Cutout, read_cutout
 from galmorph.images.flags import Flag
 from galmorph.images.framing import frame
 from galmorph.images.headers import band_files
 from galmorph.images.inputs import ImageInput
 from galmorph.images.quality import is_blended, quality
 from galmorph.images.radius import measure_r90
+from galmorph.images.sizes import MAX_SIDE_PX
 from galmorph.images.surveys import typical_seeing
 from galmorph.images.wcs import edge_distance, pixel_at
 from galmorph.models.card import ModelCard
@@ -65,7 +66,7 @@ class Prepared:
     reason : str
         Why there is no flux, or no position.
     state : int
-        What tells the cutout's file from another, of :func:`cutout_state`; 0 where there is none.
+        State of the cutout's file (:func:`cutout_state`); 0 if there is none.
     """
 
     flag: Flag
@@ -153,13 +154,13 @@ def _system_failure(error: BaseException | None) -> str | None:
 
 
 def unexpected(what: str, error: Exception) -> Prepared:
-    """Return the row of a target that an unexpected error befell, which is logged with its traceback."""
+    """Log an unexpected error with its traceback, and return the row of its target."""
     log.error("%s: an unexpected error; please report it.", what, exc_info=error)
     return Prepared(Flag.UNREADABLE, reason=f"{what}: unexpected {type(error).__name__}: {error}")
 
 
 def cutout_state(path: Path) -> int:
-    """Return a number that tells the file of a cutout, or its files, from others and from earlier content; 0: none."""
+    """Return a number that changes when the file of a cutout, or one of its files, changes; 0: there is none."""
     try:
         files = list(band_files(str(path)).values()) if "{band}" in path.name else [path]
         states = [Path(file).stat() for file in files]

@@ -90,7 +90,7 @@ class Row(NamedTuple):
 
     @property
     def state(self) -> int:
-        """What tells the cutout's file from another, or from itself after a change; 0: none, or remote."""
+        """A number that changes when the cutout's file changes; 0: there is no file, or it is remote."""
         return cutout_state(self.cutout) if isinstance(self.cutout, Path) else 0
 
 
@@ -128,7 +128,7 @@ class Source(ABC):
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
-        """Return what tells this source from another, or from itself after a change."""
+        """Return what identifies this source and its content."""
 
     def check(self, columns: Sequence[Column], *, replace: bool) -> None:  # noqa: B027 nothing to check
         """Raise CatalogError if the columns cannot be appended; a new table takes any."""
@@ -153,7 +153,7 @@ class Source(ABC):
                 )
 
     def states(self, rows: Sequence[Any]) -> list[int]:
-        """Return what tells the files that belong to single rows from others; 0 for rows without such a file."""
+        """Return a number for the file of each row that changes when the file changes; 0 for rows without one."""
         return [0] * len(rows)
 
     @abstractmethod
@@ -194,7 +194,7 @@ class CutoutRows(Source):
         return [self._prepared(row, card) for row in rows]
 
     def states(self, rows: Sequence[Row]) -> list[int]:
-        """Return what tells the rows' cutouts from others."""
+        """Return the states of the rows' cutouts."""
         return [row.state for row in rows]
 
     def _prepared(self, row: Row, card: ModelCard) -> Prepared:
@@ -383,6 +383,6 @@ def output_beside(path: Path) -> Path:
 
 
 def file_state(path: Path) -> dict[str, Any]:
-    """Return what tells a file from another or from itself after a change: path, inode, size, time, hash of content."""
+    """Return what identifies a file and its content: path, inode, size, time of change, hash of the content."""
     state = dict(zip(("inode", "bytes", "modified_ns"), identity(path), strict=True))
     return {"path": str(path.resolve()), **state, "content": content_digest(path)}

@@ -53,7 +53,7 @@ _HABITS = (
     (re.compile(r"\b(arcsec|arcmin)(?:onds?|s|utes?)\b", re.IGNORECASE), lambda m: m[1].lower()),
     (re.compile(r"\bper\b", re.IGNORECASE), lambda _: "/"),
 )
-# Of megajansky and millijansky; written otherwise than MJy or mJy they cannot be told apart.
+# Megajansky or millijansky: which one is unclear unless it is spelt MJy or mJy.
 _MEGA_OR_MILLI = re.compile(r"(?<![A-Za-z])(?:M(?!Jy)|m(?!Jy))[Jj][Yy](?![A-Za-z])")
 # Cards with the AB magnitude of a pixel value of 1, in the order in which they are looked for.
 _ZERO_POINTS = ("MAGZERO", "MAGZP", "PHOTZP", "ZEROPNT", "ZP")

@@ -6,6 +6,7 @@ import math
 import re
 import string
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -92,9 +93,10 @@ def pixel_at(header_text: str, shape: tuple[int, int], ra: float, dec: float) ->
     (x, y) or None
         NaN far from the image; None where the header has no celestial WCS that works.
     """
-    cards = parse_cards(header_text)
-    if _is_plain_tangent(cards):
-        return _tangent_pixel(cards, ra, dec)
+    with suppress(ValueError, TypeError, OverflowError):  # a damaged card: astropy reads what it can
+        cards = parse_cards(header_text)
+        if _is_plain_tangent(cards):
+            return _tangent_pixel(cards, ra, dec)
     wcs = celestial_wcs(header_text)
     if wcs is None:
         return None
@@ -173,7 +175,7 @@ def edge_distance(x: Array, y: Array, shape: tuple[int, int]) -> Array:
 
 
 def same_grid(one: str, other: str, shape: tuple[int, ...]) -> bool:
-    """Whether two headers put an image of that shape at the same place of the sky, as far as they say."""
+    """Return whether two headers put an image of that shape on the same sky; True if one of them has no WCS."""
     return not (np.abs(corners_in(one, other, shape) - corners(shape)) >= GRID_TOLERANCE_PX).any()
 
 

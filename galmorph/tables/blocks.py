@@ -1,4 +1,4 @@
-"""Columns to write: their values checked, and cut into blocks that are small enough to be written at once."""
+"""Blocks of rows: those that are read are all that a table states; those to write are checked, and small."""
 
 from __future__ import annotations
 
@@ -7,9 +7,31 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from galmorph.errors import CatalogError
+<<<<<<< HEAD
 from galmorph.tables.formats import Added, Array, Block, Column, text_array
+=======
+from galmorph.tables.formats import Array, Block, Column, Table, text_array
+>>>>>>> main
 
 _BLOCK_ROWS = 16384
+
+
+def stated_blocks(table: Table, positions: Sequence[int], n_rows: int, start: int) -> Iterator[Sequence[Array]]:
+    """Iterate over blocks of columns of a table, which together are as many rows as it states.
+
+    Raises
+    ------
+    CatalogError
+        If they are more or fewer, which a damaged file may hold.
+    """
+    done = min(start, table.n_rows)
+    for block in table.blocks(positions, n_rows, start):
+        done += len(block[0])
+        if done > table.n_rows or (len(block[0]) < n_rows and done < table.n_rows):
+            break
+        yield block
+    if done != table.n_rows:
+        raise CatalogError(f"the table is damaged: it states {table.n_rows} rows, and {done} can be read")
 
 
 def checked_blocks(columns: Sequence[Column], blocks: Iterable[Mapping[str, Array]], n_rows: int) -> Iterator[Block]:

@@ -42,7 +42,7 @@ class Contents:
     ----------
     kind : {'table', 'image'}
     reason : str
-        What tells so, for messages.
+        The reason for it, for messages.
     format : Format or None
         Of a table.
     number : int or None
@@ -105,7 +105,7 @@ def check_file(path: Path) -> None:
 
 
 def holds_table(path: Path) -> bool:
-    """Tell whether a FITS file among cutouts is a table; only the first block of most files is read."""
+    """Return whether a FITS file among cutouts is a table; only the first block of most files is read."""
     try:
         check_file(path)
         with Input(path) as source:
@@ -196,7 +196,7 @@ def _image(number: int, shape: tuple[int, ...]) -> Contents:
 
 
 def _is_catalog(path: Path, image: int, stored: Sequence[int], form: Format) -> bool:
-    """Tell whether a file with an image is a catalog: where a table of galaxies comes before the image.
+    """Return whether a file with an image is a catalog: where a table of galaxies comes before the image.
 
     Parameters
     ----------

@@ -205,12 +205,12 @@ def with_unit(field: TableField) -> TableField:
 
 
 def is_row_index(name: str) -> bool:
-    """Tell whether a column has the name, or none, under which pandas writes row numbers."""
+    """Return whether a column has the name, or none, under which pandas writes row numbers."""
     return plain_name(name) in _ROW_INDICES
 
 
 def may_be_radians(field: TableField) -> bool:
-    """Tell whether a column of positions that names no unit may be in radians as well as in degrees."""
+    """Return whether a column of positions that names no unit may be in radians as well as in degrees."""
     return not field.unit.strip() and plain_name(field.name) in _RADIANS_OR_DEGREES
 
 
@@ -343,7 +343,7 @@ def _find_size(fields: Sequence[TableField], size_column: str | None) -> tuple[i
     for name in _SIZES:
         for i, field in enumerate(fields):
             if field.scalar and field.name.strip().lower().replace("_", "") == name:
-                # A size in pixels is not what was asked for, but no reason to refuse the table either.
+                # A size in pixels is of no use, but no reason to refuse the table.
                 with suppress(CatalogError):
                     return i, scale(field, "arcsec")
     return None, 1.0

@@ -160,7 +160,7 @@ def _sniff(path: Path, lines: Sequence[bytes], delimiters: Sequence[str]) -> tup
 
 
 def _is_header(comment: bytes, delimiter: str, cells: Sequence[str]) -> bool:
-    """Tell whether a comment names the columns: it has as many words as the first record, which holds numbers."""
+    """Return whether a comment names the columns: it has as many words as the first record, which holds numbers."""
     names = texts(comment.lstrip(b"#"), delimiter)
     row = any(cell.startswith("#") or is_number(with_point(cell.strip())) for cell in cells)
     return row and len(names) == len(cells) > 1 and not any(map(is_number, names))
@@ -228,13 +228,13 @@ def _are_types(cells: Sequence[str]) -> bool:
 
 
 def _type_rows(cells: Sequence[str], row: Sequence[str]) -> bool:
-    """Tell whether cells are the types of a row, as RDB (``10N``, ``S``) and databases (``float8``) name them."""
+    """Return whether cells are the types of a row, as RDB (``10N``, ``S``) and databases (``float8``) name them."""
     numbers = any(_is_quantity(below) and not _TEXT_TYPE.match(cell) for cell, below in zip(cells, row, strict=False))
     return _are_types(cells) and (numbers or min(map(len, cells)) > 3)
 
 
 def _are_units(cells: Sequence[str], row: Sequence[str]) -> bool:
-    """Tell whether cells are units of a row: units of what is a number there, and no numbers themselves."""
+    """Return whether cells are units of a row: units of what is a number there, and no numbers themselves."""
     if any(map(_is_quantity, cells)):
         return False
     over_numbers = [cell for cell, below in zip(cells, row, strict=False) if cell and _is_quantity(below)]

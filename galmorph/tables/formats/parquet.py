@@ -42,7 +42,7 @@ def _reading(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # of names that are no UTF-8
         raise CatalogError(f"{path} cannot be read as Parquet: {error}") from error
 
 
@@ -57,12 +57,13 @@ class ParquetTable:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with self._file() as file:
+        with self._file() as file, _reading(path):
             self.n_rows: int = file.metadata.num_rows
             self._schema: pa.Schema = file.schema_arrow
-        if not self._schema.names:
+            names = self._schema.names
+        if not names:
             raise CatalogError(f"{path} has no columns")
-        if len(set(self._schema.names)) < len(self._schema.names):
+        if len(set(names)) < len(names):
             raise CatalogError(f"{path} has several columns of the same name")
         metadata = self._schema.metadata or {}
         self._yaml = _astropy_yaml(path, metadata)
@@ -126,7 +127,8 @@ class ParquetTable:
                     new = feed.take(table.num_rows)
                     arrays = [*(table.column(name) for name in kept), *new]
                     writer.write_table(pa.Table.from_arrays(arrays, schema=schema), row_group_size=n_rows)
-        next(added.blocks, None)
+        if feed.is_left:
+            raise CatalogError(f"{self._path} is damaged: it has fewer rows than the {self.n_rows} that it states")
 
 
 class _Feed:
@@ -138,12 +140,19 @@ class _Feed:
         self._held: list[Block] = []
         self._n_held = 0
 
+    @property
+    def is_left(self) -> bool:
+        """Whether rows of the blocks were not taken."""
+        return self._n_held > 0 or next(self._blocks, None) is not None
+
     def take(self, n_rows: int) -> list[pa.ChunkedArray]:
         """Return the next rows as a chunked array for each column."""
         import pyarrow as pa
 
         while self._n_held < n_rows:
-            block = next(self._blocks)
+            block = next(self._blocks, None)
+            if block is None:
+                raise CatalogError("the Parquet file is damaged: it has more rows than it states")
             self._held.append(block)
             self._n_held += len(block[self._columns[0].name])
         values = {c.name: np.concatenate([block[c.name] for block in self._held]) for c in self._columns}

@@ -25,7 +25,7 @@ from galmorph.training.samples import TOTAL_VOTES
 TREE = "galaxyzoo2"
 # Columns of one label a galaxy, the sooner the surer. The first two may hold numbers from 0.
 CLASS_COLUMNS = ("label", "class", "labels", "morphology", "morph_class", "morph_type", "galaxy_class", "category")
-# Least fraction of an answer of which it is only said that people gave it: a majority.
+# Least fraction of an answer that is given without a fraction: a majority.
 MAJORITY = 0.5
 # More different values than these are measurements or names, no classes.
 MOST_CLASSES = 100
@@ -154,7 +154,7 @@ def column_named(catalog: Catalog, name: str, option: str) -> str:
 
 
 def belongs(catalog: Catalog, schema: LabelSchema) -> bool:
-    """Tell whether a column of fractions of the schema is in a table."""
+    """Return whether a column of fractions of the schema is in a table."""
     forms = [*schema.labels, *(f"p_{label}" for label in schema.labels), *schema.codes, *schema.conditional]
     return not _given(catalog).keys().isdisjoint(form.lower() for form in forms)
 
