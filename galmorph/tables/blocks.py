@@ -7,11 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from galmorph.errors import CatalogError
-<<<<<<< HEAD
-from galmorph.tables.formats import Added, Array, Block, Column, text_array
-=======
-from galmorph.tables.formats import Array, Block, Column, Table, text_array
->>>>>>> main
+from galmorph.tables.formats import Added, Array, Block, Column, Table, text_array
 
 _BLOCK_ROWS = 16384
 
