@@ -19,13 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.errors import CannotContinue, CutoutError
-from galmorph.images.cutout import MAX_SIDE_PX, Cutout, read_cutout
+from galmorph.images.cutout import Cutout, read_cutout
 from galmorph.images.flags import Flag
 from galmorph.images.framing import frame
 from galmorph.images.headers import band_files
 from galmorph.images.inputs import ImageInput
 from galmorph.images.quality import is_blended, quality
 from galmorph.images.radius import measure_r90
+from galmorph.images.sizes import MAX_SIDE_PX
 from galmorph.images.surveys import typical_seeing
 from galmorph.images.wcs import edge_distance, pixel_at
 from galmorph.models.card import ModelCard
@@ -194,6 +195,13 @@ def prepare(
         opened = patiently(path, lambda: open_cutout(path, card, radius_arcsec, hdu=hdu))
     except CutoutError as error:
         return Prepared(Flag.UNREADABLE, reason=str(error))
+    return prepare_opened(opened, str(path), card, position=position, locate=locate)
+
+
+def prepare_opened(
+    opened: Opened, path: str, card: ModelCard, *, position: tuple[float, float] | None = None, locate: bool = False
+) -> Prepared:
+    """Frame a cutout that is in memory as a model's card asks; `path` names it in messages, see `prepare`."""
     cutout, entry, radius = opened.cutout, opened.entry, opened.radius_arcsec
     ra, dec = cutout.centre if locate else (math.nan, math.nan)
     problem = cutout.wcs_problem if locate else ""

@@ -25,7 +25,6 @@ from galmorph.cli.options import (
     MAX_BATCH,
     MAX_HDU,
     MAX_REQUESTS_PER_S,
-    MAX_SIDE_PX,
     MAX_TIMEOUT_S,
     MAX_WORKERS,
     Dtype,
@@ -47,6 +46,7 @@ from galmorph.cli.training import compare, evaluate, train
 from galmorph.environment import Variable, now
 from galmorph.errors import GalmorphError
 from galmorph.files.remote import is_remote
+from galmorph.images.sizes import MAX_SIDE_PX
 from galmorph.registry import missing_file
 
 if TYPE_CHECKING:

@@ -216,7 +216,7 @@ def parse_cards(text: str) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If a value is neither text, number nor logical.
+        If a value is neither text, number nor logical; TypeError where one goes on that is no text.
     """
     cards: dict[str, Any] = {}
     keyword = ""

@@ -48,13 +48,12 @@ from galmorph.images.headers import (
     split_band,
     survey,
 )
+from galmorph.images.sizes import MAX_SIDE_PX
 from galmorph.images.units import make_linear, nanomaggies
 from galmorph.images.wcs import read_wcs, same_grid, sky
 
 # A FITS image with a longer side is a survey image, in which `galmorph classify` detects galaxies.
 FIELD_SIDE_PX = 1024
-# The largest cutout that the Legacy Surveys' service sends, and that galmorph fetches.
-MAX_SIDE_PX = 3000
 # Bits of the Legacy Surveys' MASKBITS that make a pixel bad: SATUR_G, R, Z (2-4), ALLMASK_G, R, Z (5-7), SATUR_I (14),
 # ALLMASK_I (15). The others mark neighbours (BRIGHT, MEDIUM) and the galaxy itself (GALAXY).
 # https://www.legacysurvey.org/dr10/bitmasks/

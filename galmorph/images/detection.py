@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,21 +124,37 @@ def detect(planes: Planes) -> Detection:
         [*fields, *((f, "f8", (n_bands,)) for f in ("flux", "flux_err")), ("flag", "i2"), ("galaxy", "?")]
     )
     pixscale = planes.pixscale if math.isfinite(planes.pixscale) else 0.262
-    found, segmentation = _extract(image, empty)
+    with _errors_of_sep(planes.name):
+        found, segmentation = _extract(image, empty)
     objects = np.zeros(len(found), record)
     if not len(found):
         return Detection(objects, math.nan, measured, pixscale, sigma, noise, sky, segmentation)
-    _measure(objects, found, image, measured, sigma, segmentation)
-    for i, plane in enumerate(planes.flux):
-        flux, area = _kron_flux(plane, objects, found, segmentation)
-        objects["flux"][:, i] = flux - sky[i] * area
-        objects["flux_err"][:, i] = noise[i] * np.sqrt(area)
+    with _errors_of_sep(planes.name):
+        _measure(objects, found, image, measured, sigma, segmentation)
+        for i, plane in enumerate(planes.flux):
+            flux, area = _kron_flux(plane, objects, found, segmentation)
+            objects["flux"][:, i] = flux - sky[i] * area
+            objects["flux_err"][:, i] = noise[i] * np.sqrt(area)
     objects["flag"] = _flags(found, objects, planes, segmentation)
     objects["galaxy"], seeing_px = find_galaxies(
         objects, image, segmentation, typical_seeing(planes.survey, REFERENCE_BAND) / planes.pixscale
     )
     objects["r90"] = _r90_px(measured, objects["x"], objects["y"], objects["r90"], pixscale, objects["galaxy"])
     return Detection(objects, seeing_px, measured, pixscale, sigma, noise, sky, segmentation)
+
+
+@contextmanager
+def _errors_of_sep(name: str) -> Iterator[None]:
+    """Turn the bare Exceptions that sep raises, where its buffers are full or values overflow, into CutoutErrors."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise CutoutError(
+            f"The objects of the image {name} cannot be measured: {error}. Is it a picture of the sky, without pixels "
+            "of absurd values?"
+        ) from error
 
 
 def _sum_of_bands(planes: Planes) -> tuple[Array, Array, float, Array, Array, NDArray[np.bool_]]:
@@ -215,10 +232,6 @@ def _extract(image: NDArray[np.float32], empty: NDArray[np.bool_]) -> tuple[Arra
             deblend_cont=DEBLEND_CONTRAST,
             segmentation_map=True,
         )
-    except Exception as error:  # sep raises a bare Exception when its buffers are full
-        raise CutoutError(
-            f"The image is too crowded to separate its objects: {error}. Is it a picture of the sky?"
-        ) from error
     finally:
         sep.set_extract_pixstack(before)
 

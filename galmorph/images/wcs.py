@@ -6,6 +6,7 @@ import math
 import re
 import string
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -92,9 +93,10 @@ def pixel_at(header_text: str, shape: tuple[int, int], ra: float, dec: float) ->
     (x, y) or None
         NaN far from the image; None where the header has no celestial WCS that works.
     """
-    cards = parse_cards(header_text)
-    if _is_plain_tangent(cards):
-        return _tangent_pixel(cards, ra, dec)
+    with suppress(ValueError, TypeError, OverflowError):  # a damaged card: astropy reads what it can
+        cards = parse_cards(header_text)
+        if _is_plain_tangent(cards):
+            return _tangent_pixel(cards, ra, dec)
     wcs = celestial_wcs(header_text)
     if wcs is None:
         return None

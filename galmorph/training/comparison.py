@@ -14,10 +14,13 @@ from scipy.stats import t as student
 
 from galmorph import registry
 from galmorph.errors import GalmorphError, WeightsUnavailable
+from galmorph.files.record import read_record
 from galmorph.files.writing import write_csv, write_file
 from galmorph.training.config import TrainConfig, configure
 from galmorph.training.evaluation import figures
-from galmorph.training.reading import schema_named
+from galmorph.training.reading import read_sample, schema_named
+from galmorph.training.run import STATE
+from galmorph.training.samples import Sample
 from galmorph.training.train import train
 
 CLASS_SCORES = ("accuracy", "precision", "recall", "f1")
@@ -74,6 +77,7 @@ def compare(
     if seeds < 1:
         raise GalmorphError(f"--seeds {seeds}: at least 1.")
     loaded = schema_named(schema)
+    sample = read_sample(data[0], loaded)
     names = CLASS_SCORES if loaded.is_classes else FRACTION_SCORES
     cells: list[dict[str, Any]] = []
     histories: dict[tuple[str, str], list[list[dict[str, float]]]] = {}
@@ -88,7 +92,7 @@ def compare(
                 config = configure(recipe, data, schema, backbone, pretrained=start, seed=seed, **options)
                 if on_run:
                     on_run(folder.name)
-                runs.append(_metrics(config, folder))
+                runs.append(_metrics(config, folder, sample))
             part = "test" if config.split.test else "val"
             cell |= _summary([next(iter(run[part].values())) for run in runs], names)
             histories[name] = [figures.read_history(folder) for folder in folders]
@@ -107,11 +111,13 @@ def compare(
     return result
 
 
-def _metrics(config: TrainConfig, folder: Path) -> dict[str, Any]:
+def _metrics(config: TrainConfig, folder: Path, sample: Sample) -> dict[str, Any]:
     """Return the scores of a run, which is done, gone on with or started."""
     if (folder / "metrics.json").exists():
         if (folder / "config.json").read_text() != config.to_json():
             raise GalmorphError(f"The run in {folder} had other options: choose another --out, or remove it.")
+        if (read_record(folder / STATE) or {}).get("samples") != {sample.name: sample.sha256}:
+            raise GalmorphError(f"The run in {folder} had other labels or pictures: choose another --out.")
         return json.loads((folder / "metrics.json").read_text())
     return train(config, folder, resume=(folder / "config.json").exists())
 

@@ -12,7 +12,7 @@ from astropy.wcs.utils import proj_plane_pixel_area
 
 from galmorph.images.fits_file import StoredImage, quiet
 from galmorph.images.headers import pixel_scale
-from galmorph.images.wcs import celestial_wcs, pixels, read_wcs, sky
+from galmorph.images.wcs import celestial_wcs, pixel_at, pixels, read_wcs, sky
 
 CD = {"CD1_1": -2e-4, "CD2_2": 2e-4}
 PC = {"PC1_1": 1.0, "PC2_2": 1.0}
@@ -166,3 +166,13 @@ def test_a_header_that_claims_no_coordinates_has_no_problem(cards):
     if not cards:
         del made["CTYPE1"], made["CTYPE2"]
     assert read_wcs(made.tostring(endcard=False)) == (None, "")
+
+
+@pytest.mark.parametrize("value", ["'", "x", "T", "", "1E400", "9" * 50, "9" * 68])
+def test_a_damaged_card_gives_no_pixel_but_no_error_either(value):
+    made = text(CD1_1=-2e-4, CD2_2=2e-4)
+    at = made.index("CRPIX1  =")
+    damaged = made[:at] + f"CRPIX1  = {value:>20}".ljust(80) + made[at + 80 :]
+    pixel = pixel_at(damaged, (16, 16), 150.0, 2.0)
+    assert pixel is None or len(pixel) == 2
+    assert pixel_at(made, (16, 16), 150.0, 2.0) == (7.0, 7.0)

@@ -79,7 +79,7 @@ def events(source: Input, *, text: bool = True) -> Iterator[Event]:
             yield from _events(seen)
             del seen[:-1]
         parser.Parse(b"", True)
-    except expat.ExpatError as error:
+    except (expat.ExpatError, LookupError, ValueError) as error:  # also of an encoding that Python does not have
         raise CatalogError(f"{source.path} is not well-formed XML: {error}") from error
     seen.append(("end", "", {}, parser.CurrentByteIndex))
     yield from _events(seen)
