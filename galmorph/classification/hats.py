@@ -75,7 +75,7 @@ def classify_hats(
     resume: bool = True,  # noqa: ARG001 - what happens anyway, said aloud
     restart: bool = False,
     overwrite: bool = False,
-    progress: bool = False,
+    progress: bool | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> Summary:
@@ -102,8 +102,8 @@ def classify_hats(
         Nothing is changed by it: an unfinished run of the same output always goes on, if nothing has changed.
     restart, overwrite : bool
         Discard an unfinished run of this output; replace a HATS catalog that has the output's name.
-    progress : bool
-        Show a bar (tqdm), in a script or a notebook.
+    progress : bool, optional
+        Whether a bar (tqdm) is shown; default: in a notebook.
     on_progress : callable, optional
         Called with the rows done and the number of rows, margins included, after each file.
     **options

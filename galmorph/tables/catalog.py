@@ -286,6 +286,8 @@ class Catalog:
 
         The content of all formats but CSV says what it is: such a file may have any name, such as ``*.cat``.
         """
+        if self.format not in registry.names("tables"):  # of a table in memory
+            return named_format(destination)
         form: Format = registry.load("tables", self.format)
         if plain_suffix(destination) == plain_suffix(self.path):
             return form
@@ -314,6 +316,8 @@ class Catalog:
         """
         form = self._form_of(destination)
         if form.name != self.format and (lost := self._conversion.losses(form)):
+            if self.format not in registry.names("tables"):
+                raise CatalogError(f"{destination} would be {form.name}, and {listed(lost)} would be lost in it")
             own: Format = registry.load("tables", self.format)
             raise CatalogError(
                 f"{destination} would be {form.name}, but {self.path} is {own.name}, and {listed(lost)} would be lost: "
