@@ -312,20 +312,23 @@ def _written(schema: pa.Schema, options: Mapping[str, Any]) -> pq.ParquetFile:
     return pq.ParquetFile(pa.BufferReader(sink.getvalue()))
 
 
-class _Sink(io.RawIOBase):
+class Sink(io.RawIOBase):
     """An output as the file object that Arrow wants."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
 
     def writable(self) -> bool:
+        """Tell Arrow that it may write."""
         return True
 
     def write(self, data: Any) -> int:
+        """Write bytes; return their number."""
         self._output.write(data)
         return len(data)
 
     def tell(self) -> int:
+        """Return how many bytes have been written."""
         return self._output.tell()
 
 
@@ -337,7 +340,7 @@ def _writer(output: Output, schema: pa.Schema, **options: Any) -> Iterator[pq.Pa
     if output.path.suffix in COMPRESSIONS:
         raise CatalogError(f"{output.path}: Parquet compresses its columns itself; leave out {output.path.suffix}")
     try:
-        with pq.ParquetWriter(pa.PythonFile(_Sink(output), mode="w"), schema, **options) as writer:
+        with pq.ParquetWriter(pa.PythonFile(Sink(output), mode="w"), schema, **options) as writer:
             yield writer
     except pa.ArrowException as error:
         raise CatalogError(f"{output.path} cannot be written as Parquet: {error}") from error
