@@ -63,7 +63,7 @@ def classify_rows(
     """
 
     def classify_batch(rows: Sequence[Any], predictor: Predictor) -> tuple[NDArray[np.void], list[str]] | None:
-        if stop.is_set():  # no batch behind this one is started either
+        if stop.is_set():  # no further batch is started
             return None
         with clock("read"):
             targets = source.prepare(rows, predictor.model.card, predictor.device)

@@ -25,7 +25,7 @@ from galmorph.classification.output_columns import column_values, output_columns
 from galmorph.classification.process import Clock, keep_freed_memory
 from galmorph.classification.provenance import Record, is_record, picture_cards, provenance, record_path
 from galmorph.classification.sources import Addition, Source
-from galmorph.classification.summary import Summary, summarize
+from galmorph.classification.summary import summarize
 from galmorph.environment import now
 from galmorph.errors import CannotContinue, Interrupted, OutputError
 from galmorph.files.journal import Journal
@@ -40,7 +40,7 @@ from galmorph.progress import progress_bar
 from galmorph.threads import ahead
 
 if TYPE_CHECKING:
-    from astropy.table import Table
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ _LISTED = 6
 
 
 def classify(
-    survey: str | Path | Table | None = None,
+    survey: Any = None,
     *,
     model: str | Path | Predictor = "galaxyzoo2-mobilenet_v2",
     out: str | Path | None = None,
@@ -57,27 +57,29 @@ def classify(
     restart: bool = False,
     overwrite: bool = False,
     record_provenance: bool = True,
-    progress: bool = False,
+    progress: bool | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     options: ClassifyOptions | None = None,
     **keywords: Any,
-) -> Summary | Table:
+) -> Any:
     """Classify galaxies and write the table with probabilities and flags; or give it back, where a Table was given.
 
     Parameters
     ----------
-    survey : path or astropy Table, optional
-        A catalog with cutouts, one FITS cutout, a folder of cutouts, or a survey image.
+    survey : path, list of paths, astropy Table, data frame or ndarray, optional
+        A catalog with cutouts, one cutout (FITS, JPEG, PNG), a folder of cutouts, or a survey image. A table or a data
+        frame (pandas, or any that speaks Arrow, such as polars) names cutouts. An array (n, band, y, x) is flux in
+        nanomaggies per pixel, and needs ``bands="grz"`` and ``pixscale=0.262``.
     model : str, path or Predictor
         A shipped model's name or a weights file; a predictor has its own ``device``, ``dtype`` and ``tta``.
     out : path, optional
-        Default: ``<stem>_morph.<suffix>`` beside the input, a FITS catalog for cutouts.
+        Default: ``<stem>_morph.<suffix>`` beside the input, a FITS catalog for cutouts; no file for what is in memory.
     resume, restart, overwrite : bool
         Go on with an unfinished run of this output, which is the default; discard it; replace an existing output.
     record_provenance : bool
         Whether ``<output>.prov.json`` is written beside the output.
-    progress : bool
-        Whether a bar (tqdm) is shown, in a script or a notebook.
+    progress : bool, optional
+        Whether a bar (tqdm) is shown; default: in a notebook.
     on_progress : callable, optional
         Called with the rows done and the number of rows, after each batch.
     options : ClassifyOptions, optional
@@ -87,9 +89,10 @@ def classify(
 
     Returns
     -------
-    Summary or astropy Table
-        For a Table a copy with the columns, their units, descriptions and UCDs (``meta["ucd"]``), and the provenance in
-        ``meta``.
+    Summary, astropy Table or data frame
+        What is in memory comes back as its kind, a copy with the columns, also where `out` names a file: a Table with
+        units, descriptions and UCDs (``meta["ucd"]``), and the provenance in ``meta``; a data frame of the same library
+        (the provenance in pandas' ``attrs``, Arrow's metadata); for paths and arrays a Table.
 
     Raises
     ------

@@ -154,7 +154,7 @@ class Places:
 
 
 def has_pixels(names: Sequence[str]) -> bool:
-    """Tell whether a table is one of galaxies that galmorph detected, by the names of its columns."""
+    """Return whether a table is one of galaxies that galmorph detected, by the names of its columns."""
     return {"x", "y", "detection_flag"} <= {name.lower() for name in names}
 
 

@@ -16,7 +16,7 @@ from shlex import quote
 from galmorph.errors import CatalogError
 from galmorph.files.remote import Remote, is_remote
 from galmorph.images.cutout import cutout_files, named_cutouts
-from galmorph.images.headers import UNREAD_COMPRESSIONS
+from galmorph.images.headers import SUFFIX, UNREAD_COMPRESSIONS
 from galmorph.tables.catalog import Catalog
 from galmorph.tables.roles import is_row_index, plain_name
 
@@ -237,6 +237,11 @@ def _by_identifier(catalog: Catalog, folder: Path | Remote, by_name: Mapping[str
     if matching:
         best = max(matching, key=lambda position: sum(map(bool, matching[position])))
         return catalog.by_identifier(best)
+    if galaxies := [name for name in catalog.column_names if name and file_key(SUFFIX.sub("", name), by_name)]:
+        raise CatalogError(
+            f"The first line of {catalog.path} names a cutout ({galaxies[0]}), so it is a galaxy's: give the table a "
+            "first line with the names of its columns."
+        )
     hint = _hint(catalog, by_name, usable)
     if usable and not hint:
         return catalog.by_identifier(next(iter(usable)))

@@ -22,23 +22,23 @@ from galmorph.images.cutout import FIELD_SIDE_PX, cutout_files
 from galmorph.images.headers import band_files
 from galmorph.images.survey_image import image_templates
 from galmorph.tables.catalog import open_catalog
-from galmorph.tables.contents import Contents, contents_of, holds_table, parquet_folder
+from galmorph.tables.contents import Contents, contents_of, format_of, holds_table, parquet_folder
 from galmorph.tables.hats import is_hats
 
 if TYPE_CHECKING:
-    from astropy.table import Table
+    pass
 
 log = logging.getLogger(__name__)
 
 KINDS = ("catalog", "cutout", "field")
 
 
-def open_survey(survey: str | Path | Table | None, options: ClassifyOptions) -> Source:
+def open_survey(survey: Any, options: ClassifyOptions) -> Source:
     """Open what the user named: a catalog, a folder of cutouts, one cutout, or survey images.
 
     Parameters
     ----------
-    survey : path, astropy Table or None
+    survey : path, table, data frame, list of paths, array or None
         None where the options name images.
 
     Raises
@@ -52,10 +52,13 @@ def open_survey(survey: str | Path | Table | None, options: ClassifyOptions) -> 
     if not isinstance(survey, str | os.PathLike | None):
         of_files = (options.catalog, options.hdu, options.zero_point)
         if options.images or kind not in (None, "catalog") or any(x is not None for x in of_files):
-            raise GalmorphError("A table in memory is a catalog: leave out what belongs to files and images.")
+            raise GalmorphError("What is in memory is no file: leave out what belongs to files and images.")
         from galmorph.classification.memory import memory_source  # it imports astropy.table
 
-        return _with_pictures(memory_source(survey, options.cutouts, options.image_hdu, **options.columns), options)
+        given = memory_source(survey, options)
+        return _with_pictures(given, options) if isinstance(given, CutoutRows) else given
+    if options.bands or options.pixscale is not None:
+        raise GalmorphError("bands and pixscale are those of an array of flux: files say them in their headers.")
     if any(is_remote(each) for each in (survey, options.catalog, *options.images)):
         return _open_remote(survey, options)
     if (survey is None) == (not options.images):
@@ -224,6 +227,7 @@ def _folder_of_cutouts(folder: Path) -> list[tuple[str, Path]]:
         return files
     if joined := parquet_folder(folder):
         raise CatalogError(joined)
+    tables = tables or [file for file in sorted(folder.iterdir()) if format_of(file) and file.is_file()]
     if tables:
         raise CutoutError(
             f"There are no FITS cutouts in {folder}, but a table: galmorph classify {quote(str(tables[0]))}"

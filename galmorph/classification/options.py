@@ -44,6 +44,10 @@ class ClassifyOptions:
     width_r90, width_arcsec : float, optional
         How wide cutouts that are pictures (JPEG, PNG) are, in radii (R90) of the galaxy or in arcsec; default: the
         whole picture is the galaxy's frame.
+    bands : sequence of str, optional
+        Of an array of flux: the bands of its planes (``"grz"``), in their order.
+    pixscale : float, optional
+        Of an array of flux: arcsec per pixel, that the flux is per too.
     prefix : str
         Prefix of the new columns' names.
     replace : bool
@@ -82,6 +86,8 @@ class ClassifyOptions:
     zero_point: ZeroPoint = None
     width_r90: float | None = None
     width_arcsec: float | None = None
+    bands: Sequence[str] = ()
+    pixscale: float | None = None
     prefix: str = ""
     replace: bool = False
     spread: bool = False
@@ -111,7 +117,7 @@ class ClassifyOptions:
     def __post_init__(self) -> None:
         if self.width_r90 is not None and self.width_arcsec is not None:
             raise GalmorphError("--width-r90 and --width-arcsec both say how wide the pictures are: give one.")
-        for name in ("width_r90", "width_arcsec"):
+        for name in ("width_r90", "width_arcsec", "pixscale"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise GalmorphError(f"--{name.replace('_', '-')} {value}: a number above 0.")

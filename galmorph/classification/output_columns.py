@@ -38,9 +38,9 @@ def output_columns(card: ModelCard, prefix: str = "", *, spread: bool = False, p
         If the spread is wanted and the card has none.
     """
     schema = card.label_schema
+    ucd = "stat.probability;src.morph.type"
     columns = [
-        Column(f"{prefix}p_{label}", "float32", ucd="stat.probability;src.morph.type", description=_told(card, label))
-        for label in schema.labels
+        Column(f"{prefix}p_{label}", "float32", ucd=ucd, description=_meaning(card, label)) for label in schema.labels
     ]
     if spread:
         _concentration(card)
@@ -61,12 +61,12 @@ def output_columns(card: ModelCard, prefix: str = "", *, spread: bool = False, p
     fitted = []
     if card.set_threshold() is not None:
         sets = card.calibration["conformal"]
-        told = f"classes that hold the true one for {100 * sets['level']:g} % of galaxies"
+        what = f"classes that hold the true one for {100 * sets['level']:g} % of galaxies"
         width = conformal.name_width(schema, min(sets["thresholds"]))
-        fitted.append(Column(f"{prefix}morph_set", "str", ucd="src.morph.type", description=told, width=width))
+        fitted.append(Column(f"{prefix}morph_set", "str", ucd="src.morph.type", description=what, width=width))
     if (threshold := card.unlikeness_threshold) is not None:
-        told = f"unlikeness to the training data; flagged above {threshold:g}"
-        fitted.append(Column(f"{prefix}morph_ood", "float32", unit="", ucd="stat.value", description=told))
+        what = f"unlikeness to the training data; flagged above {threshold:g}"
+        fitted.append(Column(f"{prefix}morph_ood", "float32", unit="", ucd="stat.value", description=what))
     return [
         *columns,
         Column(f"{prefix}morph_label", "str", ucd="src.morph.type", description=name, width=schema.name_width),
@@ -122,7 +122,7 @@ def _concentration(card: ModelCard) -> list[float]:
     return card.concentration
 
 
-def _told(card: ModelCard, label: str) -> str:
+def _meaning(card: ModelCard, label: str) -> str:
     schema = card.label_schema
     index = schema.labels.index(label)
     never = "; no training galaxy had it: always empty" if index in card.unlearnt else ""

@@ -19,13 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.errors import CannotContinue, CutoutError
-from galmorph.images.cutout import MAX_SIDE_PX, Cutout, read_cutout
+from galmorph.images.cutout import Cutout, read_cutout
 from galmorph.images.flags import Flag
 from galmorph.images.framing import frame
 from galmorph.images.headers import band_files
 from galmorph.images.inputs import ImageInput
 from galmorph.images.quality import is_blended, quality
 from galmorph.images.radius import measure_r90
+from galmorph.images.sizes import MAX_SIDE_PX
 from galmorph.images.surveys import typical_seeing
 from galmorph.images.wcs import edge_distance, pixel_at
 from galmorph.models.card import ModelCard
@@ -65,7 +66,7 @@ class Prepared:
     reason : str
         Why there is no flux, or no position.
     state : int
-        What tells the cutout's file from another, of :func:`cutout_state`; 0 where there is none.
+        State of the cutout's file (:func:`cutout_state`); 0 if there is none.
     """
 
     flag: Flag
@@ -153,13 +154,13 @@ def _system_failure(error: BaseException | None) -> str | None:
 
 
 def unexpected(what: str, error: Exception) -> Prepared:
-    """Return the row of a target that an unexpected error befell, which is logged with its traceback."""
+    """Log an unexpected error with its traceback, and return the row of its target."""
     log.error("%s: an unexpected error; please report it.", what, exc_info=error)
     return Prepared(Flag.UNREADABLE, reason=f"{what}: unexpected {type(error).__name__}: {error}")
 
 
 def cutout_state(path: Path) -> int:
-    """Return a number that tells the file of a cutout, or its files, from others and from earlier content; 0: none."""
+    """Return a number that changes when the file of a cutout, or one of its files, changes; 0: there is none."""
     try:
         files = list(band_files(str(path)).values()) if "{band}" in path.name else [path]
         states = [Path(file).stat() for file in files]
@@ -194,6 +195,13 @@ def prepare(
         opened = patiently(path, lambda: open_cutout(path, card, radius_arcsec, hdu=hdu))
     except CutoutError as error:
         return Prepared(Flag.UNREADABLE, reason=str(error))
+    return prepare_opened(opened, str(path), card, position=position, locate=locate)
+
+
+def prepare_opened(
+    opened: Opened, path: str, card: ModelCard, *, position: tuple[float, float] | None = None, locate: bool = False
+) -> Prepared:
+    """Frame a cutout that is in memory as a model's card asks; `path` names it in messages, see `prepare`."""
     cutout, entry, radius = opened.cutout, opened.entry, opened.radius_arcsec
     ra, dec = cutout.centre if locate else (math.nan, math.nan)
     problem = cutout.wcs_problem if locate else ""
@@ -202,8 +210,11 @@ def prepare(
         flag = Flag.MISSING_BAND if lacks_band else Flag.UNREADABLE
         return Prepared(flag, ra=ra, dec=dec, reason=f"{cutout.target_id}: {reason}")
     normalization = entry.normalization
+    centre = None
+    if position is not None:
+        centre, unplaced = _pixel_off_centre(cutout, position)
+        problem = problem or unplaced
     flag = Flag.WCS_UNUSABLE if problem else Flag(0)
-    centre = None if position is None else _pixel_off_centre(cutout, position)
     flux = cutout.flux
     if centre is not None:
         x, y = np.array(centre)
@@ -234,12 +245,15 @@ def prepare(
     return Prepared(flag, framed, entry, ra, dec, f"{path}: {problem}." if problem else "")
 
 
-def _pixel_off_centre(cutout: Cutout, position: tuple[float, float]) -> tuple[float, float] | None:
-    """Return the pixel (x, y) of a position; None where it is unknown or the centre to whole pixels."""
+def _pixel_off_centre(cutout: Cutout, position: tuple[float, float]) -> tuple[tuple[float, float] | None, str]:
+    """Return the pixel (x, y) of a position, None: unknown, or the centre to whole pixels; and what is wrong."""
     if not all(map(math.isfinite, position)) or not cutout.header_text:
-        return None
+        return None, ""
     pixel = pixel_at(cutout.header_text, (cutout.flux.shape[1], cutout.flux.shape[2]), *position)
-    return None if pixel is None or _distance_px(pixel, cutout.flux.shape) <= CENTRE_TOLERANCE_PX else pixel
+    if pixel is None:
+        compared = "" if cutout.wcs is None else "its celestial coordinates cannot be compared with the row's"
+        return None, cutout.wcs_problem or compared
+    return None if _distance_px(pixel, cutout.flux.shape) <= CENTRE_TOLERANCE_PX else pixel, ""
 
 
 def _distance_px(pixel: tuple[float, float], shape: tuple[int, ...]) -> float:

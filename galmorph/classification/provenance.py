@@ -82,12 +82,12 @@ class Record:
     Parameters
     ----------
     fingerprint : mapping
-        What tells the run from another, as the journal has it: ``source`` (of which the files are read here), ``model``
+        What identifies the run, as in the journal: ``source`` (of which the files are read here), ``model``
         (the SHA-256 of its weights), and options and versions by name.
     started : float
         When the run began, seconds since 1970.
     output : Path
-        Places are told from its folder.
+        Paths in the record are relative to its folder.
     """
 
     def __init__(self, fingerprint: Mapping[str, Any], card: ModelCard, started: float, output: Path) -> None:
@@ -132,8 +132,8 @@ class Record:
         }
         agent |= {f"galmorph:{name}": importlib.metadata.version(name) for name in _LIBRARIES}
         activity: Attributes = {"prov:startTime": started, "prov:endTime": ended, "voprov:name": "galmorph classify"}
-        told = {"galmorph", *_LIBRARIES}
-        activity |= {f"galmorph:{name}": value for name, value in self._options.items() if name not in told}
+        versions = {"galmorph", *_LIBRARIES}
+        activity |= {f"galmorph:{name}": value for name, value in self._options.items() if name not in versions}
         this: Attributes = {"prov:activity": "run:classify"}
         made_of = [name for name in names if name != "run:model"]
         return {
@@ -162,7 +162,7 @@ class Record:
         if is_remote(path):
             address = Remote.of(path)
             return {"prov:label": address.name, "voprov:location": str(address)}
-        entity: Attributes = {"prov:label": path.name, "voprov:location": place(path, self._folder)}
+        entity: Attributes = {"prov:label": path.name, "voprov:location": location(path, self._folder)}
         content = content or path
         if content.is_file():
             entity |= {"galmorph:bytes": content.stat().st_size, "galmorph:sha256": file_sha256(content)}
@@ -208,7 +208,7 @@ def is_record(path: Path) -> bool:
         return False
 
 
-def place(path: Path, folder: Path) -> str:
+def location(path: Path, folder: Path) -> str:
     """Return where a file is, as seen from a folder; a home folder that does not hold both of them is ``~``."""
     path, home = path.resolve(), Path.home().resolve()
     common = Path(os.path.commonpath([path, folder]))

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 # Of consecutive rows: the journal's records, and the values of the new columns.
 Result = tuple[NDArray[np.void], Mapping[str, NDArray[Any]]]
+# The values of a new table's own columns, from the slice of rows and the journal's records of these.
+ValuesOf = Callable[[slice, NDArray[np.void]], Mapping[str, NDArray[Any]]]
 _COMPRESSIONS = (".gz", ".bz2", ".fz")
 
 
@@ -88,7 +90,7 @@ class Row(NamedTuple):
 
     @property
     def state(self) -> int:
-        """What tells the cutout's file from another, or from itself after a change; 0: none, or remote."""
+        """A number that changes when the cutout's file changes; 0: there is no file, or it is remote."""
         return cutout_state(self.cutout) if isinstance(self.cutout, Path) else 0
 
 
@@ -126,7 +128,7 @@ class Source(ABC):
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
-        """Return what tells this source from another, or from itself after a change."""
+        """Return what identifies this source and its content."""
 
     def check(self, columns: Sequence[Column], *, replace: bool) -> None:  # noqa: B027 nothing to check
         """Raise CatalogError if the columns cannot be appended; a new table takes any."""
@@ -151,7 +153,7 @@ class Source(ABC):
                 )
 
     def states(self, rows: Sequence[Any]) -> list[int]:
-        """Return what tells the files that belong to single rows from others; 0 for rows without such a file."""
+        """Return a number for the file of each row that changes when the file changes; 0 for rows without one."""
         return [0] * len(rows)
 
     @abstractmethod
@@ -192,7 +194,7 @@ class CutoutRows(Source):
         return [self._prepared(row, card) for row in rows]
 
     def states(self, rows: Sequence[Row]) -> list[int]:
-        """Return what tells the rows' cutouts from others."""
+        """Return the states of the rows' cutouts."""
         return [row.state for row in rows]
 
     def _prepared(self, row: Row, card: ModelCard) -> Prepared:
@@ -308,6 +310,10 @@ class CutoutSource(CutoutRows):
 
     def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
         """Write a new table: identifier, position and path of each cutout, and the columns."""
+        write_new_table(destination, *self.own_columns(), added, results, self.n_rows)
+
+    def own_columns(self) -> tuple[Sequence[Column], ValuesOf]:
+        """Return the columns before those of the results, and what gives their values."""
         names, paths = [name for name, _ in self._files], [self._name(path) for _, path in self._files]
         own = (
             Column("id", "str", ucd="meta.id;meta.main", description="name of the cutout", width=_width(names)),
@@ -323,7 +329,7 @@ class CutoutSource(CutoutRows):
             arrays = {name: np.array(cells, dtype=object) for name, cells in texts.items()}
             return arrays | {"ra": records["ra"], "dec": records["dec"]}
 
-        write_new_table(destination, own, values, added, results, self.n_rows)
+        return own, values
 
     def _name(self, path: Any) -> str:
         return str(path.relative_to(self._folder))
@@ -337,7 +343,7 @@ def cutout_name(path: Path) -> str:
 def write_new_table(
     destination: Path,
     own: Sequence[Column],
-    values: Callable[[slice, NDArray[np.void]], Mapping[str, NDArray[Any]]],
+    values: ValuesOf,
     added: Addition,
     results: Iterable[Result],
     n_rows: int,
@@ -352,16 +358,17 @@ def write_new_table(
         Their values, from the slice of rows and the journal's records of these.
     results : iterable of Result
     """
-
-    def blocks() -> Iterator[Mapping[str, NDArray[Any]]]:
-        first = 0
-        for records, new in results:
-            part = slice(first, first + len(records))
-            first += len(records)
-            yield {**values(part, records), **new}
-
     settings = {name: value for name, value in vars(added).items() if name not in ("columns", "replace")}
-    write_catalog(destination, [*own, *added.columns], blocks(), n_rows, **settings)
+    write_catalog(destination, [*own, *added.columns], new_blocks(values, results), n_rows, **settings)
+
+
+def new_blocks(values: ValuesOf, results: Iterable[Result]) -> Iterator[Mapping[str, NDArray[Any]]]:
+    """Yield the rows of a new table: the values of its own columns, and the results."""
+    first = 0
+    for records, new in results:
+        part = slice(first, first + len(records))
+        first += len(records)
+        yield {**values(part, records), **new}
 
 
 def _width(texts: Iterable[str]) -> int:
@@ -376,6 +383,6 @@ def output_beside(path: Path) -> Path:
 
 
 def file_state(path: Path) -> dict[str, Any]:
-    """Return what tells a file from another or from itself after a change: path, inode, size, time, hash of content."""
+    """Return what identifies a file and its content: path, inode, size, time of change, hash of the content."""
     state = dict(zip(("inode", "bytes", "modified_ns"), identity(path), strict=True))
     return {"path": str(path.resolve()), **state, "content": content_digest(path)}

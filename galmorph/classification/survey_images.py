@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-# Planes of so many bytes are kept in memory; of more images the ones that were not used for longest are read again.
+# At most this many bytes of planes are kept in memory. Images that were dropped are read again when needed.
 MAX_OPEN_BYTES = 4 * 2**30
 _READ_ROWS = 16_384
 
@@ -293,14 +293,14 @@ class FieldSource(Source):
 
     def _at_pixels(self, catalog: Catalog) -> Array:
         """Return the pixels that galmorph found a catalog's galaxies at, in images without a WCS."""
-        places = pixel_columns(catalog)
+        columns = pixel_columns(catalog)
         names = [image_name(path) for path in self._paths]
-        image = [names.index(name) if name in names else -1 for name in places.image] if places.image else 0
+        image = [names.index(name) if name in names else -1 for name in columns.image] if columns.image else 0
         targets = np.zeros(catalog.n_rows, [("image", "i4"), ("x", "f8"), ("y", "f8"), ("r90", "f8")])
-        targets["image"], targets["x"], targets["y"] = image, places.x, places.y
+        targets["image"], targets["x"], targets["y"] = image, columns.x, columns.y
         scales = np.array([self._open(number).planes.pixscale for number in range(len(names))])
-        scale = 1.0 if places.in_pixels else scales[targets["image"]]
-        targets["r90"] = places.r90 / scale
+        scale = 1.0 if columns.in_pixels else scales[targets["image"]]
+        targets["r90"] = columns.r90 / scale
         targets["image"][~(np.isfinite(targets["x"]) & np.isfinite(targets["y"]))] = -1
         return targets
 
@@ -308,7 +308,7 @@ class FieldSource(Source):
         """Say why a catalog's target is in no image."""
         assert self._catalog is not None
         target = next(self._catalog.blocks(1, row))
-        return f"{target.id[0]}: {target.problem[0] or 'its position lies in none of the images'}."
+        return f"{target.id[0]}: {target.problem[0] or 'its position is outside all images'}."
 
 
 # A galaxy of Galaxy Zoo 2 with R90 = 6 arcsec, the median there, in a frame of 5.12 R90.

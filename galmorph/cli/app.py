@@ -25,7 +25,6 @@ from galmorph.cli.options import (
     MAX_BATCH,
     MAX_HDU,
     MAX_REQUESTS_PER_S,
-    MAX_SIDE_PX,
     MAX_TIMEOUT_S,
     MAX_WORKERS,
     Dtype,
@@ -47,6 +46,7 @@ from galmorph.cli.training import compare, evaluate, train
 from galmorph.environment import Variable, now
 from galmorph.errors import GalmorphError
 from galmorph.files.remote import is_remote
+from galmorph.images.sizes import MAX_SIDE_PX
 from galmorph.registry import missing_file
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def fetch(
     size_column: Annotated[str | None, catalog_option(help="Column of sizes that frames each galaxy.")] = None,
     frame: Annotated[str, catalog_option(help="Frame of the positions, by astropy's name.")] = "icrs",
     hdu: Annotated[int | None, catalog_option(min=0, max=MAX_HDU, help="HDU of the table.")] = None,
-    limit: Annotated[int | None, catalog_option(min=1, help="Only so many rows.")] = None,
+    limit: Annotated[int | None, catalog_option(min=1, help="Only the first rows, this many.")] = None,
     survey: Annotated[str, imaging_option(help="decals, sdss or hips.")] = "decals",
     layer: Annotated[str | None, imaging_option(help="ls-dr9, ls-dr10-grz, decals-dr5, ...")] = None,
     hips: Annotated[str | None, imaging_option(help="Identifier of a HiPS, for --survey hips.")] = None,
@@ -410,7 +410,7 @@ def _interrupt(*_: object) -> NoReturn:
 
 
 def main() -> None:
-    """Run the command line; the one place where errors become exit codes."""
+    """Run the command line and turn errors into exit codes."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup starts a run
             signal.signal(number, _interrupt)

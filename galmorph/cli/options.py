@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
+from galmorph.images.sizes import MAX_INPUT_PX
+
 # Far more than helps anywhere: a number beyond these is a mistake that would only show when memory is full.
 MAX_BATCH = 4096
 MAX_WORKERS = 256
-MAX_SIDE_PX = 3000  # of a fetched cutout
-MAX_INPUT_PX = 1024  # of a network's input
 MAX_REQUESTS_PER_S = 10_000.0
 MAX_ATTEMPTS = 100
 MAX_TIMEOUT_S = 3600.0

@@ -22,12 +22,12 @@ from galmorph.errors import CannotContinue, GalmorphError
 SCHEMES = ("s3", "gs", "gcs", "https", "http", "memory")
 # A path of pathlib has one slash left behind the scheme.
 _ADDRESS = re.compile(rf"({'|'.join(SCHEMES)}):/+(.*)", re.DOTALL)
-# What tells a file from itself after a change, by the names that servers give it.
+# What identifies the content of a file, by the names that servers use.
 _STATE = ("size", "ETag", "etag", "LastModified", "last_modified", "mtime", "md5Hash", "updated", "created")
 
 
 def is_remote(path: object) -> bool:
-    """Tell whether a text or a path is an address that fsspec reads."""
+    """Return whether a text or a path is an address that fsspec reads."""
     return isinstance(path, Remote) or bool(_ADDRESS.match(str(path)))
 
 
@@ -71,7 +71,7 @@ class Remote:
         return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
     def holds(self, other: Remote) -> bool:
-        """Tell whether an address lies below this one."""
+        """Return whether an address lies below this one."""
         return other.url.startswith(self.url.rstrip("/") + "/") and ".." not in other.url.split("/")
 
     def relative_to(self, folder: Remote) -> str:
@@ -79,7 +79,7 @@ class Remote:
         return self.url.removeprefix(folder.url.rstrip("/") + "/")
 
     def is_dir(self) -> bool:
-        """Tell whether it is a folder; a server of pages is not asked for it, since it would send the file."""
+        """Return whether it is a folder; a server of pages is not asked for it, since it would send the file."""
         if self.url.startswith("http"):
             return self.url.endswith("/")
         with self._asking() as (files, path):
@@ -172,7 +172,7 @@ class Remote:
 
 
 def _is_absent(error: BaseException) -> bool:
-    """Tell whether a file is not there; fsspec says so, too, where a server does not answer."""
+    """Return whether a file is not there; fsspec says so, too, where a server does not answer."""
     cause = error.__cause__
     fails = isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)
     return isinstance(error, FileNotFoundError) and not fails and getattr(cause, "status", 404) < 500

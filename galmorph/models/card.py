@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from galmorph import registry
 from galmorph.errors import GalmorphError, ModelError
@@ -83,6 +83,8 @@ class ModelCard:
     learnt: tuple[str, ...] = ()
     format: int = FORMAT
     schema_definition: Mapping[str, Any] = field(default_factory=dict)
+    # Of pydantic, which reads cards: no value is taken for one of another type.
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"strict": True, "allow_inf_nan": False, "extra": "forbid"}
 
     @cached_property
     def label_schema(self) -> LabelSchema:
@@ -165,31 +167,27 @@ class ModelCard:
         ModelError
             If it is damaged or of a format newer than this version of galmorph knows.
         """
+        from galmorph.models._card_form import check_notes, read_form  # what it needs takes time to import
+
         try:
-            values = json.loads(text)
-            if values["format"] > FORMAT_WITH_SCHEMA:
-                raise ModelError(
-                    f"The model's card has format {values['format']}, this galmorph knows up to {FORMAT_WITH_SCHEMA}: "
-                    "upgrade with pip install -U galmorph-survey."
-                )
-            values["inputs"] = tuple(_input(entry) for entry in values["inputs"])
-            values["trained_on"] = tuple(values["trained_on"])
-            values["learnt"] = tuple(values.get("learnt", ()))
-            card = cls(**values)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"The model's card is damaged: {error!r}.") from error
+            document = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ModelError(f"The model's card is damaged: {error}.") from error
+        newer = document.get("format") if isinstance(document, dict) else None
+        if isinstance(newer, int) and newer > FORMAT_WITH_SCHEMA:
+            raise ModelError(
+                f"The model's card has format {newer}, this galmorph knows up to {FORMAT_WITH_SCHEMA}: "
+                "upgrade with pip install -U galmorph-survey."
+            )
+        card = read_form(cls, text)
         if not card.inputs:
             raise ModelError("The model's card names no inputs.")
+        check_notes(document, card.label_schema)
+        try:
+            card.to_json()
+        except ValueError as error:  # a number in a note
+            raise ModelError(f"The model's card is damaged: {error}.") from error
         return card
-
-
-def _input(entry: dict[str, Any]) -> ImageInput:
-    normalization = dict(entry["normalization"])
-    normalization["framing"] = Framing(**normalization["framing"])
-    for key in ("bands", "scales", "mean", "std"):
-        normalization[key] = tuple(normalization[key])
-    low, high = entry["pixscale_range"]
-    return ImageInput(entry["survey"], tuple(entry["bands"]), (low, high), Normalization(**normalization))
 
 
 def survey_inputs(
@@ -233,7 +231,7 @@ def read_about(path: Path) -> dict[str, str]:
     """
     try:
         texts = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read as JSON: {error}.") from error
     if not isinstance(texts, dict) or not set(texts) <= set(TEXTS):
         raise ModelError(f"{path} may hold the texts {', '.join(TEXTS)}.")
@@ -258,9 +256,9 @@ def read_card(path: Path) -> ModelCard:
         text = header.get("__metadata__", {}).get(KEY)
     except FileNotFoundError as error:
         raise ModelError(f"There is no model file {path}.") from error
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read as a safetensors file: {error}.") from error
-    if text is None:
+    if not isinstance(text, str):
         raise ModelError(f"{path} holds weights but no galmorph card: train or convert it with galmorph train.")
     return ModelCard.from_json(text)
 
@@ -302,7 +300,7 @@ def find(name: str | Path) -> Path:
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Return what a list of models tells of one: name, schema, backbone, file, hash, size and main scores."""
+    """Return a model's line in a list: name, schema, backbone, file, hash, size and main scores."""
     card = read_card(path)
     tested = card.metrics.get("test", {})
     scores = {

@@ -43,8 +43,8 @@ def join(names: Sequence[str | Path], out: Path) -> Model:
         raise ModelError("An ensemble has two models or more.")
     first = models[0].card
     for model in models[1:]:
-        told = (("labels", "schema"), ("labels", "schema_definition"), ("inputs", "inputs"), ("split", "split"))
-        differing = [name for name, field in told if getattr(model.card, field) != getattr(first, field)]
+        fields = (("labels", "schema"), ("labels", "schema_definition"), ("inputs", "inputs"), ("split", "split"))
+        differing = [name for name, field in fields if getattr(model.card, field) != getattr(first, field)]
         if differing:
             raise ModelError(
                 f"{model.card.name} and {first.name} differ in {', '.join(differing)}: they cannot be joined."

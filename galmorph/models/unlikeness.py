@@ -16,7 +16,7 @@ from torch import Tensor
 
 # Principal components: with 64 fewer of the made-up faults of validation pictures are flagged, with 256 as many.
 N_COMPONENTS = 128
-# Of galaxies like the training part so many are flagged by chance.
+# The share of galaxies like the training part that is not flagged.
 QUANTILE = 0.99
 # More features than this (feature maps that are not pooled) make the model's file too large.
 MAX_FEATURES = 4096

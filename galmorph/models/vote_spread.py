@@ -17,7 +17,7 @@ from galmorph.schemas import LabelSchema, squared_errors
 
 # A question that is known of fewer galaxies gets the concentration of all questions together.
 MIN_GALAXIES = 30
-# A normal distribution holds 90 % within so many standard deviations.
+# 90 % of a normal distribution is within this many standard deviations.
 NORMAL_90 = 1.645
 
 Array = NDArray[np.floating[Any]]

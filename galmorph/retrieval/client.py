@@ -164,7 +164,7 @@ class Client:
     Attributes
     ----------
     requests, bytes : int
-        What was asked for and received so far.
+        Requests made and bytes received so far.
     good_at : float
         When (``time.monotonic``) the last answer was accepted.
     """
@@ -394,7 +394,7 @@ async def _body(response: httpx.Response, at_most: int, url: str) -> bytes:
     chunks, size = [], 0
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
-        raise FinalFailure(f"{url} sends an encoding that was not asked for: {printable(encoding, 40)}.")
+        raise FinalFailure(f"{url} sends an encoding that was not requested: {printable(encoding, 40)}.")
     inflate = None if encoding in ("", "identity") else zlib.decompressobj(zlib.MAX_WBITS | 32)
     async for chunk in response.aiter_raw():
         if inflate is not None:

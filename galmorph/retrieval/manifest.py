@@ -1,4 +1,4 @@
-"""The manifest of a folder of cutouts: what was asked for, what became of it; on disk at every moment (SQLite, WAL).
+"""The manifest of a folder of cutouts: its requests and what became of them; on disk at every moment (SQLite, WAL).
 
 A request is what fixes the pixels of one file: survey, layer, bands, position, size, scale. Its key is the hash of its
 text, so that the same request in a later run, in another row or in another list finds its file again. The
@@ -76,7 +76,7 @@ _STATE = f"CASE WHEN t.problem <> '' THEN 'invalid' WHEN r.status IN {STATES} TH
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the catalog and its request, if its position can be asked for.
+    """A row of the catalog and its request, if it has a usable position.
 
     Parameters
     ----------
@@ -240,7 +240,7 @@ class Manifest:
         """
         with _explained(self.folder, CannotContinue):
             try:
-                # What an earlier footprint refused was never asked for; this run's may be another one.
+                # Positions outside an earlier footprint were never requested; this run may have another footprint.
                 self._db.execute(
                     "UPDATE requests SET status = 'pending', error = NULL"
                     " WHERE status = 'no_coverage' AND error LIKE 'outside the footprint %'"

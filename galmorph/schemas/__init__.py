@@ -396,7 +396,7 @@ def read_schema(path: Path) -> LabelSchema:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise GalmorphError(f"The schema {path} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise GalmorphError(f"{path} cannot be read as TOML: {error}.") from error
     return schema_from_mapping({"name": path.stem.lower(), **values}, str(path))
 

@@ -37,7 +37,7 @@ _KINDS = ("object", "source", "margin")
 
 
 def is_hats(path: Path) -> bool:
-    """Tell whether a path is the folder of a HATS catalog or collection, also of an unreadable or outdated one."""
+    """Return whether a path is the folder of a HATS catalog or collection, also of an unreadable or outdated one."""
     names = ("hats.properties", _COLLECTION, "partition_info.csv")
     return path.is_dir() and any((path / name).exists() for name in names)
 
@@ -95,7 +95,7 @@ class HatsCatalog:
                 yield common if common.exists() else self.root / member.files[0]
 
     def fingerprint(self) -> str:
-        """Return a hash of the folder's path and the names of all files; it does not tell of changes inside them."""
+        """Return a hash of the folder's path and the names of all files; changes inside the files do not change it."""
         names = [self.root, *(path for member in self.members for path in member.files)]
         return hashlib.sha256("\n".join(map(str, names)).encode()).hexdigest()
 
@@ -164,10 +164,10 @@ def _member(root: Path, folder: Path) -> Member:
         raise CatalogError(f"{path} is a HATS catalog of kind {properties.catalog_type}, which holds no galaxies.")
     files: list[Path] = []
     for pixel in PartitionInfo.read_from_dir(path).get_healpix_pixels():
-        place = Path(str(paths.pixel_catalog_file(path, pixel, npix_suffix=properties.npix_suffix)))
-        found = sorted(p for p in place.iterdir() if p.name[0] not in "._") if place.is_dir() else [place]
+        partition = Path(str(paths.pixel_catalog_file(path, pixel, npix_suffix=properties.npix_suffix)))
+        found = sorted(p for p in partition.iterdir() if p.name[0] not in "._") if partition.is_dir() else [partition]
         if not all(file.is_file() for file in found):
-            raise CatalogError(f"{path} lacks the partition {place.relative_to(path)}.")
+            raise CatalogError(f"{path} lacks the partition {partition.relative_to(path)}.")
         files += found
     return Member(folder, properties, tuple(file.relative_to(root) for file in files))
 

@@ -68,7 +68,7 @@ class TrainConfig:
     mixup : float
         Each picture is mixed with another one of its batch, labels too, by shares from Beta(mixup, mixup); 0: none.
     unfreeze_epochs : float
-        The head learns first, then the network from its end to its beginning over so many epochs; 0: all at once.
+        The head learns first, then the network from its end to its beginning over these epochs; 0: all at once.
     accumulate : int
         Pieces in which a batch is worked through, to save memory.
     compile : bool
@@ -166,7 +166,7 @@ _KERAS: Mapping[str, Any] = {
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "default": {},
     # The pictures of Galaxy10 SDSS (69 px) and EFIGI (88 px) are smaller than the default input, and few. Magnified to
-    # 128 px they leave the last layer four by four places; at 96 px, three by three, EFIGI is learnt less well.
+    # 128 px they leave the last layer 4 x 4 pixels. At 96 px it has 3 x 3, and EFIGI is learnt less well.
     "galaxy10": {"input_size": 128, "epochs": 40, "weight_decay": 0.05},
     "efigi": {"input_size": 128, "epochs": 40, "weight_decay": 0.05, "loss": "cross_entropy"},
     # Gomez-Munoz 2020: ResNet50 refined whole for vote fractions. The fifth that the paper stops by and scores is ours

@@ -186,13 +186,13 @@ def _without_excluded(
     shared = {path: {twins.get(key, key) for key in keys} for path, keys in listed.items()}
     whole = set().union(*shared.values())
     kept = [np.flatnonzero([galaxy not in whole for galaxy in sample.galaxies]) for sample in samples]
-    told = []
+    left_out = []
     for path, keys in shared.items():
         n = sum(galaxy in keys for sample in samples for galaxy in sample.galaxies)
         if not n:
             log.warning("%s lists no galaxy of these samples: nothing is left out.", path)
-        told.append({"name": Path(path).name, "sha256": file_sha256(Path(path)), "n": n})
-    return [sample.take(rows) for sample, rows in zip(samples, kept, strict=True)], kept, tuple(told)
+        left_out.append({"name": Path(path).name, "sha256": file_sha256(Path(path)), "n": n})
+    return [sample.take(rows) for sample, rows in zip(samples, kept, strict=True)], kept, tuple(left_out)
 
 
 def n_seen(trained: Mapping[str, Tensor], galaxies: NDArray[np.object_], contents: NDArray[np.int64]) -> int:

@@ -1,6 +1,6 @@
 """Reading labelled data: which layout a path has, and what its user says of it.
 
-``PATH:item,item,...``, where an item is a question of which alone the labels are used, or one of these, which a file
+``PATH:item,item,...``. An item is a question (then only its labels are used), or one of the following, which a file
 ``labels.toml`` in the sample's folder can say too (the command line comes first):
 
 - ``width_r90=6.4`` or ``width_arcsec=67``: how wide a piece of sky the pictures show;
@@ -168,7 +168,7 @@ def _layout_of(path: Path) -> Layout:
     Raises
     ------
     SampleError
-        If no layout matches, or several of which none gives way.
+        If no layout matches, or several do and none is more general than another.
     """
     layouts: list[Layout] = [registry.load("samples", name) for name in registry.names("samples")]
     matching, refused = [], None

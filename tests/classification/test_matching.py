@@ -47,6 +47,12 @@ def test_a_catalog_without_identifiers_is_refused_and_the_column_is_named(tmp_pa
         files(tmp_path, "mag,z\n15.5,0.5\n", folder)
 
 
+@pytest.mark.parametrize("text", ["1,x\n2,y\n", "1.fits,x\n2.fits,y\n", "a,1\nb,2\n"])
+def test_a_table_without_a_line_of_names_is_not_short_of_a_galaxy(tmp_path, folder, text):
+    with pytest.raises(CatalogError, match=r"The first line of .* names a cutout.*is a galaxy's"):
+        files(tmp_path, text, folder)
+
+
 def test_row_numbers_of_pandas_are_no_identifiers(tmp_path, folder):
     rows = "".join(f"{row},{row + 15.5}\n" for row in range(4))
     with pytest.raises(CatalogError, match="no column of identifiers"):

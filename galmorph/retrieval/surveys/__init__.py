@@ -44,11 +44,11 @@ class Delivery:
     cutout : Cutout
         Pixels without data are exactly 0 in every survey. They may be in the byte order of FITS.
     url : str
-        What was asked for, without secrets; of several requests the first.
+        The request, without secrets; of several requests the first.
     release : str
         The survey's data release.
     planes : mapping from EXTNAME to ndarray
-        What was asked for beside the image, ``INVVAR`` (band, y, x) or ``MASKBITS`` (y, x).
+        Extensions beside the image, ``INVVAR`` (band, y, x) or ``MASKBITS`` (y, x).
     unit : str
         Of the flux. Files in another unit than nanomaggies are not classified.
     """
@@ -236,7 +236,7 @@ class Survey:
     ----------
     name : str
     bands : tuple of str
-        The bands that are fetched unless others are asked for.
+        The bands that are fetched by default.
     source : callable
         Makes the `Source` of a run.
     bulk : callable, optional

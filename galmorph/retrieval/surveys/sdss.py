@@ -110,7 +110,7 @@ class Frames(ImageSource):
         self.release = int(name[2:])
         self.bands = imaging.bands or SURVEY.bands
         if not set(self.bands) <= set("ugriz") or len(set(self.bands)) < len(self.bands):
-            raise GalmorphError(f"SDSS has the bands u, g, r, i, z; asked for: {', '.join(self.bands)}.")
+            raise GalmorphError(f"SDSS has the bands u, g, r, i, z; requested: {', '.join(self.bands)}.")
         self.pixscale = FACTS.pixscale
         base_url = imaging.base_url or ""
         self.skyserver_url = imaging.address(Variable.SDSS_SKYSERVER_URL) or base_url or SKYSERVER_URL
@@ -189,7 +189,7 @@ class Frames(ImageSource):
         try:
             return await self._cut_from(session, request, request.images)
         except (NoCoverage, ValueError, IndexError):
-            # Fields that were looked up by an earlier run: before anything is concluded from them they are asked for.
+            # An earlier run looked up these fields: look them up again before concluding anything.
             (images,) = await self.locate(session, [request])
             if images is None:
                 raise NoCoverage("off the footprint") from None
@@ -252,8 +252,8 @@ def _match(points: NDArray[np.float64], rows: list[dict[str, float]]) -> list[Sd
     if not primary:
         return [None] * len(points)
     primary.sort(key=_from_edge, reverse=True)
-    places = SkyCoord([row["ra"] for row in primary], [row["dec"] for row in primary], unit="deg")
-    nearest, apart, _ = SkyCoord(points[:, 0], points[:, 1], unit="deg").match_to_catalog_sky(places)
+    catalogued = SkyCoord([row["ra"] for row in primary], [row["dec"] for row in primary], unit="deg")
+    nearest, apart, _ = SkyCoord(points[:, 0], points[:, 1], unit="deg").match_to_catalog_sky(catalogued)
     fields = [SdssField(*(int(row[name]) for name in ("run", "rerun", "camcol", "field"))) for row in primary]
     return [
         fields[index] if distance <= _NEAREST_OBJECT_ARCMIN else None

@@ -202,7 +202,7 @@ def check_cards(cards: Sequence[Card]) -> tuple[Card, ...]:
 
 
 def _is_keyword(key: object) -> bool:
-    """Tell whether a card of galmorph's may have this keyword."""
+    """Return whether a card of galmorph's may have this keyword."""
     return isinstance(key, str) and bool(re.fullmatch("[A-Z0-9_-]{1,8}", key)) and not STRUCTURE.fullmatch(key)
 
 

@@ -35,6 +35,16 @@ _TYPE = re.compile(
 _TEXT_TYPE = re.compile(r"\d*[SM]\b|.*char|str|text|bool|object|date|time", re.IGNORECASE)
 _SEXTRACTOR = re.compile(rb"#\s*1\s+[A-Z][A-Z0-9_]*(\s|$)")
 _ANGLE = re.compile(r"[+-]?\d{1,3}[: hd]\d{1,2}[: m]\d{1,2}(\.\d*)?s?")
+_ASTROPY = (
+    "convert it: python -c \"from astropy.table import Table; Table.read('PATH', format='{}').write('STEM.fits')\""
+)
+# What begins a line near the beginning of text that is another kind of table, or none.
+_OTHER_KINDS = {
+    b"Byte-by-byte Description": "a machine-readable table (CDS, AAS) with columns by position: "
+    + _ASTROPY.format("ascii.mrt"),
+    b"Region file format": "a region file of DS9, not a table: write its positions as CSV",
+    b"\\begin{": "written in LaTeX: " + _ASTROPY.format("ascii.latex"),
+}
 _SAVE = "save it with commas, tabs or semicolons between the cells (TOPCAT and STILTS can)"
 
 
@@ -96,8 +106,6 @@ def read_head(path: Path) -> CsvHead:
         text = source.read(CHUNK)
         if len(text) == CHUNK:
             text += source.line()
-    if text.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise CatalogError(f"{path} is written in UTF-16; save it as UTF-8")
     if b"\n" not in text and (b"\r" in text or len(text) >= min(CHUNK, MAX_LINE)):
         raise CatalogError(f"{path} has no line ends; save it anew as CSV")
     before = _BOM if text.startswith(_BOM) else b""
@@ -152,7 +160,7 @@ def _sniff(path: Path, lines: Sequence[bytes], delimiters: Sequence[str]) -> tup
 
 
 def _is_header(comment: bytes, delimiter: str, cells: Sequence[str]) -> bool:
-    """Tell whether a comment names the columns: it has as many words as the first record, which holds numbers."""
+    """Return whether a comment names the columns: it has as many words as the first record, which holds numbers."""
     names = texts(comment.lstrip(b"#"), delimiter)
     row = any(cell.startswith("#") or is_number(with_point(cell.strip())) for cell in cells)
     return row and len(names) == len(cells) > 1 and not any(map(is_number, names))
@@ -163,6 +171,9 @@ def _check_dialect(
 ) -> None:
     """Refuse the kinds of text tables that cannot get columns, by their names."""
     first = lines[0].strip() if lines else b""
+    for line in (*comments, *lines[:_SNIFFED_RECORDS]):
+        if kind := next((kind for mark, kind in _OTHER_KINDS.items() if line.lstrip(b"# \t").startswith(mark)), ""):
+            raise CatalogError(f"{path} is {kind}".replace("PATH", str(path)).replace("STEM", path.stem))
     if len(cells) == 1:
         if any(map(_SEXTRACTOR.match, comments)):
             raise CatalogError(
@@ -217,13 +228,13 @@ def _are_types(cells: Sequence[str]) -> bool:
 
 
 def _type_rows(cells: Sequence[str], row: Sequence[str]) -> bool:
-    """Tell whether cells are the types of a row, as RDB (``10N``, ``S``) and databases (``float8``) name them."""
+    """Return whether cells are the types of a row, as RDB (``10N``, ``S``) and databases (``float8``) name them."""
     numbers = any(_is_quantity(below) and not _TEXT_TYPE.match(cell) for cell, below in zip(cells, row, strict=False))
     return _are_types(cells) and (numbers or min(map(len, cells)) > 3)
 
 
 def _are_units(cells: Sequence[str], row: Sequence[str]) -> bool:
-    """Tell whether cells are units of a row: units of what is a number there, and no numbers themselves."""
+    """Return whether cells are units of a row: units of what is a number there, and no numbers themselves."""
     if any(map(_is_quantity, cells)):
         return False
     over_numbers = [cell for cell, below in zip(cells, row, strict=False) if cell and _is_quantity(below)]

@@ -134,7 +134,7 @@ def _shown(key: bytes) -> str:
 
 
 def _is_plain_pandas(key: bytes, schema: pa.Schema) -> bool:
-    """Tell whether an entry says of a DataFrame only what the columns say: names and types, and a counted index."""
+    """Return whether an entry says of a DataFrame only what the columns say: names and types, and a counted index."""
     if key != b"pandas":
         return False
     found: dict[str, Any] = schema.pandas_metadata or {}

@@ -31,7 +31,7 @@ _COLUMN_KEY = re.compile(
 
 
 def is_structure(key: str) -> bool:
-    """Tell whether a keyword says how the file is built, or belongs to a column."""
+    """Return whether a keyword says how the file is built, or belongs to a column."""
     return bool(STRUCTURE.fullmatch(key) or _COLUMN_KEY.fullmatch(key)) and key not in ("COMMENT", "HISTORY")
 
 

@@ -1,4 +1,4 @@
-"""Figures of training and evaluation, in a palette that colour-blind readers can tell apart (Okabe & Ito 2008)."""
+"""Figures of training and evaluation, in a palette for colour-blind readers too (Okabe & Ito 2008)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
 # The palette whole: black last, for it is the colour of text.
 PALETTE = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# What galaxies were seen under (see :mod:`galmorph.training.evaluation.conditions`), as axes tell it.
+# Labels of the axes of conditions (:mod:`galmorph.training.evaluation.conditions`).
 CONDITIONS = {
     "radius_arcsec": "apparent size: R90 (arcsec)",
     "snr": "signal to noise within half of R90",
@@ -120,9 +120,9 @@ def confusion_matrices(labels: Sequence[str], grid: Sequence[Sequence[tuple[str,
     n, n_rows, n_columns = len(labels), len(grid), len(grid[0])
     titled = any(title for row in grid for title, _ in row)
     width, height = 1.6 + 0.62 * n * n_columns, 1.2 + (0.55 * n + 0.6 * titled) * n_rows
-    figure, places = _figure(width, height, nrows=n_rows, ncols=n_columns, squeeze=False, sharex=True, sharey=True)
+    figure, panels = _figure(width, height, nrows=n_rows, ncols=n_columns, squeeze=False, sharex=True, sharey=True)
     names = [label.replace("_", " ") for label in labels]
-    for axes, (title, matrix) in zip(places.flat, (cell for row in grid for cell in row), strict=True):
+    for axes, (title, matrix) in zip(panels.flat, (cell for row in grid for cell in row), strict=True):
         axes.set_xticks(range(n), names, rotation=60, ha="right", fontsize=8)
         axes.set_yticks(range(n), names, fontsize=8)
         axes.set_title(title, fontsize=9)
@@ -135,11 +135,11 @@ def confusion_matrices(labels: Sequence[str], grid: Sequence[Sequence[tuple[str,
             if count:
                 colour = "white" if share[row, column] > 0.6 else "black"
                 axes.text(column, row, count, ha="center", va="center", color=colour, fontsize=9)
-    for axes in places[-1]:
+    for axes in panels[-1]:
         axes.set_xlabel("predicted class")
-    for axes in places[:, 0]:
+    for axes in panels[:, 0]:
         axes.set_ylabel("true class")
-    figure.colorbar(image, ax=places, label="share of the true class", shrink=0.8 / n_rows)
+    figure.colorbar(image, ax=panels, label="share of the true class", shrink=0.8 / n_rows)
     return figure
 
 

@@ -33,7 +33,7 @@ FITS_SUFFIXES = (".fits", ".fit", ".fts", *(f".fits.{packed}" for packed in ("gz
 
 
 def is_picture(path: Path) -> bool:
-    """Tell whether a file is a picture and no FITS file: by its suffix, else by its first bytes."""
+    """Return whether a file is a picture and no FITS file: by its suffix, else by its first bytes."""
     if path.suffix.lower() in PICTURE_SUFFIXES:
         return True
     if path.name.lower().endswith(FITS_SUFFIXES) or "{band}" in path.name or not path.is_file():
@@ -43,7 +43,7 @@ def is_picture(path: Path) -> bool:
 
 
 def is_image(name: str) -> bool:
-    """Tell whether a file's name is that of a picture or of a FITS image."""
+    """Return whether a file's name is that of a picture or of a FITS image."""
     return not name.startswith(".") and name.lower().endswith((*PICTURE_SUFFIXES, *FITS_SUFFIXES))
 
 

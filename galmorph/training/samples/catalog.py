@@ -4,7 +4,7 @@ Fractions stand in columns named as :meth:`galmorph.schemas.LabelSchema.from_col
 numbers or names (``label``, ``class``, the name of the schema's first question, ...). Columns that galmorph wrote are
 its own predictions and not read. FITS cutouts become pictures as `galmorph classify` makes them (radius of the
 catalog's size column, else of the cutout's card, else measured), pictures (JPEG, PNG) are taken as they are, framed
-like Kaggle's where nothing else is said. A row that cannot be used is left out, told and counted.
+like Kaggle's where nothing else is said. A row that cannot be used is left out, with a warning, and counted.
 """
 
 from __future__ import annotations

@@ -29,5 +29,5 @@ SAMPLE = Layout(
     matches=_matches,
     read=partial(read, framing=FRAMING),
     before=("labelled", "classes"),
-    labels_of=lambda _path, **_: "efigi",
+    labels_of=lambda _, **__: "efigi",
 )

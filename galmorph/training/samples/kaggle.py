@@ -51,5 +51,5 @@ SAMPLE = Layout(
     matches=lambda path: (path / LABELS).is_file(),
     read=read,
     before=("labelled", "classes"),
-    labels_of=lambda _path, **_: "galaxyzoo2",
+    labels_of=lambda _, **__: "galaxyzoo2",
 )

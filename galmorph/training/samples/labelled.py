@@ -1,6 +1,6 @@
 """A folder of pictures or FITS cutouts with ``labels.csv``: a column ``file`` and columns of labels.
 
-The columns are those of a catalog (:mod:`galmorph.training.samples.catalog`); what a row does not tell is unknown. Of a
+The columns are those of a catalog (:mod:`galmorph.training.samples.catalog`); what a row does not give is unknown. Of a
 decision tree the name of an answer says that most people gave it, which bounds fractions. ``labels.toml`` beside it, or
 the command line, says how wide the pictures are and which schema its labels are of (:mod:`galmorph.training.reading`);
 without it they are framed like Kaggle's (8.48 radii wide). Other than in a catalog, all rows must be usable.
