@@ -310,8 +310,8 @@ def _score(
     for tta, suffix in ((1, ""), (8, "_tta8")):
         predictor = Predictor(model, device, "float32", tta)
         for part in parts:
-            for sample in dataset.sha256:
-                chosen = rows[part][(dataset.source == sample)[rows[part]] & ~dataset.unlabelled[rows[part]]]
+            for sample, of_it in dataset.scored.items():
+                chosen = rows[part][of_it[rows[part]] & ~dataset.unlabelled[rows[part]]]
                 truth = dataset.fractions[chosen].numpy()
                 if np.isfinite(truth).any():
                     predicted = predict(predictor, dataset, chosen)
