@@ -12,6 +12,7 @@ import torch
 from made import cutout_folder, galaxy10_file, kaggle_folder, labelled_folder, model_file
 
 from galmorph import registry
+from galmorph.errors import Interrupted
 from galmorph.models.model import TRAINED_GALAXIES, load
 from galmorph.models.predictor import Predictor
 from galmorph.training import dataset as datasets
