@@ -43,10 +43,19 @@ class CutoutFiles:
     by_name : mapping of str to Path or str, optional
         The files by the identifier that they are named by, or the reason why one is not clear. Default: the rows give
         paths.
+    follows_links : bool
+        Whether links in the folder may lead out of it: where the user names the folder.
     """
 
-    def __init__(self, folder: Path | Remote, by_name: Mapping[str, Path | Remote | str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path | Remote,
+        by_name: Mapping[str, Path | Remote | str] | None = None,
+        *,
+        follows_links: bool = False,
+    ) -> None:
         self.folder = folder.resolve() if isinstance(folder, Path) else folder
+        self._follows_links = follows_links
         self._by_name = by_name
         self._seen: set[str] = set()
         self._warned = False
@@ -69,12 +78,20 @@ class CutoutFiles:
             return self._remote(text, name)
         try:
             path = self.folder / text
-            inside = path.resolve().is_relative_to(self.folder)
+            leads_to = path.resolve()
         except (OSError, RuntimeError, ValueError) as error:  # a link that leads to itself; a NUL
             return f"{name}: the cutout {text!r} cannot be opened: {error}."
-        if not inside:
-            return f"{name}: the cutout {text} lies outside {self.folder}; name its folder with --cutouts."
-        return path
+        if leads_to.is_relative_to(self.folder):
+            return path
+        is_link = path.is_relative_to(self.folder) and ".." not in path.parts
+        if is_link and self._follows_links:
+            return path
+        if is_link:
+            return (
+                f"{name}: the cutout {text} is a link to {leads_to}, outside {self.folder}: allow such links with "
+                f"--cutouts {quote(str(self.folder))}."
+            )
+        return f"{name}: the cutout {text} lies outside {self.folder}; name its folder with --cutouts."
 
     def _remote(self, text: str, name: str) -> Remote | str:
         allowed = self.folder if isinstance(self.folder, Remote) else None
@@ -179,7 +196,7 @@ def match(catalog: Catalog, cutouts: str | Path | None, beside: Path | Remote) -
     if isinstance(folder, Path) and not folder.is_dir():
         raise CatalogError(f"--cutouts {folder} is not a folder.")
     if column is not None:
-        files = CutoutFiles(folder)
+        files = CutoutFiles(folder, follows_links=cutouts is not None)
         named = "cutout" in catalog.chosen or plain_name(column) == "cutout"
         if named or not catalog.n_rows or _any_exists(catalog, files):
             _check_absolute(catalog, files)

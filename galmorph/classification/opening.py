@@ -26,19 +26,19 @@ from galmorph.tables.contents import Contents, contents_of, format_of, holds_tab
 from galmorph.tables.hats import is_hats
 
 if TYPE_CHECKING:
-    from astropy.table import Table
+    pass
 
 log = logging.getLogger(__name__)
 
 KINDS = ("catalog", "cutout", "field")
 
 
-def open_survey(survey: str | Path | Table | None, options: ClassifyOptions) -> Source:
+def open_survey(survey: Any, options: ClassifyOptions) -> Source:
     """Open what the user named: a catalog, a folder of cutouts, one cutout, or survey images.
 
     Parameters
     ----------
-    survey : path, astropy Table or None
+    survey : path, table, data frame, list of paths, array or None
         None where the options name images.
 
     Raises
@@ -52,10 +52,13 @@ def open_survey(survey: str | Path | Table | None, options: ClassifyOptions) -> 
     if not isinstance(survey, str | os.PathLike | None):
         of_files = (options.catalog, options.hdu, options.zero_point)
         if options.images or kind not in (None, "catalog") or any(x is not None for x in of_files):
-            raise GalmorphError("A table in memory is a catalog: leave out what belongs to files and images.")
+            raise GalmorphError("What is in memory is no file: leave out what belongs to files and images.")
         from galmorph.classification.memory import memory_source  # it imports astropy.table
 
-        return _with_pictures(memory_source(survey, options.cutouts, options.image_hdu, **options.columns), options)
+        given = memory_source(survey, options)
+        return _with_pictures(given, options) if isinstance(given, CutoutRows) else given
+    if options.bands or options.pixscale is not None:
+        raise GalmorphError("bands and pixscale are those of an array of flux: files say them in their headers.")
     if any(is_remote(each) for each in (survey, options.catalog, *options.images)):
         return _open_remote(survey, options)
     if (survey is None) == (not options.images):
@@ -79,7 +82,7 @@ def open_survey(survey: str | Path | Table | None, options: ClassifyOptions) -> 
         cutouts=options.cutouts,
         hdu=options.hdu,
         image_hdu=options.image_hdu,
-        columns=options.columns,
+        columns=options.catalog_columns,
     )
     return _with_pictures(source, options)
 
@@ -132,7 +135,7 @@ def _open_field(survey: str | None, options: ClassifyOptions) -> FieldSource:
     hdu, image_hdu = _hdus(images, options)
     table = None
     if options.catalog is not None:
-        table = open_catalog(options.catalog, hdu=hdu, needs_position=False, **options.columns)
+        table = open_catalog(options.catalog, hdu=hdu, needs_position=False, **options.catalog_columns)
     return FieldSource(images, table, image_hdu, options.zero_point)
 
 

@@ -196,6 +196,13 @@ def prepare(
         opened = patiently(path, lambda: open_cutout(path, card, radius_arcsec, hdu=hdu))
     except CutoutError as error:
         return Prepared(Flag.UNREADABLE, reason=str(error))
+    return prepare_opened(opened, str(path), card, position=position, locate=locate)
+
+
+def prepare_opened(
+    opened: Opened, path: str, card: ModelCard, *, position: tuple[float, float] | None = None, locate: bool = False
+) -> Prepared:
+    """Frame a cutout that is in memory as a model's card asks; `path` names it in messages, see `prepare`."""
     cutout, entry, radius = opened.cutout, opened.entry, opened.radius_arcsec
     ra, dec = cutout.centre if locate else (math.nan, math.nan)
     problem = cutout.wcs_problem if locate else ""

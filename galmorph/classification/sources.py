@@ -17,6 +17,7 @@ from galmorph.classification.matching import CutoutFiles
 from galmorph.classification.picture import prepare_picture
 from galmorph.classification.prepare import Prepared, cutout_state, patiently, prepare, unexpected
 from galmorph.errors import CatalogError, CutoutError, GalmorphError, OutputError
+from galmorph.files.journal import BLOCK
 from galmorph.files.pictures import is_picture
 from galmorph.files.record import content_digest, identity
 from galmorph.files.remote import Remote
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 # Of consecutive rows: the journal's records, and the values of the new columns.
 Result = tuple[NDArray[np.void], Mapping[str, NDArray[Any]]]
+# The values of a new table's own columns, from the slice of rows and the journal's records of these.
+ValuesOf = Callable[[slice, NDArray[np.void]], Mapping[str, NDArray[Any]]]
 _COMPRESSIONS = (".gz", ".bz2", ".fz")
 
 
@@ -141,6 +144,11 @@ class Source(ABC):
     @abstractmethod
     def blocks(self, n_rows: int, start: int) -> Iterator[Sequence[Any]]:
         """Yield blocks of rows from a row on, in the form that `prepare` takes."""
+
+    def names(self) -> Iterator[Sequence[str]]:
+        """Yield the identifiers of the rows, in blocks of the journal's; default: the numbers of the rows."""
+        for first in range(0, self.n_rows, BLOCK):
+            yield [str(row) for row in range(first, min(first + BLOCK, self.n_rows))]
 
     def verify(self) -> None:
         """Raise CatalogError if an input file is not what it was when the run began."""
@@ -255,6 +263,10 @@ class CatalogSource(CutoutRows):
             numbers = (getattr(targets, name).tolist() for name in ("radius_arcsec", "ra", "dec"))
             yield [Row(*values) for values in zip(cutouts, *numbers, strict=True)]
 
+    def names(self) -> Iterator[Sequence[str]]:
+        """Yield the identifiers of the rows, in blocks of the journal's."""
+        return (targets.id.tolist() for targets in self.catalog.blocks(BLOCK))
+
     def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
         """Copy the catalog with the columns appended."""
         self.catalog.append(destination, blocks=(new for _, new in results), **vars(added))
@@ -308,6 +320,15 @@ class CutoutSource(CutoutRows):
 
     def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
         """Write a new table: identifier, position and path of each cutout, and the columns."""
+        write_new_table(destination, *self.own_columns(), added, results, self.n_rows)
+
+    def names(self) -> Iterator[Sequence[str]]:
+        """Yield the names of the cutouts, in blocks of the journal's."""
+        names = [name for name, _ in self._files]
+        return (names[first : first + BLOCK] for first in range(0, len(names), BLOCK))
+
+    def own_columns(self) -> tuple[Sequence[Column], ValuesOf]:
+        """Return the columns before those of the results, and what gives their values."""
         names, paths = [name for name, _ in self._files], [self._name(path) for _, path in self._files]
         own = (
             Column("id", "str", ucd="meta.id;meta.main", description="name of the cutout", width=_width(names)),
@@ -323,7 +344,7 @@ class CutoutSource(CutoutRows):
             arrays = {name: np.array(cells, dtype=object) for name, cells in texts.items()}
             return arrays | {"ra": records["ra"], "dec": records["dec"]}
 
-        write_new_table(destination, own, values, added, results, self.n_rows)
+        return own, values
 
     def _name(self, path: Any) -> str:
         return str(path.relative_to(self._folder))
@@ -337,7 +358,7 @@ def cutout_name(path: Path) -> str:
 def write_new_table(
     destination: Path,
     own: Sequence[Column],
-    values: Callable[[slice, NDArray[np.void]], Mapping[str, NDArray[Any]]],
+    values: ValuesOf,
     added: Addition,
     results: Iterable[Result],
     n_rows: int,
@@ -352,16 +373,17 @@ def write_new_table(
         Their values, from the slice of rows and the journal's records of these.
     results : iterable of Result
     """
-
-    def blocks() -> Iterator[Mapping[str, NDArray[Any]]]:
-        first = 0
-        for records, new in results:
-            part = slice(first, first + len(records))
-            first += len(records)
-            yield {**values(part, records), **new}
-
     settings = {name: value for name, value in vars(added).items() if name not in ("columns", "replace")}
-    write_catalog(destination, [*own, *added.columns], blocks(), n_rows, **settings)
+    write_catalog(destination, [*own, *added.columns], new_blocks(values, results), n_rows, **settings)
+
+
+def new_blocks(values: ValuesOf, results: Iterable[Result]) -> Iterator[Mapping[str, NDArray[Any]]]:
+    """Yield the rows of a new table: the values of its own columns, and the results."""
+    first = 0
+    for records, new in results:
+        part = slice(first, first + len(records))
+        first += len(records)
+        yield {**values(part, records), **new}
 
 
 def _width(texts: Iterable[str]) -> int:
@@ -369,10 +391,10 @@ def _width(texts: Iterable[str]) -> int:
     return max((len(text.encode()) for text in texts), default=1)
 
 
-def output_beside(path: Path) -> Path:
-    """Return ``<stem>_morph.<suffix>`` beside a catalog."""
+def output_beside(path: Path, ending: str = "_morph") -> Path:
+    """Return ``<stem>_morph.<suffix>`` beside a catalog; or with another ending of the stem."""
     suffix = "".join(path.suffixes[-2:]) if path.suffix in _COMPRESSIONS else path.suffix
-    return path.with_name(f"{path.name.removesuffix(suffix)}_morph{suffix}")
+    return path.with_name(f"{path.name.removesuffix(suffix)}{ending}{suffix}")
 
 
 def file_state(path: Path) -> dict[str, Any]:

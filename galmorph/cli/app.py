@@ -42,6 +42,7 @@ from galmorph.cli.options import (
     run_option,
     service_option,
 )
+from galmorph.cli.results import select
 from galmorph.cli.terminal import print_json, progress, show_fetched, show_plan, show_summary
 from galmorph.cli.training import compare, evaluate, train
 from galmorph.environment import Variable, now
@@ -215,6 +216,16 @@ def classify(
         bool,
         output_option("--spread", help="Write p_<label>_err too: how far vote fractions scatter around p_<label>."),
     ] = False,
+    shares: Annotated[
+        bool,
+        output_option("--shares", help="Write share_<label> too: an answer's share among those who would be asked."),
+    ] = False,
+    columns: Annotated[
+        str | None, output_option(help="Only these new columns, as morph_*,p_bar_yes; default all.")
+    ] = None,
+    features: Annotated[
+        Path | None, output_option(help="File for the last layer's features: .parquet, .fits or .npy.")
+    ] = None,
     overwrite: Annotated[bool, output_option("--overwrite", help="Replace an existing output.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -246,6 +257,9 @@ def classify(
         prefix=prefix,
         replace=replace,
         spread=spread,
+        shares=shares,
+        columns=columns.split(",") if columns else (),
+        features=features,
         tta=tta,
         batch_size=batch_size,
         device=device,
@@ -291,6 +305,7 @@ def _classifier(survey: Path | None, options: ClassifyOptions, scheduler: str | 
 app.command()(train)
 app.command()(compare)
 app.command()(evaluate)
+app.command()(select)
 
 
 @app.command()

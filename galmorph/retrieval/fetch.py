@@ -122,7 +122,7 @@ def fetch(
     *,
     out: str | os.PathLike[str],
     options: FetchOptions | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
     on_progress: Progress | None = None,
     **keywords: Any,
 ) -> FetchSummary:
@@ -137,8 +137,8 @@ def fetch(
         of the input: the input table with the columns ``cutout`` and ``fetch_status``.
     options : FetchOptions, optional
         What to fetch, and how.
-    progress : bool
-        Show a bar (tqdm), in a script or a notebook.
+    progress : bool, optional
+        Whether a bar (tqdm) is shown; default: in a notebook.
     on_progress : callable, optional
         Called with the number of requests done and of all that this run has to do.
     **keywords

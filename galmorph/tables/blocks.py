@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from galmorph.errors import CatalogError
-from galmorph.tables.formats import Array, Block, Column, Table, text_array
+from galmorph.tables.formats import Added, Array, Block, Column, Table, text_array
 
 _BLOCK_ROWS = 16384
 
@@ -46,6 +46,13 @@ def checked_blocks(columns: Sequence[Column], blocks: Iterable[Mapping[str, Arra
         done += size
     if done < n_rows:
         raise CatalogError(f"the blocks have {done} rows, but the table has {n_rows}")
+
+
+def joined(added: Added) -> dict[str, Array]:
+    """Return the values of new columns by name, all rows together."""
+    blocks = list(added.blocks)
+    empty = {column.name: np.array([], object if column.dtype == "str" else column.dtype) for column in added.columns}
+    return {name: np.concatenate([block[name] for block in blocks]) if blocks else none for name, none in empty.items()}
 
 
 def _checked(column: Column, block: Mapping[str, Array]) -> Array:

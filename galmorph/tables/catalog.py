@@ -14,6 +14,7 @@ from itertools import repeat
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from galmorph import registry
 from galmorph.errors import CatalogError
@@ -277,6 +278,17 @@ class Catalog:
             if next(new, None) is not None:
                 raise CatalogError(f"{self.path} is damaged: it has fewer rows than the {self.n_rows} that it states")
 
+    def write_rows(self, destination: Path, keep: NDArray[np.bool_], *, overwrite: bool) -> None:
+        """Write some of the rows, as `append` writes all."""
+        self.check_destination(destination)
+        form = self._form_of(destination)
+        with Output(destination, replace=overwrite) as output:
+            if form.name == self.format:
+                self._table.write_rows(output, keep)
+                return
+            columns, rows = self._conversion.columns(()), self._conversion.rows(keep)
+            form.write(output, Added(columns, rows, self._table.provenance), int(keep.sum()))
+
     @cached_property
     def _conversion(self) -> Conversion:
         return Conversion(self._table)
@@ -286,6 +298,8 @@ class Catalog:
 
         The content of all formats but CSV says what it is: such a file may have any name, such as ``*.cat``.
         """
+        if self.format not in registry.names("tables"):  # of a table in memory
+            return named_format(destination)
         form: Format = registry.load("tables", self.format)
         if plain_suffix(destination) == plain_suffix(self.path):
             return form
@@ -314,6 +328,8 @@ class Catalog:
         """
         form = self._form_of(destination)
         if form.name != self.format and (lost := self._conversion.losses(form)):
+            if self.format not in registry.names("tables"):
+                raise CatalogError(f"{destination} would be {form.name}, and {listed(lost)} would be lost in it")
             own: Format = registry.load("tables", self.format)
             raise CatalogError(
                 f"{destination} would be {form.name}, but {self.path} is {own.name}, and {listed(lost)} would be lost: "

@@ -142,6 +142,26 @@ def test_absolute_paths(tmp_path, folder):
     assert files(tmp_path, table) == ["1.fits", "2.fits"]
 
 
+def test_links_lead_out_of_the_folder_where_the_user_names_it(tmp_path, folder):
+    (tmp_path / "store" / "deep").mkdir(parents=True)
+    (tmp_path / "store" / "far.fits").touch()
+    (folder / "l.fits").symlink_to(tmp_path / "store" / "far.fits")
+    (folder / "sub").symlink_to(tmp_path / "store" / "deep")
+    text = "id,cutout\na,l.fits\nb,1.fits\nc,sub/../far.fits\nd,../store/far.fits\n"
+    beside = files(folder, text)
+    allowed = (
+        f"is a link to {tmp_path / 'store' / 'far.fits'}, outside {folder}: allow such links with --cutouts {folder}."
+    )
+    assert beside[0] == f"a: the cutout l.fits {allowed}"
+    assert beside[1] == "1.fits"
+    named = files(folder, text, folder)
+    assert named[:2] == ["l.fits", "1.fits"]
+    for rows in (beside, named):  # a path that goes up may not leave it, with links or without
+        assert all("lies outside" in row for row in rows[2:])
+    (folder / "t.csv").unlink()
+    assert files(tmp_path, "id,mag\nl,15\n1,16\n", folder) == ["l.fits", "1.fits"]
+
+
 def test_paths_that_cannot_be_opened_are_the_rows_reason(tmp_path, folder):
     (folder / "l.fits").symlink_to("l.fits")
     good, loop, outside = files(tmp_path, "id,cutout\na,cut/1.fits\nb,cut/l.fits\nc,../x.fits\n")

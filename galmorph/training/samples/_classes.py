@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from shlex import quote
@@ -21,6 +23,8 @@ from galmorph.tables.positions import to_float
 from galmorph.tables.roles import plain_name
 from galmorph.training.samples import TOTAL_VOTES
 
+log = logging.getLogger(__name__)
+
 # The schema whose columns of fractions are known without being named.
 TREE = "galaxyzoo2"
 # Columns of one label a galaxy, the sooner the surer. The first two may hold numbers from 0.
@@ -31,6 +35,10 @@ MAJORITY = 0.5
 MOST_CLASSES = 100
 _UNKNOWN = ("", "nan", "--", "none", "null", "unknown")
 _ROUNDING = 1e-3
+# Names of votes and fractions in published catalogs.
+_VOTES = re.compile(r"(t\d\d_|class\d).*|.*_(fraction|debiased|weighted|votes?|count)")
+# Of columns and of labels in a message.
+_LISTED = 8
 
 
 @dataclass(frozen=True)
@@ -85,14 +93,19 @@ def read_labels(catalog: Catalog, schema: LabelSchema, label_column: str = "") -
     columns, wrong = _fractions(cells, found, schema)
     if column is not None and schema.has_classes:
         columns[column], unfit = class_numbers(cells[column], schema)
+        _check_counting(cells[column], schema, f"{catalog.path}: the column {column}")
         wrong = unfit | wrong
         schema = dataclasses.replace(schema, class_column=column)
+    _say_what_is_read(catalog, schema, [*found.values(), *filter(None, [column])])
+    if column is not None:
+        _say_what_is_unknown(cells[column], wrong, f"{catalog.path}: {column}")
     try:
         return TableLabels(schema.from_columns(columns), votes, wrong)
     except SampleError as error:
         if schema.has_classes or column is None or cells[column].dtype != object:
             raise SampleError(f"{catalog.path}: {error}") from error
     lower, wrong = majorities(cells[column], schema)
+    _say_what_is_unknown(cells[column], wrong, f"{catalog.path}: {column}")
     return TableLabels(unknown, votes, wrong, lower)
 
 
@@ -106,6 +119,49 @@ def _fractions(
         wrong |= {int(row): f"{name} is {columns[name][row]:g}, not a fraction." for row in np.flatnonzero(outside)}
         columns[name] = np.where(outside, np.nan, columns[name])
     return columns, wrong
+
+
+def _check_counting(cells: Array, schema: LabelSchema, where: str) -> None:
+    """Raise SampleError where classes that are numbered from 0 seem to be numbered from 1.
+
+    There is no 0 then, but the number of classes, or all numbers below it.
+    """
+    answers = schema.questions[0].answers
+    if schema.codes[: len(answers)] != tuple(map(str, range(len(answers)))):
+        return
+    numbers = to_float(np.array([_text(cell) for cell in cells], dtype=object))
+    there = {int(number) for number in numbers if number >= 0 and number % 1 == 0}
+    above = set(range(1, len(answers)))
+    if 0 not in there and (len(answers) in there or (len(above) > 1 and above <= there)):
+        raise SampleError(
+            f"{where} holds no 0 ({answers[0]}), so its classes seem to be numbered from 1, and those of "
+            f"{schema.name} are numbered from 0: write their names ({', '.join(answers)}), or subtract 1."
+        )
+
+
+def _say_what_is_read(catalog: Catalog, schema: LabelSchema, used: Sequence[str]) -> None:
+    """Log which columns labels are read from, and which are not read though they look like labels."""
+    questions = [question.name for question in schema.questions] if not schema.is_classes else []
+    others = [
+        name
+        for name in _given(catalog).values()
+        if name not in (*used, *TOTAL_VOTES)
+        and (_VOTES.fullmatch(plain_name(name)) or any(q in plain_name(name) for q in questions))
+    ]
+    unread = f"; not read, though they look like labels: {_shown(others)}" if others else ""
+    log.info("%s: labels are read from %s%s.", catalog.path, _shown(used) or "no column", unread)
+
+
+def _say_what_is_unknown(cells: Array, wrong: Collection[int], where: str) -> None:
+    """Log which labels are none of the schema's; their rows are left out."""
+    if wrong:
+        counts = Counter(_text(cells[row]) or "empty" for row in wrong)
+        listed = [f"{text} ({count})" for text, count in counts.most_common()]
+        log.warning("%s: rows whose label cannot be used are left out: %s.", where, _shown(listed))
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
 
 
 def _given(catalog: Catalog) -> dict[str, str]:

@@ -81,7 +81,7 @@ def read(
     catalog = open_catalog(path, needs_position=False, cutout_column=cutout_column, id_column=id_column)
     labels = read_labels(catalog, schema, label_column)
     reasons = unusable(labels, schema)
-    source = CatalogSource(catalog, CutoutFiles(Path(cutouts) if cutouts else path.parent))
+    source = CatalogSource(catalog, CutoutFiles(Path(cutouts or path.parent), follows_links=bool(cutouts)))
     rows = [row for block in source.blocks(_BLOCK_ROWS, 0) for row in block]
     whole = hashlib.sha256(labels.fractions.tobytes() + labels.votes.tobytes())
     used: list[Row] = []
