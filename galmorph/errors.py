@@ -1,4 +1,4 @@
-"""What can go wrong, in the words of the user. The command line turns these into exit codes, in one place."""
+"""Errors, with messages for users. The command line turns them into exit codes."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from types import FrameType
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -26,7 +25,7 @@ def stop_requested() -> Iterator[threading.Event]:
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         earlier = {number: handler for number, handler in handlers.items() if callable(handler)}
 
-    def request(number: int, frame: FrameType | None) -> None:
+    def request(*_: object) -> None:
         event.set()
         restore()
 

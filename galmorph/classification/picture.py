@@ -26,12 +26,10 @@ def picture_input(card: ModelCard) -> ImageInput:
 def prepare_picture(
     path: Path, card: ModelCard, radius_arcsec: float = math.nan, width: PictureWidth | None = None
 ) -> Prepared:
-    """Read a picture and frame it as a model's card asks; what only flux tells stays unknown.
+    """Read a picture and frame it as a model's card asks; what only flux shows stays unknown.
 
     Parameters
     ----------
-    path : Path
-    card : ModelCard
     radius_arcsec : float
         The galaxy's R90, NaN where unknown.
     width : PictureWidth, optional

@@ -19,13 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.errors import CannotContinue, CutoutError
-from galmorph.images.cutout import MAX_SIDE_PX, Cutout, read_cutout
+from galmorph.images.cutout import Cutout, read_cutout
 from galmorph.images.flags import Flag
 from galmorph.images.framing import frame
 from galmorph.images.headers import band_files
 from galmorph.images.inputs import ImageInput
 from galmorph.images.quality import is_blended, quality
 from galmorph.images.radius import measure_r90
+from galmorph.images.sizes import MAX_SIDE_PX
 from galmorph.images.surveys import typical_seeing
 from galmorph.images.wcs import edge_distance, pixel_at
 from galmorph.models.card import ModelCard
@@ -39,22 +40,8 @@ T = TypeVar("T")
 # With one of these there is no probability: a composite without one of its bands has colours no model was shown.
 UNUSABLE = Flag.MISSING_BAND | Flag.UNREADABLE
 # Errors of network file systems, of limits and of rights: they pass, and the file is none the worse.
-SYSTEM_FAILURES = frozenset(
-    getattr(errno, name)
-    for name in (
-        "EIO",
-        "ESTALE",
-        "EMFILE",
-        "ENFILE",
-        "ENOMEM",
-        "EACCES",
-        "EAGAIN",
-        "ETIMEDOUT",
-        "ENOTCONN",
-        "EREMOTEIO",
-    )
-    if hasattr(errno, name)
-)
+_FAILURES = ("EIO", "ESTALE", "EMFILE", "ENFILE", "ENOMEM", "EACCES", "EAGAIN", "ETIMEDOUT", "ENOTCONN", "EREMOTEIO")
+SYSTEM_FAILURES = frozenset(getattr(errno, name) for name in _FAILURES if hasattr(errno, name))
 # A cutout is tried so often, after this wait and twice the one before, until the run ends with exit code 3.
 READ_ATTEMPTS = 4
 FIRST_WAIT_S = 0.5
@@ -70,7 +57,6 @@ class Prepared:
 
     Attributes
     ----------
-    flag : Flag
     flux : ndarray or Tensor, float32, shape (3, size, size), or None
         Bands in the order of the normalization's, per its native pixel, framed.
     entry : ImageInput or None
@@ -80,7 +66,7 @@ class Prepared:
     reason : str
         Why there is no flux, or no position.
     state : int
-        What tells the cutout's file from another, of :func:`cutout_state`; 0 where there is none.
+        State of the cutout's file (:func:`cutout_state`); 0 if there is none.
     """
 
     flag: Flag
@@ -98,7 +84,6 @@ class Opened:
 
     Attributes
     ----------
-    cutout : Cutout
     entry : ImageInput or None
         The card's input that it matches.
     radius_arcsec : float
@@ -115,8 +100,6 @@ def open_cutout(path: Path, card: ModelCard, radius_arcsec: float, *, hdu: int |
 
     Parameters
     ----------
-    path : Path
-    card : ModelCard
     radius_arcsec : float
         The galaxy's radius (R90) in the catalog, NaN where unknown.
     hdu : int or str, optional
@@ -131,7 +114,7 @@ def open_cutout(path: Path, card: ModelCard, radius_arcsec: float, *, hdu: int |
     return Opened(cutout, entry, radius_arcsec if math.isfinite(radius_arcsec) else cutout.radius_arcsec)
 
 
-def patiently(path: Path, read: Callable[[], T]) -> T:
+def patiently(path: object, read: Callable[[], T]) -> T:
     """Return what is read of a cutout; where the system fails and not the file, try again, then end the run.
 
     Raises
@@ -171,13 +154,13 @@ def _system_failure(error: BaseException | None) -> str | None:
 
 
 def unexpected(what: str, error: Exception) -> Prepared:
-    """Return the row of a target that an unexpected error befell, which is logged with its traceback."""
+    """Log an unexpected error with its traceback, and return the row of its target."""
     log.error("%s: an unexpected error; please report it.", what, exc_info=error)
     return Prepared(Flag.UNREADABLE, reason=f"{what}: unexpected {type(error).__name__}: {error}")
 
 
 def cutout_state(path: Path) -> int:
-    """Return a number that tells the file of a cutout, or its files, from others and from earlier content; 0: none."""
+    """Return a number that changes when the file of a cutout, or one of its files, changes; 0: there is none."""
     try:
         files = list(band_files(str(path)).values()) if "{band}" in path.name else [path]
         states = [Path(file).stat() for file in files]
@@ -200,8 +183,6 @@ def prepare(
 
     Parameters
     ----------
-    path : Path
-    card : ModelCard
     radius_arcsec : float
         The galaxy's radius (R90) in the catalog; NaN: the radius in the cutout's header, else a measured one.
     position : (ra, dec), optional
@@ -214,6 +195,13 @@ def prepare(
         opened = patiently(path, lambda: open_cutout(path, card, radius_arcsec, hdu=hdu))
     except CutoutError as error:
         return Prepared(Flag.UNREADABLE, reason=str(error))
+    return prepare_opened(opened, str(path), card, position=position, locate=locate)
+
+
+def prepare_opened(
+    opened: Opened, path: str, card: ModelCard, *, position: tuple[float, float] | None = None, locate: bool = False
+) -> Prepared:
+    """Frame a cutout that is in memory as a model's card asks; `path` names it in messages, see `prepare`."""
     cutout, entry, radius = opened.cutout, opened.entry, opened.radius_arcsec
     ra, dec = cutout.centre if locate else (math.nan, math.nan)
     problem = cutout.wcs_problem if locate else ""
@@ -222,8 +210,11 @@ def prepare(
         flag = Flag.MISSING_BAND if lacks_band else Flag.UNREADABLE
         return Prepared(flag, ra=ra, dec=dec, reason=f"{cutout.target_id}: {reason}")
     normalization = entry.normalization
+    centre = None
+    if position is not None:
+        centre, unplaced = _pixel_off_centre(cutout, position)
+        problem = problem or unplaced
     flag = Flag.WCS_UNUSABLE if problem else Flag(0)
-    centre = None if position is None else _pixel_off_centre(cutout, position)
     flux = cutout.flux
     if centre is not None:
         x, y = np.array(centre)
@@ -254,12 +245,15 @@ def prepare(
     return Prepared(flag, framed, entry, ra, dec, f"{path}: {problem}." if problem else "")
 
 
-def _pixel_off_centre(cutout: Cutout, position: tuple[float, float]) -> tuple[float, float] | None:
-    """Return the pixel (x, y) of a position; None where it is unknown or the centre to whole pixels."""
+def _pixel_off_centre(cutout: Cutout, position: tuple[float, float]) -> tuple[tuple[float, float] | None, str]:
+    """Return the pixel (x, y) of a position, None: unknown, or the centre to whole pixels; and what is wrong."""
     if not all(map(math.isfinite, position)) or not cutout.header_text:
-        return None
+        return None, ""
     pixel = pixel_at(cutout.header_text, (cutout.flux.shape[1], cutout.flux.shape[2]), *position)
-    return None if pixel is None or _distance_px(pixel, cutout.flux.shape) <= CENTRE_TOLERANCE_PX else pixel
+    if pixel is None:
+        compared = "" if cutout.wcs is None else "its celestial coordinates cannot be compared with the row's"
+        return None, cutout.wcs_problem or compared
+    return None if _distance_px(pixel, cutout.flux.shape) <= CENTRE_TOLERANCE_PX else pixel, ""
 
 
 def _distance_px(pixel: tuple[float, float], shape: tuple[int, ...]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,11 +15,12 @@ from numpy.typing import NDArray
 
 from galmorph import registry
 from galmorph.classification.matching import match
+from galmorph.classification.provenance import SCHEMA_CARD, recorded, recorded_schema
 from galmorph.classification.sources import CatalogSource, Row
-from galmorph.errors import CatalogError
+from galmorph.errors import CatalogError, GalmorphError
 from galmorph.images.flags import Flag
 from galmorph.images.picture import PictureWidth
-from galmorph.schemas import LabelSchema
+from galmorph.schemas import LabelSchema, schema_from_mapping
 from galmorph.tables.catalog import Catalog, open_catalog
 
 # What each bit of ``morph_flag`` means, in the words of docs/classify.md.
@@ -46,8 +48,6 @@ class Results:
 
     Attributes
     ----------
-    catalog : Catalog
-    schema : LabelSchema
     prefix : str
         Of galmorph's columns.
     id : ndarray of str objects, shape (n,)
@@ -98,9 +98,13 @@ class Results:
         Parameters
         ----------
         folder : Path or None
-            Folder of the cutouts; None: the catalog's, or what it was made of (``cutouts_morph.fits``: ``cutouts/``).
+            Folder of the cutouts; None: the catalog's, what it was made of (``cutouts_morph.fits``: ``cutouts/``), or
+            what the record of its run says.
         """
+        folders = self._recorded_folders()
         by_id = self.catalog.cutout_column is None
+        if by_id and folder is None and folders:
+            folder = folders[0]
         if by_id and folder is None:
             why = (
                 "the catalog names no cutouts; name their folder with --cutouts DIR, or the survey images with --images"
@@ -118,8 +122,13 @@ class Results:
         path = self.catalog.path
         made_of = path.with_name(path.name.split(".")[0].removesuffix("_morph"))
         first = next((text for targets in self.catalog.blocks(1000) for text in targets.cutout if text), "")
-        beside = (path.parent / first).exists() or not (made_of / first).exists()
-        return path.parent if beside else made_of
+        folders = [path.parent, made_of, *self._recorded_folders()]
+        return next((folder for folder in folders if (folder / first).exists()), path.parent)
+
+    def _recorded_folders(self) -> list[Path]:
+        """Return the folders of the cutouts of the run that made the catalog, as its record says."""
+        inputs = [path.parent for path in recorded(self.catalog.path, "input")]
+        return [*recorded(self.catalog.path, "cutouts"), *inputs]
 
 
 def read_results(path: Path, *, prefix: str | None = None, size_column: str | None = None) -> Results:
@@ -142,8 +151,9 @@ def read_results(path: Path, *, prefix: str | None = None, size_column: str | No
     catalog = open_catalog(path, size_column=size_column, needs_position=False)
     names = {name.lower(): name for name in catalog.column_names}
     prefix = _prefix(path, list(names.values()), prefix)
-    stated = next((value for key, value, _ in catalog.provenance if key == "GMSCHEMA"), None)
-    schema = _schema(path, set(names), prefix, stated)
+    stated = {key: str(value) for key, value, _ in catalog.provenance}
+    own = _own_schema(path, stated.get(SCHEMA_CARD) or recorded_schema(path))
+    schema = _schema(path, set(names), prefix, stated.get("GMSCHEMA", own.name if own else ""), own)
 
     columns = [names[f"{prefix}p_{label}".lower()] for label in schema.labels]
     others = [names.get(f"{prefix}morph_{name}".lower(), "") for name in ("label", "entropy", "flag", "ood")]
@@ -183,9 +193,20 @@ def _prefix(path: Path, names: list[str], prefix: str | None) -> str:
     return prefix
 
 
-def _schema(path: Path, names: set[str], prefix: str, stated: Any) -> LabelSchema:
+def _own_schema(path: Path, text: str) -> LabelSchema | None:
+    """Return the schema that a catalog or the record beside it holds, None where there is none."""
+    if not text:
+        return None
+    try:
+        return schema_from_mapping(json.loads(text), f"the label schema in {path}")
+    except (ValueError, TypeError, AttributeError, GalmorphError) as error:
+        raise CatalogError(f"The label schema that {path} holds is damaged: {error}") from error
+
+
+def _schema(path: Path, names: set[str], prefix: str, stated: str, own: LabelSchema | None) -> LabelSchema:
     """Return the schema whose labels are all there; the one that the header states, where several are."""
-    schemas: list[LabelSchema] = [registry.load("schemas", name) for name in registry.names("schemas")]
+    shipped: list[LabelSchema] = [registry.load("schemas", name) for name in registry.names("schemas")]
+    schemas = [*([own] if own else []), *shipped]
     fitting = [s for s in schemas if all(f"{prefix}p_{label}".lower() in names for label in s.labels)]
     fitting.sort(key=lambda schema: (schema.name != stated, -len(schema.labels)))
     if not fitting:

@@ -44,13 +44,10 @@ def summarize(journal: Journal, card: ModelCard, sha256: str, destination: Path,
 
     Parameters
     ----------
-    journal : Journal
-    card : ModelCard
     sha256 : str
         Hash of the model's file.
     destination : Path
         The output.
-    clock : Clock
     """
     classified = flagged = failed = 0
     flags: Counter[str] = Counter()

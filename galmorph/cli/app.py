@@ -25,7 +25,6 @@ from galmorph.cli.options import (
     MAX_BATCH,
     MAX_HDU,
     MAX_REQUESTS_PER_S,
-    MAX_SIDE_PX,
     MAX_TIMEOUT_S,
     MAX_WORKERS,
     Dtype,
@@ -46,6 +45,8 @@ from galmorph.cli.terminal import print_json, progress, show_fetched, show_plan,
 from galmorph.cli.training import compare, evaluate, train
 from galmorph.environment import Variable, now
 from galmorph.errors import GalmorphError
+from galmorph.files.remote import is_remote
+from galmorph.images.sizes import MAX_SIDE_PX
 from galmorph.registry import missing_file
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def fetch(
     size_column: Annotated[str | None, catalog_option(help="Column of sizes that frames each galaxy.")] = None,
     frame: Annotated[str, catalog_option(help="Frame of the positions, by astropy's name.")] = "icrs",
     hdu: Annotated[int | None, catalog_option(min=0, max=MAX_HDU, help="HDU of the table.")] = None,
-    limit: Annotated[int | None, catalog_option(min=1, help="Only so many rows.")] = None,
+    limit: Annotated[int | None, catalog_option(min=1, help="Only the first rows, this many.")] = None,
     survey: Annotated[str, imaging_option(help="decals, sdss or hips.")] = "decals",
     layer: Annotated[str | None, imaging_option(help="ls-dr9, ls-dr10-grz, decals-dr5, ...")] = None,
     hips: Annotated[str | None, imaging_option(help="Identifier of a HiPS, for --survey hips.")] = None,
@@ -202,7 +203,7 @@ def classify(
     scheduler: Annotated[
         str | None, computing_option(help="Dask scheduler (address or file) for a HATS catalog; default this machine.")
     ] = None,
-    resume: Annotated[bool, run_option("--resume", help="Go on with a stopped run: the default.")] = False,
+    resume: Annotated[bool, run_option("--resume", help="Go on with a stopped run: the default.")] = False,  # noqa: ARG001
     restart: Annotated[bool, run_option("--restart", help="Discard an unfinished run and begin anew.")] = False,
     strict: Annotated[bool, run_option("--strict", help="Exit with 1 if a target failed.")] = False,
     profile: Annotated[bool, run_option("--profile", help="Print where the time went.")] = False,
@@ -213,6 +214,16 @@ def classify(
         bool,
         output_option("--spread", help="Write p_<label>_err too: how far vote fractions scatter around p_<label>."),
     ] = False,
+    shares: Annotated[
+        bool,
+        output_option("--shares", help="Write share_<label> too: an answer's share among those who would be asked."),
+    ] = False,
+    columns: Annotated[
+        str | None, output_option(help="Only these new columns, as morph_*,p_bar_yes; default all.")
+    ] = None,
+    features: Annotated[
+        Path | None, output_option(help="File for the last layer's features: .parquet, .fits or .npy.")
+    ] = None,
     overwrite: Annotated[bool, output_option("--overwrite", help="Replace an existing output.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -244,6 +255,9 @@ def classify(
         prefix=prefix,
         replace=replace,
         spread=spread,
+        shares=shares,
+        columns=columns.split(",") if columns else (),
+        features=features,
         tta=tta,
         batch_size=batch_size,
         device=device,
@@ -266,7 +280,7 @@ def _check_that_they_exist(survey: Path | None, catalog: Path | None, model: str
     from galmorph.models.card import find
 
     for path in filter(None, (survey, catalog)):
-        if not os.path.lexists(path) and ":/" not in str(path) and "{band}" not in path.name:
+        if not os.path.lexists(path) and not is_remote(path) and "{band}" not in path.name:
             raise GalmorphError(missing_file(path))
     find(model)
 
@@ -389,7 +403,7 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _common(
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_show_version)
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
@@ -409,7 +423,7 @@ def _interrupt(*_: object) -> NoReturn:
 
 
 def main() -> None:
-    """Run the command line; the one place where errors become exit codes."""
+    """Run the command line and turn errors into exit codes."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup starts a run
             signal.signal(number, _interrupt)

@@ -42,10 +42,8 @@ class Finding:
 
     Attributes
     ----------
-    name : str
     state : {'good', 'note', 'wrong'}
         ``note``: galmorph works, but there is something to know. ``wrong``: something that it needs does not work.
-    found : str
     remedy : str
         What to do, ``''`` where nothing is.
     """
@@ -268,19 +266,12 @@ def _extras() -> Iterator[Finding]:
         return
     wanted = [Requirement(text) for text in importlib.metadata.requires(PACKAGE) or ()]
     for extra in sorted(set(metadata.get_all("Provides-Extra") or ()) - _DEVELOPMENT):
-        names = [r.name for r in wanted if r.marker and r.marker.evaluate({"extra": extra}) and not _always(r.marker)]
+        of_extras = [(r.name, r.marker) for r in wanted if r.marker and "extra" in str(r.marker)]
+        names = [name for name, marker in of_extras if marker.evaluate({"extra": extra})]
         missing = [name for name in names if not _version(name)]
-        state = f"{', '.join(missing)} not installed" if missing else _versions(names)
+        state = f"{', '.join(missing)} not installed" if missing else ", ".join(f"{n} {_version(n)}" for n in names)
         remedy = f"{_python_name()} -m pip install '{PACKAGE}[{extra}]' if you want it" if missing else ""
         yield Finding(f"extra {extra}", NOTE if missing else GOOD, state, remedy)
-
-
-def _always(marker: object) -> bool:
-    return "extra" not in str(marker)
-
-
-def _versions(names: Iterable[str]) -> str:
-    return ", ".join(f"{name} {_version(name)}" for name in names)
 
 
 def _python_name() -> str:

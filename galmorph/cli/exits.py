@@ -1,4 +1,4 @@
-"""Exit codes, and how an error becomes one, in one place."""
+"""Exit codes, and the one function that turns an error into one."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from galmorph.cli.console import Events, say, stderr
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-    from galmorph.classification.classify import Summary
+    from galmorph.classification.summary import Summary
     from galmorph.retrieval.fetch import FetchSummary, Plan
 
 # Seconds between two events of progress at least.

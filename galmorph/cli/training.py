@@ -40,7 +40,10 @@ def train(
         input_option(help="Pictures to learn from without labels, by what a model says of them; may be repeated."),
     ] = None,
     exclude: Exclude = None,
-    schema: Annotated[str, input_option(help="galaxyzoo2, galaxy10_sdss, efigi, rings, ...")] = "galaxyzoo2",
+    schema: Annotated[
+        str | None,
+        input_option(help="galaxyzoo2, galaxy10_sdss, efigi, rings, ... or a TOML file; default: what the data say."),
+    ] = None,
     backbone: Annotated[str, model_option(help="mobilenet, resnet50, vgg16, mobilenet_v1, ...")] = "mobilenet",
     pretrained: Annotated[str, model_option(help="imagenet, none or a weights file.")] = "imagenet",
     teacher: Annotated[
@@ -122,7 +125,7 @@ def train(
 def compare(
     *,
     data: Data,
-    schema: Annotated[str, input_option(help="galaxyzoo2, galaxy10_sdss, galaxy10_decals, efigi, rings.")],
+    schema: Annotated[str, input_option(help="galaxyzoo2, galaxy10_sdss, efigi, rings, ... or a TOML file.")],
     backbones: Annotated[str, model_option(help="Names, separated by commas.")] = "mobilenet_v1,resnet50,vgg16",
     pretrained: Annotated[str, model_option(help="imagenet, none or weights files, by commas.")] = "imagenet,none",
     seeds: Annotated[

@@ -216,7 +216,7 @@ def parse_cards(text: str) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If a value is neither text, number nor logical.
+        If a value is neither text, number nor logical; TypeError where one goes on that is no text.
     """
     cards: dict[str, Any] = {}
     keyword = ""
@@ -334,13 +334,13 @@ def padded(n_bytes: Size) -> Size:
 
 
 def is_intact_image(header_text: str, pixels: NDArray[np.float32]) -> bool:
-    """Tell whether an image of the plain form, read by `read_plain_image`, is as its CHECKSUM says."""
+    """Return whether an image of the plain form, read by `read_plain_image`, is as its CHECKSUM says."""
     data = int(pixels.reshape(-1).view(np.uint32).sum(dtype=np.uint64))
     return checksum(_blocks(header_text), data) == _ALL
 
 
 def is_intact(hdu: bytes | memoryview) -> bool:
-    """Tell whether the bytes of a whole HDU, which has a CHECKSUM, are as they were written."""
+    """Return whether the bytes of a whole HDU, which has a CHECKSUM, are as they were written."""
     return checksum(hdu) == _ALL
 
 

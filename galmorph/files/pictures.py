@@ -22,7 +22,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def is_picture(path: str | Path) -> bool:
-    """Tell whether a file is named like a picture (JPEG or PNG)."""
+    """Return whether a file is named like a picture (JPEG or PNG)."""
     return Path(path).suffix.lower() in SUFFIXES
 
 

@@ -75,7 +75,7 @@ def is_continued(
     resume : bool
         Whether the user wants to go on.
     anew : str
-        How the message tells the user to begin anew.
+        What the message says about beginning anew.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def as_json(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def identity(path: Path) -> tuple[int, ...]:
-    """Return inode, size and time of a file, which tell it from another and from itself after a change; () for none."""
+    """Return inode, size and time of a file, which change when the file does; () if there is no file."""
     try:
         status = path.stat()
     except OSError:

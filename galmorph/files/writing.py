@@ -93,7 +93,7 @@ def write_file(path: Path, *content: bytes | memoryview, resumable: bool = False
                 _sync(file)
             temporary.replace(path)
             if not resumable:
-                _sync_folder(path.parent)
+                sync(path.parent)
         finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -201,7 +201,7 @@ class Output:
             for path in new:
                 path.unlink(missing_ok=True)
             raise
-        _sync_folder(self.path.parent)
+        sync(self.path.parent)
 
     def _compress(self) -> None:
         plain, (plain_path, _, _) = self._file, self._files.pop(0)
@@ -256,8 +256,9 @@ def _sync(file: BinaryIO) -> None:
     os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Return when a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

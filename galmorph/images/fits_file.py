@@ -1,4 +1,4 @@
-"""Images in FITS files: found, checked and bounded before memory is taken, then read as native float32.
+"""Images in FITS files: listed, checked and bounded before memory is taken, then read as native float32.
 
 Two ways lead to the same `StoredImage`. `plain_image` reads the plain form, one primary image of big-endian float32
 with nothing scaled and nothing after it: what cutout services send and what galmorph writes. It takes a tenth of the
@@ -40,7 +40,7 @@ MAX_HEADER_BYTES = 4 * 2**20
 
 # The card that only cutouts have that galmorph wrote.
 OWN_FORM = "PIXNATIV"
-# Every keyword that galmorph reads. What is not listed here is not known to the rest of the package, so the two
+# Every keyword that galmorph reads. The rest of the package never sees any other keyword, so the two
 # ways of reading cannot differ in what they see.
 KEYWORDS = frozenset(
     {"NAXIS", "NAXIS1", "NAXIS2", "NAXIS3", "EXTNAME", "IMAGETYP", "PRODTYPE", "SURVEY", "ORIGIN", "TELESCOP", "OBJECT"}
@@ -146,7 +146,6 @@ def open_images(path: str | Path, max_bytes: int | None = None, *, verify: bool 
 
     Parameters
     ----------
-    path : path
     max_bytes : int, optional
         Of the file, decompressed, and of the pixels of one image; default: `MAX_FILE_BYTES`.
     verify : bool
@@ -244,7 +243,7 @@ def _check_end_of_header(stream: BinaryIO, start: int, path: str | Path) -> None
 
 
 def _is_filling(stream: BinaryIO, start: int) -> bool:
-    """Tell whether only blanks or zeros stand where the next header would be, which some writers leave at the end."""
+    """Return whether only blanks or zeros stand where the next header would be, which some writers leave at the end."""
     at = stream.tell()
     stream.seek(start)
     block = stream.read(BLOCK)
@@ -271,10 +270,10 @@ def _check_first_headers(stream: BinaryIO, path: str | Path) -> int:
 
 def _check_sums(stream: BinaryIO, hdu: Any, path: str | Path, label: str) -> None:
     """Refuse an HDU that is not as its CHECKSUM and DATASUM say."""
-    place = hdu.fileinfo()
+    info = hdu.fileinfo()
     at = stream.tell()
-    stream.seek(place["hdrLoc"])
-    intact = is_intact(stream.read(place["datLoc"] + place["datSpan"] - place["hdrLoc"]))
+    stream.seek(info["hdrLoc"])
+    intact = is_intact(stream.read(info["datLoc"] + info["datSpan"] - info["hdrLoc"]))
     stream.seek(at)
     if not intact:
         raise CutoutError(
@@ -299,10 +298,10 @@ def _list_images(hdus: Any, stream: BinaryIO, size: int, path: str | Path, max_b
             break
         own = _cards(hdu.header)
         primary = primary or own
-        place = hdu.fileinfo()
-        end = place["datLoc"] + place["datSpan"]
+        info = hdu.fileinfo()
+        end = info["datLoc"] + info["datSpan"]
         # Some writers forget the padding of the last block; anything else that is missing was lost.
-        if end > size and not (type(hdu).__name__ in ("PrimaryHDU", "ImageHDU") and place["datLoc"] + hdu.size == size):
+        if end > size and not (type(hdu).__name__ in ("PrimaryHDU", "ImageHDU") and info["datLoc"] + hdu.size == size):
             raise CutoutError(
                 f"{path}: is truncated or damaged: it has {size} bytes and its header promises {end}. Fetch or copy it "
                 "again."

@@ -161,7 +161,7 @@ def pixel_scale(image: StoredImage) -> float:
         scale = number(image, "PIXSCALE")
         if math.isnan(scale):
             raise CutoutError(
-                f"{image.path}: has no celestial coordinates, so its size on the sky is not known. Add a card "
+                f"{image.path}: has no celestial coordinates, so its size on the sky is unknown. Add a card "
                 "PIXSCALE, the arcsec per pixel."
             )
     if not _PIXSCALE_RANGE[0] < scale < _PIXSCALE_RANGE[1]:

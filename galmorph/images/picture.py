@@ -27,11 +27,10 @@ class PictureWidth:
     arcsec: float = math.nan
 
     def frame_px(self, framing: Framing, width_px: int, radius_arcsec: float) -> float:
-        """Return the width of a model's frame in pixels of a picture; NaN where it does not follow from what is known.
+        """Return the width of a model's frame in pixels of a picture; NaN if it cannot be derived.
 
         Parameters
         ----------
-        framing : Framing
         width_px : int
             Of the picture.
         radius_arcsec : float

@@ -112,7 +112,7 @@ def _round_kernels(network: nn.Module, dtype: torch.dtype) -> None:
             order = kernels.abs().argsort(dim=-1, descending=True)
             kernels = kernels.gather(-1, order)
             left = torch.zeros_like(kernels[..., 0])
-            for weight in kernels.unbind(-1):  # views: it is done in place
+            for weight in kernels.unbind(-1):  # views: it is done in order
                 left += weight
                 weight.copy_(left.to(dtype))
                 left -= weight
@@ -128,8 +128,8 @@ class _JointConvolution(nn.Module):
 
     def __init__(self, convolution: nn.Conv2d, shape: torch.Size) -> None:
         super().__init__()
-        places = (convolution.padding, convolution.stride, convolution.dilation)
-        self.options = [*map(list, places), convolution.groups]
+        sides = (convolution.padding, convolution.stride, convolution.dilation)
+        self.options = [*map(list, sides), convolution.groups]
         self.weight, bias = convolution.weight.detach(), convolution.bias
         self.shape = shape
         self.bias = None if bias is None else bias.detach()
@@ -142,12 +142,12 @@ class _JointConvolution(nn.Module):
 
     def forward(self, images: Tensor, added: Tensor | None = None) -> Tensor:
         if added is None:
-            told = (*(self.activation or ("none", [])), "")
-            return torch.ops.mkldnn._convolution_pointwise(images, self.weight, self.bias, *self.options, *told)
+            activation = (*(self.activation or ("none", [])), "")
+            return torch.ops.mkldnn._convolution_pointwise(images, self.weight, self.bias, *self.options, *activation)
         # The sum takes the memory of what is added.
         join = torch.ops.mkldnn._convolution_pointwise_.binary
-        told = ("add", 1.0, *(self.activation or (None, [])), None)
-        return join(added, images, self.weight, self.bias, *self.options, *told)
+        activation = ("add", 1.0, *(self.activation or (None, [])), None)
+        return join(added, images, self.weight, self.bias, *self.options, *activation)
 
 
 def _joined(traced: GraphModule, example: Tensor) -> GraphModule:
@@ -262,17 +262,17 @@ def _join_activation(traced: GraphModule, node: Any) -> None:
 
 def _join_addition(traced: GraphModule, node: Any) -> None:
     """Let the later of two convolutions add its result to that of the earlier, where nothing else needs that one."""
-    place = {each: i for i, each in enumerate(traced.graph.nodes)}
-    if node.kwargs or len(set(node.args) & place.keys()) < 2:
+    order = {each: i for i, each in enumerate(traced.graph.nodes)}
+    if node.kwargs or len(set(node.args) & order.keys()) < 2:
         return
-    earlier, later = sorted(node.args, key=place.__getitem__)
+    earlier, later = sorted(node.args, key=order.__getitem__)
     convolution = _module(traced, later)
     readers = [user for user in earlier.users if user is not node]
     if not isinstance(convolution, _JointConvolution) or convolution.activation:
         return
     # A view of the earlier result would change with it: only convolutions may have read it, and all of them before.
     joint = all(isinstance(_module(traced, each), _JointConvolution) for each in (earlier, *readers))
-    free = joint and all(place[user] < place[later] for user in readers)
+    free = joint and all(order[user] < order[later] for user in readers)
     if free and len(later.users) == len(later.args) == 1 and _shape(earlier) == _shape(later):
         later.args = (*later.args, earlier)
         _leave_out(node, later)

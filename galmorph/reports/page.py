@@ -59,7 +59,6 @@ def check_out(out: Path, inputs: Iterable[Path], *, overwrite: bool = False) -> 
 
     Parameters
     ----------
-    out : Path
     inputs : iterable of Path
         Files that the report is made of.
     overwrite : bool
@@ -80,7 +79,6 @@ def check_replaceable(out: Path, inputs: Iterable[Path], mark: bytes, kind: str,
 
     Parameters
     ----------
-    out : Path
     inputs : iterable of Path
         Files that are never replaced.
     mark : bytes
@@ -116,7 +114,6 @@ def render(template: str, scripts: Sequence[str], context: Mapping[str, Any]) ->
 
     Parameters
     ----------
-    template : str
     scripts : sequence of str
         Names of files in ``templates/``.
     context : mapping

@@ -17,7 +17,7 @@ from galmorph import registry
 from galmorph.errors import GalmorphError, SampleError
 from galmorph.files.writing import write_file
 from galmorph.reports.page import Report, data_uri, inline_svg, jpeg, render, save_figures
-from galmorph.schemas import LabelSchema, squared_errors
+from galmorph.schemas import LabelSchema, schema_from_mapping, squared_errors
 from galmorph.training.evaluation import figures
 
 if TYPE_CHECKING:
@@ -44,10 +44,8 @@ class Evaluation:
 
     Attributes
     ----------
-    folder : Path
     scores : mapping
         Content of ``scores.json``.
-    schema : LabelSchema
     galaxies : ndarray of str objects, shape (n,)
     truth, predicted : ndarray, shape (n, n_labels)
         Empty where the folder is of a version that did not write the truth.
@@ -186,11 +184,15 @@ def _read(folder: Path) -> Evaluation:
 
 def _schema(folder: Path, scores: Mapping[str, Any], labels: Sequence[str]) -> LabelSchema:
     """Return the schema that ``scores.json`` names; older versions did not, then that with the labels of the table."""
-    names = [str(scores["schema"])] if "schema" in scores else registry.names("schemas")
-    schemas = [registry.load("schemas", name) for name in names]
+    if own := scores.get("schema_definition"):
+        schemas = [schema_from_mapping(own, str(folder / "scores.json"))]
+    else:
+        names = [str(scores["schema"])] if "schema" in scores else registry.names("schemas")
+        schemas = [registry.load("schemas", name) for name in names]
     schema: LabelSchema | None = next((schema for schema in schemas if list(schema.labels) == list(labels)), None)
     if schema is None:
-        raise SampleError(f"{folder / 'predictions.csv'} does not have the labels of the schema {' or '.join(names)}.")
+        known = " or ".join(schema.name for schema in schemas)
+        raise SampleError(f"{folder / 'predictions.csv'} does not have the labels of the schema {known}.")
     return schema
 
 
@@ -301,20 +303,20 @@ def _score_table(caption: str, scores: Mapping[str, Any]) -> dict[str, Any]:
     rows = []
     for name, value in scores.items():
         if isinstance(value, int | float) and not name.endswith(("_low", "_high")) and name not in ("tta", "n_overlap"):
-            low, high = scores.get(f"{name}_low"), scores.get(f"{name}_high")
-            rows.append((name, _plain(value), "" if low is None else f"{low:.4f} .. {high:.4f}"))
+            rows.append((name, _plain(value), _interval(scores, name)))
     return {"caption": caption, "head": ("score", "value", "95 % interval"), "rows": rows}
 
 
 def _tiles(scores: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     first = [name for name in ("rmse", "accuracy", "balanced_accuracy", "ece") if name in scores]
-    tiles = [(name.replace("_", " "), _plain(scores[name]), _interval(scores, name)) for name in first]
+    notes = {name: f"{interval} (95 %)" if (interval := _interval(scores, name)) else "" for name in first}
+    tiles = [(name.replace("_", " "), _plain(scores[name]), notes[name]) for name in first]
     return [("galaxies", _plain(scores.get("n", 0)), f"part: {scores.get('part', 'all')}"), *tiles]
 
 
 def _interval(scores: Mapping[str, Any], name: str) -> str:
     low, high = scores.get(f"{name}_low"), scores.get(f"{name}_high")
-    return "" if low is None else f"{low:.4f} .. {high:.4f} (95 %)"
+    return "" if low is None else f"{low:.4f} .. {high:.4f}"
 
 
 def _names(paths: str | Sequence[str]) -> str:

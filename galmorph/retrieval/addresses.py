@@ -22,7 +22,6 @@ class Credentials:
 
         Parameters
         ----------
-        address : str
         option : str
             Name of the option or environment variable that it comes from, for messages.
 

@@ -1,4 +1,4 @@
-"""Retrieval: a list of targets in, their cutouts on disk; nothing lost, nothing invented, nothing asked for twice.
+"""Retrieval: a list of targets in, their cutouts on disk; nothing lost, nothing invented, nothing requested twice.
 
 `fetch` reads the catalog into the folder's manifest, decides for each request whether there is anything to do, lets the
 survey's source deliver what is missing through one polite client, and writes the user's table with two columns more.
@@ -58,7 +58,7 @@ class FetchSummary:
     ok, partial, no_coverage, failed, invalid, pending : int
         Rows in each state.
     requests, bytes : int
-        What was asked for and received.
+        Requests made and bytes received.
     seconds : float
     """
 
@@ -86,7 +86,6 @@ class Way:
     ----------
     way : str
         ``'cutouts'``: each from the cutout service; ``'bricks'``: cut locally from whole files of the survey.
-    requests, bytes : int
     """
 
     way: str
@@ -123,7 +122,7 @@ def fetch(
     *,
     out: str | os.PathLike[str],
     options: FetchOptions | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
     on_progress: Progress | None = None,
     **keywords: Any,
 ) -> FetchSummary:
@@ -138,8 +137,8 @@ def fetch(
         of the input: the input table with the columns ``cutout`` and ``fetch_status``.
     options : FetchOptions, optional
         What to fetch, and how.
-    progress : bool
-        Show a bar (tqdm), in a script or a notebook.
+    progress : bool, optional
+        Whether a bar (tqdm) is shown; default: in a notebook.
     on_progress : callable, optional
         Called with the number of requests done and of all that this run has to do.
     **keywords
@@ -152,7 +151,7 @@ def fetch(
     Raises
     ------
     GalmorphError
-        If the arguments, the catalog or the folder cannot be used; nothing was asked for.
+        If the arguments, the catalog or the folder cannot be used; no request was made.
     CannotContinue
         If the service is down or the disk is full; the next run goes on.
     Interrupted
@@ -266,7 +265,7 @@ def _ways(imaging: Imaging, options: FetchOptions) -> tuple[Layout, dict[str, So
 
 
 def _choose(ways: Mapping[str, Source], catalog: Catalog, layout: Layout, options: FetchOptions) -> Source:
-    """Return the source of the way that was asked for, else the cheapest that may be chosen automatically."""
+    """Return the source of the chosen way, else the cheapest that may be chosen automatically."""
     if options.way is not None:
         if options.way not in ways:
             raise GalmorphError(registry.unknown("way", options.way, ways))
@@ -288,7 +287,7 @@ def _announce(n: int, rate: float, source: Source, ways: Mapping[str, Source]) -
 
 
 def _reconsider(manifest: Manifest, folder: Path, options: FetchOptions) -> None:
-    """Make requests pending again whose files are gone or not what they were, and failed ones if so wished."""
+    """Make requests pending again whose files are missing or changed, and failed ones on request."""
     again, renewed = [], {}
     for recorded in manifest.finished():
         path = f"{folder}/{recorded.path}"

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.errors import GalmorphError
-from galmorph.images.cutout import MAX_SIDE_PX
+from galmorph.images.sizes import MAX_SIDE_PX
 from galmorph.retrieval.footprint import Footprint
 from galmorph.retrieval.manifest import Entry
 from galmorph.retrieval.request import Request
@@ -47,7 +47,7 @@ class Layout:
     Raises
     ------
     GalmorphError
-        If a service could not give such cutouts as they are asked for.
+        If no service could send such cutouts.
     """
 
     size: int
@@ -110,11 +110,8 @@ def entries(
 
     Parameters
     ----------
-    catalog : Catalog
     survey : str
         Part of every request's key.
-    source : Source
-    layout : Layout
     footprint : Footprint, optional
         Positions that it certainly does not cover are refused.
     """

@@ -1,4 +1,4 @@
-"""The manifest of a folder of cutouts: what was asked for, what became of it; on disk at every moment (SQLite, WAL).
+"""The manifest of a folder of cutouts: its requests and what became of them; on disk at every moment (SQLite, WAL).
 
 A request is what fixes the pixels of one file: survey, layer, bands, position, size, scale. Its key is the hash of its
 text, so that the same request in a later run, in another row or in another list finds its file again. The
@@ -76,12 +76,10 @@ _STATE = f"CASE WHEN t.problem <> '' THEN 'invalid' WHEN r.status IN {STATES} TH
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the catalog and its request, if its position can be asked for.
+    """A row of the catalog and its request, if it has a usable position.
 
     Parameters
     ----------
-    row : int
-    target_id : str
     problem : str
         Why the row is invalid, else ``''``.
     key, identity, path : str
@@ -124,7 +122,6 @@ class Recorded:
 
     Parameters
     ----------
-    key, path, status : str
     bytes, mtime_ns : int or None
         Size and time of change of the file.
     sha256 : str or None
@@ -149,14 +146,12 @@ class Outcome:
         One of `STATES`.
     url : str
         What was asked, without secrets.
-    attempts : int
     bytes : int
         Size of the file.
     sha256 : str
         Of the file, in hexadecimal.
     coverage : mapping from band to float
         The fraction of the pixels that have data.
-    error : str
     mtime_ns : int
         Time of change of the file, nanoseconds since 1970.
     """
@@ -245,7 +240,7 @@ class Manifest:
         """
         with _explained(self.folder, CannotContinue):
             try:
-                # What an earlier footprint refused was never asked for; this run's may be another one.
+                # Positions outside an earlier footprint were never requested; this run may have another footprint.
                 self._db.execute(
                     "UPDATE requests SET status = 'pending', error = NULL"
                     " WHERE status = 'no_coverage' AND error LIKE 'outside the footprint %'"
@@ -301,7 +296,6 @@ class Manifest:
 
         Parameters
         ----------
-        n : int
         located : bool
             Requests whose images are known, or else those that `Source.locate` must look up.
         """
@@ -325,11 +319,11 @@ class Manifest:
 
     def n_pending(self) -> int:
         """Return how many requests of this run are still to be fulfilled."""
+        return self._number("SELECT COUNT(*) FROM requests WHERE status = 'pending' AND first_row IS NOT NULL")
+
+    def _number(self, query: str) -> int:
         with _explained(self.folder, CannotContinue):
-            (n,) = self._db.execute(
-                "SELECT COUNT(*) FROM requests WHERE status = 'pending' AND first_row IS NOT NULL"
-            ).fetchone()
-        return int(n)
+            return int(self._db.execute(query).fetchone()[0])
 
     def locate(self, images: Mapping[str, str]) -> None:
         """Record from which images requests are cut, by key."""
@@ -384,11 +378,9 @@ class Manifest:
 
     def longest_path(self) -> int:
         """Return the length of the longest path of a cutout of the catalog."""
-        with _explained(self.folder, CannotContinue):
-            (longest,) = self._db.execute(
-                "SELECT COALESCE(MAX(LENGTH(r.path)), 1) FROM targets AS t JOIN requests AS r ON r.key = t.key"
-            ).fetchone()
-        return int(longest)
+        return self._number(
+            "SELECT COALESCE(MAX(LENGTH(r.path)), 1) FROM targets AS t JOIN requests AS r ON r.key = t.key"
+        )
 
 
 def read_counts(folder: Path) -> tuple[dict[str, int], dict[str, float]]:

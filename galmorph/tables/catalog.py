@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from galmorph import registry
 from galmorph.errors import CatalogError
 from galmorph.files.record import identity
 from galmorph.files.writing import Companion, Output
-from galmorph.tables.blocks import checked_blocks
+from galmorph.tables.blocks import checked_blocks, stated_blocks
 from galmorph.tables.contents import contents_of, format_of, named_format, plain_suffix
 from galmorph.tables.conversion import Conversion, listed
 from galmorph.tables.formats import Added, Array, Card, Column, Format, Provenance, Table, check_cards, text_array
@@ -63,6 +64,11 @@ class Catalog:
     def column_names(self) -> tuple[str, ...]:
         """The names of all columns, in order."""
         return tuple(field.name for field in self._table.fields)
+
+    @property
+    def units(self) -> dict[str, str]:
+        """The units of the columns that have one, by name."""
+        return {field.name: field.unit for field in self._table.fields if field.unit}
 
     @property
     def galmorph_columns(self) -> tuple[str, ...]:
@@ -115,19 +121,9 @@ class Catalog:
         )
 
     @property
-    def position_columns(self) -> list[str | None]:
-        """The names of the columns of positions and sizes."""
-        return [self.ra_column, self.dec_column, self.size_column]
-
-    @property
     def chosen(self) -> frozenset[str]:
         """Which of ``ra``, ``dec``, ``id``, ``size``, ``cutout`` are columns that the user named."""
         return self._roles.chosen
-
-    @property
-    def id_position(self) -> int | None:
-        """The position of the identifier column."""
-        return self._roles.id
 
     @property
     def id_candidates(self) -> list[int]:
@@ -139,9 +135,9 @@ class Catalog:
         """The positions of the columns that hold one value in each cell."""
         return [i for i, field in enumerate(self._table.fields) if field.scalar]
 
-    def with_roles(self, *, id: int | None, cutout: int | None) -> Catalog:
-        """Return the catalog with other columns of identifiers and cutouts, by their positions."""
-        return replace(self, _roles=replace(self._roles, id=id, cutout=cutout))
+    def by_identifier(self, id: int | None = None) -> Catalog:
+        """Return the catalog without a column of cutouts, and with another one of identifiers, by its position."""
+        return replace(self, _roles=replace(self._roles, id=self._roles.id if id is None else id, cutout=None))
 
     def _name(self, position: int | None) -> str | None:
         return None if position is None else self._table.fields[position].name
@@ -164,11 +160,10 @@ class Catalog:
         if n_rows < 1 or start < 0:
             raise CatalogError(f"blocks of {n_rows} rows from row {start} cannot be read")
         wanted = self._roles.columns
-        blocks = self._table.blocks(wanted, n_rows, start) if wanted else None
-        for first in range(start, self.n_rows, n_rows):
+        blocks = stated_blocks(self._table, wanted, n_rows, start) if wanted else repeat(())
+        for first, values in zip(range(start, self.n_rows, n_rows), blocks, strict=bool(wanted)):
             row = np.arange(first, min(first + n_rows, self.n_rows), dtype=np.int64)
-            values = dict(zip(wanted, next(blocks), strict=True)) if blocks else {}
-            yield self._targets(row, values)
+            yield self._targets(row, dict(zip(wanted, values, strict=True)))
 
     def _targets(self, row: Array, values: Mapping[int, Array]) -> Targets:
         roles, n = self._roles, len(row)
@@ -203,7 +198,7 @@ class Catalog:
         Returns
         -------
         dict of str to ndarray
-            By the names asked for. Null is NaN in a column of floats, masked in one of integers and '' in text. Columns
+            By the given names. Null is NaN in a column of floats, masked in one of integers and '' in text. Columns
             of a CSV file are integers or floats where every cell is one (or null), else text.
 
         Raises
@@ -212,7 +207,7 @@ class Catalog:
             If there is no such column.
         """
         positions = [named(self._table.fields, name, str(self.path)) for name in names]
-        blocks = list(self._table.blocks(positions, _READ_ROWS, 0)) or [[np.array([])] * len(names)]
+        blocks = list(stated_blocks(self._table, positions, _READ_ROWS, 0)) or [[np.array([])] * len(names)]
         columns: dict[str, Array] = {}
         for name, position, parts in zip(names, positions, zip(*blocks, strict=True), strict=True):
             masked = any(isinstance(part, np.ma.MaskedArray) for part in parts)
@@ -275,10 +270,12 @@ class Catalog:
         with Output(path, companion, replace=overwrite) as output:
             if form.name == self.format:
                 self._table.append(output, Added(columns, new, provenance, dropped))
-                return
-            converted = self._conversion
-            both = [*converted.columns(dropped), *columns]
-            form.write(output, Added(both, converted.blocks(dropped, new), provenance), self.n_rows)
+            else:
+                converted = self._conversion
+                both = [*converted.columns(dropped), *columns]
+                form.write(output, Added(both, converted.blocks(dropped, new), provenance), self.n_rows)
+            if next(new, None) is not None:
+                raise CatalogError(f"{self.path} is damaged: it has fewer rows than the {self.n_rows} that it states")
 
     @cached_property
     def _conversion(self) -> Conversion:
@@ -289,6 +286,8 @@ class Catalog:
 
         The content of all formats but CSV says what it is: such a file may have any name, such as ``*.cat``.
         """
+        if self.format not in registry.names("tables"):  # of a table in memory
+            return named_format(destination)
         form: Format = registry.load("tables", self.format)
         if plain_suffix(destination) == plain_suffix(self.path):
             return form
@@ -317,6 +316,8 @@ class Catalog:
         """
         form = self._form_of(destination)
         if form.name != self.format and (lost := self._conversion.losses(form)):
+            if self.format not in registry.names("tables"):
+                raise CatalogError(f"{destination} would be {form.name}, and {listed(lost)} would be lost in it")
             own: Format = registry.load("tables", self.format)
             raise CatalogError(
                 f"{destination} would be {form.name}, but {self.path} is {own.name}, and {listed(lost)} would be lost: "

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from galmorph.tables.blocks import stated_blocks
 from galmorph.tables.formats import Array, Block, Column, Format, Table, TableField, text_array
 from galmorph.tables.positions import to_float
 from galmorph.tables.targets import NULLS, as_numbers, as_text, with_points
@@ -52,7 +53,6 @@ class _Content:
 
     Parameters
     ----------
-    field : TableField
     dtype : str
         One of `galmorph.tables.formats.DTYPES`, '' before the first cell that is not null, or another type that no
         column to write has.
@@ -144,12 +144,7 @@ class _Content:
 
 @dataclass(frozen=True)
 class Conversion:
-    """A table as it can be written in any format.
-
-    Parameters
-    ----------
-    table : Table
-    """
+    """A table as it can be written in any format."""
 
     table: Table
     _contents: dict[int, _Content] = field(default_factory=dict)
@@ -162,7 +157,7 @@ class Conversion:
     def contents(self) -> dict[int, _Content]:
         """What the cells of each column are, by position; of columns that cannot be read there is nothing."""
         contents = {i: _Content(each) for i, each in enumerate(self.table.fields) if each.scalar}
-        for block in self.table.blocks(list(contents), _BLOCK_ROWS, 0) if contents else ():
+        for block in stated_blocks(self.table, list(contents), _BLOCK_ROWS, 0) if contents else ():
             for content, values in zip(contents.values(), block, strict=True):
                 content.see(values)
         return contents
@@ -204,7 +199,7 @@ class Conversion:
     def blocks(self, dropped: Collection[int], new: Iterator[Block]) -> Iterator[Block]:
         """Yield blocks of the table's rows with the new columns' values behind, as many rows as each new block has."""
         chosen = {position: each for position, each in self.contents.items() if position not in dropped}
-        old = self.table.blocks(list(chosen), _BLOCK_ROWS, 0) if chosen else iter(())
+        old = stated_blocks(self.table, list(chosen), _BLOCK_ROWS, 0) if chosen else iter(())
         held: list[list[Array]] = []
         for block in new:
             n_rows = len(next(iter(block.values())))

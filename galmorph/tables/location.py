@@ -23,7 +23,6 @@ def located(table: Table, roles: Roles, frame: Frame) -> Positions | None:
 
     Parameters
     ----------
-    table : Table
     roles : Roles
         Its columns.
     frame : Frame

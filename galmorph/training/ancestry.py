@@ -12,7 +12,8 @@ from torch import Tensor
 
 from galmorph import registry
 from galmorph.errors import ModelError
-from galmorph.models.card import SUFFIX, ModelCard, file_sha256
+from galmorph.files.record import file_sha256
+from galmorph.models.card import SUFFIX, ModelCard
 from galmorph.models.model import TRAINED_CONTENTS, TRAINED_GALAXIES, Model, load
 
 # No model of galaxies: ImageNet's photographs, or nothing.

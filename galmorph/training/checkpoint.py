@@ -24,8 +24,6 @@ class Checkpoint:
     ----------
     out : Path
         The run's folder.
-    network, averaged : nn.Module
-    optimizer : optim.Optimizer
     """
 
     out: Path

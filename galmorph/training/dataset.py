@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from galmorph.errors import SampleError
+from galmorph.files.record import file_sha256
 from galmorph.images.framing import Framing
-from galmorph.models.card import file_sha256
 from galmorph.models.model import TRAINED_CONTENTS, TRAINED_GALAXIES
 from galmorph.schemas import LabelSchema
 from galmorph.training.decoding import Pictures, decode, without_unreadable
@@ -110,7 +110,6 @@ def load(
     ----------
     paths : sequence of str or Path
         As for :func:`galmorph.training.reading.read_sample`.
-    schema : LabelSchema
     input_size : int
         Side of the network's input; the framed part of a picture is stored at about this size.
     radii : float
@@ -187,13 +186,13 @@ def _without_excluded(
     shared = {path: {twins.get(key, key) for key in keys} for path, keys in listed.items()}
     whole = set().union(*shared.values())
     kept = [np.flatnonzero([galaxy not in whole for galaxy in sample.galaxies]) for sample in samples]
-    told = []
+    left_out = []
     for path, keys in shared.items():
         n = sum(galaxy in keys for sample in samples for galaxy in sample.galaxies)
         if not n:
             log.warning("%s lists no galaxy of these samples: nothing is left out.", path)
-        told.append({"name": Path(path).name, "sha256": file_sha256(Path(path)), "n": n})
-    return [sample.take(rows) for sample, rows in zip(samples, kept, strict=True)], kept, tuple(told)
+        left_out.append({"name": Path(path).name, "sha256": file_sha256(Path(path)), "n": n})
+    return [sample.take(rows) for sample, rows in zip(samples, kept, strict=True)], kept, tuple(left_out)
 
 
 def n_seen(trained: Mapping[str, Tensor], galaxies: NDArray[np.object_], contents: NDArray[np.int64]) -> int:

@@ -22,8 +22,6 @@ def learnt_labels(
 
     Parameters
     ----------
-    schema : LabelSchema
-    dataset : Dataset
     rows : ndarray of int64
         The galaxies from which it learns.
     others : sequence of Model

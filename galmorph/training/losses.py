@@ -18,18 +18,15 @@ USUAL_VOTES = 40.0
 
 
 def mse(
-    schema: LabelSchema, logits: Tensor, fractions: Tensor, weights: Tensor | None = None, votes: Tensor | None = None
+    schema: LabelSchema, logits: Tensor, fractions: Tensor, weights: Tensor | None = None, _: Tensor | None = None
 ) -> Tensor:
     """Mean squared error of the cumulative probabilities over the known fractions (NaN: unknown).
 
     Parameters
     ----------
-    schema : LabelSchema
     logits, fractions : Tensor, shape (n, n_labels)
     weights : Tensor, shape (n,), optional
         Of the galaxies.
-    votes : Tensor, shape (n,), optional
-        Not used.
     """
     known = ~fractions.isnan()
     error = ((probabilities(schema, logits) - fractions.nan_to_num()) * known).square()
@@ -39,7 +36,7 @@ def mse(
 
 
 def cross_entropy(
-    schema: LabelSchema, logits: Tensor, fractions: Tensor, weights: Tensor | None = None, votes: Tensor | None = None
+    schema: LabelSchema, logits: Tensor, fractions: Tensor, weights: Tensor | None = None, _: Tensor | None = None
 ) -> Tensor:
     """Cross-entropy of each question, weighted by how often it was asked; unknown answers (NaN) are left out.
 

@@ -8,6 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ from galmorph.training.evaluation.calibration import calibrate
 from galmorph.training.evaluation.predicting import network_inputs, predict
 from galmorph.training.evaluation.scores import scores
 from galmorph.training.evaluation.temperature import fit_temperature
-from galmorph.training.run import Run, open_run
+from galmorph.training.processes import Processes
+from galmorph.training.run import Run, held, open_run
 from galmorph.training.schedule import epoch_order, galaxy_weights, set_learning_parts, set_learning_rate
 
 log = logging.getLogger(__name__)
@@ -75,14 +77,16 @@ def train(
     SampleError
         If the data cannot be used or a part of the split is empty.
     OutputError
-        If ``out`` holds a run already and ``resume`` is not given, or another run is resumed.
+        If ``out`` holds a run already and ``resume`` is not given, another run is resumed, or one is going on there.
     CannotContinue
         If the disk is full; the last checkpoint is kept.
     """
-    run = open_run(config, out, name, about or {}, resume)
-    fit(run, on_epoch)
-    run.processes.leave()
-    return finish(run, test=test) if run.processes.is_first else {}
+    processes = Processes.joined()
+    with held(out) if processes.is_first else nullcontext():
+        run = open_run(config, out, name, about or {}, resume, processes)
+        fit(run, on_epoch)
+        processes.leave()
+        return finish(run, test=test) if processes.is_first else {}
 
 
 def fit(run: Run, on_epoch: Callable[[Mapping[str, float]], None] | None) -> None:

@@ -70,6 +70,11 @@ def test_folders_without_cutouts_say_what_they_hold(tmp_path):
     table(tmp_path / "targets.fits", id=["g0"], ra=[1.0], dec=[2.0])
     with pytest.raises(GalmorphError, match=r"but a table: galmorph classify .*targets.fits"):
         opened(tmp_path)
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "_SUCCESS").touch()
+    (tmp_path / "s" / "part-0.csv").write_text("id,ra,dec\n")  # as Spark writes it
+    with pytest.raises(GalmorphError, match=r"but a table: galmorph classify .*part-0.csv"):
+        opened(tmp_path / "s")
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "a.gif").touch()
     with pytest.raises(GalmorphError, match=r"no cutouts \(FITS, JPEG or PNG\)"):

@@ -9,7 +9,7 @@ import pytest
 from made import cutout_folder, model_file
 
 from galmorph.classification.classify import classify
-from galmorph.classification.provenance import place
+from galmorph.classification.provenance import location
 from galmorph.errors import Interrupted
 
 FAST = {"device": "cpu", "dtype": "float32", "batch_size": 2, "workers": 1}
@@ -145,4 +145,4 @@ def test_start_is_when_the_run_began_before_it_was_stopped(survey, monkeypatch):
 )
 def test_no_home_folder_is_told(monkeypatch, path, folder, told):
     monkeypatch.setattr(Path, "home", lambda: Path("/home/me"))
-    assert place(Path(path), Path(folder)) == told
+    assert location(Path(path), Path(folder)) == told

@@ -15,6 +15,7 @@ from galmorph.cli import console, exits, options
 from galmorph.cli.console import visible
 from galmorph.environment import Variable
 from galmorph.errors import CannotContinue, GalmorphError, Interrupted
+from galmorph.images.sizes import MAX_SIDE_PX
 
 # A command that ends with an error of choice.
 FAILING = (
@@ -132,7 +133,7 @@ WRONG_OPTIONS = [
     ("fetch", "--rate", "inf"),
     ("fetch", "--timeout", -1),
     ("fetch", "--retries", 0),
-    ("fetch", "--size", options.MAX_SIDE_PX + 1),
+    ("fetch", "--size", MAX_SIDE_PX + 1),
     ("fetch", "--pixscale", "nan"),
     ("fetch", "--size-factor", -2),
     ("fetch", "--limit", 0),

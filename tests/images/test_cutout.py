@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 import galmorph.images.cutout
 from galmorph.errors import CannotContinue, CutoutError, OutputError
 from galmorph.images import fits_file as imagefile
-from galmorph.images.cutout import MAX_SIDE_PX, Cutout, cutout_files, read_cutout, write_cutout
+from galmorph.images.cutout import Cutout, cutout_files, read_cutout, write_cutout
+from galmorph.images.sizes import MAX_SIDE_PX
 
 RNG = np.random.default_rng(5)
 IMAGE = RNG.normal(size=(32, 40)).astype(np.float32)

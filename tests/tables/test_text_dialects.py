@@ -198,6 +198,9 @@ IPAC = "\\x = 1\n|  id |   ra |  dec |\n| int | real | real |\n    1   1.5    2.
         (IPAC, "drawn with |"),
         ("| id | ra |\n|----|----|\n| 1 | 1.5 |\n", "drawn with |"),
         (" id | ra  \n----+-----\n  1 | 1.5 \n(1 row)\n", r"drawn with \| and \+"),
+        ("Title: x\n====\nByte-by-byte Description of file: t.txt\n----\n", "machine-readable table.*ascii.mrt"),
+        ("# Region file format: DS9 version 4.1\nfk5\ncircle(150.1,2.2,5)\n", "region file of DS9"),
+        ("\\begin{tabular}{lll}\nname & ra & dec \\\\\n g1 & 1 & 2\\\\\n", "LaTeX.*ascii.latex"),
         ("#Table\ta\nid\tra\n1\t2.5\n#Table\tb\nid\tx\n1\t2\n", "several tables of VizieR"),
     ],
 )

@@ -44,11 +44,11 @@ class Delivery:
     cutout : Cutout
         Pixels without data are exactly 0 in every survey. They may be in the byte order of FITS.
     url : str
-        What was asked for, without secrets; of several requests the first.
+        The request, without secrets; of several requests the first.
     release : str
         The survey's data release.
     planes : mapping from EXTNAME to ndarray
-        What was asked for beside the image, ``INVVAR`` (band, y, x) or ``MASKBITS`` (y, x).
+        Extensions beside the image, ``INVVAR`` (band, y, x) or ``MASKBITS`` (y, x).
     unit : str
         Of the flux. Files in another unit than nanomaggies are not classified.
     """
@@ -122,11 +122,11 @@ class Source(ABC):
     def identity(self, request: Request) -> str:
         """Return a text that is the same only for the same pixels; no address of a server is in it."""
 
-    def images(self, request: Request) -> str | None:
+    def images(self, request: Request) -> str | None:  # noqa: ARG002
         """Return `Request.images`, so that requests of one image follow one another; None: ask `locate`."""
         return ""
 
-    async def locate(self, session: Session, requests: Sequence[Request]) -> list[str | None]:
+    async def locate(self, session: Session, requests: Sequence[Request]) -> list[str | None]:  # noqa: ARG002
         """Return `Request.images` of several requests, None where the survey has no image."""
         return [""] * len(requests)
 
@@ -179,7 +179,6 @@ class ImageSource(Source):
     ----------
     release : int
         Number of the data release.
-    downloads : Downloads
     most_bytes : int
         Of a file.
     """
@@ -237,7 +236,7 @@ class Survey:
     ----------
     name : str
     bands : tuple of str
-        The bands that are fetched unless others are asked for.
+        The bands that are fetched by default.
     source : callable
         Makes the `Source` of a run.
     bulk : callable, optional

@@ -30,7 +30,7 @@ EXTRAS = ("invvar", "maskbits")
 # The spread (of 255) that JPEG rounding can give to a uniform picture, which is how the viewer shows "no survey here".
 _UNIFORM = 4
 _JPEG_SIDE_PX = 64
-# A service may send more than was asked for, but not a thousand times as much.
+# A service may send more than was requested, but not a thousand times as much.
 _MOST_PICTURE_PIXELS = 1 << 20
 
 
@@ -40,7 +40,6 @@ class Layer:
 
     Parameters
     ----------
-    name : str
     bands : str
         The bands that it has, a letter each.
     survey : str
@@ -99,14 +98,14 @@ def choose_bands(chosen: Layer, bands: tuple[str, ...] | None) -> tuple[str, ...
     Raises
     ------
     GalmorphError
-        If the layer lacks a band: the service would ignore the wish and send others.
+        If the layer lacks a band: the service would send other bands instead.
     """
     if bands is None:
         return tuple("grz" if set("grz") <= set(chosen.bands) else chosen.bands)
     lacking = [band for band in bands if band not in chosen.bands]
     if lacking or len(set(bands)) < len(bands) or not bands:
         raise GalmorphError(
-            f"The layer {chosen.name} has the bands {', '.join(chosen.bands)}; asked for: {', '.join(bands)}."
+            f"The layer {chosen.name} has the bands {', '.join(chosen.bands)}; requested: {', '.join(bands)}."
         )
     return bands
 
@@ -174,7 +173,7 @@ class Viewer(Source):
     def _read(self, answer: Answer, request: Request) -> Delivery:
         image, *others = read_images(answer.body)
         cards = image.cards
-        # Never trust the request: where a band is lacking the service sends others, and only the header tells.
+        # Never trust the request: where a band is lacking the service sends others, and only the header shows it.
         served = str(cards.get("BANDS", ""))
         named = tuple(str(cards.get(f"BAND{n}", "")) for n in range(len(self.bands)))
         if served != "".join(self.bands) or named != self.bands:
@@ -220,7 +219,7 @@ def _uniform(answer: Answer) -> bool:
 
 
 def bricks(imaging: Imaging) -> Source | None:
-    """Return the source that cuts a layer's cutouts from whole bricks; None if it has none, or lacks what is wished."""
+    """Return the source that cuts a layer's cutouts from whole bricks; None if it has no bricks, or for `extras`."""
     viewer = Viewer(imaging)
     match = re.fullmatch(r"ls-dr(8|9|10)(?:-(north|south))?(?:-grz|-gri)?", viewer.layer.name)
     if match is None or viewer.extras:

@@ -2,7 +2,7 @@
 
 Protocol: https://alasky.cds.unistra.fr/hips-image-services/hips2fits. It resamples without conserving flux, so values
 stay per native pixel of the survey. Outside the coverage it sends an image of NaN with status 200, and now and then it
-does so inside, when it fails; the MocServer tells the two apart.
+does so inside, when it fails; the MocServer says which it is.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from galmorph.retrieval.surveys import CONTROL, Delivery, Imaging, NoCoverage, S
 
 BASE_URLS = ("https://alasky.cds.unistra.fr", "https://alaskybis.cds.unistra.fr")
 DEFAULT_HIPS = "CDS/P/DESI-Legacy-Surveys/DR10"
-# How often a blank image of a covered position is asked for again; the mirrors take turns.
+# How often a blank image of a covered position is requested; the mirrors take turns.
 _ROUNDS = 2
 
 

@@ -202,7 +202,7 @@ def check_cards(cards: Sequence[Card]) -> tuple[Card, ...]:
 
 
 def _is_keyword(key: object) -> bool:
-    """Tell whether a card of galmorph's may have this keyword."""
+    """Return whether a card of galmorph's may have this keyword."""
     return isinstance(key, str) and bool(re.fullmatch("[A-Z0-9_-]{1,8}", key)) and not STRUCTURE.fullmatch(key)
 
 
@@ -256,11 +256,6 @@ class TableSummary:
     name: str
     n_rows: int | None
     fields: tuple[TableField, ...]
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The names of its columns."""
-        return tuple(field.name for field in self.fields)
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class ColumnYaml:
 
         try:
             self._root = _composed(text)
-        except (yaml.YAMLError, RecursionError) as error:
+        except (yaml.YAMLError, RecursionError, UnicodeError) as error:  # bytes that are no UTF-8
             raise CatalogError(f"it is not YAML: {error}") from error
         columns = _value(self._root, "datatype")
         if columns is None or not isinstance(columns, yaml.SequenceNode):

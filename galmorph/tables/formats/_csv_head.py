@@ -14,7 +14,7 @@ from galmorph.errors import CatalogError
 from galmorph.files.reading import CHUNK, MAX_LINE, Input
 from galmorph.tables.decimals import with_point
 from galmorph.tables.formats import TableField
-from galmorph.tables.formats._delimited import is_number, plain, split, unquoted
+from galmorph.tables.formats._delimited import is_number, plain, texts
 from galmorph.tables.units import is_unit
 
 _DELIMITERS = (",", "\t", ";", "|")
@@ -35,6 +35,16 @@ _TYPE = re.compile(
 _TEXT_TYPE = re.compile(r"\d*[SM]\b|.*char|str|text|bool|object|date|time", re.IGNORECASE)
 _SEXTRACTOR = re.compile(rb"#\s*1\s+[A-Z][A-Z0-9_]*(\s|$)")
 _ANGLE = re.compile(r"[+-]?\d{1,3}[: hd]\d{1,2}[: m]\d{1,2}(\.\d*)?s?")
+_ASTROPY = (
+    "convert it: python -c \"from astropy.table import Table; Table.read('PATH', format='{}').write('STEM.fits')\""
+)
+# What begins a line near the beginning of text that is another kind of table, or none.
+_OTHER_KINDS = {
+    b"Byte-by-byte Description": "a machine-readable table (CDS, AAS) with columns by position: "
+    + _ASTROPY.format("ascii.mrt"),
+    b"Region file format": "a region file of DS9, not a table: write its positions as CSV",
+    b"\\begin{": "written in LaTeX: " + _ASTROPY.format("ascii.latex"),
+}
 _SAVE = "save it with commas, tabs or semicolons between the cells (TOPCAT and STILTS can)"
 
 
@@ -75,8 +85,8 @@ class CsvHead:
     @property
     def fields(self) -> list[TableField]:
         """The columns, with the units of a line of units."""
-        names = _cells(self.header.lstrip(b"#"), self.delimiter)
-        notes = [_cells(note, self.delimiter) for note in self.notes]
+        names = texts(self.header.lstrip(b"#"), self.delimiter)
+        notes = [texts(note, self.delimiter) for note in self.notes]
         units = next((cells for cells in notes if not (_are_dashes(cells) or _are_types(cells))), [])
         return [
             TableField(name, "" if unit in ("-", "---") else unit, decimal=self.decimal)
@@ -96,8 +106,6 @@ def read_head(path: Path) -> CsvHead:
         text = source.read(CHUNK)
         if len(text) == CHUNK:
             text += source.line()
-    if text.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise CatalogError(f"{path} is written in UTF-16; save it as UTF-8")
     if b"\n" not in text and (b"\r" in text or len(text) >= min(CHUNK, MAX_LINE)):
         raise CatalogError(f"{path} has no line ends; save it anew as CSV")
     before = _BOM if text.startswith(_BOM) else b""
@@ -119,13 +127,9 @@ def read_head(path: Path) -> CsvHead:
             raise CatalogError(f"{path} has no header: its first line {line!r} holds numbers, not names")
     else:
         raise CatalogError(f"{path} has no header line with the names of the columns")
-    notes = _notes(rows, delimiter, len(_cells(header, delimiter)))
+    notes = _notes(rows, delimiter, len(texts(header, delimiter)))
     rows = rows[len(notes) :]
     return CsvHead(before + b"".join(comments), header, tuple(notes), delimiter, _decimal(rows, delimiter))
-
-
-def _cells(line: bytes, delimiter: str) -> list[str]:
-    return [unquoted(cell) for cell in split(line.rstrip(b"\r\n"), delimiter)]
 
 
 def _sniff(path: Path, lines: Sequence[bytes], delimiters: Sequence[str]) -> tuple[str, list[str], int]:
@@ -156,8 +160,8 @@ def _sniff(path: Path, lines: Sequence[bytes], delimiters: Sequence[str]) -> tup
 
 
 def _is_header(comment: bytes, delimiter: str, cells: Sequence[str]) -> bool:
-    """Tell whether a comment names the columns: it has as many words as the first record, which holds numbers."""
-    names = _cells(comment.lstrip(b"#"), delimiter)
+    """Return whether a comment names the columns: it has as many words as the first record, which holds numbers."""
+    names = texts(comment.lstrip(b"#"), delimiter)
     row = any(cell.startswith("#") or is_number(with_point(cell.strip())) for cell in cells)
     return row and len(names) == len(cells) > 1 and not any(map(is_number, names))
 
@@ -167,6 +171,9 @@ def _check_dialect(
 ) -> None:
     """Refuse the kinds of text tables that cannot get columns, by their names."""
     first = lines[0].strip() if lines else b""
+    for line in (*comments, *lines[:_SNIFFED_RECORDS]):
+        if kind := next((kind for mark, kind in _OTHER_KINDS.items() if line.lstrip(b"# \t").startswith(mark)), ""):
+            raise CatalogError(f"{path} is {kind}".replace("PATH", str(path)).replace("STEM", path.stem))
     if len(cells) == 1:
         if any(map(_SEXTRACTOR.match, comments)):
             raise CatalogError(
@@ -199,7 +206,7 @@ def _notes(rows: Sequence[bytes], delimiter: str, n_columns: int) -> list[bytes]
     """
     if rows and rows[0].count(b'"') % 2:  # a cell of several lines is a row's
         return []
-    records = [_cells(line, delimiter) for line in rows[:4]]
+    records = [texts(line, delimiter) for line in rows[:4]]
     may_be_types = any(map(_are_types, records[:2]))
     n_dashes = next((i + 1 for i, cells in enumerate(records[: 2 + may_be_types]) if _are_dashes(cells)), 0)
     if n_dashes:
@@ -221,13 +228,13 @@ def _are_types(cells: Sequence[str]) -> bool:
 
 
 def _type_rows(cells: Sequence[str], row: Sequence[str]) -> bool:
-    """Tell whether cells are the types of a row, as RDB (``10N``, ``S``) and databases (``float8``) name them."""
+    """Return whether cells are the types of a row, as RDB (``10N``, ``S``) and databases (``float8``) name them."""
     numbers = any(_is_quantity(below) and not _TEXT_TYPE.match(cell) for cell, below in zip(cells, row, strict=False))
     return _are_types(cells) and (numbers or min(map(len, cells)) > 3)
 
 
 def _are_units(cells: Sequence[str], row: Sequence[str]) -> bool:
-    """Tell whether cells are units of a row: units of what is a number there, and no numbers themselves."""
+    """Return whether cells are units of a row: units of what is a number there, and no numbers themselves."""
     if any(map(_is_quantity, cells)):
         return False
     over_numbers = [cell for cell, below in zip(cells, row, strict=False) if cell and _is_quantity(below)]
@@ -253,10 +260,10 @@ def _decimal(rows: Sequence[bytes], delimiter: str) -> str:
     points: set[int] = set()
     for line in rows[:_DECIMAL_RECORDS]:
         if b"," not in line or (delimiter == "," and b'"' not in line):
-            cells = enumerate(_cells(line, delimiter)) if not commas else ()
+            cells = enumerate(texts(line, delimiter)) if not commas else ()
             points.update(i for i, cell in cells if "." in cell and is_number(cell))
             continue
-        for i, cell in enumerate(_cells(line, delimiter)):
+        for i, cell in enumerate(texts(line, delimiter)):
             if "," in cell and with_point(cell) != cell:
                 if delimiter != "," or not re.fullmatch(r"[+-]?\d{1,3},\d{3}", cell):
                     commas.add(i)

@@ -42,7 +42,7 @@ class Rows:
     booleans : (str, str)
         How False and True are written.
     decimal : {'.', ','}
-        What is before the decimals of new numbers; the cells that are there are given out as they are.
+        What is before the decimals of new numbers; old cells are read as they are.
     """
 
     path: Path
@@ -66,7 +66,7 @@ class Rows:
         return sum(1 for records in self._records() for _, n_cells in records if n_cells)
 
     def has_comments(self) -> bool:
-        """Tell whether there are lines between the rows that are none and hold text."""
+        """Return whether there are lines between the rows that are none and hold text."""
         return any(not n and record.strip() for records in self._records() for record, n in records)
 
     def blocks(self, positions: Sequence[int], n_rows: int, start: int) -> Iterator[list[Array]]:
@@ -147,10 +147,6 @@ class Rows:
             return '"' + text.replace('"', '""') + '"'
         return text
 
-    def names(self, header: bytes) -> list[str]:
-        """Return the texts of a record."""
-        return [unquoted(cell) for cell in split(header.rstrip(b"\r\n"), self.delimiter)]
-
     def _records(self) -> Iterator[list[Record]]:
         line_number = self.first_line
         with Input(self.path) as source:
@@ -191,10 +187,10 @@ class Rows:
                 records.append((record, self._count(record, cells)))
                 consumed.clear()
         except csv.Error as error:
-            place = f"{self.path}, line {line_number + n_lines}"
+            where = f"{self.path}, line {line_number + n_lines}"
             long = f"a cell has more than {csv.field_size_limit()} characters, or "
             reason = f"{long if 'limit' in str(error) else ''}the quotes do not match ({error})"
-            raise CatalogError(f"{place}: {reason}") from error
+            raise CatalogError(f"{where}: {reason}") from error
         return records
 
     def _count(self, record: bytes, cells: Sequence[object]) -> int:
@@ -238,8 +234,13 @@ def unquoted(cell: bytes) -> str:
         return cell.decode("latin-1")
 
 
+def texts(record: bytes, delimiter: str) -> list[str]:
+    """Return the texts of the cells of a record."""
+    return [unquoted(cell) for cell in split(record.rstrip(b"\r\n"), delimiter)]
+
+
 def is_number(text: str) -> bool:
-    """Tell whether a text is a number, with a point."""
+    """Return whether a text is a number, with a point."""
     try:
         float(text)
     except ValueError:

@@ -47,14 +47,7 @@ class Extra:
 
 
 def of_fits(path: Path, start: int, own: Collection[str]) -> Extra:
-    """Return what a FITS file holds besides a table that begins at a byte; `own` are the keywords of galmorph's cards.
-
-    Parameters
-    ----------
-    path : Path
-    start : int
-    own : collection of str
-    """
+    """Return what a FITS file holds besides a table that begins at a byte; `own` are keywords of galmorph's cards."""
     descriptions: dict[str, str] = {}
     others: list[str] = []
     for hdu in read_hdus(path):
@@ -141,7 +134,7 @@ def _shown(key: bytes) -> str:
 
 
 def _is_plain_pandas(key: bytes, schema: pa.Schema) -> bool:
-    """Tell whether an entry says of a DataFrame only what the columns say: names and types, and a counted index."""
+    """Return whether an entry says of a DataFrame only what the columns say: names and types, and a counted index."""
     if key != b"pandas":
         return False
     found: dict[str, Any] = schema.pandas_metadata or {}

@@ -31,7 +31,7 @@ _COLUMN_KEY = re.compile(
 
 
 def is_structure(key: str) -> bool:
-    """Tell whether a keyword says how the file is built, or belongs to a column."""
+    """Return whether a keyword says how the file is built, or belongs to a column."""
     return bool(STRUCTURE.fullmatch(key) or _COLUMN_KEY.fullmatch(key)) and key not in ("COMMENT", "HISTORY")
 
 
@@ -207,7 +207,6 @@ def edit_header(header: Header, width: int, added: Added) -> Header:
         As it was.
     width : int
         The bytes of a row, from now on.
-    added : Added
     """
     columns, dropped = added.columns, added.dropped
     n_old = header.integer("TFIELDS")

@@ -18,7 +18,7 @@ from galmorph.tables.formats._votable_rows import DATATYPES, Cell
 from galmorph.tables.formats._xml import Event, events
 from galmorph.tables.systems import declared_frame
 
-# Of a description, so that a damaged file cannot make it grow for ever.
+# Of a description, so that a damaged file cannot make it grow without limit.
 _MAX_DESCRIPTION = 1 << 16
 
 
@@ -34,7 +34,7 @@ class Param:
 
 
 class Head:
-    """What is before the rows of a TABLE with columns, and the places where it is to be edited.
+    """What is before the rows of a TABLE with columns, and where to edit it.
 
     Parameters
     ----------
@@ -54,11 +54,11 @@ class Head:
     params : list of Param
         Its PARAMs.
     behind : int
-        The place before its first LINK or DATA, or its end: FIELDs and PARAMs may stand there.
+        The byte before its first LINK or DATA, or its end: FIELDs and PARAMs may stand there.
     serialisation : str
         ``TABLEDATA``, ``BINARY``, ``BINARY2``, or '' if it has no data.
     stream : (int, int) or None
-        The place of the binary rows.
+        First and last byte of the binary rows.
     n_rows : int
         The number of rows of TABLEDATA.
     name : str

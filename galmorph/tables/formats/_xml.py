@@ -1,4 +1,4 @@
-"""XML with places: what an element says, and which bytes of the file it takes, so that the file can be edited there."""
+"""XML with byte offsets: the content of each element and its range of bytes, for editing the file there."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def events(source: Input, *, text: bool = True) -> Iterator[Event]:
         if not data.isspace() or (seen and seen[-1][0] == "text"):
             seen.append(("text", data, _NO_ATTRIBUTES, parser.CurrentByteIndex))
 
-    def refuse(*declaration: object) -> None:
+    def refuse(*_: object) -> None:
         raise CatalogError(f"{source.path} declares XML entities, which a VOTable has no need of")
 
     parser.StartElementHandler = start
@@ -84,7 +84,7 @@ def events(source: Input, *, text: bool = True) -> Iterator[Event]:
             yield from _events(seen)
             del seen[:-1]
         parser.Parse(b"", True)
-    except expat.ExpatError as error:
+    except (expat.ExpatError, LookupError, ValueError) as error:  # also of an encoding that Python does not have
         raise CatalogError(f"{source.path} is not well-formed XML: {error}") from error
     seen.append(("end", "", _NO_ATTRIBUTES, parser.CurrentByteIndex))
     yield from _events(seen)

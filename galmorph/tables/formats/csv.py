@@ -126,11 +126,7 @@ def _check_sidecar(path: Path) -> None:
         raise OutputError(f"{sidecar} exists and is not galmorph's; it would describe {path.name}: move it away.")
 
 
-def _open(path: Path, number: int | None) -> CsvTable:
-    return CsvTable(path)
-
-
-def _write(output: Output, added: Added, n_rows: int) -> None:
+def _write(output: Output, added: Added, _: int) -> None:
     delimiter = "\t" if ".tsv" in output.path.suffixes[-2:] else ","
     Rows(output.path, delimiter, 0, 0, 1, nan="", empty="").write(output, added)
     _write_sidecar(output, added.provenance, [_described(column) for column in added.columns])
@@ -140,8 +136,8 @@ TABLE = Format(
     name="csv",
     suffixes=(".csv", ".tsv", ".txt"),
     # Text that is nothing else is taken for CSV.
-    recognises=lambda head: False,
-    open=_open,
+    recognises=lambda _: False,
+    open=lambda path, _: CsvTable(path),
     write=_write,
     check=_check_sidecar,
 )

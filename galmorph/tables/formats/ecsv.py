@@ -10,7 +10,7 @@ from galmorph.files.reading import CHUNK, Input
 from galmorph.files.writing import Output
 from galmorph.tables.formats import Added, Array, Format
 from galmorph.tables.formats._column_yaml import ColumnYaml
-from galmorph.tables.formats._delimited import Rows
+from galmorph.tables.formats._delimited import Rows, texts
 from galmorph.tables.formats._extra import Extra, of_yaml
 
 _MAGIC = b"# %ECSV "
@@ -48,7 +48,7 @@ class EcsvTable:
             raise CatalogError(f"the ECSV header has the delimiter {delimiter!r}; ECSV has ' ' and ','")
         start = len("".join(yaml_lines).encode("utf-8", "surrogateescape")) + len(header)
         self._rows = _rows(path, delimiter, len(self.fields), start, len(yaml_lines) + 2)
-        names = self._rows.names(header)
+        names = texts(header, delimiter)
         if names != [field.name for field in self.fields]:
             raise CatalogError(f"the ECSV header describes other columns than the line of names, {names}")
         self.n_rows = self._rows.scan()
@@ -76,7 +76,7 @@ def _rows(path: Path, delimiter: str, n_columns: int, start: int, first_line: in
     return Rows(path, delimiter, n_columns, start, first_line, nan="nan", empty='""', booleans=("False", "True"))
 
 
-def _open(path: Path, hdu: int | None) -> EcsvTable:
+def _open(path: Path, _: int | None) -> EcsvTable:
     lines: list[str] = []
     size = 0
     with Input(path) as source:
@@ -91,7 +91,7 @@ def _open(path: Path, hdu: int | None) -> EcsvTable:
         raise CatalogError(f"{path}: {error}") from error
 
 
-def _write(output: Output, added: Added, n_rows: int) -> None:
+def _write(output: Output, added: Added, _: int) -> None:
     yaml = ColumnYaml("delimiter: ','\ndatatype: []\nmeta: {}\nschema: astropy-2.0\n")
     lines = ["%ECSV 1.0", "---", *yaml.edited(added.columns, (), added.provenance)]
     output.write("".join(f"# {line}\n" for line in lines).encode())

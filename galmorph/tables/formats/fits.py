@@ -352,7 +352,7 @@ def _encoded(column: Column, values: Array) -> NDArray[np.bytes_]:
 
 
 def _was_true(header: Header, datasum: int) -> bool:
-    """Tell whether a header's DATASUM is that of its data: a wrong one is left alone, so that damage stays visible."""
+    """Return whether a header's DATASUM is right: a wrong one is left alone, so that damage stays visible."""
     text = header.text("DATASUM")
     return "DATASUM" not in header or (text.isdigit() and int(text) == datasum)
 

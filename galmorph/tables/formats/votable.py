@@ -53,7 +53,7 @@ class VoTable:
             yield from takewhile(lambda event: event.name != "TABLE", behind)
 
     def _text_rows(self, *, text: bool = True) -> Iterator[tuple[list[str], list[tuple[int, int]], int]]:
-        """Iterate over the rows of TABLEDATA: the texts of the cells, their places, and where the row ends."""
+        """Iterate over the rows of TABLEDATA: the texts and byte ranges of the cells, and where the row ends."""
         texts: list[str] = []
         spans: list[tuple[int, int]] = []
         cell: list[str] = []

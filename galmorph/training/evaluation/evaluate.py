@@ -87,6 +87,8 @@ def evaluate(
         "dtype": str(predictor.dtype).removeprefix("torch."),
         "data": dict(dataset.sha256),
     }
+    if model.card.schema_definition:
+        result["schema_definition"] = dict(model.card.schema_definition)
     if exclude:
         result["excluded"] = [dict(entry) for entry in dataset.excluded]
     if model.card.concentration is not None:
@@ -141,8 +143,6 @@ def part_rows(model: Model, dataset: Dataset, part: str | None) -> tuple[str, ND
 
     Parameters
     ----------
-    model : Model
-    dataset : Dataset
     part : str or None
         ``train``, ``val``, ``test`` or ``all``; None is ``test`` where all the data are among what the model was
         trained on (by hash), else ``all``.

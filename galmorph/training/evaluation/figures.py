@@ -1,4 +1,4 @@
-"""Figures of training and evaluation, in a palette that colour-blind readers can tell apart (Okabe & Ito 2008)."""
+"""Figures of training and evaluation, in a palette for colour-blind readers too (Okabe & Ito 2008)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
 # The palette whole: black last, for it is the colour of text.
 PALETTE = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# What galaxies were seen under (see :mod:`galmorph.training.evaluation.conditions`), as axes tell it.
+# Labels of the axes of conditions (:mod:`galmorph.training.evaluation.conditions`).
 CONDITIONS = {
     "radius_arcsec": "apparent size: R90 (arcsec)",
     "snr": "signal to noise within half of R90",
@@ -45,6 +45,16 @@ def _figure(width: float, height: float, **options: Any) -> tuple[Figure, Any]:
 
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(**options)
+
+
+def _grid(n: int, width: float, height: float) -> tuple[Figure, Sequence[Any]]:
+    """Return a figure and its n panels of a size, four in a row."""
+    n_columns = min(4, n)
+    n_rows = -(-n // n_columns)
+    figure, grid = _figure(width * n_columns, height * n_rows, nrows=n_rows, ncols=n_columns, squeeze=False)
+    for axes in grid.flat[n:]:
+        axes.remove()
+    return figure, grid.flat[:n]
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:
@@ -110,9 +120,9 @@ def confusion_matrices(labels: Sequence[str], grid: Sequence[Sequence[tuple[str,
     n, n_rows, n_columns = len(labels), len(grid), len(grid[0])
     titled = any(title for row in grid for title, _ in row)
     width, height = 1.6 + 0.62 * n * n_columns, 1.2 + (0.55 * n + 0.6 * titled) * n_rows
-    figure, places = _figure(width, height, nrows=n_rows, ncols=n_columns, squeeze=False, sharex=True, sharey=True)
+    figure, panels = _figure(width, height, nrows=n_rows, ncols=n_columns, squeeze=False, sharex=True, sharey=True)
     names = [label.replace("_", " ") for label in labels]
-    for axes, (title, matrix) in zip(places.flat, (cell for row in grid for cell in row), strict=True):
+    for axes, (title, matrix) in zip(panels.flat, (cell for row in grid for cell in row), strict=True):
         axes.set_xticks(range(n), names, rotation=60, ha="right", fontsize=8)
         axes.set_yticks(range(n), names, fontsize=8)
         axes.set_title(title, fontsize=9)
@@ -125,23 +135,19 @@ def confusion_matrices(labels: Sequence[str], grid: Sequence[Sequence[tuple[str,
             if count:
                 colour = "white" if share[row, column] > 0.6 else "black"
                 axes.text(column, row, count, ha="center", va="center", color=colour, fontsize=9)
-    for axes in places[-1]:
+    for axes in panels[-1]:
         axes.set_xlabel("predicted class")
-    for axes in places[:, 0]:
+    for axes in panels[:, 0]:
         axes.set_ylabel("true class")
-    figure.colorbar(image, ax=places, label="share of the true class", shrink=0.8 / n_rows)
+    figure.colorbar(image, ax=panels, label="share of the true class", shrink=0.8 / n_rows)
     return figure
 
 
 def fractions(schema: LabelSchema, truth: Array, predicted: Array) -> Figure:
     """Draw predicted against true vote fractions, one panel a question, one colour an answer."""
     known = [q for q, part in enumerate(schema.slices) if np.isfinite(truth[:, part]).any()]
-    n_columns = min(4, len(known))
-    n_rows = -(-len(known) // n_columns)
-    figure, grid = _figure(3.1 * n_columns, 3.2 * n_rows, nrows=n_rows, ncols=n_columns, squeeze=False)
-    for axes in grid.flat[len(known) :]:
-        axes.remove()
-    for axes, q in zip(grid.flat, known, strict=False):
+    figure, grid = _grid(len(known), 3.1, 3.2)
+    for axes, q in zip(grid, known, strict=True):
         part = schema.slices[q]
         for index, colour in zip(range(part.start, part.stop), PALETTE, strict=False):
             axes.plot(truth[:, index], predicted[:, index], ".", ms=3, alpha=0.5, color=colour, rasterized=True)
@@ -276,7 +282,6 @@ def panels(schema: LabelSchema, p: Array) -> dict[str, dict[str, Array]]:
 
     Parameters
     ----------
-    schema : LabelSchema
     p : ndarray, shape (n, n_labels)
 
     Returns
@@ -300,13 +305,8 @@ def panels(schema: LabelSchema, p: Array) -> dict[str, dict[str, Array]]:
 
 def histograms(shown: Mapping[str, Mapping[str, Array]]) -> Figure:
     """Draw histograms of probabilities, a panel each, one colour an answer."""
-    n_columns = min(4, len(shown))
-    n_rows = -(-len(shown) // n_columns)
-    size = (3.4 * n_columns, 2.5 * n_rows)
-    figure, grid = _figure(*size, nrows=n_rows, ncols=n_columns, squeeze=False)
-    for axes in grid.flat[len(shown) :]:
-        axes.remove()
-    for axes, (title, answers) in zip(grid.flat, shown.items(), strict=False):
+    figure, grid = _grid(len(shown), 3.4, 2.5)
+    for axes, (title, answers) in zip(grid, shown.items(), strict=True):
         n_galaxies = len(next(iter(answers.values())))
         alone = len(answers) == 1
         for colour, values in zip(PALETTE, answers.values() if n_galaxies else (), strict=False):
