@@ -391,10 +391,10 @@ def _width(texts: Iterable[str]) -> int:
     return max((len(text.encode()) for text in texts), default=1)
 
 
-def output_beside(path: Path) -> Path:
-    """Return ``<stem>_morph.<suffix>`` beside a catalog."""
+def output_beside(path: Path, ending: str = "_morph") -> Path:
+    """Return ``<stem>_morph.<suffix>`` beside a catalog; or with another ending of the stem."""
     suffix = "".join(path.suffixes[-2:]) if path.suffix in _COMPRESSIONS else path.suffix
-    return path.with_name(f"{path.name.removesuffix(suffix)}_morph{suffix}")
+    return path.with_name(f"{path.name.removesuffix(suffix)}{ending}{suffix}")
 
 
 def file_state(path: Path) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from galmorph.tables.formats import (
 from galmorph.tables.formats._extra import Extra, of_fits
 from galmorph.tables.formats._fits_hdus import Hdu, iterate_hdus, read_hdus
 from galmorph.tables.formats._fits_header import Header, edit_header, make_card, read_header
+from galmorph.tables.formats._fits_rows import write_rows
 from galmorph.tables.formats._votable_head import Head, redescribe
 from galmorph.tables.systems import declared_frame
 
@@ -220,6 +221,10 @@ class FitsTable:
 
     def _rows(self, source: Input, n_rows: int) -> NDArray[np.uint8]:
         return np.frombuffer(source.exactly(n_rows * self._width), np.uint8).reshape(n_rows, self._width)
+
+    def write_rows(self, output: Output, keep: NDArray[np.bool_]) -> None:
+        """Write some of the rows; see `Table`."""
+        write_rows(output, self._open, self._start, self._header, keep)
 
     def extra(self) -> Extra:
         """Return what the file holds besides its columns; see `Table`."""

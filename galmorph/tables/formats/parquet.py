@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from galmorph.errors import CatalogError
 from galmorph.files.reading import Input
@@ -94,6 +95,18 @@ class ParquetTable:
             batches = _read(self._path, file.iter_batches(batch_size=n_rows, row_groups=groups, columns=names))
             for table in _in_blocks(batches, n_rows, skip):
                 yield [column_values(table.column(name), name) for name in names]
+
+    def write_rows(self, output: Output, keep: NDArray[np.bool_]) -> None:
+        """Write some of the rows; see `Table`."""
+        import pyarrow as pa
+
+        first = 0
+        with self._file() as file:
+            options = _options(file, self._schema.names, [], self._schema)
+            with _writer(output, self._schema, **options) as writer:
+                for batch in _read(self._path, file.iter_batches()):
+                    writer.write_batch(batch.filter(pa.array(keep[first : first + batch.num_rows])))
+                    first += batch.num_rows
 
     def extra(self) -> Extra:
         """Return what the file holds besides its columns; see `Table`."""
