@@ -12,7 +12,6 @@ from galmorph.errors import CatalogError
 from galmorph.files.reading import CHUNK, Input
 from galmorph.files.writing import Output
 
-
 # Of events without attributes: most of them, so that none has a mapping of its own.
 _NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
 
