@@ -31,7 +31,8 @@ _IDLE = (nn.Identity, nn.Dropout)
 # are laid out for it: laid out for a single picture, some are in an order that each batch must change again, at up to
 # five times the network's time.
 CPU_BATCH = 16
-# The first layers, whose maps are large, take so many pictures of it at a time, for the same reason.
+# The first layers, whose maps are large, take so many pictures of it at a time, for the same reason, and since glibc
+# gives blocks of more than 32 MiB back to the system each time: pages that come anew must be cleared.
 CPU_CHUNK = 4
 # Large maps: those of more than so much of the input's side.
 LARGE_MAP = 1 / 8
@@ -182,7 +183,8 @@ def _front(nodes: list[Any], large_px: float) -> list[Any]:
 
     They are all whose maps are larger than so many pixels; none where maps never are, or never cease to be.
     """
-    sides = [shape[-1] if len(shape := _shape(node) or ()) == 4 else 0 for node in nodes]
+    shapes = [tuple(_shape(node) or ()) for node in nodes]
+    sides = [shape[-1] if len(shape) == 4 else 0 for shape in shapes]
     last_large = max((i for i, side in enumerate(sides) if i and side > large_px), default=len(nodes))
     number = {node: i for i, node in enumerate(nodes)}
     reach = 0  # the last node that reads one before this one
