@@ -181,7 +181,6 @@ def recorded(output: Path, role: str) -> list[Path]:
 
     Parameters
     ----------
-    output : Path
     role : str
         ``cutouts``, ``input``, ``image`` or ``catalog``.
 

@@ -70,7 +70,6 @@ def read_labels(catalog: Catalog, schema: LabelSchema, label_column: str = "") -
     ----------
     catalog : Catalog
         Columns that galmorph wrote are not read.
-    schema : LabelSchema
     label_column : str
         The column of one label a galaxy; default: the schema's own, `CLASS_COLUMNS`, the first question's name.
 
@@ -176,8 +175,6 @@ def find_label_column(
 
     Parameters
     ----------
-    catalog : Catalog
-    label_column : str
     before, after : sequence of str
         Further names, before and after the two surest usual ones.
 

@@ -69,7 +69,6 @@ def picture_folder(
     rows : sequence of Row, length n
         Pictures or FITS cutouts.
     fractions : ndarray, shape (n, n_labels)
-    framing : Framing
 
     Raises
     ------

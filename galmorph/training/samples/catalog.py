@@ -66,8 +66,6 @@ def read(
 
     Parameters
     ----------
-    path : Path
-    schema : LabelSchema
     label_column, cutout_column, id_column : str, optional
         Columns; default by the usual names.
     cutouts : str
