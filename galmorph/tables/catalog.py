@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from galmorph import registry
-from galmorph.errors import CatalogError
+from galmorph.errors import CatalogError, listed
 from galmorph.files.record import identity
 from galmorph.files.writing import Companion, Output
 from galmorph.tables.blocks import checked_blocks, stated_blocks
 from galmorph.tables.contents import contents_of, format_of, named_format, plain_suffix
-from galmorph.tables.conversion import Conversion, listed
+from galmorph.tables.conversion import Conversion
 from galmorph.tables.formats import Added, Array, Card, Column, Format, Provenance, Table, check_cards, text_array
 from galmorph.tables.location import located
 from galmorph.tables.positions import Frame, Positions, to_float
