@@ -420,21 +420,9 @@ def catalog_of(
 
 
 def check_new_catalog(destination: Path, texts: Iterable[str] = ()) -> None:
-    """Raise a GalmorphError if a new table cannot be written.
+    """Raise CatalogError if no format can hold a new table with these texts, OutputError if a file is in its way.
 
-    Parameters
-    ----------
-    destination : Path
-        The file.
-    texts : iterable of str
-        Cells of the table.
-
-    Raises
-    ------
-    CatalogError
-        If no format has this suffix, or the format cannot hold a text.
-    OutputError
-        If a file that is not galmorph's has the name of one that would lie beside the table.
+    Such a file is not galmorph's, and has the name of one that would lie beside the table.
     """
     form = named_format(destination)
     if form.check is not None:

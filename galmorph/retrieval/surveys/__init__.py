@@ -165,13 +165,7 @@ class Source(ABC):
             return
 
     def cost(self, grids: NDArray[np.void]) -> tuple[int, int]:
-        """Return roughly how many requests and bytes a list of cutouts takes.
-
-        Parameters
-        ----------
-        grids : structured ndarray
-            See `galmorph.retrieval.layout.grids`.
-        """
+        """Return roughly how many requests and bytes a list of cutouts takes; see `galmorph.retrieval.layout.grids`."""
         data = 4 * len(self.bands) * grids["size"].astype(np.int64) ** 2
         return len(grids), int(np.sum(padded(data) + BLOCK))
 
