@@ -21,7 +21,7 @@ import galmorph
 from galmorph.classification.batches import classify_rows, keep_unchanged
 from galmorph.classification.opening import open_survey
 from galmorph.classification.options import ClassifyOptions
-from galmorph.classification.output_columns import column_values, output_columns, record_dtype
+from galmorph.classification.output_columns import column_values, output_columns, record_dtype, wanted_columns
 from galmorph.classification.process import Clock, keep_freed_memory
 from galmorph.classification.provenance import Record, is_record, picture_cards, provenance, record_path
 from galmorph.classification.sources import Addition, Source
@@ -37,6 +37,7 @@ from galmorph.models.cpu_fusion import CPU_BATCH
 from galmorph.models.model import load
 from galmorph.models.predictor import Predictor, on_devices
 from galmorph.progress import progress_bar
+from galmorph.tables.features import check_features, write_features
 from galmorph.threads import ahead
 
 if TYPE_CHECKING:
@@ -105,18 +106,20 @@ def classify(
     options = options or ClassifyOptions(**keywords)
     source = open_survey(survey, options)
     destination = _destination(source, out, overwrite=overwrite, restart=restart, record_provenance=record_provenance)
+    if options.features is not None:
+        check_features(Path(options.features), replace=overwrite or Journal.exists(destination))
     with clock("model"):
         computing = options.device, options.dtype, options.tta
         loaded = [model] if isinstance(model, Predictor) else on_devices(load(model), *computing)
     predictor = loaded[0]
     _warn_of_unlearnt(predictor.model.card)
-    columns = output_columns(predictor.model.card, options.prefix, spread=options.spread)
+    columns = wanted_columns(predictor.model.card, options)
     source.check(columns, replace=options.replace)
     batch_size = options.batch_size or BATCH_SIZES.get(predictor.device.type, BATCH_SIZES["cpu"])
     fingerprint = _fingerprint(source, loaded, batch_size, options)
     with clock("read"):
         source.open()
-    result = record_dtype(predictor.model.schema)
+    result = record_dtype(predictor.model.schema, predictor.n_features if options.features else 0)
     with Journal.open(
         destination, result, fingerprint, resume=not restart, step=batch_size, n_rows=source.n_rows
     ) as journal:
@@ -129,10 +132,10 @@ def classify(
                 workers = options.workers or os.cpu_count() or 1
                 classify_rows(source, loaded, journal, batch_size, workers, clock, update)
             if _has_pictures(journal):
-                described = output_columns(predictor.model.card, options.prefix, spread=options.spread, pictures=True)
+                described = wanted_columns(predictor.model.card, options, pictures=True)
                 added = replace(added, columns=described, cards=picture_cards(options.picture_width))
             with clock("write"):
-                _write(source, destination, added, journal, predictor, options.spread, recorded)
+                _write(source, destination, added, journal, predictor, options, recorded)
         except KeyboardInterrupt:
             done = f"{len(journal)} of {source.n_rows}"
             raise Interrupted(f"Stopped after {done} targets; go on with the same command.") from None
@@ -219,7 +222,7 @@ def _write(
     added: Addition,
     journal: Journal,
     predictor: Predictor,
-    spread: bool,
+    options: ClassifyOptions,
     recorded: Mapping[str, Any] | None = None,
 ) -> None:
     """Copy the user's table with the journal's columns appended, or write a table of the cutouts."""
@@ -234,14 +237,19 @@ def _write(
         return record.of(content) if record else None
 
     added = replace(added, cards=[*provenance(predictor), *added.cards], companion=described)
-    names = [column.name for column in added.columns]
+    card, more = predictor.model.card, {"spread": options.spread, "shares": options.shares}
+    names = [column.name for column in output_columns(card, options.prefix, **more)]
 
     def values(records: NDArray[np.void]) -> dict[str, NDArray[Any]]:
-        arrays = column_values(records, predictor.model.card, tta=predictor.tta, spread=spread)
+        arrays = column_values(records, card, tta=predictor.tta, **more)
         return dict(zip(names, arrays, strict=True))
 
     try:
         source.write(destination, added, ahead((records, values(records)) for records in journal.blocks()))
+        if options.features is not None:
+            blocks = zip(source.names(), journal.blocks(), strict=True)
+            features = ((names, records["features"]) for names, records in blocks)
+            write_features(Path(options.features), features, journal.record["features"].shape[0], added.cards)
     except (OutputError, CannotContinue) as error:
         kept = "The results are kept: see to it, then go on with the same command."
         raise CannotContinue(f"{str(error).rstrip('.')}. {kept}") from error

@@ -30,7 +30,7 @@ import galmorph
 from galmorph.classification.classify import classify
 from galmorph.classification.opening import open_source
 from galmorph.classification.options import ClassifyOptions
-from galmorph.classification.output_columns import output_columns
+from galmorph.classification.output_columns import wanted_columns
 from galmorph.classification.provenance import provenance
 from galmorph.classification.sources import file_state
 from galmorph.classification.summary import Summary
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Options of classify that have no meaning for a HATS catalog.
-_OTHERS = ("kind", "catalog", "images", "hdu", "zero_point")
+_OTHERS = ("kind", "catalog", "images", "hdu", "zero_point", "features")
 # Partitions that could not be read: this many are listed in the message.
 _LISTED_FAILURES = 5
 _CONNECT_S = 30
@@ -131,10 +131,10 @@ def classify_hats(
     destination = _destination(catalog.root, out, overwrite=overwrite)
     options["cutouts"] = str(Path(cutouts or catalog.root).resolve())
     loaded = load(model)
-    columns = output_columns(loaded.card, options.get("prefix", ""), spread=bool(options.get("spread")))
+    columns = wanted_columns(loaded.card, ClassifyOptions(**options))
     replaces = bool(options.get("replace"))
     for path in catalog.schemas():
-        source = open_source(path, cutouts=cutouts, columns=ClassifyOptions(**options).columns)
+        source = open_source(path, cutouts=cutouts, columns=ClassifyOptions(**options).catalog_columns)
         source.check(columns, replace=replaces)
     name = str(Path(model).resolve()) if Path(model).is_file() else str(model)
     network = Network(name, loaded.sha256, device, dtype, tta)

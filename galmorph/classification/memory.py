@@ -236,7 +236,7 @@ def memory_source(given: Any, options: ClassifyOptions) -> MemorySource | PathsS
         raise GalmorphError("bands and pixscale are those of an array of flux: files say them in their headers.")
     if isinstance(given, Table) or is_frame(given):
         table = MemoryTable(given) if isinstance(given, Table) else FrameTable(given)
-        return MemorySource(table, options.cutouts, options.image_hdu, **options.columns)
+        return MemorySource(table, options.cutouts, options.image_hdu, **options.catalog_columns)
     if isinstance(given, Iterable) and not isinstance(given, Mapping):
         paths = list(given)
         if paths and all(isinstance(path, str | os.PathLike) for path in paths):

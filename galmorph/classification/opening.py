@@ -82,7 +82,7 @@ def open_survey(survey: Any, options: ClassifyOptions) -> Source:
         cutouts=options.cutouts,
         hdu=options.hdu,
         image_hdu=options.image_hdu,
-        columns=options.columns,
+        columns=options.catalog_columns,
     )
     return _with_pictures(source, options)
 
@@ -135,7 +135,7 @@ def _open_field(survey: str | None, options: ClassifyOptions) -> FieldSource:
     hdu, image_hdu = _hdus(images, options)
     table = None
     if options.catalog is not None:
-        table = open_catalog(options.catalog, hdu=hdu, needs_position=False, **options.columns)
+        table = open_catalog(options.catalog, hdu=hdu, needs_position=False, **options.catalog_columns)
     return FieldSource(images, table, image_hdu, options.zero_point)
 
 

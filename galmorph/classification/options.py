@@ -54,6 +54,13 @@ class ClassifyOptions:
         Whether columns of an earlier run are replaced.
     spread : bool
         Whether ``p_<label>_err`` is written too: how far vote fractions scatter around the expected ones.
+    shares : bool
+        Whether ``share_<label>`` is written too: of a decision tree, an answer's share among those who would be asked.
+    columns : sequence of str
+        The new columns to write, without the prefix, ``*`` for any text (``morph_*``); default: all.
+    features : path, optional
+        A file for the features that enter the network's last layer, in the order of the rows: ``.parquet``, ``.fits``
+        or ``.npy``.
     tta : int
         Orientations averaged, 1 to 8.
     batch_size : int, optional
@@ -91,6 +98,9 @@ class ClassifyOptions:
     prefix: str = ""
     replace: bool = False
     spread: bool = False
+    shares: bool = False
+    columns: Sequence[str] = ()
+    features: str | Path | None = None
     tta: int = 1
     batch_size: int | None = None
     device: str = "auto"
@@ -98,7 +108,7 @@ class ClassifyOptions:
     workers: int | None = None
 
     @property
-    def columns(self) -> dict[str, Any]:
+    def catalog_columns(self) -> dict[str, Any]:
         """The columns and the frame of the catalog, as `galmorph.tables.catalog.open_catalog` takes them."""
         names = ("id_column", "ra_column", "dec_column", "cutout_column", "size_column", "frame")
         return {name: getattr(self, name) for name in names}
@@ -106,7 +116,7 @@ class ClassifyOptions:
     @property
     def named_columns(self) -> list[str]:
         """The columns that the user named."""
-        return [value for name, value in self.columns.items() if name != "frame" and value]
+        return [value for name, value in self.catalog_columns.items() if name != "frame" and value]
 
     @property
     def picture_width(self) -> PictureWidth:

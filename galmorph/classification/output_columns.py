@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from galmorph.classification.options import ClassifyOptions
 from galmorph.errors import ModelError
 from galmorph.images.flags import NOTES, Flag, describe_bits
 from galmorph.models import conformal
@@ -18,7 +20,9 @@ from galmorph.tables.formats import Column
 _OK = "true: there is a probability, and no bit of the flag but {notes} is set"
 
 
-def output_columns(card: ModelCard, prefix: str = "", *, spread: bool = False, pictures: bool = False) -> list[Column]:
+def output_columns(
+    card: ModelCard, prefix: str = "", *, spread: bool = False, shares: bool = False, pictures: bool = False
+) -> list[Column]:
     """Return the columns that classification appends, with UCDs and descriptions.
 
     ``morph_set`` and ``morph_ood`` are among them where the model's card has sets and a threshold of unlikeness.
@@ -29,6 +33,8 @@ def output_columns(card: ModelCard, prefix: str = "", *, spread: bool = False, p
         Of the names.
     spread : bool
         Whether ``p_<label>_err`` follow the probabilities.
+    shares : bool
+        Whether ``share_<label>`` follow: of a tree, the share of an answer among those who would be asked.
     pictures : bool
         Whether a cutout is an 8-bit picture: the flag's description names their bit only then.
 
@@ -48,6 +54,14 @@ def output_columns(card: ModelCard, prefix: str = "", *, spread: bool = False, p
         columns += [
             Column(f"{prefix}p_{label}_err", "float32", ucd=ucd, description=f"{what} p_{label}")
             for label in schema.labels
+        ]
+    if shares:
+        columns += [
+            Column(
+                f"{prefix}share_{schema.labels[i]}", "float32", ucd="stat.probability;src.morph.type", description=what
+            )
+            for i in _with_shares(schema)
+            for what in [f"share of {schema.labels[i]} among those who are asked"]
         ]
     if schema.is_classes:
         name, entropy = "most probable class, where its share is at least 0.5", "over all classes"
@@ -78,7 +92,7 @@ def output_columns(card: ModelCard, prefix: str = "", *, spread: bool = False, p
 
 
 def column_values(
-    records: NDArray[np.void], card: ModelCard, *, tta: int = 1, spread: bool = False
+    records: NDArray[np.void], card: ModelCard, *, tta: int = 1, spread: bool = False, shares: bool = False
 ) -> list[NDArray[Any]]:
     """Return the values of :func:`output_columns`, in their order.
 
@@ -100,12 +114,43 @@ def column_values(
     entropy = -np.where(part > 0, part * np.log(np.where(part > 0, part, 1)), 0 * part).sum(axis=1)
     if set(range(part.shape[1])) <= set(card.unlearnt):
         entropy[:] = np.nan
+    if shares:
+        arrays += list(np.asfortranarray(schema.answers(p)[:, _with_shares(schema)]).T)
     arrays += [np.array(schema.short_names(p), dtype=object), entropy.astype(np.float32)]
     if (set_threshold := card.set_threshold(tta)) is not None:
         arrays.append(conformal.names(schema, p, set_threshold))
     if card.unlikeness_threshold is not None:
         arrays.append(records["ood"])
     return [*arrays, is_ok(records), records["flag"]]
+
+
+def wanted_columns(card: ModelCard, options: ClassifyOptions, *, pictures: bool = False) -> list[Column]:
+    """Return the columns of :func:`output_columns` that the options ask for.
+
+    Raises
+    ------
+    ModelError
+        If the model does not give one of them.
+    """
+    columns = output_columns(card, options.prefix, spread=options.spread, shares=options.shares, pictures=pictures)
+    if not options.columns:
+        return columns
+    names = [column.name.removeprefix(options.prefix) for column in columns]
+    for pattern in options.columns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            listed = ", ".join([*names[:3], "...", *names[-4:]])
+            raise ModelError(f"--columns {pattern}: the model {card.name} gives no such column. Its columns: {listed}.")
+    chosen = zip(columns, names, strict=True)
+    return [column for column, name in chosen if any(fnmatchcase(name, pattern) for pattern in options.columns)]
+
+
+def _with_shares(schema: LabelSchema) -> list[int]:
+    """Return the labels whose share among those who are asked is another than that among all."""
+    pairs = zip(schema.slices, schema.parents, strict=True)
+    found = [index for part, parents in pairs if parents for index in range(part.start, part.stop)]
+    if not found:
+        raise ModelError(f"The labels of {schema.name} are no decision tree: leave out --shares, p_<label> are shares.")
+    return found
 
 
 def is_ok(records: NDArray[np.void]) -> NDArray[np.bool_]:
@@ -138,8 +183,9 @@ def with_unlearnt(p: NDArray[np.float32], card: ModelCard, value: float) -> NDAr
     return filled
 
 
-def record_dtype(schema: LabelSchema) -> np.dtype[np.void]:
-    """Return the journal's record of a galaxy: probabilities, unlikeness, flag, position, its cutout's state."""
+def record_dtype(schema: LabelSchema, n_features: int = 0) -> np.dtype[np.void]:
+    """Return the journal's record of a galaxy: what the network gives, its flag and position, its cutout's state."""
+    features = [("features", "<f4", (n_features,))] if n_features else []
     return np.dtype(
         [
             ("p", "<f4", (len(schema.labels),)),
@@ -148,5 +194,6 @@ def record_dtype(schema: LabelSchema) -> np.dtype[np.void]:
             ("ra", "<f8"),
             ("dec", "<f8"),
             ("state", "<u8"),
+            *features,
         ]
     )

@@ -17,6 +17,7 @@ from galmorph.classification.matching import CutoutFiles
 from galmorph.classification.picture import prepare_picture
 from galmorph.classification.prepare import Prepared, cutout_state, patiently, prepare, unexpected
 from galmorph.errors import CatalogError, CutoutError, GalmorphError, OutputError
+from galmorph.files.journal import BLOCK
 from galmorph.files.pictures import is_picture
 from galmorph.files.record import content_digest, identity
 from galmorph.files.remote import Remote
@@ -145,6 +146,11 @@ class Source(ABC):
         for first in range(start, self.n_rows, n_rows):
             yield range(first, min(first + n_rows, self.n_rows))
 
+    def names(self) -> Iterator[Sequence[str]]:
+        """Yield the identifiers of the rows, in blocks of the journal's; default: the numbers of the rows."""
+        for first in range(0, self.n_rows, BLOCK):
+            yield [str(row) for row in range(first, min(first + BLOCK, self.n_rows))]
+
     def verify(self) -> None:
         """Raise CatalogError if an input file is not what it was when the run began."""
         for path, state in self._inputs.items():
@@ -258,6 +264,10 @@ class CatalogSource(CutoutRows):
             numbers = (getattr(targets, name).tolist() for name in ("radius_arcsec", "ra", "dec"))
             yield [Row(*values) for values in zip(cutouts, *numbers, strict=True)]
 
+    def names(self) -> Iterator[Sequence[str]]:
+        """Yield the identifiers of the rows, in blocks of the journal's."""
+        return (targets.id.tolist() for targets in self.catalog.blocks(BLOCK))
+
     def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
         """Copy the catalog with the columns appended."""
         self.catalog.append(destination, blocks=(new for _, new in results), **vars(added))
@@ -312,6 +322,11 @@ class CutoutSource(CutoutRows):
     def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
         """Write a new table: identifier, position and path of each cutout, and the columns."""
         write_new_table(destination, *self.own_columns(), added, results, self.n_rows)
+
+    def names(self) -> Iterator[Sequence[str]]:
+        """Yield the names of the cutouts, in blocks of the journal's."""
+        names = [name for name, _ in self._files]
+        return (names[first : first + BLOCK] for first in range(0, len(names), BLOCK))
 
     def own_columns(self) -> tuple[Sequence[Column], ValuesOf]:
         """Return the columns before those of the results, and what gives their values."""
@@ -377,10 +392,10 @@ def _width(texts: Iterable[str]) -> int:
     return max((len(text.encode()) for text in texts), default=1)
 
 
-def output_beside(path: Path) -> Path:
-    """Return ``<stem>_morph.<suffix>`` beside a catalog."""
+def output_beside(path: Path, ending: str = "_morph") -> Path:
+    """Return ``<stem>_morph.<suffix>`` beside a catalog; or with another ending of the stem."""
     suffix = "".join(path.suffixes[-2:]) if path.suffix in _COMPRESSIONS else path.suffix
-    return path.with_name(f"{path.name.removesuffix(suffix)}_morph{suffix}")
+    return path.with_name(f"{path.name.removesuffix(suffix)}{ending}{suffix}")
 
 
 def file_state(path: Path) -> dict[str, Any]:

@@ -109,13 +109,27 @@ class Predictor:
         The unlikeness is that of the inputs as they are, for which its threshold holds, however many orientations are
         averaged; NaN where the model has none.
         """
+        return self.judge_with_features(images)[:2]
+
+    @torch.inference_mode()
+    def judge_with_features(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what :meth:`judge` does, and the features of the inputs as they are, float32 (n, n_features)."""
+        first = torch.empty(0)
         distance = torch.full((len(images),), torch.nan, device=self.device)
         logits = torch.zeros(len(images), len(self.model.schema.labels), device=self.device)
         for view, features in enumerate(self.features(images)):
+            if not view:
+                first = features.flatten(1).float()
             if not view and self.unlikeness is not None:
                 distance = self.unlikeness(features)
             logits += self.logits(features)
-        return self.model.probabilities(logits / self.tta), distance
+        return self.model.probabilities(logits / self.tta), distance, first
+
+    @property
+    def n_features(self) -> int:
+        """How many features enter the network's last layer."""
+        size = self.model.card.input_size
+        return self.judge_with_features(torch.zeros(1, 3, size, size))[2].shape[1]
 
     @torch.inference_mode()
     def features(self, images: Tensor) -> Iterator[Tensor]:

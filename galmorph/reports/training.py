@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from galmorph import registry
 from galmorph.errors import GalmorphError, SampleError
+from galmorph.files.form import read_form_of
 from galmorph.files.writing import write_file
 from galmorph.reports.page import Report, data_uri, inline_svg, jpeg, render, save_figures
 from galmorph.schemas import LabelSchema, schema_from_mapping, squared_errors
@@ -36,6 +37,34 @@ _PNG = {
 }
 # Answers on the card of a galaxy.
 _ANSWERS_SHOWN = 3
+
+
+Score = float | int | str | bool | None | list[Any] | dict[str, Any]
+
+
+@dataclass
+class _Config:
+    """What the page says of a run's options, beside listing them."""
+
+    data: list[str]
+    schema: str
+    backbone: str
+    pretrained: str
+    epochs: int
+    seed: int
+
+
+@dataclass
+class _Scores:
+    """What the page relies on in ``scores.json``."""
+
+    shares: dict[str, dict[str, float | int | None]] = field(default_factory=dict)
+    conditions: dict[
+        Literal["radius_arcsec", "snr", "picture_snr"], Annotated[list[dict[str, float]], Field(min_length=1)]
+    ] = field(default_factory=dict)
+    schema: str = ""
+    schema_definition: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,9 +118,8 @@ def assess(path: Path, out: Path, data: Sequence[str] = (), *, figures_folder: P
     notes: list[str] = []
     tiles: list[tuple[str, str, str]] = []
     if is_run:
-        config = json.loads((path / "config.json").read_text())
-        data = data or config["data"]
-        sections, drawn, tiles = _run(path, config)
+        data = data or read_form_of(_Config, path / "config.json", SampleError).data
+        sections, drawn, tiles = _run(path, read_form_of(dict[str, Any], path / "config.json", SampleError))
         if not (path / "metrics.json").is_file():
             notes.append("The run is not finished: there are no scores yet.")
         if not folders:
@@ -134,7 +162,8 @@ def _run(path: Path, config: Mapping[str, Any]) -> tuple[list[dict[str, Any]], d
     sections = [_section("curves", "Curves", "Learning curves", figures=[("Learning curves", inline_svg(curves))])]
     metrics = path / "metrics.json"
     if metrics.is_file():
-        tables = [_score_table(f"{part}: {sample}", scores) for part, samples in json.loads(metrics.read_text()).items()
+        parts = read_form_of(dict[str, dict[str, dict[str, Score]]], metrics, SampleError)
+        tables = [_score_table(f"{part}: {sample}", scores) for part, samples in parts.items()
                   for sample, scores in samples.items()]  # fmt: skip
         text = "By part of the split and sample; intervals are 95 % bootstrap over galaxies. tta8: eight orientations."
         sections.append(_section("scores", "Scores", "Scores", text, tables=tables))
@@ -161,15 +190,21 @@ def _run(path: Path, config: Mapping[str, Any]) -> tuple[list[dict[str, Any]], d
 
 
 def _read(folder: Path) -> Evaluation:
+    path = folder / "scores.json"
+    read_form_of(_Scores, path, SampleError)
+    scores = read_form_of(dict[str, Any], path, SampleError)
     try:
-        scores = json.loads((folder / "scores.json").read_text())
         with (folder / "predictions.csv").open(newline="") as file:
             header, *lines = csv.reader(file)
-    except (OSError, ValueError) as error:
+        labels = [name.removeprefix("p_") for name in header if name.startswith("p_")]
+        numbers = [[float(cell or "nan") for cell in line[1:]] for line in lines if len(line) == len(header)]
+        true = [f"true_{label}" for label in labels]
+        if not labels or header[len(labels) + 1 : 2 * len(labels) + 1] != true or len(numbers) < len(lines):
+            raise ValueError("predictions.csv lacks columns p_<label> and true_<label>, or has lines of other lengths")
+    except (OSError, ValueError, csv.Error) as error:
         raise SampleError(f"The evaluation in {folder} cannot be read: {error}") from error
-    labels = [name.removeprefix("p_") for name in header if name.startswith("p_")]
     schema = _schema(folder, scores, labels)
-    table = np.array([[float(cell or "nan") for cell in line[1:]] for line in lines]).reshape(len(lines), -1)
+    table = np.array(numbers).reshape(len(lines), -1)
     return Evaluation(
         folder=folder,
         scores=scores,
@@ -211,7 +246,11 @@ def _evaluation(
     sections = [_section(f"evaluation{suffix}", f"Scores{suffix}", f"Scores{of}", tables=tables)]
     drawn = figures.of_evaluation(schema, evaluation.truth, evaluation.predicted)
     if conditions := evaluation.scores.get("conditions"):
-        drawn["conditions"] = figures.by_condition(conditions)
+        try:
+            drawn["conditions"] = figures.by_condition(conditions)
+        except (KeyError, StopIteration) as error:
+            where = evaluation.folder / "scores.json"
+            raise SampleError(f"{where} is damaged: conditions: {error} is missing in a group.") from error
     shown = [(_PNG[key], inline_svg(figure)) for key, figure in drawn.items()]
     sections.append(_section(f"figures{suffix}", f"Figures{suffix}", f"Figures{of}", figures=shown))
     text = (
@@ -303,7 +342,8 @@ def _tiles(scores: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 def _interval(scores: Mapping[str, Any], name: str) -> str:
     low, high = scores.get(f"{name}_low"), scores.get(f"{name}_high")
-    return "" if low is None else f"{low:.4f} .. {high:.4f}"
+    numbers = isinstance(low, int | float) and isinstance(high, int | float)
+    return f"{low:.4f} .. {high:.4f}" if numbers else ""
 
 
 def _names(paths: str | Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from itertools import repeat
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from galmorph import registry
 from galmorph.errors import CatalogError, listed
@@ -276,6 +277,17 @@ class Catalog:
                 form.write(output, Added(both, converted.blocks(dropped, new), provenance), self.n_rows)
             if next(new, None) is not None:
                 raise CatalogError(f"{self.path} is damaged: it has fewer rows than the {self.n_rows} that it states")
+
+    def write_rows(self, destination: Path, keep: NDArray[np.bool_], *, overwrite: bool) -> None:
+        """Write some of the rows, as `append` writes all."""
+        self.check_destination(destination)
+        form = self._form_of(destination)
+        with Output(destination, replace=overwrite) as output:
+            if form.name == self.format:
+                self._table.write_rows(output, keep)
+                return
+            columns, rows = self._conversion.columns(()), self._conversion.rows(keep)
+            form.write(output, Added(columns, rows, self._table.provenance), int(keep.sum()))
 
     @cached_property
     def _conversion(self) -> Conversion:

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from galmorph.tables.blocks import stated_blocks
 from galmorph.tables.formats import Array, Block, Column, Format, Table, TableField, text_array
@@ -194,6 +195,16 @@ class Conversion:
             for position, each in self.contents.items()
             if position not in dropped
         ]
+
+    def rows(self, keep: NDArray[np.bool_]) -> Iterator[Block]:
+        """Yield some of the rows, in blocks."""
+        first = 0
+        names = [each.field.name for each in self.contents.values()]
+        for parts in self.table.blocks(list(self.contents), _BLOCK_ROWS, 0):
+            some = keep[first : first + len(parts[0])]
+            first += len(some)
+            values = [each.convert(cells)[some] for each, cells in zip(self.contents.values(), parts, strict=True)]
+            yield dict(zip(names, values, strict=True))
 
     def blocks(self, dropped: Collection[int], new: Iterator[Block]) -> Iterator[Block]:
         """Yield blocks of the table's rows with the new columns' values behind, as many rows as each new block has."""

@@ -87,7 +87,9 @@ def own_columns(names: Sequence[str], recorded: Collection[str]) -> tuple[str, .
         for schema in registry.names("schemas"):
             answers = {f"{prefix}p_{label}".lower() for label in registry.load("schemas", schema).labels}
             if answers <= lower:
-                own |= answers | {f"{name}_err" for name in answers} | {f"{prefix}{name}" for name in _OTHERS}
+                shares = {f"{prefix}share_{label}".lower() for label in registry.load("schemas", schema).labels}
+                errors = {f"{name}_err" for name in answers}
+                own |= answers | errors | shares | {f"{prefix}{name}" for name in _OTHERS}
     return tuple(name for name in names if name.lower() in own)
 
 
@@ -96,7 +98,12 @@ def _superseded(columns: Sequence[Column], ours: Collection[str]) -> set[str]:
     names = [column.name.lower() for column in columns]
     prefixes = [name.removesuffix("morph_flag") for name in names if name.endswith("morph_flag")]
     classified = [prefix for prefix in prefixes if any(name.startswith(f"{prefix}p_") for name in names)]
-    return {name for prefix in classified for name in ours if name.startswith((f"{prefix}p_", f"{prefix}morph_"))}
+    return {
+        name
+        for prefix in classified
+        for name in ours
+        if name.startswith((f"{prefix}p_", f"{prefix}share_", f"{prefix}morph_"))
+    }
 
 
 def _lower(names: Iterable[str]) -> set[str]:

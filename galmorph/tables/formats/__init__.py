@@ -227,6 +227,10 @@ class Table(Protocol):
         """
         ...
 
+    def write_rows(self, output: Output, keep: NDArray[np.bool_]) -> None:
+        """Write the file with some of its rows; all else stays."""
+        ...
+
     def extra(self) -> Any:
         """Return what the file holds besides its columns (`galmorph.tables.formats._extra.Extra`)."""
         ...

@@ -8,6 +8,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from galmorph.errors import CatalogError
 from galmorph.files.reading import Input
 from galmorph.files.writing import Output
@@ -64,6 +67,14 @@ class Rows:
             If a record has more cells than there are columns, or quotes that do not match.
         """
         return sum(1 for records in self._records() for _, n_cells in records if n_cells)
+
+    def write_kept(self, output: Output, keep: NDArray[np.bool_]) -> None:
+        """Write what is before the rows, some of the rows, and what is between them."""
+        with Input(self.path) as source:
+            output.write(source.read(self.start))
+        kept = iter(keep)
+        for records in self._records():
+            output.write(b"".join(record for record, n_cells in records if not n_cells or next(kept)))
 
     def has_comments(self) -> bool:
         """Return whether there are lines between the rows that are none and hold text."""

@@ -9,6 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from galmorph.errors import CatalogError, OutputError
 from galmorph.files.writing import Output
 from galmorph.tables.formats import Added, Array, Column, Format, Provenance, TableField
@@ -43,6 +46,12 @@ class CsvTable:
     def blocks(self, positions: Sequence[int], n_rows: int, start: int) -> Iterator[list[Array]]:
         """Iterate over blocks of rows; see `Table`."""
         return self._rows.blocks(positions, n_rows, start)
+
+    def write_rows(self, output: Output, keep: NDArray[np.bool_]) -> None:
+        """Write some of the rows; see `Table`."""
+        self._rows.write_kept(output, keep)
+        if self._columns:
+            _write_sidecar(output, self.provenance, list(self._columns.values()))
 
     def extra(self) -> Extra:
         """Return what the file holds besides its columns; see `Table`."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from galmorph.errors import CatalogError
 from galmorph.files.reading import CHUNK, Input
 from galmorph.files.writing import Output
@@ -56,6 +59,10 @@ class EcsvTable:
     def blocks(self, positions: Sequence[int], n_rows: int, start: int) -> Iterator[list[Array]]:
         """Iterate over blocks of rows; see `Table`."""
         return self._rows.blocks(positions, n_rows, start)
+
+    def write_rows(self, output: Output, keep: NDArray[np.bool_]) -> None:
+        """Write some of the rows; see `Table`."""
+        self._rows.write_kept(output, keep)
 
     def extra(self) -> Extra:
         """Return what the file holds besides its columns; see `Table`."""

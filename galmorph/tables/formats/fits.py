@@ -30,8 +30,9 @@ from galmorph.tables.formats import (
     text_array,
 )
 from galmorph.tables.formats._extra import Extra, of_fits
-from galmorph.tables.formats._fits_hdus import Hdu, iterate_hdus, read_hdus
+from galmorph.tables.formats._fits_hdus import Hdu, check_by_rows, iterate_hdus, read_hdus
 from galmorph.tables.formats._fits_header import Header, edit_header, make_card, read_header
+from galmorph.tables.formats._fits_rows import write_rows
 from galmorph.tables.formats._votable_head import Head, redescribe
 from galmorph.tables.systems import declared_frame
 
@@ -221,6 +222,10 @@ class FitsTable:
     def _rows(self, source: Input, n_rows: int) -> NDArray[np.uint8]:
         return np.frombuffer(source.exactly(n_rows * self._width), np.uint8).reshape(n_rows, self._width)
 
+    def write_rows(self, output: Output, keep: NDArray[np.bool_]) -> None:
+        """Write some of the rows; see `Table`."""
+        write_rows(output, self._open, self._start, self._header, keep)
+
     def extra(self) -> Extra:
         """Return what the file holds besides its columns; see `Table`."""
         with self._open() as source:
@@ -375,6 +380,7 @@ def _open(path: Path, hdu: int | None) -> FitsTable:
             raise CatalogError(f"{path}: {_refusal(foreign[0].kind, foreign[0].number)}")
         raise CatalogError(f"{path} holds no table, so it is no catalog; its HDUs: {listing}")
     _check(path, chosen)
+    check_by_rows(chosen.header, path, chosen.number)
     described = _described(path, hdus[0]) if chosen.number == 1 else None
     try:
         table = FitsTable(partial(Input, path), chosen.start, chosen.header, described)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from galmorph.errors import CatalogError
 from galmorph.files.reading import Input
@@ -94,6 +95,18 @@ class ParquetTable:
             batches = _read(self._path, file.iter_batches(batch_size=n_rows, row_groups=groups, columns=names))
             for table in _in_blocks(batches, n_rows, skip):
                 yield [column_values(table.column(name), name) for name in names]
+
+    def write_rows(self, output: Output, keep: NDArray[np.bool_]) -> None:
+        """Write some of the rows; see `Table`."""
+        import pyarrow as pa
+
+        first = 0
+        with self._file() as file:
+            options = _options(file, self._schema.names, [], self._schema)
+            with _writer(output, self._schema, **options) as writer:
+                for batch in _read(self._path, file.iter_batches()):
+                    writer.write_batch(batch.filter(pa.array(keep[first : first + batch.num_rows])))
+                    first += batch.num_rows
 
     def extra(self) -> Extra:
         """Return what the file holds besides its columns; see `Table`."""
@@ -312,20 +325,23 @@ def _written(schema: pa.Schema, options: Mapping[str, Any]) -> pq.ParquetFile:
     return pq.ParquetFile(pa.BufferReader(sink.getvalue()))
 
 
-class _Sink(io.RawIOBase):
+class Sink(io.RawIOBase):
     """An output as the file object that Arrow wants."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
 
     def writable(self) -> bool:
+        """Tell Arrow that it may write."""
         return True
 
     def write(self, data: Any) -> int:
+        """Write bytes; return their number."""
         self._output.write(data)
         return len(data)
 
     def tell(self) -> int:
+        """Return how many bytes have been written."""
         return self._output.tell()
 
 
@@ -337,7 +353,7 @@ def _writer(output: Output, schema: pa.Schema, **options: Any) -> Iterator[pq.Pa
     if output.path.suffix in COMPRESSIONS:
         raise CatalogError(f"{output.path}: Parquet compresses its columns itself; leave out {output.path.suffix}")
     try:
-        with pq.ParquetWriter(pa.PythonFile(_Sink(output), mode="w"), schema, **options) as writer:
+        with pq.ParquetWriter(pa.PythonFile(Sink(output), mode="w"), schema, **options) as writer:
             yield writer
     except pa.ArrowException as error:
         raise CatalogError(f"{output.path} cannot be written as Parquet: {error}") from error

@@ -7,11 +7,16 @@ TABLE that has any; other tables, resources, PARAMs, INFOs and LINKs stay as the
 
 from __future__ import annotations
 
+import io
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from itertools import dropwhile, islice, takewhile
 from pathlib import Path
 from xml.sax.saxutils import escape
+
+import numpy as np
+from numpy.typing import NDArray
 
 from galmorph.errors import CatalogError
 from galmorph.files.reading import MAX_LINE, Input
@@ -101,6 +106,19 @@ class VoTable:
         null = self._head.cells[position].null
         texts = (row[position].strip() if position < len(row) else "" for row in rows)
         return text_array("" if text == null else text for text in texts)
+
+    def write_rows(self, output: Output, keep: NDArray[np.bool_]) -> None:
+        """Write some of the rows; see `Table`."""
+        from astropy.io import votable
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what is not quite VOTable, which is kept
+            document = votable.parse(self._path, verify="ignore")
+            table = list(document.iter_tables())[self._head.tables_before]
+            table.array = table.array[keep]
+            file = io.BytesIO()
+            document.to_xml(file)
+        output.write(file.getvalue())
 
     def extra(self) -> Extra:
         """Return what the file holds besides its columns; see `Table`."""
