@@ -84,7 +84,9 @@ def commands(text: str) -> Iterator[str]:
             for line in joined.splitlines():
                 match = re.match(r"(?:\$ |again )?(galmorph .*)", line)
                 if match:
-                    command = re.split(r"\s#\s|\s[|&;>]+\s?|;$", match[1])[0].strip()
+                    # Up to a comment, a pipe or the like that is not in quotes.
+                    whole = re.match(r"(?:'[^']*'|\"[^\"]*\"|(?!\s#\s|\s[|&;>]+\s?|;$).)*", match[1])
+                    command = whole[0].strip() if whole else ""
                     for _ in range(2):  # a variable may hold another
                         for name, value in variables.items():
                             command = re.sub(rf"\${name}\b|\${{{name}}}", lambda _, v=value: v, command)
