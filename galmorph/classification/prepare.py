@@ -166,7 +166,8 @@ def cutout_state(path: Path) -> int:
         states = [Path(file).stat() for file in files]
     except (OSError, CutoutError):
         return 0
-    text = repr([(state.st_size, state.st_mtime_ns) for state in states])
+    # The time of change of an inode cannot be set back, as that of its content can: a copy may have the old one.
+    text = repr([(s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in states])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 

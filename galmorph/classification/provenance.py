@@ -15,12 +15,13 @@ import platform
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import galmorph
 from galmorph.environment import now
-from galmorph.errors import CutoutError
+from galmorph.errors import CatalogError, CutoutError
 from galmorph.files.record import file_sha256
 from galmorph.files.remote import Remote, is_remote
 from galmorph.images.headers import band_files
@@ -56,6 +57,13 @@ def provenance(predictor: Any) -> list[tuple[str, Any, str]]:
     ]
 
 
+@dataclass
+class _Entities:
+    """What is read back of a record."""
+
+    entity: dict[str, dict[str, Any]]
+
+
 def schema_text(card: ModelCard) -> str:
     """Return a card's own schema as JSON."""
     return json.dumps(card.schema_definition, sort_keys=True)
@@ -66,8 +74,14 @@ def recorded_schema(output: Path) -> str:
     path = record_path(output)
     if not is_record(path):
         return ""
-    model = json.loads(path.read_text("utf-8")).get("entity", {}).get("run:model", {})
+    model = _entities(path).get("run:model", {})
     return str(model.get(_SCHEMA_ATTRIBUTE, ""))
+
+
+def _entities(record: Path) -> dict[str, dict[str, Any]]:
+    from galmorph.files.form import read_form_of
+
+    return read_form_of(_Entities, record, CatalogError).entity
 
 
 def picture_cards(width: PictureWidth) -> list[tuple[str, Any, str]]:
@@ -177,24 +191,16 @@ def record_path(output: Path) -> Path:
 
 
 def recorded(output: Path, role: str) -> list[Path]:
-    """Return the files or folders of this machine that an output was made of, as the record beside it says.
+    """Return the files or folders that an output was made of, as the record beside it says.
 
-    Parameters
-    ----------
-    output : Path
-    role : str
-        ``cutouts``, ``input``, ``image`` or ``catalog``.
-
-    Returns
-    -------
-    list of Path
-        Those that are still there; empty where there is no record, or where one of them is gone.
+    It is empty where there is no record, or where one of them is gone. The role is ``cutouts``, ``input``, ``image`` or
+    ``catalog``.
     """
     if not is_record(record_path(output)):
         return []
-    entities = json.loads(record_path(output).read_text("utf-8")).get("entity", {})
+    entities = _entities(record_path(output))
     named = [value for key, value in entities.items() if re.fullmatch(rf"run:{role}(-\d+)?", key)]
-    texts = [str(value.get("voprov:location", "")) for value in named if isinstance(value, dict)]
+    texts = [str(value.get("voprov:location", "")) for value in named]
     paths = [output.parent / Path(text).expanduser() for text in texts if text and not is_remote(text)]
     return paths if all(path.exists() for path in paths) else []
 

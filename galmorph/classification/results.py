@@ -40,6 +40,9 @@ FLAGS: Mapping[Flag, str] = {
     Flag.PICTURE: "an 8-bit picture, not flux: whether bits 4, 8, 64 and 128 hold is unknown",
 }
 _BLOCK_ROWS = 16384
+# By so much sums of probabilities may be rounded beyond 0 or 1.
+_ROUNDING = 1e-3
+_LARGEST_FLAG = 2**15 - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,8 +161,11 @@ def read_results(path: Path, *, prefix: str | None = None, size_column: str | No
     columns = [names[f"{prefix}p_{label}".lower()] for label in schema.labels]
     others = [names.get(f"{prefix}morph_{name}".lower(), "") for name in ("label", "entropy", "flag", "ood")]
     values = catalog.read([*columns, *filter(None, others)])
-    p = np.stack([_floats(values[name]) for name in columns], axis=1).astype(np.float32)
-    label, entropy, flag, ood = (values.get(name) for name in others)
+    p = np.stack([_floats(path, name, values) for name in columns], axis=1).astype(np.float32)
+    if (~((p >= -_ROUNDING) & (p <= 1 + _ROUNDING)) & ~np.isnan(p)).any():
+        raise CatalogError(f"{path} holds a probability outside 0 to 1: it is not as galmorph wrote it.")
+    label = values.get(others[0])
+    entropy, flag, ood = (_floats(path, name, values) if name else None for name in others[1:])
     blocks = list(catalog.blocks(_BLOCK_ROWS))
     return Results(
         catalog=catalog,
@@ -170,9 +176,9 @@ def read_results(path: Path, *, prefix: str | None = None, size_column: str | No
         dec=np.concatenate([b.dec for b in blocks]) if blocks else np.array([]),
         p=p,
         label=np.array([str(text) for text in label], dtype=object) if label is not None else schema.short_names(p),
-        entropy=np.full(len(p), np.nan) if entropy is None else _floats(entropy),
-        flag=np.zeros(len(p), np.int64) if flag is None else np.ma.filled(flag, 0).astype(np.int64),
-        ood=None if ood is None else _floats(ood),
+        entropy=np.full(len(p), np.nan) if entropy is None else entropy,
+        flag=np.zeros(len(p), np.int64) if flag is None else _flags(path, flag),
+        ood=ood,
     )
 
 
@@ -216,8 +222,22 @@ def _schema(path: Path, names: set[str], prefix: str, stated: str, own: LabelSch
     return fitting[0]
 
 
-def _floats(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Return numbers as floats, NaN where null; a text column of nulls alone is all NaN."""
-    if values.dtype == object:
-        return np.array([float(cell) if cell else math.nan for cell in values])
-    return np.ma.filled(np.ma.asarray(values).astype(float), np.nan)
+def _floats(path: Path, name: str, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+    """Return a column of numbers as floats, NaN where null; a text column of nulls alone is all NaN."""
+    values = columns[name]
+    try:
+        if values.ndim > 1:
+            raise ValueError(f"{values.shape[1:]} numbers in a cell")
+        if values.dtype == object:
+            return np.array([float(cell) if cell else math.nan for cell in values])
+        return np.ma.filled(np.ma.asarray(values).astype(float), np.nan)
+    except ValueError as error:
+        raise CatalogError(f"{path}, column {name}: {error}; it is not as galmorph wrote it.") from error
+
+
+def _flags(path: Path, flag: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return flags as integers, 0 where null."""
+    whole = np.nan_to_num(flag, nan=0.0, posinf=-1.0)
+    if ((whole < 0) | (whole > _LARGEST_FLAG) | (whole % 1 != 0)).any():
+        raise CatalogError(f"{path} holds a morph_flag that is no sum of bits: it is not as galmorph wrote it.")
+    return whole.astype(np.int64)

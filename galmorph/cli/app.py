@@ -8,9 +8,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -45,7 +46,7 @@ from galmorph.cli.results import select, show
 from galmorph.cli.terminal import print_json, progress, show_fetched, show_plan, show_summary
 from galmorph.cli.training import compare, evaluate, train
 from galmorph.environment import Variable, now
-from galmorph.errors import GalmorphError
+from galmorph.errors import GalmorphError, Interrupted
 from galmorph.files.remote import is_remote
 from galmorph.images.sizes import MAX_SIDE_PX
 from galmorph.registry import missing_file
@@ -421,24 +422,51 @@ def _common(
     now()  # SOURCE_DATE_EPOCH is checked before any work
 
 
-def _interrupt(*_: object) -> NoReturn:
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_stops: list[int] = []
+
+
+def _interrupt(number: int, _: object) -> None:
+    """End the run in order at the first signal, at once at the second, which then is as safe as a kill."""
+    _stops.append(number)
+    if len(_stops) > 1:
+        with suppress(OSError):
+            if sys.stderr.isatty():
+                os.write(2, b"\x1b[?25h\n")  # a bar has hidden the cursor
+        os._exit(Interrupted.exit_code)
     raise KeyboardInterrupt
 
 
 def main() -> None:
     """Run the command line and turn errors into exit codes."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup starts a run
             signal.signal(number, _interrupt)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names that the terminal's encoding cannot show are escaped
             stream.reconfigure(errors="backslashreplace")
     try:
-        sys.exit(app(prog_name="galmorph", standalone_mode=False) or 0)
+        code = _run()
+        _ignore_signals()
+    except KeyboardInterrupt:
+        _ignore_signals()
+        code = Interrupted.exit_code
+    sys.exit(code)
+
+
+def _ignore_signals() -> None:
+    """Ignore signals from here on: how the run ended is settled."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _run() -> int:
+    try:
+        return app(prog_name="galmorph", standalone_mode=False) or 0
     except BrokenPipeError:  # the reader of stdout has gone, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.exit(1)
+        return 1
     except (KeyboardInterrupt, typer.Abort):
-        sys.exit(130)
+        return Interrupted.exit_code
     except Exception as error:
-        sys.exit(exit_code_of(error))
+        return exit_code_of(error)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field
 
 from galmorph.errors import ModelError
+from galmorph.files.form import read_form
 from galmorph.schemas import LabelSchema
 
-T = TypeVar("T")
-
-_LONGEST_LOGGED = 60
+WHERE = "The model's card"
 Share = Annotated[float, Field(ge=0, le=1)]
 # Beyond these a division overflows or gives nothing but 0.
 Factor = Annotated[float, Field(gt=1e-6, lt=1e6)]
@@ -86,30 +83,11 @@ class _Noted:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, allow_inf_nan=False, extra="ignore")
 
 
-_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
-
-
-def read_form(kind: type[T], text: str) -> T:
-    """Return a card, or what else has a form, of JSON whose values are all of the types that the form has.
-
-    Raises
-    ------
-    ModelError
-        If one is not; the message names the first by its path.
-    """
-    try:
-        return _adapter(kind).validate_json(text)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
-        given = "" if first["type"] == "missing" else f" ({str(first['input'])[:_LONGEST_LOGGED]!r} is given)"
-        raise ModelError(f"The model's card is damaged: {path or 'all of it'}: {first['msg']}{given}.") from error
-
-
 def check_notes(document: dict[str, Any], schema: LabelSchema) -> None:
     """Raise ModelError if the mappings of a card do not hold what is relied on, or are not those of its schema."""
     wanted = _Noted.__dataclass_fields__.keys() & document.keys()
-    noted = read_form(_Noted, json.dumps({key: document[key] for key in wanted if document[key] != {}}))
+    relied_on = {key: document[key] for key in wanted if document[key] != {}}
+    noted = read_form(_Noted, json.dumps(relied_on), WHERE, ModelError)
     calibration, n = noted.calibration, len(schema.questions)
     each = {"temperature": calibration.temperature}
     each["spread.concentration"] = calibration.spread.concentration if calibration.spread else None

@@ -167,7 +167,9 @@ class ModelCard:
         ModelError
             If it is damaged or of a format newer than this version of galmorph knows.
         """
-        from galmorph.models._card_form import check_notes, read_form  # what it needs takes time to import
+        # pydantic takes time to import.
+        from galmorph.files.form import read_form
+        from galmorph.models._card_form import WHERE, check_notes
 
         try:
             document = json.loads(text)
@@ -179,7 +181,7 @@ class ModelCard:
                 f"The model's card has format {newer}, this galmorph knows up to {FORMAT_WITH_SCHEMA}: "
                 "upgrade with pip install -U galmorph-survey."
             )
-        card = read_form(cls, text)
+        card = read_form(cls, text, WHERE, ModelError)
         if not card.inputs:
             raise ModelError("The model's card names no inputs.")
         check_notes(document, card.label_schema)

@@ -14,6 +14,7 @@ from scipy.stats import t as student
 
 from galmorph import registry
 from galmorph.errors import GalmorphError, WeightsUnavailable
+from galmorph.files.form import read_form_of
 from galmorph.files.record import read_record
 from galmorph.files.writing import write_csv, write_file
 from galmorph.training.config import TrainConfig, configure
@@ -118,7 +119,7 @@ def _metrics(config: TrainConfig, folder: Path, sample: Sample) -> dict[str, Any
             raise GalmorphError(f"The run in {folder} had other options: choose another --out, or remove it.")
         if (read_record(folder / STATE) or {}).get("samples") != {sample.name: sample.sha256}:
             raise GalmorphError(f"The run in {folder} had other labels or pictures: choose another --out.")
-        return json.loads((folder / "metrics.json").read_text())
+        return read_form_of(dict[str, dict[str, dict[str, Any]]], folder / "metrics.json")
     return train(config, folder, resume=(folder / "config.json").exists())
 
 
@@ -172,7 +173,7 @@ def _matrix(folder: Path) -> NDArray[np.int64]:
     """Return the confusion matrix that a run has written."""
     path = folder / "confusion_matrix.csv"
     if not path.exists():
-        raise GalmorphError(f"{path} is missing: the run is of an older version; remove its folder to make it again.")
+        raise GalmorphError(f"{path} is missing: remove the folder of the run to make it again.")
     return np.loadtxt(path, dtype=np.int64, delimiter=",", skiprows=1, converters={0: lambda _: 0}, ndmin=2)[:, 1:]
 
 

@@ -17,6 +17,7 @@ import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -148,7 +149,7 @@ def infer_schema(paths: Sequence[str | Path]) -> LabelSchema:
         only = f"only the class {next(iter(classes.values()))!r}" if classes else "no class"
         raise SampleError(
             f"{where}: {only}, and a model tells two or more apart. Give a folder for each class: "
-            f"galmorph train --data {where.split(', ')[0]} --data ANOTHER"
+            f"galmorph train --data {quote(str(plain(paths[0])))} --data ANOTHER --out runs/mine"
         )
     answers = sorted(classes, key=lambda name: (int(number) if (number := classes[name]).isdecimal() else -1, name))
     own = slug(plain(paths[0]).resolve().name.partition(".")[0]) if len(paths) == 1 else "classes"

@@ -9,8 +9,8 @@ import pytest
 from made import cutout_folder, model_file
 
 from galmorph.classification.classify import classify
-from galmorph.classification.provenance import location
-from galmorph.errors import Interrupted
+from galmorph.classification.provenance import _PREFIXES, location, record_path, recorded, recorded_schema
+from galmorph.errors import CatalogError, Interrupted
 
 FAST = {"device": "cpu", "dtype": "float32", "batch_size": 2, "workers": 1}
 
@@ -146,3 +146,12 @@ def test_start_is_when_the_run_began_before_it_was_stopped(survey, monkeypatch):
 def test_no_home_folder_is_told(monkeypatch, path, folder, told):
     monkeypatch.setattr(Path, "home", lambda: Path("/home/me"))
     assert location(Path(path), Path(folder)) == told
+
+
+@pytest.mark.parametrize("entity", [5, [1], {"run:model": 1}])
+def test_a_damaged_record_is_a_message(tmp_path, entity):
+    record = record_path(tmp_path / "o.csv")
+    record.write_text(json.dumps({"prefix": dict(_PREFIXES), "entity": entity}))
+    for read in (lambda: recorded_schema(tmp_path / "o.csv"), lambda: recorded(tmp_path / "o.csv", "input")):
+        with pytest.raises(CatalogError, match=r"o\.csv\.prov\.json is damaged: entity"):
+            read()

@@ -43,6 +43,9 @@ _OTHER_KINDS = {
     b"Byte-by-byte Description": "a machine-readable table (CDS, AAS) with columns by position: "
     + _ASTROPY.format("ascii.mrt"),
     b"Region file format": "a region file of DS9, not a table: write its positions as CSV",
+    b"This TST file": "a table of Starlink (TST), with text before the names: save it as CSV",
+    b"QueryResult": "a table of SkyCat, with text before the names: save it as CSV",
+    b"+---": "a table drawn with + and |: save it as CSV",
     b"\\begin{": "written in LaTeX: " + _ASTROPY.format("ascii.latex"),
 }
 _SAVE = "save it with commas, tabs or semicolons between the cells (TOPCAT and STILTS can)"

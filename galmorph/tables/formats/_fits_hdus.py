@@ -150,6 +150,30 @@ def check_structure(header: Header, where: str) -> None:
             raise CatalogError(f"{where}: the card {key} is there twice, with two values")
 
 
+def check_by_rows(header: Header, path: Path, number: int) -> None:
+    """Refuse a table by columns: one row whose cells are the columns, as IDL's structures and TOPCAT's colfits are.
+
+    Raises
+    ------
+    CatalogError
+        If it is one.
+    """
+    if header.integer("NAXIS2") != 1:
+        return
+    lengths = set()
+    for n in range(1, header.integer("TFIELDS") + 1):
+        form, dim = header.text(f"TFORM{n}").upper(), header.text(f"TDIM{n}")
+        repeat = int(re.match(r"\s*(\d*)", form)[1] or 1)  # type: ignore[index]
+        if "A" not in form or dim:
+            lengths.add(int(re.findall(r"\d+", dim)[-1]) if re.search(r"\d", dim) else repeat)
+    if len(lengths) == 1 and lengths.pop() > 1 and header.integer("TFIELDS") > 1:
+        raise CatalogError(
+            f"{path}, HDU {number}: is a table by columns (IDL, TOPCAT's colfits): one row whose cells are whole "
+            'columns. Save it by rows: python -c "from astropy.table import Table; t = Table.read('
+            f"'{path}', {number}); Table({{n: t[n][0].squeeze() for n in t.colnames}}).write('{path.stem}_rows.fits')\""
+        )
+
+
 def _check(header: Header, key: str, allowed: Collection[int], where: str) -> None:
     value = header.card(key)[0]
     if not isinstance(value, int) or isinstance(value, bool) or value not in allowed:

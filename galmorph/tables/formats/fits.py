@@ -30,7 +30,7 @@ from galmorph.tables.formats import (
     text_array,
 )
 from galmorph.tables.formats._extra import Extra, of_fits
-from galmorph.tables.formats._fits_hdus import Hdu, iterate_hdus, read_hdus
+from galmorph.tables.formats._fits_hdus import Hdu, check_by_rows, iterate_hdus, read_hdus
 from galmorph.tables.formats._fits_header import Header, edit_header, make_card, read_header
 from galmorph.tables.formats._fits_rows import write_rows
 from galmorph.tables.formats._votable_head import Head, redescribe
@@ -380,6 +380,7 @@ def _open(path: Path, hdu: int | None) -> FitsTable:
             raise CatalogError(f"{path}: {_refusal(foreign[0].kind, foreign[0].number)}")
         raise CatalogError(f"{path} holds no table, so it is no catalog; its HDUs: {listing}")
     _check(path, chosen)
+    check_by_rows(chosen.header, path, chosen.number)
     described = _described(path, hdus[0]) if chosen.number == 1 else None
     try:
         table = FitsTable(partial(Input, path), chosen.start, chosen.header, described)

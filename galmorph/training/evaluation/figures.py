@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from galmorph.errors import SampleError
 from galmorph.files.writing import write_csv, write_file
 from galmorph.schemas import LabelSchema, confusion
 
@@ -26,6 +27,7 @@ CONDITIONS = {
     "snr": "signal to noise within half of R90",
     "picture_snr": "signal to noise of a pixel at the centre",
 }
+_HISTORY = {"epoch", "train_loss", "val_loss", "val_rmse", "seconds"}
 _BINS = np.linspace(0, 1, 11)
 
 Array = NDArray[np.floating[Any]]
@@ -58,9 +60,21 @@ def _grid(n: int, width: float, height: float) -> tuple[Figure, Sequence[Any]]:
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:
-    """Read ``history.csv`` of a training run: a line an epoch."""
-    with (folder / "history.csv").open(newline="") as stream:
-        return [{name: float(value) for name, value in line.items()} for line in csv.DictReader(stream)]
+    """Read ``history.csv`` of a training run: a line an epoch.
+
+    Raises
+    ------
+    SampleError
+        If the file is damaged.
+    """
+    try:
+        with (folder / "history.csv").open(newline="") as stream:
+            history = [{name: float(value) for name, value in line.items()} for line in csv.DictReader(stream)]
+        if not history or not history[0].keys() >= _HISTORY:
+            raise ValueError("it has no epoch, or not the columns of one")
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise SampleError(f"{folder / 'history.csv'} cannot be read: {error}.") from error
+    return history
 
 
 def learning_curves(history: Sequence[Mapping[str, float]]) -> Figure:
@@ -95,7 +109,7 @@ def compared_curves(histories: Mapping[str, Sequence[Sequence[Mapping[str, float
         for rank, (name, runs) in enumerate(histories.items()):
             values = np.full((len(runs), max(map(len, runs))), np.nan)  # runs may have stopped early
             for row, history in zip(values, runs, strict=True):
-                row[: len(history)] = [line[key] for line in history]
+                row[: len(history)] = [line.get(key, np.nan) for line in history]
             epochs = np.arange(1, values.shape[1] + 1)
             colour = PALETTE[rank % len(PALETTE)]
             style = ("-", "--", ":", "-.")[rank // len(PALETTE) % 4]
