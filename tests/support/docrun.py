@@ -84,9 +84,9 @@ def commands(text: str) -> Iterator[str]:
             for line in joined.splitlines():
                 match = re.match(r"(?:\$ |again )?(galmorph .*)", line)
                 if match:
-                    # Up to a comment, a pipe or the like that is not in quotes.
-                    whole = re.match(r"(?:'[^']*'|\"[^\"]*\"|(?!\s#\s|\s[|&;>]+\s?|;$).)*", match[1])
-                    command = whole[0].strip() if whole else ""
+                    unquoted = re.sub(r"'[^']*'", lambda found: "q" * len(found[0]), match[1])
+                    end = re.search(r"\s#\s|\s[|&;>]+\s?|;$|$", unquoted)
+                    command = match[1][: end.start()].strip()
                     for _ in range(2):  # a variable may hold another
                         for name, value in variables.items():
                             command = re.sub(rf"\${name}\b|\${{{name}}}", lambda _, v=value: v, command)
