@@ -42,7 +42,7 @@ from galmorph.cli.options import (
     run_option,
     service_option,
 )
-from galmorph.cli.results import select
+from galmorph.cli.results import select, show
 from galmorph.cli.terminal import print_json, progress, show_fetched, show_plan, show_summary
 from galmorph.cli.training import compare, evaluate, train
 from galmorph.environment import Variable, now
@@ -306,6 +306,7 @@ app.command()(train)
 app.command()(compare)
 app.command()(evaluate)
 app.command()(select)
+app.command()(show)
 
 
 @app.command()

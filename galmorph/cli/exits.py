@@ -19,7 +19,7 @@ from rich.text import Text
 import galmorph
 from galmorph.cli.console import Events, stderr, visible
 from galmorph.environment import Variable
-from galmorph.errors import CannotContinue, GalmorphError, Interrupted
+from galmorph.errors import CannotContinue, GalmorphError, Interrupted, first_line
 
 UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
 
@@ -114,8 +114,8 @@ def _of_system(error: Exception) -> GalmorphError | None:
 
 
 def _short(error: Exception) -> str:
-    first = next(iter(str(error).splitlines()), "")
-    return f"{type(error).__name__}: {first[:200]}" if first else type(error).__name__
+    kind, first = type(error).__name__, first_line(error)[:200]
+    return kind if first == kind else f"{kind}: {first}"
 
 
 def _details(error: Exception) -> str:

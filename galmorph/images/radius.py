@@ -7,7 +7,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter
 
 from galmorph.images.cutout import Cutout, border
 
@@ -133,8 +132,17 @@ def sky_level(plane: Plane) -> tuple[float, float]:
     edge = edge[np.isfinite(edge) & (edge != 0)]
     if not edge.size:
         return math.nan, math.nan
-    sky = float(np.median(edge))
-    return sky, MAD_TO_SIGMA * float(np.median(np.abs(edge - sky)))
+    sky = _median(edge)
+    return sky, MAD_TO_SIGMA * _median(np.abs(edge - sky))
+
+
+def _median(values: Plane) -> float:
+    """Return the median of finite values; NumPy's own looks for NaN, which takes as long again."""
+    half = len(values) // 2
+    if len(values) % 2:
+        return float(np.partition(values, half)[half])
+    middle = np.partition(values, (half - 1, half))[half - 1 : half + 1]
+    return float(middle.mean())
 
 
 def _binned(plane: Plane, factor: int) -> Plane:
@@ -187,9 +195,19 @@ def _centred(plane: Plane, reach: int) -> Plane:
 
 
 def _smoothed(plane: Plane) -> Plane:
-    """Return the mean of the square of `SMOOTHING_PX` around each pixel; 0 is beyond the edge."""
-    smooth: Plane = uniform_filter(plane, SMOOTHING_PX, mode="constant")
-    return smooth
+    """Return the mean of the square of `SMOOTHING_PX` around each pixel; 0 is beyond the edge.
+
+    SciPy's uniform_filter takes three times as long on planes of this size.
+    """
+    rows = plane.copy()
+    for shift in range(1, SMOOTHING_PX // 2 + 1):
+        rows[shift:] += plane[:-shift]
+        rows[:-shift] += plane[shift:]
+    total = rows.copy()
+    for shift in range(1, SMOOTHING_PX // 2 + 1):
+        total[:, shift:] += rows[:, :-shift]
+        total[:, :-shift] += rows[:, shift:]
+    return total / np.float32(SMOOTHING_PX**2)
 
 
 @lru_cache(maxsize=128)  # all that planes of up to `WORK_SIDE_PX` and a half ask for, 9 MB

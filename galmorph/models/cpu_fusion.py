@@ -31,6 +31,11 @@ _IDLE = (nn.Identity, nn.Dropout)
 # are laid out for it: laid out for a single picture, some are in an order that each batch must change again, at up to
 # five times the network's time.
 CPU_BATCH = 16
+# The first layers, whose maps are large, take so many pictures of it at a time, for the same reason, and since glibc
+# gives blocks of more than 32 MiB back to the system each time: pages that come anew must be cleared.
+CPU_CHUNK = 4
+# Large maps: those of more than so much of the input's side.
+LARGE_MAP = 1 / 8
 # The operations of torch that torch.compile uses for it on CPUs.
 _JOINT = ("_convolution_pointwise", "_convolution_pointwise_", "_reorder_convolution_weight")
 
@@ -126,11 +131,15 @@ class _JointConvolution(nn.Module):
         super().__init__()
         sides = (convolution.padding, convolution.stride, convolution.dilation)
         self.options = [*map(list, sides), convolution.groups]
-        weight, bias = convolution.weight.detach(), convolution.bias
-        batch = [CPU_BATCH, *shape[1:]]
-        self.weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.options, batch)
+        self.weight, bias = convolution.weight.detach(), convolution.bias
+        self.shape = shape
         self.bias = None if bias is None else bias.detach()
         self.activation: tuple[str, list[float]] | None = None
+
+    def lay_out(self, n_pictures: int) -> None:
+        """Lay the weights out for batches of so many pictures."""
+        batch = [n_pictures, *self.shape[1:]]
+        self.weight = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *self.options, batch)
 
     def forward(self, images: Tensor, added: Tensor | None = None) -> Tensor:
         if added is None:
@@ -159,8 +168,62 @@ def _joined(traced: GraphModule, example: Tensor) -> GraphModule:
             _join_activation(traced, node)
         elif node.op == "call_function" and node.target in (operator.add, torch.add):
             _join_addition(traced, node)
+    front = _front(list(traced.graph.nodes), example.shape[-1] * LARGE_MAP)
+    for node in traced.graph.nodes:
+        if isinstance(layer := _module(traced, node), _JointConvolution):
+            layer.lay_out(CPU_CHUNK if node in front else CPU_BATCH)
+    if front:
+        _take_in_chunks(traced, front)
     traced.recompile()
     return traced
+
+
+def _front(nodes: list[Any], large_px: float) -> list[Any]:
+    """Return the first nodes, from the one behind the input to the first on which alone all the rest depends.
+
+    They are all whose maps are larger than so many pixels; none where maps never are, or never cease to be.
+    """
+    shapes = [tuple(_shape(node) or ()) for node in nodes]
+    sides = [shape[-1] if len(shape) == 4 else 0 for shape in shapes]
+    last_large = max((i for i, side in enumerate(sides) if i and side > large_px), default=len(nodes))
+    number = {node: i for i, node in enumerate(nodes)}
+    reach = 0  # the last node that reads one before this one
+    for i, node in enumerate(nodes):
+        if last_large < i and sides[i] and reach <= i < len(nodes) - 2:
+            return nodes[1 : i + 1]
+        reach = max([reach, *(number[user] for user in node.users)])
+    return []
+
+
+class _InChunks(nn.Module):
+    """The first layers of a network, which take some pictures of a batch at a time."""
+
+    def __init__(self, front: nn.Module) -> None:
+        super().__init__()
+        self.front = front
+
+    def forward(self, images: Tensor) -> Tensor:
+        chunks = [self.front(chunk) for chunk in images.split(CPU_CHUNK)]
+        return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
+
+
+def _take_in_chunks(traced: GraphModule, front: list[Any]) -> None:
+    """Put the first nodes of a traced network into a module of their own."""
+    from torch.fx import Graph, GraphModule
+
+    images = next(node for node in traced.graph.nodes if node.op == "placeholder")
+    graph = Graph()
+    copies = {images: graph.placeholder("images")}
+    for node in front:
+        copies[node] = graph.node_copy(node, copies.__getitem__)
+    graph.output(copies[front[-1]])
+    traced.add_module("in_chunks", _InChunks(GraphModule(traced, graph)))
+    with traced.graph.inserting_after(front[-1]):
+        taken = traced.graph.call_module("in_chunks", (images,))
+    front[-1].replace_all_uses_with(taken)
+    for node in reversed(front):
+        traced.graph.erase_node(node)
+    traced.delete_all_unused_submodules()
 
 
 def _module(traced: GraphModule, node: Any) -> nn.Module | None:

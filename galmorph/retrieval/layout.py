@@ -108,12 +108,7 @@ def entries(
 ) -> Iterator[list[Entry]]:
     """Yield the rows of a catalog as entries of the manifest, block by block.
 
-    Parameters
-    ----------
-    survey : str
-        Part of every request's key.
-    footprint : Footprint, optional
-        Positions that it certainly does not cover are refused.
+    The name of the survey is part of every key. Positions that the footprint certainly does not cover are refused.
     """
     for targets in catalog.blocks(BLOCK_ROWS):
         yield list(_block(targets, catalog.id_column is not None, survey, source, layout, footprint))

@@ -111,7 +111,9 @@ class Head:
         self._n_cells = 0
         self._inside: list[str] = []
         for event in stream:
-            if event.kind == "start":
+            if event.name == "TD" and event.kind != "text":  # most of a file
+                self._n_cells += event.kind == "end"
+            elif event.kind == "start":
                 self._start(event)
             elif event.kind == "end":
                 self._end(event)
@@ -184,8 +186,6 @@ class Head:
             self.params[-1].stop = event.stop
         elif event.name == "STREAM" and self.stream:
             self.stream = self.stream[0], event.offset
-        elif event.name == "TD":
-            self._n_cells += 1
         elif event.name == "TR":
             self.n_rows += 1
             if self._n_cells > len(self.cells) or not self._n_cells:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
+from types import MappingProxyType
 from typing import NamedTuple
 from xml.parsers import expat
 
 from galmorph.errors import CatalogError
 from galmorph.files.reading import CHUNK, Input
 from galmorph.files.writing import Output
+
+# Of events without attributes: most of them, so that none has a mapping of its own.
+_NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
 
 
 class Event(NamedTuple):
@@ -56,14 +60,14 @@ def events(source: Input, *, text: bool = True) -> Iterator[Event]:
     parser = expat.ParserCreate()
 
     def start(name: str, attributes: Mapping[str, str]) -> None:
-        seen.append(("start", name, attributes, parser.CurrentByteIndex))
+        seen.append(("start", name, attributes or _NO_ATTRIBUTES, parser.CurrentByteIndex))
 
     def end(name: str) -> None:
-        seen.append(("end", name, {}, parser.CurrentByteIndex))
+        seen.append(("end", name, _NO_ATTRIBUTES, parser.CurrentByteIndex))
 
     def characters(data: str) -> None:
         if not data.isspace() or (seen and seen[-1][0] == "text"):
-            seen.append(("text", data, {}, parser.CurrentByteIndex))
+            seen.append(("text", data, _NO_ATTRIBUTES, parser.CurrentByteIndex))
 
     def refuse(*_: object) -> None:
         raise CatalogError(f"{source.path} declares XML entities, which a VOTable has no need of")
@@ -81,7 +85,7 @@ def events(source: Input, *, text: bool = True) -> Iterator[Event]:
         parser.Parse(b"", True)
     except (expat.ExpatError, LookupError, ValueError) as error:  # also of an encoding that Python does not have
         raise CatalogError(f"{source.path} is not well-formed XML: {error}") from error
-    seen.append(("end", "", {}, parser.CurrentByteIndex))
+    seen.append(("end", "", _NO_ATTRIBUTES, parser.CurrentByteIndex))
     yield from _events(seen)
 
 
