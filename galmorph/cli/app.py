@@ -47,7 +47,7 @@ from galmorph.cli.results import select, show
 from galmorph.cli.terminal import check_hub, print_json, progress, send_by_samp, show_fetched, show_plan, show_summary
 from galmorph.cli.training import compare, evaluate, train
 from galmorph.environment import Variable, now
-from galmorph.errors import GalmorphError, Interrupted
+from galmorph.errors import CannotContinue, GalmorphError, Interrupted
 from galmorph.files.remote import is_remote
 from galmorph.images.sizes import MAX_SIDE_PX
 from galmorph.registry import missing_file
@@ -457,7 +457,20 @@ def main() -> None:
     except KeyboardInterrupt:
         _ignore_signals()
         code = Interrupted.exit_code
-    sys.exit(code)
+    except OSError:  # not even a message can be printed: stderr is a full disk
+        code = CannotContinue.exit_code
+    sys.exit(_flushed(code))
+
+
+def _flushed(code: int) -> int:
+    """Return the exit code once all that was printed is out; that of a full disk where a stream cannot be written."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            code = code or CannotContinue.exit_code
+    return code
 
 
 def _ignore_signals() -> None:

@@ -212,6 +212,19 @@ def plain(path: str | Path) -> Path:
     return parse(path)[0]
 
 
+def check_paths(paths: Sequence[str | Path]) -> None:
+    """Raise SampleError if a sample is missing; quick, for it imports no torch.
+
+    Parameters
+    ----------
+    paths : sequence of str or Path
+        As for `read_sample`.
+    """
+    for path in map(plain, paths):
+        if not path.exists():
+            raise SampleError(registry.missing_file(path))
+
+
 def _declared(path: Path) -> dict[str, Any]:
     """Return what ``labels.toml`` in a sample's folder says."""
     file = path / DECLARED
