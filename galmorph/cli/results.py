@@ -11,8 +11,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from galmorph.cli.console import say, stdout
-from galmorph.cli.options import Json, input_option, output_option, positive
-from galmorph.cli.terminal import print_json
+from galmorph.cli.options import Json, Samp, input_option, output_option, positive
+from galmorph.cli.terminal import check_hub, print_json, send_by_samp
 from galmorph.errors import GalmorphError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def select(
     out: Annotated[
         Path | None, output_option(help="Output; default <stem>_selected.<suffix> beside the catalog.")
     ] = None,
+    samp: Samp = False,
     count: Annotated[bool, output_option("--count", help="Only count the rows.")] = False,
     overwrite: Annotated[bool, output_option("--overwrite", help="Replace an existing output.")] = False,
     as_json: Json = False,
@@ -46,10 +47,14 @@ def select(
         return
     if catalog is None or condition is None:
         raise GalmorphError("Name a catalog and a condition: galmorph select targets_morph.fits 'spiral >= 0.5'")
+    if samp:
+        check_hub()
     selected = run(catalog, condition, out=out, prefix=prefix, overwrite=overwrite, write=not count)
     say(f"{len(selected)} of {selected.total} rows: {selected.condition}")
     if selected.out:
         say(f"Output: {selected.out}")
+    if samp and selected.out:
+        send_by_samp(selected.out)
     values = {"selected": len(selected), "total": selected.total, "condition": selected.condition, "out": selected.out}
     print_json(values, as_json)
 

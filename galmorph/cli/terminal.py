@@ -73,6 +73,22 @@ def show_summary(summary: Summary, profile: bool) -> None:
     _emit_done(dataclasses.asdict(summary))
 
 
+def check_hub() -> None:
+    """Raise a GalmorphError where no hub of SAMP runs, before any work is done."""
+    from galmorph.reports.samp import hub
+
+    with hub():
+        pass
+
+
+def send_by_samp(path: str) -> None:
+    """Send a table to the programs that are connected to the hub of SAMP, and say which."""
+    from galmorph.reports.samp import send
+
+    names = send(path)
+    say(f"Sent to {', '.join(names)}." if names else "No program that takes tables is connected to the SAMP hub.")
+
+
 def _show_epoch(line: Mapping[str, float], step: TrainingStep | None) -> None:
     """Print the scores of an epoch of training, and the time left."""
     of = f" of {step.epochs}" if step else ""
