@@ -215,15 +215,7 @@ def _without_excluded(
 
 
 def n_seen(trained: Mapping[str, Tensor], galaxies: NDArray[np.object_], contents: NDArray[np.int64]) -> int:
-    """Return how many galaxies took part in a training, by their keys or by their pictures.
-
-    Parameters
-    ----------
-    trained : mapping of name to Tensor, int64
-        Hashes in the model's file.
-    galaxies, contents : ndarray, shape (n,)
-        Keys of the galaxies, and hashes of their pictures.
-    """
+    """Return how many galaxies a training saw, by the hashes (in the model's file) of their keys and pictures."""
     own = {TRAINED_GALAXIES: galaxy_hashes(galaxies), TRAINED_CONTENTS: contents}
     seen = [np.isin(hashes, trained[name].numpy()) for name, hashes in own.items() if name in trained]
     return int(np.any(seen, axis=0).sum())

@@ -66,8 +66,6 @@ def read(
 
     Parameters
     ----------
-    path : Path
-    schema : LabelSchema
     label_column, cutout_column, id_column : str, optional
         Columns; default by the usual names.
     cutouts : str
@@ -126,7 +124,7 @@ def read(
 
 
 def _galaxies(catalog: Catalog, path: Path) -> NDArray[np.object_]:
-    """Return the key of each row: its identifier or position, one for all rows at one place of the sky."""
+    """Return the key of each row: its identifier or position, one for all rows at one position."""
     blocks = list(catalog.blocks(_BLOCK_ROWS))
     ra, dec = (np.concatenate([getattr(block, axis) for block in blocks] or [np.empty(0)]) for axis in ("ra", "dec"))
     names = [name for block in blocks for name in block.id]
@@ -137,13 +135,7 @@ def _galaxies(catalog: Catalog, path: Path) -> NDArray[np.object_]:
 
 
 def labels_of(path: Path, *, label_column: str = "", **_: str) -> str | tuple[str, ...]:
-    """Return what the labels of a table are: the name of a schema of galmorph, or the classes in one column.
-
-    Raises
-    ------
-    SampleError
-        If it has no column of labels, or one that holds no classes.
-    """
+    """Return what the labels are; see `galmorph.training.samples._classes.labels_in`."""
     return labels_in(open_catalog(path, needs_position=False), label_column)
 
 
