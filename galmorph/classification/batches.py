@@ -136,7 +136,8 @@ def _predict(
     """Return the journal's records of a batch; a target without flux has NaN for probabilities."""
     result = np.zeros(len(targets), record)
     result["p"] = result["ood"] = np.nan
-    if "features" in (record.names or ()):
+    with_features = "features" in (record.names or ())
+    if with_features:
         result["features"] = np.nan
     for name in ("flag", "ra", "dec", "state"):
         result[name] = [getattr(target, name) for target in targets]
@@ -158,10 +159,8 @@ def _predict(
             inputs[rows[0] : rows[-1] + 1] = pictures
         else:
             inputs[rows] = pictures
-    judged = dict(zip(("p", "ood", "features"), predictor.judge_with_features(inputs), strict=True))
-    for name, values in judged.items():
-        if name not in (result.dtype.names or ()):
-            continue
+    judged = predictor.judge_with_features(inputs) if with_features else predictor.judge(inputs)
+    for name, values in zip(("p", "ood", "features"), judged, strict=False):
         result[name][usable] = values.cpu().numpy()[usable]
     broken = [i for i in usable if not np.isfinite(result["p"][i]).all()]
     if broken:  # a network can overflow; no row is without probability and flag
