@@ -5,8 +5,33 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """How far a training run is: after a batch.
+
+    Attributes
+    ----------
+    epoch, epochs : int
+        The epoch, from 1, and how many there are.
+    batch, batches : int
+        The batch of the epoch, from 1, and how many there are.
+    loss : float
+        Mean loss of the epoch so far.
+    seconds_left : float
+        For the whole run, by the batches of this call; NaN where it is not known yet.
+    """
+
+    epoch: int
+    epochs: int
+    batch: int
+    batches: int
+    loss: float
+    seconds_left: float
 
 
 def in_notebook() -> bool:

@@ -13,7 +13,7 @@ from itertools import combinations
 from pathlib import Path
 from shlex import quote
 
-from galmorph.errors import CatalogError
+from galmorph.errors import CatalogError, listed
 from galmorph.files.remote import Remote, is_remote
 from galmorph.images.cutout import cutout_files, named_cutouts
 from galmorph.images.headers import SUFFIX, UNREAD_COMPRESSIONS
@@ -262,7 +262,8 @@ def _by_identifier(catalog: Catalog, folder: Path | Remote, by_name: Mapping[str
     hint = _hint(catalog, by_name, usable)
     if usable and not hint:
         return catalog.by_identifier(next(iter(usable)))
-    what = f"has no column of identifiers that galmorph knows{_listed(catalog.column_names)}"
+    names = catalog.column_names
+    what = "has no column of identifiers that galmorph knows" + (f" (it has {listed(names, _LISTED)})" if names else "")
     if usable:
         what = f"names no file in {folder} by its column {catalog.column_names[next(iter(usable))]}"
     raise CatalogError(
@@ -294,8 +295,3 @@ def _hint(catalog: Catalog, by_name: Mapping[str, Path | Remote | str], others: 
         if any(file_key(name, by_name) for name in targets.id):
             return catalog.column_names[position]
     return ""
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return f" (it has {', '.join(names[:_LISTED])}{more})" if names else ""

@@ -7,7 +7,8 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -49,14 +50,30 @@ _PATH = Path("the table")
 _DIGESTED_ROWS = 16_384
 
 
-def _of_memory(source: Any) -> Path:
-    """Give a source a folder for the journal of its run, which goes with it; return the name of no output there."""
-    folder = tempfile.mkdtemp(prefix="galmorph-")
-    weakref.finalize(source, shutil.rmtree, folder, ignore_errors=True)
-    return Path(folder) / "table"
+class _InMemory(Source):
+    """A source without a file of its own: its journal is in a folder that goes with it, and `finish` returns a table.
+
+    Attributes
+    ----------
+    result : Table or data frame
+        Once it is written.
+    """
+
+    result: Any
+
+    @cached_property
+    def default_output(self) -> Path:
+        """No file: where the run keeps its results until they are all there."""
+        folder = tempfile.mkdtemp(prefix="galmorph-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return Path(folder) / "table"
+
+    def finish(self, summary: Summary) -> Any:  # noqa: ARG002
+        """Return the table."""
+        return self.result
 
 
-class MemorySource(CatalogSource):
+class MemorySource(_InMemory, CatalogSource):
     """The rows of a table in memory, which name their cutouts; the result is of its kind.
 
     Parameters
@@ -69,14 +86,7 @@ class MemorySource(CatalogSource):
         HDU of the cutouts.
     **columns
         The options of columns of `galmorph.tables.catalog.open_catalog`.
-
-    Attributes
-    ----------
-    result : Table or data frame
-        The table with the columns, once they are written.
     """
-
-    result: Any
 
     def __init__(
         self,
@@ -88,12 +98,6 @@ class MemorySource(CatalogSource):
         self._memory = table
         catalog = catalog_of(cast(tables.Table, table), _PATH, "table", needs_position=False, **columns)
         super().__init__(*match(catalog, cutouts, Path.cwd()), image_hdu)
-        self._nowhere = _of_memory(self)
-
-    @property
-    def default_output(self) -> Path:
-        """No file: where the run keeps its results until they are all there."""
-        return self._nowhere
 
     def fingerprint(self) -> dict[str, Any]:
         """Return a hash of what is read of the table."""
@@ -108,10 +112,6 @@ class MemorySource(CatalogSource):
         if destination != self.default_output:
             self.catalog.check_destination(destination)
 
-    def finish(self, summary: Summary) -> Any:  # noqa: ARG002
-        """Return the table."""
-        return self.result
-
     def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
         """Make the table with the columns appended, and write it where a file was named."""
         dropped, provenance = self.catalog.changes(added.columns, added.cards, replace=added.replace)
@@ -122,7 +122,7 @@ class MemorySource(CatalogSource):
             super().write(destination, added, kept)
 
 
-class PathsSource(CutoutSource):
+class PathsSource(_InMemory, CutoutSource):
     """Cutouts by their paths; the result is an astropy Table.
 
     Parameters
@@ -131,27 +131,15 @@ class PathsSource(CutoutSource):
     hdu : int or str, optional
     """
 
-    result: Table
-
     def __init__(self, paths: Sequence[str | os.PathLike[str]], hdu: int | str | None = None) -> None:
         files = [Remote.of(path) if is_remote(path) else Path(path) for path in paths]
         super().__init__(Path.cwd(), [(cutout_name(Path(file.name)), file) for file in files], hdu)
         self._texts = {file: os.fspath(path) for file, path in zip(files, paths, strict=True)}
-        self._nowhere = _of_memory(self)
-
-    @property
-    def default_output(self) -> Path:
-        """No file: where the run keeps its results until they are all there."""
-        return self._nowhere
 
     def check_output(self, destination: Path) -> None:
         """Raise a GalmorphError if the table cannot be written to a file that was named."""
         if destination != self.default_output:
             super().check_output(destination)
-
-    def finish(self, summary: Summary) -> Table:  # noqa: ARG002
-        """Return the table."""
-        return self.result
 
     def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
         """Make the table, and write it where a file was named."""
@@ -164,7 +152,7 @@ class PathsSource(CutoutSource):
         return self._texts[path]
 
 
-class ArraySource(Source):
+class ArraySource(_InMemory):
     """Galaxies in an array of flux; the result is an astropy Table.
 
     Parameters
@@ -181,8 +169,6 @@ class ArraySource(Source):
         If the shape and the bands do not fit, or the pixel scale is absent.
     """
 
-    result: Table
-
     def __init__(self, flux: NDArray[Any], bands: Sequence[str], pixscale: float | None) -> None:
         flux = flux[None] if flux.ndim == 3 else flux
         bands = tuple(bands.split(",") if isinstance(bands, str) and "," in bands else bands)
@@ -195,12 +181,6 @@ class ArraySource(Source):
             )
         self._flux, self._bands, self._pixscale = flux, bands, pixscale
         self.n_rows = len(flux)
-        self._nowhere = _of_memory(self)
-
-    @property
-    def default_output(self) -> Path:
-        """No file: where the run keeps its results until they are all there."""
-        return self._nowhere
 
     def fingerprint(self) -> dict[str, Any]:
         """Return a hash of the array."""
@@ -210,11 +190,6 @@ class ArraySource(Source):
         """Raise a GalmorphError if the table cannot be written to a file that was named."""
         if destination != self.default_output:
             check_new_catalog(destination)
-
-    def blocks(self, n_rows: int, start: int) -> Iterator[Sequence[int]]:
-        """Yield the row numbers of blocks of galaxies."""
-        for first in range(start, self.n_rows, n_rows):
-            yield range(first, min(first + n_rows, self.n_rows))
 
     def prepare(self, rows: Sequence[int], card: ModelCard, device: torch.device) -> list[Prepared]:  # noqa: ARG002
         """Frame galaxies as a card asks, with radii that are measured on them."""
@@ -236,10 +211,6 @@ class ArraySource(Source):
         self.result = _new_table(own, values, added, kept, self.n_rows)
         if destination != self.default_output:
             write_new_table(destination, own, values, added, kept, self.n_rows)
-
-    def finish(self, summary: Summary) -> Table:  # noqa: ARG002
-        """Return the table."""
-        return self.result
 
 
 def _new_table(

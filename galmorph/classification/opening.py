@@ -239,21 +239,14 @@ def _folder_of_cutouts(folder: Path) -> list[tuple[str, Path]]:
 
 
 def kind_of(path: Path, hdu: int | None = None, named_columns: Sequence[str] = ()) -> str:
-    """Return what a file is taken for, by its content; a survey image is an image that is too large for a cutout.
+    """Return which of `KINDS` a file is by its content; a survey image is an image that is too large for a cutout.
 
     Parameters
     ----------
     path : Path
         A file; ``{band}`` in it stands for one file a band.
-    hdu : int, optional
-        The HDU that the user named.
-    named_columns : sequence of str
-        Columns that the user named.
-
-    Returns
-    -------
-    str
-        One of `KINDS`.
+    hdu, named_columns
+        What the user named.
 
     Raises
     ------

@@ -191,18 +191,10 @@ def record_path(output: Path) -> Path:
 
 
 def recorded(output: Path, role: str) -> list[Path]:
-    """Return the files or folders of this machine that an output was made of, as the record beside it says.
+    """Return the files or folders that an output was made of, as the record beside it says.
 
-    Parameters
-    ----------
-    output : Path
-    role : str
-        ``cutouts``, ``input``, ``image`` or ``catalog``.
-
-    Returns
-    -------
-    list of Path
-        Those that are still there; empty where there is no record, or where one of them is gone.
+    It is empty where there is no record, or where one of them is gone. The role is ``cutouts``, ``input``, ``image`` or
+    ``catalog``.
     """
     if not is_record(record_path(output)):
         return []

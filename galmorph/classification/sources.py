@@ -141,9 +141,10 @@ class Source(ABC):
     def open(self) -> None:  # noqa: B027 nothing to open
         """Read what must be read before the first row, and detect galaxies where they are to be detected."""
 
-    @abstractmethod
     def blocks(self, n_rows: int, start: int) -> Iterator[Sequence[Any]]:
-        """Yield blocks of rows from a row on, in the form that `prepare` takes."""
+        """Yield blocks of rows from a row on, in the form that `prepare` takes: here their numbers."""
+        for first in range(start, self.n_rows, n_rows):
+            yield range(first, min(first + n_rows, self.n_rows))
 
     def names(self) -> Iterator[Sequence[str]]:
         """Yield the identifiers of the rows, in blocks of the journal's; default: the numbers of the rows."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -160,11 +160,6 @@ class FieldSource(Source):
             self._detected = Detected.of(objects, [image_name(path) for path in self._paths])
             self._targets = self._detected.targets
         self.n_rows = len(self._targets)
-
-    def blocks(self, n_rows: int, start: int) -> Iterator[Sequence[int]]:
-        """Yield the row numbers of blocks of targets from a row on."""
-        for first in range(start, self.n_rows, n_rows):
-            yield range(first, min(first + n_rows, self.n_rows))
 
     def prepare(self, rows: Sequence[int], card: ModelCard, device: torch.device) -> list[Prepared]:
         """Cut targets out of the images, framed as a model's card asks.

@@ -30,6 +30,7 @@ from galmorph.cli.options import (
     MAX_WORKERS,
     Dtype,
     Json,
+    Samp,
     Tta,
     catalog_option,
     computing_option,
@@ -42,11 +43,11 @@ from galmorph.cli.options import (
     run_option,
     service_option,
 )
-from galmorph.cli.results import select
-from galmorph.cli.terminal import print_json, progress, show_fetched, show_plan, show_summary
+from galmorph.cli.results import select, show
+from galmorph.cli.terminal import check_hub, print_json, progress, send_by_samp, show_fetched, show_plan, show_summary
 from galmorph.cli.training import compare, evaluate, train
 from galmorph.environment import Variable, now
-from galmorph.errors import GalmorphError, Interrupted
+from galmorph.errors import CannotContinue, GalmorphError, Interrupted
 from galmorph.files.remote import is_remote
 from galmorph.images.sizes import MAX_SIDE_PX
 from galmorph.registry import missing_file
@@ -226,6 +227,7 @@ def classify(
     features: Annotated[
         Path | None, output_option(help="File for the last layer's features: .parquet, .fits or .npy.")
     ] = None,
+    samp: Samp = False,
     overwrite: Annotated[bool, output_option("--overwrite", help="Replace an existing output.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -236,6 +238,8 @@ def classify(
     Example: galmorph classify --images 'legacysurvey-0001p000-image-{band}.fits.fz' --catalog tractor-0001p000.fits
     """
     _check_that_they_exist(survey, catalog, model)
+    if samp:
+        check_hub()
     from galmorph.classification.options import ClassifyOptions
 
     options = ClassifyOptions(
@@ -273,6 +277,8 @@ def classify(
     unread = catalog is None and 0 < summary.targets == summary.flags.get("unreadable", 0)
     if unread:
         say(f"No cutout of the {summary.targets} rows could be read, so none has a probability; the reasons are above.")
+    if samp:
+        send_by_samp(summary.out)
     print_json(summary, as_json, leave_out=("flags", "labels", "profile"))
     raise typer.Exit(1 if unread or (strict and summary.failed) else 0)
 
@@ -306,6 +312,7 @@ app.command()(train)
 app.command()(compare)
 app.command()(evaluate)
 app.command()(select)
+app.command()(show)
 
 
 @app.command()
@@ -450,7 +457,20 @@ def main() -> None:
     except KeyboardInterrupt:
         _ignore_signals()
         code = Interrupted.exit_code
-    sys.exit(code)
+    except OSError:  # not even a message can be printed: stderr is a full disk
+        code = CannotContinue.exit_code
+    sys.exit(_flushed(code))
+
+
+def _flushed(code: int) -> int:
+    """Return the exit code once all that was printed is out; that of a full disk where a stream cannot be written."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            code = code or CannotContinue.exit_code
+    return code
 
 
 def _ignore_signals() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -29,7 +31,8 @@ from galmorph.cli.options import (
     run_option,
     training_option,
 )
-from galmorph.cli.terminal import print_json, show_epoch, show_metrics
+from galmorph.cli.terminal import print_json, show_metrics, training_progress
+from galmorph.errors import Interrupted
 
 
 def train(
@@ -88,6 +91,9 @@ def train(
     Example: galmorph train --data galaxyzoo_kaggle --schema galaxyzoo2 --backbone mobilenet --out runs/first
     """
     from galmorph.models.card import read_about
+    from galmorph.training.reading import check_paths
+
+    check_paths((*data, *(unlabelled or ())))
     from galmorph.training.config import configure
     from galmorph.training.train import train as run
 
@@ -114,12 +120,25 @@ def train(
         dtype=dtype,
     )
     texts = read_about(about) if about else None
-    metrics = run(config, out, name=name, about=texts, resume=resume, test=test, on_epoch=show_epoch)
+    options: dict[str, Any] = {"name": name, "about": texts, "resume": resume, "test": test}
+    try:
+        with training_progress() as (on_epoch, on_step):
+            metrics = run(config, out, **options, on_epoch=on_epoch, on_step=on_step)
+    except Interrupted as error:
+        raise Interrupted(f"{error} {_again(out)}") from None
     if not metrics:  # of several processes only the first prints
         return
     show_metrics(metrics)
     say(f"The model is {out / 'model.safetensors'}; its curves and figures are in the same folder.")
     print_json(metrics, as_json)
+
+
+def _again(out: Path) -> str:
+    """Return how to go on with this run."""
+    words = ["galmorph", *sys.argv[1:]]
+    if not (out / "config.json").exists():
+        return f"Begin again with: {shlex.join(words)}"
+    return f"Go on with: {shlex.join(words if '--resume' in words else [*words, '--resume'])}"
 
 
 def compare(
@@ -144,6 +163,9 @@ def compare(
 
     Example: galmorph compare --data Galaxy10.h5 --schema galaxy10_sdss --backbones mobilenet,resnet50 --out table
     """
+    from galmorph.training.reading import check_paths
+
+    check_paths(data)
     from galmorph.training.comparison import compare as run
 
     result = run(
@@ -183,6 +205,9 @@ def evaluate(
 
     Example: galmorph evaluate galaxyzoo2-mobilenet_v2 --data galaxyzoo_kaggle --tta 8
     """
+    from galmorph.training.reading import check_paths
+
+    check_paths(data)
     from galmorph.models.model import load
     from galmorph.training.evaluation.evaluate import evaluate as run
 

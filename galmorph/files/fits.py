@@ -124,17 +124,7 @@ def image(
 
 
 def tangent_cards(ra: float, dec: float, size: int, pixscale: float) -> str:
-    """Return the cards of the WCS of a square image: TAN projection, north up, east left, centred on a position.
-
-    Parameters
-    ----------
-    ra, dec : float
-        The centre, ICRS degrees.
-    size : int
-        Width and height, px.
-    pixscale : float
-        arcsec per pixel.
-    """
+    """Return the cards of the WCS of a square image (px, arcsec per px): TAN, north up, centred on ICRS degrees."""
     centre, step = (size + 1) / 2, pixscale / 3600
     texts = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CUNIT1": "deg", "CUNIT2": "deg", "RADESYS": "ICRS"}
     numbers = {"CRVAL1": ra, "CRVAL2": dec, "CRPIX1": centre, "CRPIX2": centre}

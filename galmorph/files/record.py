@@ -19,20 +19,7 @@ _WHOLE_BYTES, _PARTS = 1 << 26, 64
 
 
 def write_record(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a record, synced; what was there before is kept until it is complete.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    content : mapping
-        Values of JSON; anything else is written as text.
-
-    Raises
-    ------
-    OutputError, CannotContinue
-        If it cannot be written.
-    """
+    """Write values of JSON (others as text), synced; what was there before is kept until it is complete."""
     plain = as_json(content)
     write_file(path, (json.dumps({"sha256": _digest(plain), "content": plain}) + "\n").encode())
 

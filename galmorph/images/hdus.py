@@ -78,7 +78,10 @@ def _why_none(found: FileImages) -> str:
     kinds = {kind(image) for image in found.images} - {""}
     others = set(found.others.values())
     if kinds:
-        return f"holds a {min(kinds)} image, not the picture of a galaxy. Give the image that goes with it."
+        return (
+            f"holds a {min(kinds)} image, not the picture of a galaxy. Give the image that goes with it; --image-hdu "
+            "uses this one all the same."
+        )
     if found.images:
         return f"its image has the shape {found.images[0].shape}: a picture has two axes of more than one pixel."
     if "groups" in others:

@@ -11,7 +11,7 @@ import re
 from pathlib import Path, PurePath
 
 from galmorph.errors import CutoutError
-from galmorph.images.fits_file import StoredImage
+from galmorph.images.fits_file import OWN_FORM, StoredImage
 from galmorph.images.surveys import native_pixscale, survey_of
 from galmorph.images.wcs import CELESTIAL, arcsec_of, repaired_ctypes
 
@@ -30,6 +30,12 @@ _COMPANIONS = frozenset(
 # Such words in EXTNAME alone; in IMAGETYP they mean something else ('science exposure').
 _COMPANION_EXTENSIONS = frozenset(
     {"con", "cov", "coverage", "exp", "exptime", "expmap", "exposure", "time", "samp", "area", "model", "residual"}
+)
+# Such words at the end of a file's name, where the header says nothing: SWarp's ``coadd.weight.fits``.
+_COMPANION_FILE = re.compile(
+    r".+[._-](weights?|wht|wgt|invvar|ivar|rms|variance|error|err|uncertainty|unc|mask|maskbits|bpm|dq|segmentation|segmap|segm"
+    r"|psf|nexp)",
+    re.IGNORECASE,
 )
 # An image from which a background was subtracted ('SKY_SUB', 'BKG_SUBTRACTED') is a picture.
 _BACKGROUNDS = frozenset({"sky", "bkg", "background"})
@@ -57,7 +63,11 @@ def kind(image: StoredImage) -> str:
     if _SUBTRACTED.intersection(words):
         words = [word for word in words if word not in _BACKGROUNDS]
     companion = next((word for word in words if word in _COMPANIONS), "")
-    return companion or next((word for word in extension if word in _COMPANION_EXTENSIONS), "")
+    companion = companion or next((word for word in extension if word in _COMPANION_EXTENSIONS), "")
+    if companion or extension or OWN_FORM in image.cards:
+        return companion
+    by_name = _COMPANION_FILE.fullmatch(split_band(PurePath(image.path).name)[0])
+    return by_name[1].lower() if by_name else ""
 
 
 def _words(text: object) -> list[str]:

@@ -27,15 +27,7 @@ class PictureWidth:
     arcsec: float = math.nan
 
     def frame_px(self, framing: Framing, width_px: int, radius_arcsec: float) -> float:
-        """Return the width of a model's frame in pixels of a picture; NaN if it cannot be derived.
-
-        Parameters
-        ----------
-        width_px : int
-            Of the picture.
-        radius_arcsec : float
-            The galaxy's R90, NaN where unknown.
-        """
+        """Return the width of a model's frame in pixels of a picture, by the galaxy's R90; NaN if it is unknown."""
         if framing.radii and math.isfinite(self.r90):
             return framing.radii / self.r90 * width_px
         arcsec = self.arcsec if math.isfinite(self.arcsec) else self.r90 * radius_arcsec

@@ -105,11 +105,7 @@ def quality(
 def signal_to_noise(cutout: Cutout, bands: Iterable[str], radius_arcsec: float) -> float:
     """Return the signal to noise of the brightest of some bands within half of R90; NaN where there is none.
 
-    Parameters
-    ----------
-    bands : iterable of str
-    radius_arcsec : float
-        The galaxy's R90; where it is NaN, `DEFAULT_RADIUS_ARCSEC` stands for it.
+    Where R90 is NaN, `DEFAULT_RADIUS_ARCSEC` stands for it.
     """
     aperture_arcsec = _aperture_arcsec(radius_arcsec)
     ratios = [_signal_to_noise(cutout, cutout.plane(band), aperture_arcsec) for band in bands if band in cutout.bands]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import galmorph
 from galmorph import registry
 from galmorph.environment import Variable
-from galmorph.errors import ModelError, WeightsUnavailable
+from galmorph.errors import ModelError, WeightsUnavailable, first_line
 from galmorph.files.record import file_sha256
 from galmorph.files.writing import write_file
 from galmorph.models import card as cards
@@ -203,10 +203,8 @@ def load(name: str | Path) -> Model:
         network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
         unlikeness = Unlikeness.from_tensors(extra)
     except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(
-            f"{path}: its weights do not fit its card ({card.backbone}, {card.schema}): {reason}"
-        ) from error
+        fit = f"its weights do not fit its card ({card.backbone}, {card.schema})"
+        raise ModelError(f"{path}: {fit}: {first_line(error)}") from error
     return Model(card, network.eval(), trained, file_sha256(path), unlikeness)
 
 

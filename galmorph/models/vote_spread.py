@@ -47,15 +47,7 @@ def fit_concentration(schema: LabelSchema, truth: Array, expected: Array) -> lis
 
 
 def spread(schema: LabelSchema, expected: Array, concentration: Sequence[float]) -> Array:
-    """Return the standard deviation of vote fractions around the expected ones, of the same shape and type.
-
-    Parameters
-    ----------
-    expected : ndarray, shape (n, n_labels)
-        Cumulative form; NaN stays NaN.
-    concentration : sequence of float
-        One a question.
-    """
+    """Return the standard deviation of vote fractions around expected ones (cumulative, NaN stays)."""
     each = np.empty(len(schema.labels))
     for part, value in zip(schema.slices, concentration, strict=True):
         each[part] = value

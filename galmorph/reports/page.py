@@ -13,9 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 import galmorph
 from galmorph.errors import OutputError
 from galmorph.files.writing import write_errors
@@ -25,7 +22,6 @@ if TYPE_CHECKING:
     from markupsafe import Markup
     from matplotlib.figure import Figure
 
-_JPEG_QUALITY = 88
 # The mark of a report, within the first bytes of the page.
 GENERATOR = '<meta name="generator" content="galmorph'
 _HEAD_BYTES = 4096
@@ -55,43 +51,16 @@ class Report:
 
 
 def check_out(out: Path, inputs: Iterable[Path], *, overwrite: bool = False) -> None:
-    """Check that a report can be written: never over what it is made of, and only over a report of galmorph.
-
-    Parameters
-    ----------
-    inputs : iterable of Path
-        Files that the report is made of.
-    overwrite : bool
-        Any other file may be replaced.
-
-    Raises
-    ------
-    OutputError
-        If it cannot.
-    """
+    """Raise OutputError if a report would replace one of `inputs`, or what is no report unless `overwrite` is given."""
     if out.suffix.lower() not in (".html", ".htm"):
         raise OutputError(f"The report is a web page: name it {out.with_suffix('.html')}.")
     check_replaceable(out, inputs, GENERATOR.encode(), "report of galmorph", overwrite=overwrite)
 
 
 def check_replaceable(out: Path, inputs: Iterable[Path], mark: bytes, kind: str, *, overwrite: bool) -> None:
-    """Check that an output has a folder and that a file of its name may be replaced.
+    """Raise OutputError where an output has no folder, or a file of its name may not be replaced.
 
-    Parameters
-    ----------
-    inputs : iterable of Path
-        Files that are never replaced.
-    mark : bytes
-        What the beginning of a file holds that may be replaced.
-    kind : str
-        The kind of such a file, for the message.
-    overwrite : bool
-        A file without the mark may be replaced too.
-
-    Raises
-    ------
-    OutputError
-        If it may not.
+    That is one of `inputs`, or one without `mark` in its beginning, unless `overwrite` is given; `kind` is its name.
     """
     if not out.parent.is_dir():
         raise OutputError(f"The folder {out.parent} of {out.name} does not exist: make it, or choose another name.")
@@ -153,27 +122,6 @@ def inline_svg(figure: Figure) -> Markup:
     # The colours of text and of bars are the page's, so that they suit the dark too.
     text = text.replace("#000000", "currentColor").replace(figures.BLUE.lower(), "var(--bar)")
     return Markup(re.sub(r"\n\s*", "\n", text))
-
-
-def jpeg(rgb: NDArray[np.floating[Any]] | NDArray[np.uint8], side: int | None = None) -> bytes:
-    """Return a picture as a JPEG file.
-
-    Parameters
-    ----------
-    rgb : ndarray, shape (y, x, 3)
-        uint8, or floats in 0..1; the first row on top.
-    side : int, optional
-        Shrink it to this many pixels a side.
-    """
-    from PIL import Image
-
-    pixels = rgb if rgb.dtype == np.uint8 else (np.clip(rgb, 0, 1) * 255 + 0.5).astype(np.uint8)
-    image = Image.fromarray(pixels)
-    if side is not None:
-        image.thumbnail((side, side))
-    file = io.BytesIO()
-    image.save(file, "jpeg", quality=_JPEG_QUALITY)
-    return file.getvalue()
 
 
 def data_uri(kind: str, content: bytes) -> str:

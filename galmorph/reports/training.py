@@ -16,8 +16,9 @@ from pydantic import Field
 from galmorph import registry
 from galmorph.errors import GalmorphError, SampleError
 from galmorph.files.form import read_form_of
+from galmorph.files.pictures import jpeg
 from galmorph.files.writing import write_file
-from galmorph.reports.page import Report, data_uri, inline_svg, jpeg, render, save_figures
+from galmorph.reports.page import Report, data_uri, inline_svg, render, save_figures
 from galmorph.schemas import LabelSchema, schema_from_mapping, squared_errors
 from galmorph.training.evaluation import figures
 
@@ -77,7 +78,6 @@ class Evaluation:
         Content of ``scores.json``.
     galaxies : ndarray of str objects, shape (n,)
     truth, predicted : ndarray, shape (n, n_labels)
-        Empty where the folder is of a version that did not write the truth.
     """
 
     folder: Path
@@ -199,34 +199,32 @@ def _read(folder: Path) -> Evaluation:
             header, *lines = csv.reader(file)
         labels = [name.removeprefix("p_") for name in header if name.startswith("p_")]
         numbers = [[float(cell or "nan") for cell in line[1:]] for line in lines if len(line) == len(header)]
-        if not labels or len(numbers) < len(lines):
-            raise ValueError("predictions.csv has no columns p_<label>, or lines of other lengths")
+        true = [f"true_{label}" for label in labels]
+        if not labels or header[len(labels) + 1 : 2 * len(labels) + 1] != true or len(numbers) < len(lines):
+            raise ValueError("predictions.csv lacks columns p_<label> and true_<label>, or has lines of other lengths")
     except (OSError, ValueError, csv.Error) as error:
         raise SampleError(f"The evaluation in {folder} cannot be read: {error}") from error
     schema = _schema(folder, scores, labels)
-    has_truth = header[len(labels) + 1 : 2 * len(labels) + 1] == [f"true_{label}" for label in labels]
     table = np.array(numbers).reshape(len(lines), -1)
     return Evaluation(
         folder=folder,
         scores=scores,
         schema=schema,
         galaxies=np.array([line[0] for line in lines], dtype=object),
-        truth=table[:, len(labels) : 2 * len(labels)] if has_truth else np.full((0, len(labels)), np.nan),
-        predicted=table[:, : len(labels)] if has_truth else np.full((0, len(labels)), np.nan),
+        truth=table[:, len(labels) : 2 * len(labels)],
+        predicted=table[:, : len(labels)],
     )
 
 
 def _schema(folder: Path, scores: Mapping[str, Any], labels: Sequence[str]) -> LabelSchema:
-    """Return the schema that ``scores.json`` names; older versions did not, then that with the labels of the table."""
+    """Return the schema that ``scores.json`` names or holds."""
+    schema: LabelSchema
     if own := scores.get("schema_definition"):
-        schemas = [schema_from_mapping(own, str(folder / "scores.json"))]
+        schema = schema_from_mapping(own, str(folder / "scores.json"))
     else:
-        names = [str(scores["schema"])] if "schema" in scores else registry.names("schemas")
-        schemas = [registry.load("schemas", name) for name in names]
-    schema: LabelSchema | None = next((schema for schema in schemas if list(schema.labels) == list(labels)), None)
-    if schema is None:
-        known = " or ".join(schema.name for schema in schemas)
-        raise SampleError(f"{folder / 'predictions.csv'} does not have the labels of the schema {known}.")
+        schema = registry.load("schemas", str(scores.get("schema")))
+    if list(schema.labels) != list(labels):
+        raise SampleError(f"{folder / 'predictions.csv'} does not have the labels of the schema {schema.name}.")
     return schema
 
 
@@ -247,9 +245,6 @@ def _evaluation(
              if key in evaluation.scores]  # fmt: skip
     tables.append({"caption": "", "head": (), "rows": facts})
     sections = [_section(f"evaluation{suffix}", f"Scores{suffix}", f"Scores{of}", tables=tables)]
-    if not len(evaluation.truth):
-        text = "An older version wrote this folder, without the true labels: evaluate again for figures and errors."
-        return [*sections, _section(f"figures{suffix}", f"Figures{suffix}", f"Figures{of}", text)], {}
     drawn = figures.of_evaluation(schema, evaluation.truth, evaluation.predicted)
     if conditions := evaluation.scores.get("conditions"):
         try:
@@ -273,7 +268,7 @@ def errors(evaluation: Evaluation) -> NDArray[np.float64]:
     """Return the error of each galaxy: 1 minus the probability of its true class, or the rmse of its fractions."""
     truth, predicted = evaluation.truth, evaluation.predicted
     if evaluation.schema.is_classes:
-        return 1 - predicted[np.arange(len(truth)), truth.argmax(axis=1)] if len(truth) else np.empty(0)
+        return 1 - predicted[np.arange(len(truth)), truth.argmax(axis=1)]
     n_labels = np.isfinite(truth).sum(axis=1)
     return np.sqrt(squared_errors(truth, predicted).sum(axis=1) / np.maximum(n_labels, 1))
 
@@ -309,8 +304,8 @@ def _card(evaluation: Evaluation, row: int, picture: bytes | None) -> dict[str, 
 
 def _pictures(evaluation: Evaluation, data: Sequence[str]) -> tuple[dict[int, bytes], str]:
     """Return the pictures of the worst errors by row, and why there are none."""
-    if not data or not len(evaluation.truth):
-        return {}, "" if data else "Errors are shown without pictures: name the labelled data with --data PATH."
+    if not data:
+        return {}, "Errors are shown without pictures: name the labelled data with --data PATH."
     from galmorph.training.reading import read_sample
 
     rows = {str(evaluation.galaxies[row]): row for row in worst(evaluation)}
@@ -322,14 +317,8 @@ def _pictures(evaluation: Evaluation, data: Sequence[str]) -> tuple[dict[int, by
                 if galaxy in rows:
                     pictures[rows[galaxy]] = jpeg(sample.image(index), _PICTURE_PX)
     except GalmorphError as error:
-        return (
-            pictures,
-            f"The data cannot be read for pictures of the worst errors: {error} Name them with --data PATH.",
-        )
-    return (
-        pictures,
-        "" if pictures else f"None of the worst errors is among the pictures of {', '.join(map(str, data))}.",
-    )
+        return pictures, f"The data of the worst errors' pictures cannot be read: {error} Name them with --data PATH."
+    return pictures, "" if pictures else f"None of the worst errors is among the pictures of {', '.join(data)}."
 
 
 def _section(id: str, short: str, title: str, text: str = "", **content: Sequence[Any]) -> dict[str, Any]:

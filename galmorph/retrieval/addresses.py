@@ -51,13 +51,7 @@ class Credentials:
 
 
 def origin_of(url: str) -> Origin:
-    """Return scheme, host and port of a URL.
-
-    Raises
-    ------
-    ValueError
-        If they cannot be read.
-    """
+    """Return scheme, host and port of a URL; raise ValueError if they cannot be read."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname or "", parts.port
 

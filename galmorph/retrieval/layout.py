@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from galmorph.errors import GalmorphError
 from galmorph.images.sizes import MAX_SIDE_PX
+from galmorph.retrieval.enrolment import Entry
 from galmorph.retrieval.footprint import Footprint
-from galmorph.retrieval.manifest import Entry
 from galmorph.retrieval.request import Request
 from galmorph.retrieval.surveys import Source
 from galmorph.tables.catalog import Catalog, Targets
@@ -108,12 +108,7 @@ def entries(
 ) -> Iterator[list[Entry]]:
     """Yield the rows of a catalog as entries of the manifest, block by block.
 
-    Parameters
-    ----------
-    survey : str
-        Part of every request's key.
-    footprint : Footprint, optional
-        Positions that it certainly does not cover are refused.
+    The name of the survey is part of every key. Positions that the footprint certainly does not cover are refused.
     """
     for targets in catalog.blocks(BLOCK_ROWS):
         yield list(_block(targets, catalog.id_column is not None, survey, source, layout, footprint))

@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph import registry
-from galmorph.errors import CatalogError
+from galmorph.errors import CatalogError, listed
 from galmorph.files.record import identity
 from galmorph.files.writing import Companion, Output
 from galmorph.tables.blocks import checked_blocks, stated_blocks
 from galmorph.tables.contents import contents_of, format_of, named_format, plain_suffix
-from galmorph.tables.conversion import Conversion, listed
+from galmorph.tables.conversion import Conversion
 from galmorph.tables.formats import Added, Array, Card, Column, Format, Provenance, Table, check_cards, text_array
 from galmorph.tables.location import located
 from galmorph.tables.positions import Frame, Positions, to_float
@@ -432,21 +432,9 @@ def catalog_of(
 
 
 def check_new_catalog(destination: Path, texts: Iterable[str] = ()) -> None:
-    """Raise a GalmorphError if a new table cannot be written.
+    """Raise CatalogError if no format can hold a new table with these texts, OutputError if a file is in its way.
 
-    Parameters
-    ----------
-    destination : Path
-        The file.
-    texts : iterable of str
-        Cells of the table.
-
-    Raises
-    ------
-    CatalogError
-        If no format has this suffix, or the format cannot hold a text.
-    OutputError
-        If a file that is not galmorph's has the name of one that would lie beside the table.
+    Such a file is not galmorph's, and has the name of one that would lie beside the table.
     """
     form = named_format(destination)
     if form.check is not None:

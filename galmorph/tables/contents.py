@@ -198,19 +198,8 @@ def _image(number: int, shape: tuple[int, ...]) -> Contents:
 def _is_catalog(path: Path, image: int, stored: Sequence[int], form: Format) -> bool:
     """Return whether a file with an image is a catalog: where a table of galaxies comes before the image.
 
-    Parameters
-    ----------
-    image : int
-        The HDU of the first image.
-    stored : sequence of int
-        The HDUs that are known to be tables.
-    form : Format
-        FITS.
-
-    Raises
-    ------
-    CatalogError
-        If a catalog stands behind an image, or the tables before it are damaged.
+    `image` is the HDU of the first image, `stored` are those that are known to be tables. CatalogError: a catalog
+    stands behind an image, or the tables before it are damaged.
     """
     if not stored:  # in a compressed file, to look behind the image would decompress all pixels
         return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -38,7 +38,6 @@ _ZEROS = re.compile(r"[+-]?0\d")
 # Whole numbers that a float may not hold.
 _DIGITS = re.compile(r"[+-]?\d{16,}")
 _BOOLEANS = {"true": True, "false": False, "t": True, "f": False}
-_NAMED = 4
 
 
 class CopiedColumn(Column):
@@ -221,9 +220,3 @@ class Conversion:
             held = [[values[n_rows:] for values in joined]] if joined else []
             names = (each.field.name for each in chosen.values())
             yield {**{name: values[:n_rows] for name, values in zip(names, joined, strict=True)}, **block}
-
-
-def listed(losses: Sequence[str]) -> str:
-    """Return the first losses and how many more there are."""
-    more = f" and {len(losses) - _NAMED} more" if len(losses) > _NAMED else ""
-    return ", ".join(losses[:_NAMED]) + more

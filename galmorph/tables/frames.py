@@ -23,12 +23,7 @@ def is_frame(value: object) -> bool:
 
 
 class FrameTable:
-    """A data frame as a table format: read in blocks; columns are appended to a copy of its kind.
-
-    Parameters
-    ----------
-    frame : DataFrame of pandas, or any object with ``__arrow_c_stream__``
-    """
+    """A data frame as a table format: read in blocks; columns are appended to a copy of its kind."""
 
     def __init__(self, frame: Any) -> None:
         import pyarrow as pa

@@ -173,7 +173,7 @@ def _matrix(folder: Path) -> NDArray[np.int64]:
     """Return the confusion matrix that a run has written."""
     path = folder / "confusion_matrix.csv"
     if not path.exists():
-        raise GalmorphError(f"{path} is missing: the run is of an older version; remove its folder to make it again.")
+        raise GalmorphError(f"{path} is missing: remove the folder of the run to make it again.")
     return np.loadtxt(path, dtype=np.int64, delimiter=",", skiprows=1, converters={0: lambda _: 0}, ndmin=2)[:, 1:]
 
 

@@ -78,6 +78,7 @@ def decode(sample: Sample, side: int, width: float = 0.0) -> NDArray[np.uint8]:
     """
     path = _cached(sample, side, width)
     if not path.exists():
+        log.info("Reading %d pictures of %s, once: they are kept in %s.", len(sample), sample.name, path.parent)
         try:
             with write_errors(path):
                 path.parent.mkdir(parents=True, exist_ok=True)

@@ -94,13 +94,7 @@ LOSSES: Mapping[str, Callable[..., Tensor]] = {
 
 
 def loss_named(name: str) -> Callable[..., Tensor]:
-    """Return a loss by name.
-
-    Raises
-    ------
-    ModelError
-        If there is none of that name.
-    """
+    """Return a loss by name; raise ModelError if there is none."""
     if name not in LOSSES:
         raise ModelError(registry.unknown("loss", name, LOSSES))
     return LOSSES[name]

@@ -17,6 +17,7 @@ import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -148,7 +149,7 @@ def infer_schema(paths: Sequence[str | Path]) -> LabelSchema:
         only = f"only the class {next(iter(classes.values()))!r}" if classes else "no class"
         raise SampleError(
             f"{where}: {only}, and a model tells two or more apart. Give a folder for each class: "
-            f"galmorph train --data {where.split(', ')[0]} --data ANOTHER"
+            f"galmorph train --data {quote(str(plain(paths[0])))} --data ANOTHER --out runs/mine"
         )
     answers = sorted(classes, key=lambda name: (int(number) if (number := classes[name]).isdecimal() else -1, name))
     own = slug(plain(paths[0]).resolve().name.partition(".")[0]) if len(paths) == 1 else "classes"
@@ -209,6 +210,19 @@ def parse(path: str | Path) -> tuple[Path, list[str], dict[str, Any]]:
 def plain(path: str | Path) -> Path:
     """Return the path alone of ``PATH:question,name=value,...``."""
     return parse(path)[0]
+
+
+def check_paths(paths: Sequence[str | Path]) -> None:
+    """Raise SampleError if a sample is missing; quick, for it imports no torch.
+
+    Parameters
+    ----------
+    paths : sequence of str or Path
+        As for `read_sample`.
+    """
+    for path in map(plain, paths):
+        if not path.exists():
+            raise SampleError(registry.missing_file(path))
 
 
 def _declared(path: Path) -> dict[str, Any]:

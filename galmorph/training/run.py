@@ -37,11 +37,15 @@ from galmorph.training.distillation import soft_targets
 from galmorph.training.learnt import learnt_labels, warn_of_unlearnt
 from galmorph.training.losses import BoundedLoss, loss_named
 from galmorph.training.processes import Processes
+from galmorph.training.reading import plain
 from galmorph.training.schedule import averaging, class_weights, parameter_groups, set_learning_parts
 from galmorph.training.split import PARTS, Split
 
 log = logging.getLogger(__name__)
 
+# Answers that are named in the first lines of a run.
+_NAMED = 6
+_PURPOSES = ("to learn from", "to validate", "to test")
 STATE = "state.json"
 
 
@@ -177,6 +181,8 @@ def open_run(
     schema = config.label_schema
     device = processes.device(config.device)
     history = processes.shared(_open_folder(config, out, resume) if processes.is_first else [])
+    if processes.is_first:
+        _say_what_begins(config, schema, device, len(history))
 
     opened = partial(
         datasets.load, config.data, schema, radii=config.radii, unlabelled=config.unlabelled, exclude=config.exclude
@@ -219,6 +225,20 @@ def open_run(
     return run
 
 
+def _say_what_begins(config: TrainConfig, schema: LabelSchema, device: torch.device, n_done: int) -> None:
+    """Say what is trained on what, and where, before any picture is read."""
+    data = ", ".join(plain(path).resolve().name for path in config.data)
+    answers = schema.questions[0].answers if schema.is_classes else tuple(q.name for q in schema.questions)
+    what = f"{len(answers)} {'classes' if schema.is_classes else 'questions'}"
+    named = ", ".join(answers[:_NAMED]) + (", ..." if len(answers) > _NAMED else "")
+    start = {"imagenet": "ImageNet's weights", "none": "fresh weights"}.get(config.pretrained, config.pretrained)
+    where = f"cpu, {torch.get_num_threads()} threads" if device.type == "cpu" else str(device)
+    epochs = f"epochs {n_done + 1} to {config.epochs}" if n_done else f"{config.epochs} epochs"
+    parts = "all layers" if config.fine_tune else "the last layer"
+    log.info("Training %s (%s, from %s) on %s.", config.backbone, parts, start, data)
+    log.info("Schema %s: %s (%s). %s on %s.", schema.name, what, named, epochs, where)
+
+
 def _labels(
     config: TrainConfig,
     schema: LabelSchema,
@@ -238,6 +258,8 @@ def _labels(
     if (error := schema.largest_tree_error(dataset.fractions.numpy())) > 0.01:
         log.warning("Some vote fractions miss their parents' sum by up to %.2f (debiased votes may).", error)
     learnt = np.flatnonzero((parts == "train") | ((parts == "val") & config.refit))
+    counts = ", ".join(f"{(parts == part).sum()} {what}" for part, what in zip(PARTS, _PURPOSES, strict=True))
+    log.info("%d galaxies: %s.", len(dataset), counts)
     _warn_of_rare_classes(schema, classes[learnt])
     targets = dataset.fractions
     if teachers:

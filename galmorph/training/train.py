@@ -17,13 +17,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from galmorph.errors import SampleError
+from galmorph.errors import Interrupted, SampleError
 from galmorph.files.writing import write_csv, write_file
 from galmorph.models.card import SUFFIX
 from galmorph.models.model import TRAINED_CONTENTS, TRAINED_GALAXIES, Model, load, probabilities, save, save_with_card
 from galmorph.models.predictor import Predictor
+from galmorph.progress import TrainingStep
 from galmorph.schemas import LabelSchema
 from galmorph.training.batches import micro_batches
+from galmorph.training.checkpoint import Checkpoint
 from galmorph.training.config import TrainConfig
 from galmorph.training.dataset import Dataset, galaxy_hashes
 from galmorph.training.evaluation import figures
@@ -47,6 +49,7 @@ def train(
     resume: bool = False,
     test: bool = True,
     on_epoch: Callable[[Mapping[str, float]], None] | None = None,
+    on_step: Callable[[TrainingStep], None] | None = None,
 ) -> dict[str, Any]:
     """Train a model and write it with its history, scores and figures.
 
@@ -66,6 +69,8 @@ def train(
         Score the test part at the end. Leave it out while options are still being chosen.
     on_epoch : callable, optional
         Called with each epoch's line of the history.
+    on_step : callable, optional
+        Called after each batch.
 
     Returns
     -------
@@ -80,21 +85,48 @@ def train(
         If ``out`` holds a run already and ``resume`` is not given, another run is resumed, or one is going on there.
     CannotContinue
         If the disk is full; the last checkpoint is kept.
+    Interrupted
+        On Ctrl-C; finished epochs are kept.
     """
     processes = Processes.joined()
     with held(out) if processes.is_first else nullcontext():
-        run = open_run(config, out, name, about or {}, resume, processes)
-        fit(run, on_epoch)
-        processes.leave()
-        return finish(run, test=test) if processes.is_first else {}
+        try:
+            run = open_run(config, out, name, about or {}, resume, processes)
+            fit(run, on_epoch, on_step)
+            processes.leave()
+            return finish(run, test=test) if processes.is_first else {}
+        except KeyboardInterrupt:
+            raise Interrupted(_stopped(out)) from None
 
 
-def fit(run: Run, on_epoch: Callable[[Mapping[str, float]], None] | None) -> None:
+def _stopped(out: Path) -> str:
+    """Return what is kept of a run that was stopped."""
+    if not (out / "config.json").exists():
+        return "Stopped before the first epoch: nothing is kept."
+    n = len(Checkpoint.history(out))
+    kept = "no epoch is finished" if not n else "the first epoch is kept" if n == 1 else f"{n} epochs are kept"
+    return f"Stopped: {kept} in {out}."
+
+
+def fit(
+    run: Run,
+    on_epoch: Callable[[Mapping[str, float]], None] | None,
+    on_step: Callable[[TrainingStep], None] | None = None,
+) -> None:
     """Train the remaining epochs; keep the best weights, a checkpoint and the history after each."""
     config, processes = run.config, run.processes
     forward = torch.compile(run.network) if config.compile else run.network
     targets = run.labels.targets
     best = min((line["val_rmse"] for line in run.history), default=math.inf)
+    began, before = time.perf_counter(), len(run.history)
+
+    def told(epoch: int, batch: int, batches: int, loss: float) -> None:
+        if on_step and processes.is_first:
+            done = (epoch - before) * batches + batch
+            left = (config.epochs - before) * batches - done
+            seconds = (time.perf_counter() - began) / done * left
+            on_step(TrainingStep(epoch + 1, config.epochs, batch, batches, loss, seconds))
+
     for epoch in range(len(run.history), config.epochs):
         if config.patience and _stale(run.history) >= config.patience:
             log.info("No better validation score for %d epochs: stopped.", config.patience)
@@ -105,7 +137,7 @@ def fit(run: Run, on_epoch: Callable[[Mapping[str, float]], None] | None) -> Non
         torch.manual_seed(seed + processes.rank * 10**9)
         if epoch:
             targets = _with_own_predictions(run, targets)
-        train_loss = _train_epoch(run, forward, targets, epoch, torch.Generator().manual_seed(seed))
+        train_loss = _train_epoch(run, forward, targets, epoch, torch.Generator().manual_seed(seed), told)
         line: dict[str, float] = {}
         if processes.is_first:
             line = {"epoch": epoch + 1, "train_loss": train_loss, **_validate(run)}
@@ -123,7 +155,12 @@ def fit(run: Run, on_epoch: Callable[[Mapping[str, float]], None] | None) -> Non
 
 
 def _train_epoch(
-    run: Run, forward: Callable[[Tensor], Tensor], targets: Tensor, epoch: int, generator: torch.Generator
+    run: Run,
+    forward: Callable[[Tensor], Tensor],
+    targets: Tensor,
+    epoch: int,
+    generator: torch.Generator,
+    on_batch: Callable[[int, int, int, float], None],
 ) -> float:
     """Train an epoch and return its mean loss."""
     config, processes, labels = run.config, run.processes, run.labels
@@ -158,6 +195,7 @@ def _train_epoch(
             run.optimizer.zero_grad(set_to_none=True)
             run.averaged.update_parameters(run.network)
             step += 1
+            on_batch(epoch, step, n_steps, total / step)
     processes.average_statistics(run.network, run.averaged)
     if config.ema == 0:
         run.averaged.module.load_state_dict(run.network.state_dict())
@@ -272,8 +310,8 @@ def _score(
     for tta, suffix in ((1, ""), (8, "_tta8")):
         predictor = Predictor(model, device, "float32", tta)
         for part in parts:
-            for sample in dataset.sha256:
-                chosen = rows[part][(dataset.source == sample)[rows[part]] & ~dataset.unlabelled[rows[part]]]
+            for sample, of_it in dataset.scored.items():
+                chosen = rows[part][of_it[rows[part]] & ~dataset.unlabelled[rows[part]]]
                 truth = dataset.fractions[chosen].numpy()
                 if np.isfinite(truth).any():
                     predicted = predict(predictor, dataset, chosen)

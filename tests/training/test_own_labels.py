@@ -231,6 +231,20 @@ def test_labels_csv_may_name_fits_cutouts(tmp_path):
     assert sample.image(0).shape == (424, 424, 3)
 
 
+def test_two_samples_of_one_name_are_refused(tmp_path):
+    paths = [class_folder(tmp_path / name / "spiral", 1, 2) for name in ("old", "new")]
+    with pytest.raises(SampleError, match=r"old/spiral and .*new/spiral are both samples named 'spiral': rename one"):
+        dataset.load(paths, infer_schema([paths[0], class_folder(tmp_path / "round", 0)]), 32, 5.12)
+
+
+def test_folders_of_single_classes_are_scored_together(tmp_path):
+    paths = [class_folder(tmp_path / name, kind, 2 + kind) for kind, name in enumerate(("round", "thin"))]
+    data = dataset.load(
+        [*paths, table(tmp_path / "t.csv", file=["round/0.png"], label=["thin"])], infer_schema(paths), 32, 5.12
+    )
+    assert {name: rows.sum() for name, rows in data.scored.items()} == {"round, thin": 5, "t": 1}
+
+
 def test_what_published_data_say_themselves(tmp_path):
     from made import galaxy10_file, kaggle_folder
 

@@ -156,18 +156,16 @@ class Source(ABC):
         )
         return Delivery(cutout, url, release, **more)
 
-    @abstractmethod
     async def control(self, session: Session) -> None:
-        """Ask for something that the service has for certain; raise a Failure if it does not come."""
+        """Ask for what the service has for certain; raise a Failure if no sensible answer comes."""
+        try:
+            pixscale = 1.0 if math.isnan(self.pixscale) else self.pixscale
+            await self.deliver(session, Request("control", *CONTROL, 32, pixscale))
+        except NoCoverage:
+            return
 
     def cost(self, grids: NDArray[np.void]) -> tuple[int, int]:
-        """Return roughly how many requests and bytes a list of cutouts takes.
-
-        Parameters
-        ----------
-        grids : structured ndarray
-            See `galmorph.retrieval.layout.grids`.
-        """
+        """Return roughly how many requests and bytes a list of cutouts takes; see `galmorph.retrieval.layout.grids`."""
         data = 4 * len(self.bands) * grids["size"].astype(np.int64) ** 2
         return len(grids), int(np.sum(padded(data) + BLOCK))
 

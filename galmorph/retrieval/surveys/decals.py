@@ -22,7 +22,7 @@ from galmorph.retrieval.answers import check_grid, read_images
 from galmorph.retrieval.client import Answer, FinalFailure, PassingFailure, Session
 from galmorph.retrieval.mosaic import Downloads
 from galmorph.retrieval.request import Request, degrees
-from galmorph.retrieval.surveys import CONTROL, Delivery, Imaging, NoCoverage, Source, Survey
+from galmorph.retrieval.surveys import Delivery, Imaging, NoCoverage, Source, Survey
 from galmorph.retrieval.surveys._bricks import MOST_DECODED, MOST_ON_DISK, Bricks
 
 BASE_URL = "https://www.legacysurvey.org/viewer"
@@ -198,13 +198,6 @@ class Viewer(Source):
         """Ask for a small picture of the same position: off the footprint it is plain grey."""
         url = f"{self.base_url}/jpeg-cutout?{self._query(request, min(request.size, _JPEG_SIDE_PX))}"
         return await session.get(url, accept=_uniform, at_most=1 << 20)
-
-    async def control(self, session: Session) -> None:
-        """Ask for a galaxy that every layer has; that it is not covered is a sensible answer too."""
-        try:
-            await self.deliver(session, Request("control", *CONTROL, 32, self.pixscale))
-        except NoCoverage:
-            return
 
 
 def _uniform(answer: Answer) -> bool:

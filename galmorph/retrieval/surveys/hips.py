@@ -19,7 +19,7 @@ from galmorph.retrieval.addresses import printable
 from galmorph.retrieval.answers import check_grid, float_planes, read_images
 from galmorph.retrieval.client import Answer, FinalFailure, PassingFailure, Session
 from galmorph.retrieval.request import Request, degrees
-from galmorph.retrieval.surveys import CONTROL, Delivery, Imaging, NoCoverage, Source, Survey
+from galmorph.retrieval.surveys import Delivery, Imaging, NoCoverage, Source, Survey
 
 BASE_URLS = ("https://alasky.cds.unistra.fr", "https://alaskybis.cds.unistra.fr")
 DEFAULT_HIPS = "CDS/P/DESI-Legacy-Surveys/DR10"
@@ -127,13 +127,6 @@ class Hips2Fits(Source):
         )
         urls = [f"{base}/MocServer/query?{query}" for base in self.base_urls]
         return await session.get(*urls, accept=accept, at_most=1 << 16)
-
-    async def control(self, session: Session) -> None:
-        """Ask for a position that the HiPS above have; that another one does not cover it is a sensible answer too."""
-        try:
-            await self.deliver(session, Request("control", *CONTROL, 32, self.pixscale if self.survey else 1.0))
-        except NoCoverage:
-            return
 
 
 SURVEY = Survey("hips", ("g", "r", "z"), source=Hips2Fits)

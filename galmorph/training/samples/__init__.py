@@ -64,6 +64,8 @@ class Sample:
         Whether the labels are used; of an unlabelled sample none is known.
     composed : bool
         Whether pictures are made of FITS cutouts, which are framed by the galaxies' radii.
+    one_class : bool
+        Whether it is the folder of one class, which is scored together with those of the others.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Sample:
     twins: Mapping[str, str] = field(default_factory=dict)
     labelled: bool = True
     composed: bool = False
+    one_class: bool = False
 
     def __len__(self) -> int:
         return len(self.galaxies)

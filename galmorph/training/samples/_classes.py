@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph import registry
-from galmorph.errors import SampleError
+from galmorph.errors import SampleError, listed
 from galmorph.schemas import LabelSchema
 from galmorph.tables.catalog import Catalog
 from galmorph.tables.formats import Array
@@ -70,7 +70,6 @@ def read_labels(catalog: Catalog, schema: LabelSchema, label_column: str = "") -
     ----------
     catalog : Catalog
         Columns that galmorph wrote are not read.
-    schema : LabelSchema
     label_column : str
         The column of one label a galaxy; default: the schema's own, `CLASS_COLUMNS`, the first question's name.
 
@@ -148,20 +147,16 @@ def _say_what_is_read(catalog: Catalog, schema: LabelSchema, used: Sequence[str]
         if name not in (*used, *TOTAL_VOTES)
         and (_VOTES.fullmatch(plain_name(name)) or any(q in plain_name(name) for q in questions))
     ]
-    unread = f"; not read, though they look like labels: {_shown(others)}" if others else ""
-    log.info("%s: labels are read from %s%s.", catalog.path, _shown(used) or "no column", unread)
+    unread = f"; not read, though they look like labels: {listed(others, _LISTED)}" if others else ""
+    log.info("%s: labels are read from %s%s.", catalog.path, listed(used, _LISTED) or "no column", unread)
 
 
 def _say_what_is_unknown(cells: Array, wrong: Collection[int], where: str) -> None:
     """Log which labels are none of the schema's; their rows are left out."""
     if wrong:
         counts = Counter(_text(cells[row]) or "empty" for row in wrong)
-        listed = [f"{text} ({count})" for text, count in counts.most_common()]
-        log.warning("%s: rows whose label cannot be used are left out: %s.", where, _shown(listed))
-
-
-def _shown(names: Sequence[str]) -> str:
-    return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
+        texts = listed((f"{text} ({count})" for text, count in counts.most_common()), _LISTED)
+        log.warning("%s: rows whose label cannot be used are left out: %s.", where, texts)
 
 
 def _given(catalog: Catalog) -> dict[str, str]:
@@ -176,8 +171,6 @@ def find_label_column(
 
     Parameters
     ----------
-    catalog : Catalog
-    label_column : str
     before, after : sequence of str
         Further names, before and after the two surest usual ones.
 

@@ -69,7 +69,6 @@ def picture_folder(
     rows : sequence of Row, length n
         Pictures or FITS cutouts.
     fractions : ndarray, shape (n, n_labels)
-    framing : Framing
 
     Raises
     ------
@@ -105,10 +104,7 @@ def picture_folder(
 def content(file: Path) -> bytes:
     """Return the bytes of a cutout, of all its bands where ``{band}`` stands for one file a band.
 
-    Raises
-    ------
-    CutoutError, OSError
-        If there is none, or it is no regular file.
+    CutoutError or OSError: there is none, or it is no regular file.
     """
     parts = list(band_files(str(file)).values()) if "{band}" in file.name else [file]
     return b"".join(_bytes(part) for part in parts)
@@ -120,13 +116,7 @@ def _bytes(file: str | Path) -> bytes:
 
 
 def picture(rows: Sequence[Row], index: int) -> NDArray[np.uint8]:
-    """Return a picture, uint8 (y, x, 3), north up.
-
-    Raises
-    ------
-    CutoutError, OSError
-        If the file cannot be used.
-    """
+    """Return a picture, uint8 (y, x, 3), north up; raise CutoutError or OSError if the file cannot be used."""
     path = Path(str(rows[index].cutout))
     return read_picture(path) if is_picture(path) else _composite(rows[index])
 

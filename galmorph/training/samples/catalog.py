@@ -66,8 +66,6 @@ def read(
 
     Parameters
     ----------
-    path : Path
-    schema : LabelSchema
     label_column, cutout_column, id_column : str, optional
         Columns; default by the usual names.
     cutouts : str
@@ -137,13 +135,7 @@ def _galaxies(catalog: Catalog, path: Path) -> NDArray[np.object_]:
 
 
 def labels_of(path: Path, *, label_column: str = "", **_: str) -> str | tuple[str, ...]:
-    """Return what the labels of a table are: the name of a schema of galmorph, or the classes in one column.
-
-    Raises
-    ------
-    SampleError
-        If it has no column of labels, or one that holds no classes.
-    """
+    """Return what the labels are; see `galmorph.training.samples._classes.labels_in`."""
     return labels_in(open_catalog(path, needs_position=False), label_column)
 
 

@@ -130,6 +130,7 @@ def read(path: Path, schema: LabelSchema) -> Sample:
         skipped=tuple(skipped),
         apparent=partial(apparent, rows),
         composed=composed,
+        one_class=len(classes) == 1,
     )
     return with_bounds(sample, schema, None if lower is None else lower[good])
 

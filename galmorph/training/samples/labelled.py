@@ -88,13 +88,7 @@ def _opened(path: Path, cutout_column: str = "", id_column: str = "") -> tuple[C
 
 
 def labels_of(path: Path, *, label_column: str = "", **_: str) -> str | tuple[str, ...]:
-    """Return what the labels are: the name of a schema of galmorph, or the classes in one column.
-
-    Raises
-    ------
-    SampleError
-        If there is no column of labels, or one that holds no classes.
-    """
+    """Return what the labels are; see `galmorph.training.samples._classes.labels_in`."""
     return labels_in(open_catalog(path / LABELS, needs_position=False), label_column)
 
 
