@@ -178,19 +178,17 @@ def appended(n: int) -> Line:
 def training(steps: int) -> Line:
     """Time steps of training on tensors that lie ready."""
     import torch
-    from train import SCHEMA, Stepper
+    from train import SCHEMA, Stepper, ready_batch
 
     from galmorph import registry
     from galmorph.models.predictor import pick_dtype
-    from galmorph.training.batches import MicroBatch
 
     torch.manual_seed(0)
     torch.set_num_threads(1)
     device, n, size = torch.device("cpu"), 32, 192
     network = registry.load("backbones", "mobilenet_v2").build(len(SCHEMA.labels))
     step = Stepper(network.to(memory_format=torch.channels_last).train(), device, pick_dtype("auto", device))
-    targets = torch.eye(len(SCHEMA.labels))[torch.randint(len(SCHEMA.labels), (n,))]
-    batch = MicroBatch(torch.rand(n, 3, size, size), targets, torch.ones(n), torch.ones(n))
+    batch = ready_batch(n, size, device)
     step(batch)
     return timed("training step, MobileNet 192 px", "images", n * steps, lambda: [step(batch) for _ in range(steps)])
 

@@ -1,16 +1,17 @@
 """Makes the folder that a machine without internet needs for the GPU benchmark and the training there.
 
     python benchmarks/carry.py packages --out .carried [--python 3.12] [--has numpy,torch,torchvision,pillow]
+    python benchmarks/carry.py weights --from resnet50.imagenet-lower.fp16.safetensors --out resnet50.safetensors
     python benchmarks/carry.py pictures --out .carried --schema galaxyzoo2 --data PATH [--data PATH] [--galaxies 20000]
 
-``packages`` fetches the wheels that galmorph needs and that machine lacks, for its Python, and unpacks them into
-``OUT/packages``, to be named in PYTHONPATH. ``pictures`` reads samples as `galmorph train` does and writes
-``OUT/pictures.tar``: a folder with ``labels.csv`` and each galaxy's picture as WebP, of 40 MiB at most; it prints
-how wide the pictures are. There:
+``weights`` completes ResNet50's lower layers by fresh upper ones, so that ``--pretrained`` takes them. ``packages``
+fetches the wheels that galmorph needs and that machine lacks, for its Python, and unpacks them into ``OUT/packages``, to
+be named in PYTHONPATH. ``pictures`` reads samples as `galmorph train` does and writes ``OUT/pictures.tar``: a folder with
+``labels.csv`` and each galaxy's picture as WebP, of 40 MiB at most; it prints how wide the pictures are. There:
 
     tar -xf .carried/pictures.tar -C /tmp
     PYTHONPATH=$PWD:.carried/packages python -c "from galmorph.cli import main; main()" train --schema galaxyzoo2 \\
-        --data /tmp/pictures:width_r90=8.48 --backbone resnet50 --input-size 224 --pretrained FILE.safetensors
+        --data /tmp/pictures:width_r90=8.48 --backbone resnet50 --input-size 224 --pretrained resnet50.safetensors
 """
 
 from __future__ import annotations
@@ -79,6 +80,20 @@ def pictures(out: Path, schema_name: str, data: list[str], n_galaxies: int, side
     print(f"train --data FOLDER:width_r90={dataset.framing.radii / dataset.view:.4g}")
 
 
+def weights(source: Path, out: Path) -> None:
+    """Write ResNet50's weights, those layers fresh that the file lacks."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from galmorph import registry
+
+    torch.manual_seed(0)
+    state = registry.load("backbones", "resnet50").build(1000).state_dict()
+    given = {name: value.float() for name, value in load_file(source).items() if name in state}
+    save_file({**state, **given}, out)
+    print(f"{out}: {len(given)} of {len(state)} tensors are of {source.name}")
+
+
 def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     """Add a file to an archive."""
     entry = tarfile.TarInfo(name)
@@ -89,8 +104,9 @@ def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 def main() -> None:
     """Do what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["packages", "pictures"])
+    parser.add_argument("what", choices=["packages", "pictures", "weights"])
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--from", type=Path, dest="given", help="Weights of ResNet50 without its last layers.")
     parser.add_argument("--python", default="3.12")
     parser.add_argument("--has", default="numpy,torch,torchvision,pillow")
     parser.add_argument("--schema", default="galaxyzoo2")
@@ -99,7 +115,9 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=128, help="Of what the network sees; the pictures are wider.")
     parser.add_argument("--quality", type=int, default=70, help="Of WebP.")
     options = parser.parse_args()
-    if options.what == "packages":
+    if options.what == "weights":
+        weights(options.given, options.out)
+    elif options.what == "packages":
         packages(options.out, options.python, set(options.has.split(",")))
     else:
         pictures(options.out, options.schema, options.data, options.galaxies, options.side, options.quality)

@@ -151,15 +151,12 @@ def same(device: torch.device, small: bool) -> Iterator[tuple[str, Any]]:
 
 def train(device: torch.device, small: bool) -> Iterator[tuple[str, Any]]:
     """Steps of training on tensors that lie ready."""
-    from train import SCHEMA, Stepper
+    from train import SCHEMA, Stepper, ready_batch
 
     from galmorph import registry
-    from galmorph.training.batches import MicroBatch
 
     n, size = (4, 64) if small else (128, 192)
-    targets = torch.eye(len(SCHEMA.labels), device=device)[torch.randint(len(SCHEMA.labels), (n,))]
-    ones = torch.ones(n, device=device)
-    batch = MicroBatch(torch.rand(n, 3, size, size, device=device), targets, *[torch.ones(n, device=device)] * 2, None, None, 1.0, True)
+    batch = ready_batch(n, size, device)
     for name in ("mobilenet_v2", "resnet50"):
         for compiled in (False,) if small else (False, True):
             network = registry.load("backbones", name).build(len(SCHEMA.labels)).to(device)
