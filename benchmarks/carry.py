@@ -5,9 +5,9 @@
     python benchmarks/carry.py pictures --out .carried --schema galaxyzoo2 --data PATH [--data PATH] [--galaxies 20000]
 
 ``weights`` completes ResNet50's lower layers by fresh upper ones, so that ``--pretrained`` takes them. ``packages``
-fetches the wheels that galmorph needs and that machine lacks, for its Python, and unpacks them into ``OUT/packages``, to
-be named in PYTHONPATH. ``pictures`` reads samples as `galmorph train` does and writes ``OUT/pictures.tar``: a folder with
-``labels.csv`` and each galaxy's picture as WebP, of 40 MiB at most; it prints how wide the pictures are. There:
+fetches the wheels that galmorph needs and that machine lacks, for its Python, and unpacks them into ``OUT/packages``,
+to be named in PYTHONPATH. ``pictures`` reads samples as `galmorph train` does and writes ``OUT/pictures.tar``, of 40
+MiB at most: a folder with ``labels.csv`` and each galaxy's picture as WebP; it prints how wide they are. There:
 
     tar -xf .carried/pictures.tar -C /tmp
     PYTHONPATH=$PWD:.carried/packages python -c "from galmorph.cli import main; main()" train --schema galaxyzoo2 \\

@@ -38,8 +38,9 @@ def main() -> None:
     rate = FetchOptions().rate
     print(f"{n:.3g} galaxies, {MODEL}")
     print(f"cutouts of {options.side} px in {BANDS} bands: {n * cutout / 1e12:.1f} TB ({cutout} bytes each)")
-    print(f"new columns: {n * row / 1e9:.0f} GB ({row} bytes a row); journal during the run: {n * journal / 1e9:.0f} GB")
-    print(f"requests, one a cutout: {n:.3g}; at {rate:g} a second {n / rate / 86400 / 365.25:.1f} years: take the bricks")
+    print(f"new columns: {n * row / 1e9:.0f} GB ({row} bytes a row); the journal of a run: {n * journal / 1e9:.0f} GB")
+    years = n / rate / 86400 / 365.25
+    print(f"requests, one a cutout: {n:.3g}; at {rate:g} a second {years:.1f} years: take the bricks")
     print(f"from cutouts: {n * options.ms / 3.6e6:.0f} core-hours")
     if options.ms_planes:
         print(f"from planes: {n * options.ms_planes / 3.6e6:.0f} core-hours")
