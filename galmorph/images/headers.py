@@ -129,10 +129,10 @@ def band_files(template: str) -> dict[str, str]:
         If there are none.
     """
     files = {letter: template.replace("{band}", letter) for letter in BAND_LETTERS}
-    found = {letter: file for letter, file in files.items() if Path(file).is_file()}
-    if not found:
+    existing = {letter: file for letter, file in files.items() if Path(file).is_file()}
+    if not existing:
         raise CutoutError(f"{template}: there is no such file for any of the bands {', '.join(BAND_LETTERS)}.")
-    return found
+    return existing
 
 
 def cube_bands(image: StoredImage) -> tuple[str, ...]:

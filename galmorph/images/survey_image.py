@@ -236,9 +236,9 @@ def _read(path: str, letter: str, hdu: int | str | None, points: Mapping[str, fl
     if image is not None:
         pictures = choose_pictures(path, FileImages([image], {}))
         return [_part(picture, letter, None, points) for picture in pictures]
-    with open_images(path, MAX_FIELD_BYTES) as found:
-        pictures = choose_pictures(path, found, hdu, one_grid=False)
-        mask = next((i for i in found.images if kind(i) == "maskbits" and i.shape == pictures[0].shape[-2:]), None)
+    with open_images(path, MAX_FIELD_BYTES) as content:
+        pictures = choose_pictures(path, content, hdu, one_grid=False)
+        mask = next((i for i in content.images if kind(i) == "maskbits" and i.shape == pictures[0].shape[-2:]), None)
         bits = bad_pixels(mask.load()) if mask is not None else None
         return [_part(picture, letter, bits if picture is pictures[0] else None, points) for picture in pictures]
 
@@ -328,8 +328,8 @@ def _maskbits_beside(path: str) -> NDArray[np.bool_] | None:
     file = Path(path).with_name(name.replace("-image-{band}", "-maskbits"))
     if not file.is_file():
         return None
-    with open_images(file, MAX_FIELD_BYTES) as found:
-        return next((bad_pixels(i.load()) for i in found.images if kind(i) in ("maskbits", "")), None)
+    with open_images(file, MAX_FIELD_BYTES) as content:
+        return next((bad_pixels(i.load()) for i in content.images if kind(i) in ("maskbits", "")), None)
 
 
 def read_grid(path: str, hdu: int | str | None = None) -> tuple[str, tuple[int, int]]:
@@ -341,7 +341,7 @@ def read_grid(path: str, hdu: int | str | None = None) -> tuple[str, tuple[int, 
         As `read_planes`.
     """
     files = image_files(path)
-    with open_images(files.get(REFERENCE_BAND) or next(iter(files.values())), MAX_FIELD_BYTES) as found:
-        pictures = choose_pictures(path, found, hdu, one_grid=False)
+    with open_images(files.get(REFERENCE_BAND) or next(iter(files.values())), MAX_FIELD_BYTES) as content:
+        pictures = choose_pictures(path, content, hdu, one_grid=False)
         first = next((i for i in pictures if i.n_planes == 1 and band(i) == REFERENCE_BAND), pictures[0])
         return first.header_text, (first.shape[-2], first.shape[-1])
