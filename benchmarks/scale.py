@@ -192,6 +192,7 @@ def append(n_rows: int) -> dict[str, float]:
     """Print the time of a run's last step over that of writing as many bytes, and return the ratio."""
     from galmorph.classification import classify as classification
     from galmorph.classification.opening import open_source
+    from galmorph.classification.options import ClassifyOptions
     from galmorph.classification.output_columns import output_columns, record_dtype
     from galmorph.classification.provenance import provenance
     from galmorph.classification.sources import Addition
@@ -216,7 +217,7 @@ def append(n_rows: int) -> dict[str, float]:
             added = Addition(columns, provenance(predictor))
             os.sync()
             begin, used = time.perf_counter(), processor_s()
-            classification._write(source, out, added, journal, predictor, spread=False)
+            classification._write(source, out, added, journal, predictor, ClassifyOptions())
             seconds, used = time.perf_counter() - begin, processor_s() - used
             journal.remove()
         n_bytes = out.stat().st_size
