@@ -143,6 +143,8 @@ def show_metrics(metrics: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None
     """Print the scores of each part of the split and each sample, with their intervals."""
     table = Table("part", "data", "score", "value", "95 % interval", box=SIMPLE_HEAD)
     table.columns[3].justify = "right"
+    for column in (0, 2, 3, 4):  # names of samples are the user's, and may be long
+        table.columns[column].no_wrap = True
     for part, samples in metrics.items():
         for sample, scores in samples.items():
             first = (part, sample)

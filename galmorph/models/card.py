@@ -272,11 +272,11 @@ def folders() -> tuple[Path, ...]:
 
 def shipped() -> dict[str, Path]:
     """Return the shipped models by name."""
-    found: dict[str, Path] = {}
+    models: dict[str, Path] = {}
     for folder in folders():
         for path in sorted(folder.glob(f"*{SUFFIX}")):
-            found.setdefault(path.name.removesuffix(SUFFIX), path)
-    return found
+            models.setdefault(path.name.removesuffix(SUFFIX), path)
+    return models
 
 
 def find(name: str | Path) -> Path:
