@@ -72,7 +72,7 @@ def classify_rows(
 
     logged = 0
     with (
-        _single_threaded_operations(),
+        single_threaded_operations(),
         ThreadPoolExecutor(workers, thread_name_prefix="galmorph") as pool,
         stop_requested() as stop,
     ):
@@ -120,8 +120,11 @@ def keep_unchanged(source: Source, journal: Journal, batch_size: int) -> int:
 
 
 @contextmanager
-def _single_threaded_operations() -> Iterator[None]:
-    """Let each torch operation run on one thread: the workers share the cores batch by batch, without waiting."""
+def single_threaded_operations() -> Iterator[None]:
+    """Let each torch operation run on one thread: the workers share the cores batch by batch, without waiting.
+
+    A model is prepared so too: threads that wait for each other over its small tensors take several times as long.
+    """
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
