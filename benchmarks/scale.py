@@ -194,7 +194,6 @@ def append(n_rows: int) -> dict[str, float]:
     from galmorph.classification.opening import open_source
     from galmorph.classification.options import ClassifyOptions
     from galmorph.classification.output_columns import output_columns, record_dtype
-    from galmorph.classification.provenance import provenance
     from galmorph.classification.sources import Addition
     from galmorph.files.journal import Journal
     from galmorph.models.predictor import Predictor
@@ -214,7 +213,7 @@ def append(n_rows: int) -> dict[str, float]:
                     shares = generator.random((BLOCK, part.stop - part.start), np.float32)
                     block["p"][:, part] = shares / shares.sum(axis=1, keepdims=True)
                 journal.append(block[: n_rows - first])
-            added = Addition(columns, provenance(predictor))
+            added = Addition(columns, ())
             os.sync()
             begin, used = time.perf_counter(), processor_s()
             classification._write(source, out, added, journal, predictor, ClassifyOptions())
