@@ -213,7 +213,7 @@ def append(n_rows: int) -> dict[str, float]:
                     shares = generator.random((BLOCK, part.stop - part.start), np.float32)
                     block["p"][:, part] = shares / shares.sum(axis=1, keepdims=True)
                 journal.append(block[: n_rows - first])
-            added = Addition(columns, ())
+            added = Addition(columns, [])
             os.sync()
             begin, used = time.perf_counter(), processor_s()
             classification._write(source, out, added, journal, predictor, ClassifyOptions())
