@@ -143,7 +143,7 @@ def _is_kept(db: sqlite3.Connection, entry: Entry, request: Request, limit: int 
         return limit is not None and entry.row >= limit
     # Another row of the same request comes before it.
     found = db.execute("SELECT key FROM targets WHERE row = ?", (first,)).fetchone()
-    return bool(first < entry.row and found == (entry.key,) and (limit is None or first < limit))
+    return bool(found == (entry.key,) and first < entry.row and (limit is None or first < limit))
 
 
 def _add(db: sqlite3.Connection, entries: list[Entry], limit: int | None) -> None:
