@@ -35,6 +35,7 @@ from fields import REAL, Field, made_field, matched, real_planes, refound, write
 
 from galmorph.classification.classify import classify
 from galmorph.classification.opening import open_survey
+from galmorph.classification.options import ClassifyOptions
 from galmorph.classification.survey_images import FieldSource
 from galmorph.images.colours import ZOO_CONTRAST, ZOO_HIGH, ZOO_LOW
 from galmorph.images.framing import cut
@@ -133,14 +134,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = write_cube(Path(folder) / "field.fits", field)
         small = write_cube(Path(folder) / "small.fits", made_field(300, 4, 6, seed=2))
-        open_survey(small, kind="field").open()  # imports are not what is measured
+        open_survey(small, ClassifyOptions(kind="field")).open()  # imports are not what is measured
         predictor = _NoNetwork(load(MODEL), "cpu")
         clock, processor, summary = timed(lambda: classify(path, model=predictor, workers=WORKERS))
         spent = ", ".join(f"{name} {seconds:.2f}" for name, seconds in summary.profile.items())
         print(f"{arguments.side} px, {arguments.galaxies} galaxies, {summary.targets} found, {WORKERS} threads")
         print(f"all but the network: {clock:.2f} s by the clock, {processor:.2f} s of processors ({spent})")
         print(f"bound: 6 s; ratio to it {clock / 6:.2f} by the clock, {processor / WORKERS / 6:.2f} by processors / 2")
-        source = open_survey(path, kind="field")
+        source = open_survey(path, ClassifyOptions(kind="field"))
         source.open()
         targets = source._targets
         normalization = card.inputs[0].normalization

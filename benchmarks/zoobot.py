@@ -58,7 +58,7 @@ def timed(call):
 GALMORPH = (
     _TIMED
     + """
-from galmorph.classification import classify
+from galmorph import classify
 
 dtype, cores = sys.argv[1], int(sys.argv[2])
 options = {"model": "model.safetensors", "out": "galmorph.fits", "overwrite": True}

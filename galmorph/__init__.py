@@ -17,6 +17,8 @@ _PUBLIC = {
     "demo": "cli.demo",
     "evaluate": "training.evaluation.evaluate",
     "fetch": "retrieval.fetch",
+    "report": "reports.catalog",
+    "select": "selection.select",
     "train": "training.train",
 }
 __all__ = ["__version__", *_PUBLIC]

@@ -1,6 +1,8 @@
-"""What can go wrong, in the words of the user. The command line turns these into exit codes, in one place."""
+"""Errors, with messages for users. The command line turns them into exit codes."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 class GalmorphError(Exception):
@@ -49,3 +51,14 @@ class Interrupted(GalmorphError):
     """SIGINT or SIGTERM; what is done is kept and the run can be resumed."""
 
     exit_code = 130
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, the name of its kind where it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def listed(names: Iterable[str], n: int = 4) -> str:
+    """Return the first names and how many more there are."""
+    names = list(names)
+    return ", ".join(names[:n]) + (f" and {len(names) - n} more" if len(names) > n else "")

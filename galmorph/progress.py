@@ -2,19 +2,53 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 Progress = Callable[[int, int], None]
 
 
+@dataclass(frozen=True)
+class TrainingStep:
+    """How far a training run is: after a batch.
+
+    Attributes
+    ----------
+    epoch, epochs : int
+        The epoch, from 1, and how many there are.
+    batch, batches : int
+        The batch of the epoch, from 1, and how many there are.
+    loss : float
+        Mean loss of the epoch so far.
+    seconds_left : float
+        For the whole run, by the batches of this call; NaN where it is not known yet.
+    """
+
+    epoch: int
+    epochs: int
+    batch: int
+    batches: int
+    loss: float
+    seconds_left: float
+
+
+def in_notebook() -> bool:
+    """Tell whether a notebook runs this, which shows bars and HTML."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
 @contextmanager
-def progress_bar(wanted: bool, what: str, unit: str, on_progress: Progress | None) -> Iterator[Progress | None]:
+def progress_bar(wanted: bool | None, what: str, unit: str, on_progress: Progress | None) -> Iterator[Progress | None]:
     """Show a bar while the context is open, if it is wanted.
 
     Parameters
     ----------
-    wanted : bool
+    wanted : bool or None
+        None: in a notebook.
     what, unit : str
         Text before the bar; plural of what is counted.
     on_progress : callable, optional
@@ -25,7 +59,7 @@ def progress_bar(wanted: bool, what: str, unit: str, on_progress: Progress | Non
     callable or None
         To be called with the number done and the whole number; None where nobody wants to know.
     """
-    if not wanted:
+    if not (in_notebook() if wanted is None else wanted):
         yield on_progress
         return
     from tqdm.auto import tqdm

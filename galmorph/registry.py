@@ -1,8 +1,10 @@
 """A folder is a registry: every module in it is one entry, found by its file name.
 
-Adding an entry is adding a file that defines the folder's constant (``SURVEY``, ``BACKBONE``, ...). Names are
-listed from the folder without importing anything, so listing the backbones does not import torch. A module named
-``_<family>.py`` gives a whole family of entries, which are called ``<family>:<name>`` (``timm:convnext_nano``).
+Adding an entry is adding a file that defines the folder's constant (``SURVEY``, ``BACKBONE``, ...), or installing a
+package with an entry point in the group ``galmorph.<kind>`` that names such an object (``bars = "our_package:BARS"`` in
+``galmorph.schemas``). Names are listed without importing anything, so listing the backbones does not import torch. A
+module named ``_<family>.py`` gives a whole family of entries, which are called ``<family>:<name>``
+(``timm:convnext_nano``).
 """
 
 from __future__ import annotations
@@ -12,19 +14,20 @@ import importlib
 import pkgutil
 from collections.abc import Iterable, Mapping
 from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
 from galmorph.errors import GalmorphError
 
-# kind -> (its package, the constant that each module defines, what one entry is called in messages)
-KINDS: Mapping[str, tuple[str, str, str]] = {
-    "tables": ("tables.formats", "TABLE", "table format"),
-    "survey_facts": ("images.surveys", "FACTS", "survey"),
-    "surveys": ("retrieval.surveys", "SURVEY", "survey"),
-    "backbones": ("models.backbones", "BACKBONE", "backbone"),
-    "schemas": ("schemas", "SCHEMA", "label schema"),
-    "samples": ("training.samples", "SAMPLE", "sample layout"),
+# kind -> (its package, the constant that each module defines, what one entry is called in messages, its type there)
+KINDS: Mapping[str, tuple[str, str, str, str]] = {
+    "tables": ("tables.formats", "TABLE", "table format", "Format"),
+    "survey_facts": ("images.surveys", "FACTS", "survey", "SurveyFacts"),
+    "surveys": ("retrieval.surveys", "SURVEY", "survey", "Survey"),
+    "backbones": ("models.backbones", "BACKBONE", "backbone", "Backbone"),
+    "schemas": ("schemas", "SCHEMA", "label schema", "LabelSchema"),
+    "samples": ("training.samples", "SAMPLE", "sample layout", "Layout"),
 }
 
 # Short names that users type.
@@ -34,11 +37,34 @@ ALIASES: Mapping[str, Mapping[str, str]] = {
 }
 
 
-@cache
 def names(kind: str) -> tuple[str, ...]:
     """Return the names of all entries of a kind, sorted, without importing them."""
+    return tuple(sorted({*own_names(kind), *installed(kind)}))
+
+
+@cache
+def own_names(kind: str) -> tuple[str, ...]:
+    """Return the names of the entries that are files of galmorph, sorted."""
     modules = pkgutil.iter_modules([str(folder(kind))])
     return tuple(sorted(m.name for m in modules if not m.name.startswith("_")))
+
+
+@cache
+def installed(kind: str) -> Mapping[str, EntryPoint]:
+    """Return the entries that other installed packages give, by name; a name of galmorph's own stays galmorph's."""
+    given = _entry_points().select(group=f"galmorph.{kind}")
+    return {entry.name: entry for entry in given if entry.name not in own_names(kind)}
+
+
+@cache
+def _entry_points() -> Any:
+    return entry_points()
+
+
+def forget_installed() -> None:
+    """Look for entries of installed packages again: a package was installed since."""
+    for cached in (_entry_points, installed, _load_installed):
+        cached.cache_clear()
 
 
 def folder(kind: str) -> Path:
@@ -52,16 +78,40 @@ def load(kind: str, name: str) -> Any:
     Raises
     ------
     GalmorphError
-        If there is no entry of that name; the message lists the names and the closest one.
+        If there is no entry of that name (the message lists the names and the closest one), or another package's cannot
+        be used.
     """
-    package, constant, description = KINDS[kind]
+    package, constant, description, _ = KINDS[kind]
     name = ALIASES.get(kind, {}).get(name, name)
     family, colon, member = name.partition(":")
     if colon and (folder(kind) / f"_{family}.py").exists():
         return importlib.import_module(f"galmorph.{package}._{family}").load(member)
-    if name not in names(kind):
+    if name in own_names(kind):
+        return getattr(importlib.import_module(f"galmorph.{package}.{name}"), constant)
+    if name not in installed(kind):
         raise GalmorphError(unknown(description, name, names(kind)))
-    return getattr(importlib.import_module(f"galmorph.{package}.{name}"), constant)
+    return _load_installed(kind, name)
+
+
+@cache
+def _load_installed(kind: str, name: str) -> Any:
+    package, _, description, type_name = KINDS[kind]
+    point = installed(kind)[name]
+    giver = point.dist.name if point.dist else "another package"
+    try:
+        entry = point.load()
+    except Exception as error:  # the code of others
+        raise GalmorphError(
+            f"The {description} {name!r} of the package {giver} ({point.value}) cannot be loaded: "
+            f"{type(error).__name__}: {error}. Update or remove the package."
+        ) from error
+    wanted = getattr(importlib.import_module(f"galmorph.{package}"), type_name)
+    if not isinstance(entry, wanted) or getattr(entry, "name", name) != name:
+        raise GalmorphError(
+            f"The {description} {name!r} of the package {giver} ({point.value}) is no galmorph.{package}.{type_name} "
+            "of this name."
+        )
+    return entry
 
 
 def missing_file(path: Path) -> str:

@@ -7,15 +7,15 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from types import FrameType
 from typing import TypeVar
 
 T = TypeVar("T")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
 def stop_requested() -> Iterator[threading.Event]:
-    """Give an event that SIGINT or SIGTERM sets; a second signal does what it would have done without this.
+    """Give an event that SIGINT, SIGTERM or SIGHUP sets; a second signal does what it would have done without this.
 
     A signal that has its default action (SIGTERM in a program that does not handle it) or is ignored is left alone, as
     are all of them in a thread that is not the main one, which gets no signals.
@@ -23,10 +23,10 @@ def stop_requested() -> Iterator[threading.Event]:
     event = threading.Event()
     earlier = {}
     if threading.current_thread() is threading.main_thread():
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {number: signal.getsignal(number) for number in _SIGNALS}
         earlier = {number: handler for number, handler in handlers.items() if callable(handler)}
 
-    def request(number: int, frame: FrameType | None) -> None:
+    def request(*_: object) -> None:
         event.set()
         restore()
 

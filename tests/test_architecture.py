@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from made import cutout
 
 from galmorph import registry
+from galmorph.images.cutout import write_cutout
 
 PACKAGE = Path(__file__).parents[1] / "galmorph"
 
@@ -41,6 +43,17 @@ def modules() -> list[Path]:
 def test_light_modules_do_not_import_torch(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_run_imports_no_compiler(tmp_path):
+    """torch's compiler and what it needs take longer to import than all the rest."""
+    write_cutout(cutout(), tmp_path / "a.fits")
+    code = (
+        "import sys, galmorph; galmorph.classify(sys.argv[1], device='cpu'); "
+        "print(sorted({'torch._dynamo', 'sympy', 'torchvision', 'pandas', 'pyarrow'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.fits")], check=True, capture_output=True)
+    assert done.stdout.split() == [b"[]"]
 
 
 def test_modules_are_short():

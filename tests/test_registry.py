@@ -1,5 +1,6 @@
 """Folders are registries; one conformance test over every entry of every folder."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -9,7 +10,10 @@ import torch
 
 from galmorph import registry
 from galmorph.errors import GalmorphError
+from galmorph.images.framing import Framing
+from galmorph.models.card import ModelCard, survey_inputs
 from galmorph.training.bounds import propagate
+from galmorph.training.config import configure
 
 
 def entries(folder):
@@ -134,3 +138,96 @@ def test_flattened_backbone_for_another_size():
     assert network(torch.zeros(1, 3, 96, 96)).shape == (1, 3)
     with pytest.raises(GalmorphError, match="for 32 px or more"):
         registry.load("backbones", "flatten:8:mobilenet_v1")
+
+
+# What a package of others may add, kind by kind: the module that defines it.
+GIVEN = {
+    "schemas": """
+from galmorph.schemas import LabelSchema, Question
+ENTRY = LabelSchema("theirs", "Bars.", "", (Question("bar", ("bar", "no_bar")),), ("1", "0"))
+""",
+    "backbones": """
+from galmorph.models.backbones import Backbone
+from torch import nn
+def build(n_outputs):
+    return nn.Sequential(nn.Conv2d(3, 8, 3, stride=8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, n_outputs))
+ENTRY = Backbone("theirs", build, head="3.")
+""",
+    "surveys": """
+from galmorph.retrieval.surveys import Survey
+ENTRY = Survey("theirs", ("g", "r", "z"), source=lambda imaging: None)
+""",
+    "survey_facts": """
+from galmorph.images.surveys import SurveyFacts
+ENTRY = SurveyFacts("theirs", 0.3, {"g": 1.0}, lambda cards: cards.get("SURVEY") == "THEIRS")
+""",
+    "samples": """
+from galmorph.training.samples import Layout
+ENTRY = Layout("theirs", "Their files", lambda path: path.suffix == ".theirs", lambda path, schema: None)
+""",
+    "tables": """
+import dataclasses
+from galmorph import registry
+ENTRY = dataclasses.replace(registry.load("tables", "csv"), name="theirs")
+""",
+}
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Install a package with one entry point, as an installer leaves it."""
+
+    def installed(kind, code, name="theirs"):
+        (tmp_path / f"their_{kind}.py").write_text(code)
+        folder = tmp_path / f"their_{kind}-1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: their-{kind}\nVersion: 1.0\n")
+        (folder / "entry_points.txt").write_text(f"[galmorph.{kind}]\n{name} = their_{kind}:ENTRY\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        registry.forget_installed()
+
+    yield installed
+    for module in [name for name in sys.modules if name.startswith("their_")]:
+        del sys.modules[module]
+    monkeypatch.undo()
+    registry.forget_installed()
+
+
+def test_every_kind_has_an_example_of_a_package():
+    assert GIVEN.keys() == registry.KINDS.keys()
+
+
+@pytest.mark.parametrize("kind", GIVEN)
+def test_an_installed_package_adds_an_entry(kind, install):
+    install(kind, GIVEN[kind])
+    assert "theirs" in registry.names(kind)
+    assert f"their_{kind}" not in sys.modules, "names are listed without importing"
+    assert registry.load(kind, "theirs").name == "theirs"
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "message"),
+    [
+        ("import not_there", "theirs", r"'theirs' of the package their-schemas .*ModuleNotFoundError: .*not_there"),
+        ("ENTRY = 3", "theirs", r"is no galmorph.schemas.LabelSchema of this name"),
+        (GIVEN["schemas"], "others", r"'others' .* is no galmorph.schemas.LabelSchema of this name"),
+    ],
+)
+def test_a_package_whose_entry_cannot_be_used_is_named(install, code, name, message):
+    install("schemas", code, name)
+    with pytest.raises(GalmorphError, match=message):
+        registry.load("schemas", name)
+
+
+def test_names_of_galmorph_stay_galmorphs(install):
+    install("schemas", GIVEN["schemas"], "rings")
+    assert registry.load("schemas", "rings").labels == ("no_ring", "ring")
+    assert registry.names("schemas").count("rings") == 1
+
+
+def test_a_model_of_a_packages_schema_runs_without_the_package(install, tmp_path):
+    install("schemas", GIVEN["schemas"])
+    config = configure("default", [str(tmp_path)], "theirs", "mobilenet_v1")
+    card = ModelCard("m", "mobilenet_v1", "theirs", survey_inputs(64, Framing(radii=5), (0.0,) * 3, (1.0,) * 3))
+    card = dataclasses.replace(card, schema_definition=config.schema_definition)
+    assert ModelCard.from_json(card.to_json()).label_schema == registry.load("schemas", "theirs")

@@ -47,15 +47,12 @@ def classify_rows(
 
     Parameters
     ----------
-    source : Source
     predictors : sequence of Predictor
         Batches go to them in turn.
-    journal : Journal
     batch_size : int
         Rows in a batch.
     workers : int
         Threads that take batches through.
-    clock : Clock
     on_progress : callable, optional
         Called with the rows done and the number of rows, after each batch.
 
@@ -66,7 +63,7 @@ def classify_rows(
     """
 
     def classify_batch(rows: Sequence[Any], predictor: Predictor) -> tuple[NDArray[np.void], list[str]] | None:
-        if stop.is_set():  # no batch behind this one is started either
+        if stop.is_set():  # no further batch is started
             return None
         with clock("read"):
             targets = source.prepare(rows, predictor.model.card, predictor.device)
@@ -139,6 +136,8 @@ def _predict(
     """Return the journal's records of a batch; a target without flux has NaN for probabilities."""
     result = np.zeros(len(targets), record)
     result["p"] = result["ood"] = np.nan
+    if "features" in (record.names or ()):
+        result["features"] = np.nan
     for name in ("flag", "ra", "dec", "state"):
         result[name] = [getattr(target, name) for target in targets]
     framed = {i: target.flux for i, target in enumerate(targets) if target.flux is not None}
@@ -159,7 +158,10 @@ def _predict(
             inputs[rows[0] : rows[-1] + 1] = pictures
         else:
             inputs[rows] = pictures
-    for name, values in zip(("p", "ood"), predictor.judge(inputs), strict=True):
+    judged = dict(zip(("p", "ood", "features"), predictor.judge_with_features(inputs), strict=True))
+    for name, values in judged.items():
+        if name not in (result.dtype.names or ()):
+            continue
         result[name][usable] = values.cpu().numpy()[usable]
     broken = [i for i in usable if not np.isfinite(result["p"][i]).all()]
     if broken:  # a network can overflow; no row is without probability and flag

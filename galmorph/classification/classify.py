@@ -6,6 +6,7 @@ the new columns appended. A run that was killed goes on after the journal's last
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -20,57 +21,66 @@ import galmorph
 from galmorph.classification.batches import classify_rows, keep_unchanged
 from galmorph.classification.opening import open_survey
 from galmorph.classification.options import ClassifyOptions
-from galmorph.classification.output_columns import column_values, output_columns, record_dtype
+from galmorph.classification.output_columns import column_values, output_columns, record_dtype, wanted_columns
 from galmorph.classification.process import Clock, keep_freed_memory
-from galmorph.classification.provenance import Record, is_record, provenance, record_path
+from galmorph.classification.provenance import Record, is_record, picture_cards, provenance, record_path
 from galmorph.classification.sources import Addition, Source
-from galmorph.classification.summary import Summary, summarize
+from galmorph.classification.summary import summarize
 from galmorph.environment import now
 from galmorph.errors import CannotContinue, Interrupted, OutputError
 from galmorph.files.journal import Journal
+from galmorph.files.remote import is_remote
 from galmorph.files.writing import remove_leftovers
+from galmorph.images.flags import Flag
+from galmorph.models.card import ModelCard
 from galmorph.models.cpu_fusion import CPU_BATCH
 from galmorph.models.model import load
 from galmorph.models.predictor import Predictor, on_devices
 from galmorph.progress import progress_bar
+from galmorph.tables.features import check_features, write_features
 from galmorph.threads import ahead
 
 if TYPE_CHECKING:
-    from astropy.table import Table
+    pass
+
+log = logging.getLogger(__name__)
 
 BATCH_SIZES = {"cpu": CPU_BATCH, "cuda": 256}
+_LISTED = 6
 
 
 def classify(
-    survey: str | Path | Table | None = None,
+    survey: Any = None,
     *,
     model: str | Path | Predictor = "galaxyzoo2-mobilenet_v2",
     out: str | Path | None = None,
-    resume: bool = True,
+    resume: bool = True,  # noqa: ARG001 - what happens anyway, said aloud
     restart: bool = False,
     overwrite: bool = False,
     record_provenance: bool = True,
-    progress: bool = False,
+    progress: bool | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     options: ClassifyOptions | None = None,
     **keywords: Any,
-) -> Summary | Table:
+) -> Any:
     """Classify galaxies and write the table with probabilities and flags; or give it back, where a Table was given.
 
     Parameters
     ----------
-    survey : path or astropy Table, optional
-        A catalog with cutouts, one FITS cutout, a folder of cutouts, or a survey image.
+    survey : path, list of paths, astropy Table, data frame or ndarray, optional
+        A catalog with cutouts, one cutout (FITS, JPEG, PNG), a folder of cutouts, or a survey image. A table or a data
+        frame (pandas, or any that speaks Arrow, such as polars) names cutouts. An array (n, band, y, x) is flux in
+        nanomaggies per pixel, and needs ``bands="grz"`` and ``pixscale=0.262``.
     model : str, path or Predictor
         A shipped model's name or a weights file; a predictor has its own ``device``, ``dtype`` and ``tta``.
     out : path, optional
-        Default: ``<stem>_morph.<suffix>`` beside the input, a FITS catalog for cutouts.
+        Default: ``<stem>_morph.<suffix>`` beside the input, a FITS catalog for cutouts; no file for what is in memory.
     resume, restart, overwrite : bool
         Go on with an unfinished run of this output, which is the default; discard it; replace an existing output.
     record_provenance : bool
         Whether ``<output>.prov.json`` is written beside the output.
-    progress : bool
-        Whether a bar (tqdm) is shown, in a script or a notebook.
+    progress : bool, optional
+        Whether a bar (tqdm) is shown; default: in a notebook.
     on_progress : callable, optional
         Called with the rows done and the number of rows, after each batch.
     options : ClassifyOptions, optional
@@ -80,9 +90,10 @@ def classify(
 
     Returns
     -------
-    Summary or astropy Table
-        For a Table a copy with the columns, their units, descriptions and UCDs (``meta["ucd"]``), and the provenance in
-        ``meta``.
+    Summary, astropy Table or data frame
+        What is in memory comes back as its kind, a copy with the columns, also where `out` names a file: a Table with
+        units, descriptions and UCDs (``meta["ucd"]``), and the provenance in ``meta``; a data frame of the same library
+        (the provenance in pandas' ``attrs``, Arrow's metadata); for paths and arrays a Table.
 
     Raises
     ------
@@ -95,16 +106,20 @@ def classify(
     options = options or ClassifyOptions(**keywords)
     source = open_survey(survey, options)
     destination = _destination(source, out, overwrite=overwrite, restart=restart, record_provenance=record_provenance)
+    if options.features is not None:
+        check_features(Path(options.features), replace=overwrite or Journal.exists(destination))
     with clock("model"):
-        loaded = [model] if isinstance(model, Predictor) else on_devices(load(model), *_computing(options))
+        computing = options.device, options.dtype, options.tta
+        loaded = [model] if isinstance(model, Predictor) else on_devices(load(model), *computing)
     predictor = loaded[0]
-    columns = output_columns(predictor.model.card, options.prefix, spread=options.spread)
+    _warn_of_unlearnt(predictor.model.card)
+    columns = wanted_columns(predictor.model.card, options)
     source.check(columns, replace=options.replace)
     batch_size = options.batch_size or BATCH_SIZES.get(predictor.device.type, BATCH_SIZES["cpu"])
     fingerprint = _fingerprint(source, loaded, batch_size, options)
     with clock("read"):
         source.open()
-    result = record_dtype(predictor.model.schema)
+    result = record_dtype(predictor.model.schema, predictor.n_features if options.features else 0)
     with Journal.open(
         destination, result, fingerprint, resume=not restart, step=batch_size, n_rows=source.n_rows
     ) as journal:
@@ -116,8 +131,11 @@ def classify(
             with progress_bar(progress, "classifying", "galaxies", on_progress) as update:
                 workers = options.workers or os.cpu_count() or 1
                 classify_rows(source, loaded, journal, batch_size, workers, clock, update)
+            if _has_pictures(journal):
+                described = wanted_columns(predictor.model.card, options, pictures=True)
+                added = replace(added, columns=described, cards=picture_cards(options.picture_width))
             with clock("write"):
-                _write(source, destination, added, journal, predictor, options.spread, recorded)
+                _write(source, destination, added, journal, predictor, options, recorded)
         except KeyboardInterrupt:
             done = f"{len(journal)} of {source.n_rows}"
             raise Interrupted(f"Stopped after {done} targets; go on with the same command.") from None
@@ -126,8 +144,14 @@ def classify(
     return source.finish(summary)
 
 
-def _computing(options: ClassifyOptions) -> tuple[str, str, int]:
-    return options.device, options.dtype, options.tta
+def _warn_of_unlearnt(card: ModelCard) -> None:
+    labels = card.label_schema.labels
+    if unlearnt := [labels[index] for index in card.unlearnt]:
+        listed = ", ".join(unlearnt[:_LISTED]) + (", ..." if len(unlearnt) > _LISTED else "")
+        log.warning(
+            "%s learnt nothing of %d of its %d answers, for no training galaxy had them: their columns are empty (%s).",
+            *(card.name, len(unlearnt), len(labels), listed),
+        )
 
 
 # Options that are in the fingerprint already, as what they stand for, or that change no result.
@@ -141,7 +165,7 @@ def _fingerprint(
     given = {name: value for name, value in asdict(options).items() if name not in _NO_CHANGE}
     return {
         "options": given,
-        "source": source.fingerprint(),
+        "source": source.fingerprint() | ({"address": source.address} if source.address else {}),
         "model": predictors[0].model.sha256,
         "galmorph": galmorph.__version__,
         "torch": torch.__version__,
@@ -155,7 +179,10 @@ def _fingerprint(
 def _destination(
     source: Source, out: str | Path | None, *, overwrite: bool, restart: bool, record_provenance: bool
 ) -> Path:
-    destination = Path(out) if out is not None else source.default_output
+    beside = source.default_output
+    destination = Path(out) if out is not None else Path(beside.name) if source.address else beside
+    if is_remote(destination):
+        raise OutputError(f"--out {out} is an address: name a file of this machine.")
     for folder in (destination.parent, Path(os.path.realpath(destination)).parent):  # of a link, and of what it names
         if not folder.is_dir():
             raise OutputError(f"The folder {folder} of the output does not exist: make it, or choose another --out.")
@@ -181,6 +208,10 @@ def _may_replace(destination: Path, source: Source, journal: Journal, overwrite:
     return overwrite or is_ours
 
 
+def _has_pictures(journal: Journal) -> bool:
+    return any(bool((records["flag"] & Flag.PICTURE.value).any()) for records in journal.blocks())
+
+
 def _exists(destination: Path) -> OutputError:
     return OutputError(f"The output {destination} exists. Choose another --out, or --overwrite it.")
 
@@ -191,7 +222,7 @@ def _write(
     added: Addition,
     journal: Journal,
     predictor: Predictor,
-    spread: bool,
+    options: ClassifyOptions,
     recorded: Mapping[str, Any] | None = None,
 ) -> None:
     """Copy the user's table with the journal's columns appended, or write a table of the cutouts."""
@@ -205,15 +236,20 @@ def _write(
         journal.note_output(content)
         return record.of(content) if record else None
 
-    added = replace(added, cards=provenance(predictor), companion=described)
-    names = [column.name for column in added.columns]
+    added = replace(added, cards=[*provenance(predictor), *added.cards], companion=described)
+    card, more = predictor.model.card, {"spread": options.spread, "shares": options.shares}
+    names = [column.name for column in output_columns(card, options.prefix, **more)]
 
     def values(records: NDArray[np.void]) -> dict[str, NDArray[Any]]:
-        arrays = column_values(records, predictor.model.card, tta=predictor.tta, spread=spread)
+        arrays = column_values(records, card, tta=predictor.tta, **more)
         return dict(zip(names, arrays, strict=True))
 
     try:
         source.write(destination, added, ahead((records, values(records)) for records in journal.blocks()))
+        if options.features is not None:
+            blocks = zip(source.names(), journal.blocks(), strict=True)
+            features = ((names, records["features"]) for names, records in blocks)
+            write_features(Path(options.features), features, journal.record["features"].shape[0], added.cards)
     except (OutputError, CannotContinue) as error:
         kept = "The results are kept: see to it, then go on with the same command."
         raise CannotContinue(f"{str(error).rstrip('.')}. {kept}") from error

@@ -16,8 +16,9 @@ from galmorph.errors import GalmorphError
 from galmorph.images.flags import DetectionFlag, describe_bits
 from galmorph.images.headers import split_band
 from galmorph.images.survey_image import Planes
-from galmorph.images.wcs import edge_distance, sky
-from galmorph.tables.catalog import Column
+from galmorph.images.wcs import edge_distance, near_pairs, sky
+from galmorph.tables.catalog import Catalog, Column
+from galmorph.tables.positions import to_float
 
 log = logging.getLogger(__name__)
 Array = NDArray[Any]
@@ -39,7 +40,6 @@ class Detected:
         ``image``, ``number``, ``x``, ``y``, ``r90`` (pixels), ``ra``, ``dec``, ``primary`` and what was measured.
     names : sequence of str
         The images' names.
-    bands : tuple of str
     in_arcsec : bool
         Whether lengths are in arcsec; else in pixels.
     """
@@ -142,6 +142,33 @@ def _number(name: str, values: Array, unit: str, ucd: str, what: str) -> tuple[C
     return Column(name, "float32", unit, ucd, what), values.astype(np.float32)
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where a table of detected galaxies has them: pixels from 0, R90, and the names of the images (none of one)."""
+
+    x: Array
+    y: Array
+    r90: Array
+    image: Sequence[str]
+    in_pixels: bool
+
+
+def has_pixels(names: Sequence[str]) -> bool:
+    """Return whether a table is one of galaxies that galmorph detected, by the names of its columns."""
+    return {"x", "y", "detection_flag"} <= {name.lower() for name in names}
+
+
+def pixel_columns(catalog: Catalog) -> Places:
+    """Return where a table of detected galaxies has them; see `has_pixels`."""
+    radius = next((name for name in catalog.column_names if name.lower() in ("petror90_r", "petror90")), None)
+    images = ["image"] if "image" in catalog.column_names else []
+    values = catalog.read(["x", "y", *filter(None, [radius]), *images])
+    x, y = (to_float(values[name]) for name in "xy")
+    r90 = to_float(values[radius]) if radius else np.full(len(x), np.nan)
+    unit = catalog.units.get(radius or "", "")
+    return Places(x, y, r90, [str(name) for name in values.get("image", ())], unit.startswith("pix"))
+
+
 def image_name(path: str) -> str:
     """Return the name of an image: its file's without band and suffix, or that of its folder."""
     name = split_band(Path(path).name)[0].replace("{band}", "").rstrip("-_.")
@@ -177,18 +204,9 @@ def _located(objects: Array, planes: Planes, image: int) -> Array:
 
 def _primary(targets: Array) -> NDArray[np.bool_]:
     """Return which detections no other image shows farther from its edge."""
-    from scipy.spatial import cKDTree
-
     primary = np.ones(len(targets), bool)
     known = np.flatnonzero(np.isfinite(targets["ra"]))
-    ra, dec = np.radians(targets["ra"][known]), np.radians(targets["dec"][known])
-    places = np.column_stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
-    pairs = (
-        cKDTree(places).query_pairs(math.radians(SAME_GALAXY_ARCSEC / 3600), output_type="ndarray")
-        if len(known)
-        else []
-    )
-    for i, j in known[pairs] if len(pairs) else ():
+    for i, j in known[near_pairs(targets["ra"][known], targets["dec"][known], SAME_GALAXY_ARCSEC)]:
         if targets["image"][i] != targets["image"][j]:
             primary[j if targets["edge"][i] >= targets["edge"][j] else i] = False
     return primary

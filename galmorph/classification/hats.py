@@ -30,7 +30,7 @@ import galmorph
 from galmorph.classification.classify import classify
 from galmorph.classification.opening import open_source
 from galmorph.classification.options import ClassifyOptions
-from galmorph.classification.output_columns import output_columns
+from galmorph.classification.output_columns import wanted_columns
 from galmorph.classification.provenance import provenance
 from galmorph.classification.sources import file_state
 from galmorph.classification.summary import Summary
@@ -50,9 +50,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Options of classify that have no meaning for a HATS catalog.
-_OTHERS = ("kind", "catalog", "images", "hdu", "zero_point")
-# Partitions that could not be read and are told one by one.
-_TOLD_FAILURES = 5
+_OTHERS = ("kind", "catalog", "images", "hdu", "zero_point", "features")
+# Partitions that could not be read: this many are listed in the message.
+_LISTED_FAILURES = 5
 _CONNECT_S = 30
 # Folders in the hidden folder beside the output.
 _FOLDERS = ("catalog", "notes", "replaced")
@@ -72,10 +72,10 @@ def classify_hats(
     workers: int | None = None,
     scheduler: str | Path | None = None,
     client: Client | None = None,
-    resume: bool = True,
+    resume: bool = True,  # noqa: ARG001 - what happens anyway, said aloud
     restart: bool = False,
     overwrite: bool = False,
-    progress: bool = False,
+    progress: bool | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> Summary:
@@ -102,8 +102,8 @@ def classify_hats(
         Nothing is changed by it: an unfinished run of the same output always goes on, if nothing has changed.
     restart, overwrite : bool
         Discard an unfinished run of this output; replace a HATS catalog that has the output's name.
-    progress : bool
-        Show a bar (tqdm), in a script or a notebook.
+    progress : bool, optional
+        Whether a bar (tqdm) is shown; default: in a notebook.
     on_progress : callable, optional
         Called with the rows done and the number of rows, margins included, after each file.
     **options
@@ -131,13 +131,13 @@ def classify_hats(
     destination = _destination(catalog.root, out, overwrite=overwrite)
     options["cutouts"] = str(Path(cutouts or catalog.root).resolve())
     loaded = load(model)
-    columns = output_columns(loaded.card, options.get("prefix", ""), spread=bool(options.get("spread")))
+    columns = wanted_columns(loaded.card, ClassifyOptions(**options))
     replaces = bool(options.get("replace"))
     for path in catalog.schemas():
-        source = open_source(path, cutouts=cutouts, columns=ClassifyOptions(**options).columns)
+        source = open_source(path, cutouts=cutouts, columns=ClassifyOptions(**options).catalog_columns)
         source.check(columns, replace=replaces)
-    place = str(Path(model).resolve()) if Path(model).is_file() else str(model)
-    network = Network(place, loaded.sha256, device, dtype, tta)
+    name = str(Path(model).resolve()) if Path(model).is_file() else str(model)
+    network = Network(name, loaded.sha256, device, dtype, tta)
     with _cluster(client, scheduler, workers, device, catalog.n_files) as (cluster, threads):
         network, cards = _result(cluster.submit(_settle, network, pure=False))
         fingerprint = {"source": catalog.fingerprint(), "galmorph": galmorph.__version__, "torch": torch.__version__}
@@ -171,7 +171,6 @@ class Job:
 
     Attributes
     ----------
-    network : Network
     root : Path
         Of the catalog.
     work : Path
@@ -283,19 +282,19 @@ def _run(
             raise Interrupted(f"Stopped after {done} of {catalog.n_rows} targets. {_AGAIN}") from None
         raise
     if failures:
-        told = "\n".join(failures[:_TOLD_FAILURES])
-        raise CannotContinue(f"{len(failures)} of {len(files)} files could not be classified. {_AGAIN}\n{told}")
+        listed = "\n".join(failures[:_LISTED_FAILURES])
+        raise CannotContinue(f"{len(failures)} of {len(files)} files could not be classified. {_AGAIN}\n{listed}")
     return notes
 
 
-def _result(future: Future) -> Any:
-    """Return the result of a task, or raise what it raised; what befalls the cluster can be resumed."""
+def _result(future: Future[Any]) -> Any:
+    """Return the result of a task, or raise what it raised; failures of the cluster can be resumed."""
     from distributed import KilledWorker
 
     try:
         return future.result()
     except KilledWorker as error:
-        raise CannotContinue(f"Workers died, perhaps for want of memory or time: {error}. {_AGAIN}") from error
+        raise CannotContinue(f"Workers died, perhaps because memory or time ran out: {error}. {_AGAIN}") from error
     except (CancelledError, OSError) as error:
         raise CannotContinue(f"A worker or the Dask cluster failed: {error}. {_AGAIN}") from error
 
@@ -400,8 +399,8 @@ def _sum(notes: Sequence[Mapping[str, Any]], model: str, sha256: str, destinatio
         name: sum(note[name] for note in notes) for name in ("targets", "classified", "flagged", "failed", "off_centre")
     }
     rate = round(counts["targets"] / seconds, 2)
-    told = {"model": model, "sha256": sha256, "out": str(destination)}
+    names = {"model": model, "sha256": sha256, "out": str(destination)}
     totals = {name: added(name) for name in ("flags", "labels", "profile")}
     peak_mb = max((note["profile"]["peak_mb"] for note in notes), default=0.0)
     totals["profile"] |= {"total": round(seconds, 3), "peak_mb": peak_mb}
-    return Summary(**{**counts, "seconds": round(seconds, 3), "rate": rate, **told, **totals})
+    return Summary(**{**counts, "seconds": round(seconds, 3), "rate": rate, **names, **totals})

@@ -13,8 +13,10 @@ from itertools import combinations
 from pathlib import Path
 from shlex import quote
 
-from galmorph.errors import CatalogError
-from galmorph.images.cutout import cutout_files
+from galmorph.errors import CatalogError, listed
+from galmorph.files.remote import Remote, is_remote
+from galmorph.images.cutout import cutout_files, named_cutouts
+from galmorph.images.headers import SUFFIX, UNREAD_COMPRESSIONS
 from galmorph.tables.catalog import Catalog
 from galmorph.tables.roles import is_row_index, plain_name
 
@@ -41,15 +43,24 @@ class CutoutFiles:
     by_name : mapping of str to Path or str, optional
         The files by the identifier that they are named by, or the reason why one is not clear. Default: the rows give
         paths.
+    follows_links : bool
+        Whether links in the folder may lead out of it: where the user names the folder.
     """
 
-    def __init__(self, folder: Path, by_name: Mapping[str, Path | str] | None = None) -> None:
-        self.folder = folder.resolve()
+    def __init__(
+        self,
+        folder: Path | Remote,
+        by_name: Mapping[str, Path | Remote | str] | None = None,
+        *,
+        follows_links: bool = False,
+    ) -> None:
+        self.folder = folder.resolve() if isinstance(folder, Path) else folder
+        self._follows_links = follows_links
         self._by_name = by_name
         self._seen: set[str] = set()
         self._warned = False
 
-    def of(self, text: str, name: str) -> Path | str:
+    def of(self, text: str, name: str) -> Path | Remote | str:
         """Return a row's cutout, or the reason (text) why it has none.
 
         Parameters
@@ -63,16 +74,33 @@ class CutoutFiles:
             return self._named(name, self._by_name)
         if not text:
             return f"{name}: the catalog names no cutout."
+        if isinstance(self.folder, Remote) or is_remote(text):
+            return self._remote(text, name)
         try:
             path = self.folder / text
-            inside = path.resolve().is_relative_to(self.folder)
+            leads_to = path.resolve()
         except (OSError, RuntimeError, ValueError) as error:  # a link that leads to itself; a NUL
             return f"{name}: the cutout {text!r} cannot be opened: {error}."
-        if not inside:
-            return f"{name}: the cutout {text} lies outside {self.folder}; name its folder with --cutouts."
-        return path
+        if leads_to.is_relative_to(self.folder):
+            return path
+        is_link = path.is_relative_to(self.folder) and ".." not in path.parts
+        if is_link and self._follows_links:
+            return path
+        if is_link:
+            return (
+                f"{name}: the cutout {text} is a link to {leads_to}, outside {self.folder}: allow such links with "
+                f"--cutouts {quote(str(self.folder))}."
+            )
+        return f"{name}: the cutout {text} lies outside {self.folder}; name its folder with --cutouts."
 
-    def _named(self, name: str, by_name: Mapping[str, Path | str]) -> Path | str:
+    def _remote(self, text: str, name: str) -> Remote | str:
+        allowed = self.folder if isinstance(self.folder, Remote) else None
+        found = Remote.of(text) if is_remote(text) else None if allowed is None else allowed / text
+        if found is None or allowed is None or not allowed.holds(found):
+            return f"{name}: the cutout {found or text} lies outside {self.folder}; name its folder with --cutouts."
+        return found
+
+    def _named(self, name: str, by_name: Mapping[str, Path | Remote | str]) -> Path | Remote | str:
         if not name:
             return f"a row without an identifier: no cutout in {self.folder} can be its own."
         key = file_key(name, by_name)
@@ -88,7 +116,7 @@ class CutoutFiles:
         return by_name[key]
 
 
-def file_key(name: str, by_name: Mapping[str, Path | str]) -> str | None:
+def file_key(name: str, by_name: Mapping[str, Path | Remote | str]) -> str | None:
     """Return the name of the file that an identifier is of, None where there is none.
 
     ``1.0`` is ``1`` where no file is named ``1.0``, and blanks may be written ``_``.
@@ -110,26 +138,41 @@ def _without_fraction(name: str) -> str:
     return str(int(value)) if abs(value) < _EXACT and value.is_integer() else name
 
 
-def files_by_name(folder: Path) -> dict[str, Path | str]:
-    """Return the cutouts of a folder by the names that they have; for a name that two have, the reason."""
-    found: dict[str, Path | str] = {}
-    for name, file in cutout_files(folder):
+def files_by_name(folder: Path | Remote) -> dict[str, Path | Remote | str]:
+    """Return the cutouts of a folder by the names that they have; for a name that two have, the reason.
+
+    A file whose compression is not read does not count beside one that can be read.
+    """
+    found: dict[str, Path | Remote | str] = {}
+    for name, file in sorted(cutouts_in(folder), key=lambda pair: _is_unread(pair[1])):
         if name in found:
-            found[name] = f"{name}: several cutouts have this name in {folder}, such as {Path(file).name}."
+            if _is_unread(file):
+                continue
+            found[name] = f"{name}: several cutouts have this name in {folder}, such as {file.name}."
         else:
-            found[name] = Path(file)
+            found[name] = file
     return found
 
 
-def match(catalog: Catalog, cutouts: str | Path | None, beside: Path) -> tuple[Catalog, CutoutFiles]:
+def _is_unread(file: Path | Remote) -> bool:
+    return file.name.lower().endswith(UNREAD_COMPRESSIONS)
+
+
+def cutouts_in(folder: Path | Remote) -> Sequence[tuple[str, Path | Remote]]:
+    """Return the cutouts of a folder by their names, as `galmorph.images.cutout.cutout_files` lists them."""
+    if isinstance(folder, Path):
+        return [(name, Path(file)) for name, file in cutout_files(folder)]
+    return [(name, folder / file) for name, file in named_cutouts(folder.files())]
+
+
+def match(catalog: Catalog, cutouts: str | Path | None, beside: Path | Remote) -> tuple[Catalog, CutoutFiles]:
     """Find out how a catalog's rows name their cutouts.
 
     Parameters
     ----------
-    catalog : Catalog
     cutouts : path, optional
         The folder that the user named.
-    beside : Path
+    beside : Path or Remote
         The folder otherwise.
 
     Returns
@@ -142,7 +185,7 @@ def match(catalog: Catalog, cutouts: str | Path | None, beside: Path) -> tuple[C
     CatalogError
         If the catalog names no cutouts and no folder is given, if it is none, or if it is not clear what is meant.
     """
-    folder = Path(cutouts) if cutouts is not None else beside
+    folder = beside if cutouts is None else Remote.of(cutouts) if is_remote(cutouts) else Path(cutouts)
     column = catalog.cutout_column
     if column is None and cutouts is None:
         raise CatalogError(
@@ -150,10 +193,10 @@ def match(catalog: Catalog, cutouts: str | Path | None, beside: Path) -> tuple[C
             f"galmorph fetch --catalog {quote(str(catalog.path))}, name the column of paths with --cutout-column, "
             "or give --cutouts DIR with files named <id>.fits."
         )
-    if not folder.is_dir():
+    if isinstance(folder, Path) and not folder.is_dir():
         raise CatalogError(f"--cutouts {folder} is not a folder.")
     if column is not None:
-        files = CutoutFiles(folder)
+        files = CutoutFiles(folder, follows_links=cutouts is not None)
         named = "cutout" in catalog.chosen or plain_name(column) == "cutout"
         if named or not catalog.n_rows or _any_exists(catalog, files):
             _check_absolute(catalog, files)
@@ -171,7 +214,7 @@ def match(catalog: Catalog, cutouts: str | Path | None, beside: Path) -> tuple[C
 def _any_exists(catalog: Catalog, files: CutoutFiles) -> bool:
     for targets in catalog.blocks(_BLOCK_ROWS):
         paths = (files.of(text, "") for text in targets.cutout if text)
-        if any(isinstance(path, Path) and path.is_file() for path in paths):
+        if any(isinstance(path, Remote) or (isinstance(path, Path) and path.is_file()) for path in paths):
             return True
         if targets.row[-1] >= SAMPLE_ROWS:
             break
@@ -182,6 +225,11 @@ def _check_absolute(catalog: Catalog, files: CutoutFiles) -> None:
     """Raise CatalogError if all of the first rows name files by absolute paths that lie elsewhere."""
     targets = next(catalog.blocks(_BLOCK_ROWS), None)
     texts = [text for text in targets.cutout if text] if targets is not None else []
+    if texts and all(is_remote(text) and isinstance(files.of(text, ""), str) for text in texts):
+        raise CatalogError(
+            f"The cutouts of {catalog.path} are addresses ({texts[0]}): allow them with --cutouts and what all of them "
+            f"begin with, such as --cutouts {Remote.of(texts[0]).parent}"
+        )
     if texts and all(text.startswith("/") and isinstance(files.of(text, ""), str) for text in texts):
         raise CatalogError(
             f"The cutouts of {catalog.path} are absolute paths ({texts[0]}) outside {files.folder}: allow them with "
@@ -189,10 +237,10 @@ def _check_absolute(catalog: Catalog, files: CutoutFiles) -> None:
         )
 
 
-def _by_identifier(catalog: Catalog, folder: Path, by_name: Mapping[str, Path | str]) -> Catalog:
+def _by_identifier(catalog: Catalog, folder: Path | Remote, by_name: Mapping[str, Path | Remote | str]) -> Catalog:
     """Return the catalog with the column of identifiers that files are named by."""
     if "id" in catalog.chosen:
-        return catalog.with_roles(id=catalog.id_position, cutout=None)
+        return catalog.by_identifier()
     keys = {position: _keys(catalog, position, by_name) for position in catalog.id_candidates}
     usable = {position: found for position, found in keys.items() if found is not None}
     matching = {position: found for position, found in usable.items() if any(found)}
@@ -205,11 +253,17 @@ def _by_identifier(catalog: Catalog, folder: Path, by_name: Mapping[str, Path | 
             )
     if matching:
         best = max(matching, key=lambda position: sum(map(bool, matching[position])))
-        return catalog.with_roles(id=best, cutout=None)
+        return catalog.by_identifier(best)
+    if galaxies := [name for name in catalog.column_names if name and file_key(SUFFIX.sub("", name), by_name)]:
+        raise CatalogError(
+            f"The first line of {catalog.path} names a cutout ({galaxies[0]}), so it is a galaxy's: give the table a "
+            "first line with the names of its columns."
+        )
     hint = _hint(catalog, by_name, usable)
     if usable and not hint:
-        return catalog.with_roles(id=next(iter(usable)), cutout=None)
-    what = f"has no column of identifiers that galmorph knows{_listed(catalog.column_names)}"
+        return catalog.by_identifier(next(iter(usable)))
+    names = catalog.column_names
+    what = "has no column of identifiers that galmorph knows" + (f" (it has {listed(names, _LISTED)})" if names else "")
     if usable:
         what = f"names no file in {folder} by its column {catalog.column_names[next(iter(usable))]}"
     raise CatalogError(
@@ -218,12 +272,12 @@ def _by_identifier(catalog: Catalog, folder: Path, by_name: Mapping[str, Path | 
     )
 
 
-def _keys(catalog: Catalog, position: int, by_name: Mapping[str, Path | str]) -> list[str | None] | None:
+def _keys(catalog: Catalog, position: int, by_name: Mapping[str, Path | Remote | str]) -> list[str | None] | None:
     """Return the names of the files that a column's first values are of; None where they are row numbers."""
     keys: list[str | None] = []
     numbers = is_row_index(catalog.column_names[position])
     counted = numbers
-    for targets in catalog.with_roles(id=position, cutout=None).blocks(_BLOCK_ROWS):
+    for targets in catalog.by_identifier(position).blocks(_BLOCK_ROWS):
         counted = counted and targets.id.tolist() == [str(row) for row in targets.row.tolist()]
         keys += [file_key(name, by_name) for name in targets.id]
         if len(keys) >= SAMPLE_ROWS:
@@ -231,18 +285,13 @@ def _keys(catalog: Catalog, position: int, by_name: Mapping[str, Path | str]) ->
     return None if numbers and counted else keys
 
 
-def _hint(catalog: Catalog, by_name: Mapping[str, Path | str], others: Mapping[int, object]) -> str:
+def _hint(catalog: Catalog, by_name: Mapping[str, Path | Remote | str], others: Mapping[int, object]) -> str:
     """Return the name of a column whose values are names of files, '' where there is none."""
     scalar = [position for position in catalog.scalar_columns if position not in others]
     for position in scalar[:_MAX_HINTS]:
-        targets = next(catalog.with_roles(id=position, cutout=None).blocks(1000), None)
+        targets = next(catalog.by_identifier(position).blocks(1000), None)
         if is_row_index(catalog.column_names[position]) or targets is None:
             continue
         if any(file_key(name, by_name) for name in targets.id):
             return catalog.column_names[position]
     return ""
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return f" (it has {', '.join(names[:_LISTED])}{more})" if names else ""

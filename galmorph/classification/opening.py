@@ -6,40 +6,40 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from galmorph.classification.matching import match
-from galmorph.classification.memory import memory_source
+from galmorph.classification.matching import cutouts_in, match
 from galmorph.classification.options import ClassifyOptions
-from galmorph.classification.sources import CatalogSource, CutoutRows, CutoutSource, Source
+from galmorph.classification.sources import CatalogSource, CutoutRows, CutoutSource, Source, cutout_name
 from galmorph.classification.survey_images import FieldSource
 from galmorph.errors import CatalogError, CutoutError, GalmorphError
+from galmorph.files.pictures import is_picture
+from galmorph.files.remote import Remote, is_remote
 from galmorph.images.cutout import FIELD_SIDE_PX, cutout_files
 from galmorph.images.headers import band_files
 from galmorph.images.survey_image import image_templates
 from galmorph.tables.catalog import open_catalog
-from galmorph.tables.contents import Contents, contents_of, holds_table, parquet_folder
+from galmorph.tables.contents import Contents, contents_of, format_of, holds_table, parquet_folder
 from galmorph.tables.hats import is_hats
 
 if TYPE_CHECKING:
-    from astropy.table import Table
+    pass
 
 log = logging.getLogger(__name__)
 
 KINDS = ("catalog", "cutout", "field")
-_PICTURES = frozenset((".jpg", ".jpeg", ".png"))
 
 
-def open_survey(survey: str | Path | Table | None, options: ClassifyOptions) -> Source:
+def open_survey(survey: Any, options: ClassifyOptions) -> Source:
     """Open what the user named: a catalog, a folder of cutouts, one cutout, or survey images.
 
     Parameters
     ----------
-    survey : path, astropy Table or None
+    survey : path, table, data frame, list of paths, array or None
         None where the options name images.
-    options : ClassifyOptions
 
     Raises
     ------
@@ -52,8 +52,15 @@ def open_survey(survey: str | Path | Table | None, options: ClassifyOptions) -> 
     if not isinstance(survey, str | os.PathLike | None):
         of_files = (options.catalog, options.hdu, options.zero_point)
         if options.images or kind not in (None, "catalog") or any(x is not None for x in of_files):
-            raise GalmorphError("A table in memory is a catalog: leave out what belongs to files and images.")
-        return memory_source(survey, options.cutouts, options.image_hdu, **options.columns)
+            raise GalmorphError("What is in memory is no file: leave out what belongs to files and images.")
+        from galmorph.classification.memory import memory_source  # it imports astropy.table
+
+        given = memory_source(survey, options)
+        return _with_pictures(given, options) if isinstance(given, CutoutRows) else given
+    if options.bands or options.pixscale is not None:
+        raise GalmorphError("bands and pixscale are those of an array of flux: files say them in their headers.")
+    if any(is_remote(each) for each in (survey, options.catalog, *options.images)):
+        return _open_remote(survey, options)
     if (survey is None) == (not options.images):
         raise GalmorphError("Name one of these: a catalog, a cutout, a folder, a survey image; or --images.")
     is_field = bool(options.images) or kind == "field"
@@ -69,26 +76,66 @@ def open_survey(survey: str | Path | Table | None, options: ClassifyOptions) -> 
         )
     if options.zero_point is not None:
         raise GalmorphError("--zero-point is for survey images: give cutouts a card MAGZERO, or --as field.")
-    return open_source(
+    source = open_source(
         Path(str(survey)),
         kind=kind,
         cutouts=options.cutouts,
         hdu=options.hdu,
         image_hdu=options.image_hdu,
-        columns=options.columns,
+        columns=options.catalog_columns,
     )
+    return _with_pictures(source, options)
+
+
+def _open_remote(survey: str | os.PathLike[str] | None, options: ClassifyOptions) -> Source:
+    """Open what is named by addresses: folders as they are, files as copies in the cache."""
+
+    def copied(path: str | os.PathLike[str] | None) -> str | Path | None:
+        if path is None:
+            return None
+        return Remote.of(path).kept() if is_remote(path) else Path(path)
+
+    images = [path for path in map(copied, options.images) if path is not None]
+    options = replace(options, catalog=copied(options.catalog), images=images)
+    if survey is None or not is_remote(survey):
+        return open_survey(survey, options)
+    remote = Remote.of(survey)
+    if remote.is_dir():
+        return _with_pictures(CutoutSource(remote, _remote_cutouts(remote), options.image_hdu), options)
+    if options.cutouts is None and options.kind != "field" and not is_picture(remote.name):
+        options = replace(options, cutouts=remote.parent.url)
+    copy = remote.kept()
+    if kind_of(copy, options.hdu, options.named_columns) != "catalog":
+        options = replace(options, cutouts=None)
+    source = open_survey(copy, options)
+    source.address = str(remote)
+    return source
+
+
+def _remote_cutouts(folder: Remote) -> Sequence[tuple[str, Path | Remote]]:
+    found = cutouts_in(folder)
+    if not found:
+        raise CutoutError(f"There are no cutouts (FITS, JPEG or PNG) in {folder}.")
+    return found
+
+
+def _with_pictures(source: CutoutRows, options: ClassifyOptions) -> CutoutRows:
+    source.pictures = options.picture_width
+    return source
 
 
 def _open_field(survey: str | None, options: ClassifyOptions) -> FieldSource:
     if options.kind not in (None, "field") or options.cutouts is not None:
         raise GalmorphError("Survey images have no cutouts: leave out --cutouts and --as.")
+    if str(options.picture_width):
+        raise GalmorphError("--width-r90 and --width-arcsec are for pictures (JPEG, PNG), not for survey images.")
     if options.catalog is None and options.named_columns:
         raise GalmorphError("--size-column and other columns are those of a catalog: give one with --catalog.")
     images = image_templates([str(path) for path in options.images] or [str(survey)])
     hdu, image_hdu = _hdus(images, options)
     table = None
     if options.catalog is not None:
-        table = open_catalog(options.catalog, hdu=hdu, needs_position=False, **options.columns)
+        table = open_catalog(options.catalog, hdu=hdu, needs_position=False, **options.catalog_columns)
     return FieldSource(images, table, image_hdu, options.zero_point)
 
 
@@ -131,7 +178,6 @@ def open_source(
 
     Parameters
     ----------
-    path : Path
     kind : {'catalog', 'cutout'}, optional
         What it is taken for; default: what its content is.
     cutouts : path, optional
@@ -154,7 +200,7 @@ def open_source(
     columns = columns or {}
     kind = kind or kind_of(path, hdu, [name for key, name in columns.items() if key.endswith("_column") and name])
     if kind == "cutout":
-        return CutoutSource(path, [(path.name.split(".fit")[0], path)], hdu_of_cutout)
+        return CutoutSource(path, [(cutout_name(path), path)], hdu_of_cutout)
     catalog = open_catalog(path, hdu=hdu, needs_position=False, **columns)
     return CatalogSource(*match(catalog, cutouts, path.parent), image_hdu)
 
@@ -173,7 +219,7 @@ def _folder_of_cutouts(folder: Path) -> list[tuple[str, Path]]:
             f"galmorph classify {quote(str(folder))}"
         )
     found = [(name, Path(file)) for name, file in cutout_files(folder)]
-    tables = [file for _, file in found if "{band}" not in file.name and holds_table(file)]
+    tables = [file for _, file in found if "{band}" not in file.name and not is_picture(file) and holds_table(file)]
     for table in tables:
         log.info("%s is a table, not a cutout, and left out. Its rows: galmorph classify %s", table, table)
     files = [(name, file) for name, file in found if file not in set(tables)]
@@ -181,41 +227,34 @@ def _folder_of_cutouts(folder: Path) -> list[tuple[str, Path]]:
         return files
     if joined := parquet_folder(folder):
         raise CatalogError(joined)
+    tables = tables or [file for file in sorted(folder.iterdir()) if format_of(file) and file.is_file()]
     if tables:
         raise CutoutError(
             f"There are no FITS cutouts in {folder}, but a table: galmorph classify {quote(str(tables[0]))}"
         )
-    if any(file.suffix.lower() in _PICTURES for file in folder.iterdir()):
-        raise CutoutError(
-            f"There are no FITS cutouts in {folder}, but pictures: fetch the FITS files of these galaxies."
-        )
     raise CutoutError(
-        f"There are no FITS cutouts in {folder}: galmorph fetch --catalog TABLE --out {quote(str(folder))} gets them."
+        f"There are no cutouts (FITS, JPEG or PNG) in {folder}: galmorph fetch --catalog TABLE --out "
+        f"{quote(str(folder))} gets them."
     )
 
 
 def kind_of(path: Path, hdu: int | None = None, named_columns: Sequence[str] = ()) -> str:
-    """Return what a file is taken for, by its content; a survey image is an image that is too large for a cutout.
+    """Return which of `KINDS` a file is by its content; a survey image is an image that is too large for a cutout.
 
     Parameters
     ----------
     path : Path
         A file; ``{band}`` in it stands for one file a band.
-    hdu : int, optional
-        The HDU that the user named.
-    named_columns : sequence of str
-        Columns that the user named.
-
-    Returns
-    -------
-    str
-        One of `KINDS`.
+    hdu, named_columns
+        What the user named.
 
     Raises
     ------
     CatalogError
         If it is none of these, or two readings are possible.
     """
+    if is_picture(path):
+        return "cutout"
     try:
         contents: Contents = contents_of(_first_file(str(path)), hdu, named=named_columns)
     except CutoutError:  # the reader of cutouts says which file is missing

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from galmorph.errors import GalmorphError
+from galmorph.images.picture import PictureWidth
 from galmorph.images.survey_image import ZeroPoint
 
 
@@ -39,12 +41,26 @@ class ClassifyOptions:
         Frame of the positions, by astropy's name.
     zero_point : float, str or mapping, optional
         AB magnitude of a pixel value of 1 in survey images, for all bands or by band (``g=25.1,r=24.9``).
+    width_r90, width_arcsec : float, optional
+        How wide cutouts that are pictures (JPEG, PNG) are, in radii (R90) of the galaxy or in arcsec; default: the
+        whole picture is the galaxy's frame.
+    bands : sequence of str, optional
+        Of an array of flux: the bands of its planes (``"grz"``), in their order.
+    pixscale : float, optional
+        Of an array of flux: arcsec per pixel, that the flux is per too.
     prefix : str
         Prefix of the new columns' names.
     replace : bool
         Whether columns of an earlier run are replaced.
     spread : bool
         Whether ``p_<label>_err`` is written too: how far vote fractions scatter around the expected ones.
+    shares : bool
+        Whether ``share_<label>`` is written too: of a decision tree, an answer's share among those who would be asked.
+    columns : sequence of str
+        The new columns to write, without the prefix, ``*`` for any text (``morph_*``); default: all.
+    features : path, optional
+        A file for the features that enter the network's last layer, in the order of the rows: ``.parquet``, ``.fits``
+        or ``.npy``.
     tta : int
         Orientations averaged, 1 to 8.
     batch_size : int, optional
@@ -75,9 +91,16 @@ class ClassifyOptions:
     size_column: str | None = None
     frame: str = "icrs"
     zero_point: ZeroPoint = None
+    width_r90: float | None = None
+    width_arcsec: float | None = None
+    bands: Sequence[str] = ()
+    pixscale: float | None = None
     prefix: str = ""
     replace: bool = False
     spread: bool = False
+    shares: bool = False
+    columns: Sequence[str] = ()
+    features: str | Path | None = None
     tta: int = 1
     batch_size: int | None = None
     device: str = "auto"
@@ -85,7 +108,7 @@ class ClassifyOptions:
     workers: int | None = None
 
     @property
-    def columns(self) -> dict[str, Any]:
+    def catalog_columns(self) -> dict[str, Any]:
         """The columns and the frame of the catalog, as `galmorph.tables.catalog.open_catalog` takes them."""
         names = ("id_column", "ra_column", "dec_column", "cutout_column", "size_column", "frame")
         return {name: getattr(self, name) for name in names}
@@ -93,9 +116,21 @@ class ClassifyOptions:
     @property
     def named_columns(self) -> list[str]:
         """The columns that the user named."""
-        return [value for name, value in self.columns.items() if name != "frame" and value]
+        return [value for name, value in self.catalog_columns.items() if name != "frame" and value]
+
+    @property
+    def picture_width(self) -> PictureWidth:
+        """How wide cutouts that are pictures are."""
+        given = {"r90": self.width_r90, "arcsec": self.width_arcsec}
+        return PictureWidth(**{name: value for name, value in given.items() if value is not None})
 
     def __post_init__(self) -> None:
+        if self.width_r90 is not None and self.width_arcsec is not None:
+            raise GalmorphError("--width-r90 and --width-arcsec both say how wide the pictures are: give one.")
+        for name in ("width_r90", "width_arcsec", "pixscale"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise GalmorphError(f"--{name.replace('_', '-')} {value}: a number above 0.")
         for name in ("batch_size", "workers"):
             value = getattr(self, name)
             if value is not None and value < 1:

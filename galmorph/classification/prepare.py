@@ -10,21 +10,23 @@ import hashlib
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.errors import CannotContinue, CutoutError
-from galmorph.images.cutout import MAX_SIDE_PX, Cutout, read_cutout
+from galmorph.images.cutout import Cutout, read_cutout
 from galmorph.images.flags import Flag
 from galmorph.images.framing import frame
 from galmorph.images.headers import band_files
 from galmorph.images.inputs import ImageInput
 from galmorph.images.quality import is_blended, quality
 from galmorph.images.radius import measure_r90
+from galmorph.images.sizes import MAX_SIDE_PX
 from galmorph.images.surveys import typical_seeing
 from galmorph.images.wcs import edge_distance, pixel_at
 from galmorph.models.card import ModelCard
@@ -33,26 +35,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 # With one of these there is no probability: a composite without one of its bands has colours no model was shown.
 UNUSABLE = Flag.MISSING_BAND | Flag.UNREADABLE
 # Errors of network file systems, of limits and of rights: they pass, and the file is none the worse.
-SYSTEM_FAILURES = frozenset(
-    getattr(errno, name)
-    for name in (
-        "EIO",
-        "ESTALE",
-        "EMFILE",
-        "ENFILE",
-        "ENOMEM",
-        "EACCES",
-        "EAGAIN",
-        "ETIMEDOUT",
-        "ENOTCONN",
-        "EREMOTEIO",
-    )
-    if hasattr(errno, name)
-)
+_FAILURES = ("EIO", "ESTALE", "EMFILE", "ENFILE", "ENOMEM", "EACCES", "EAGAIN", "ETIMEDOUT", "ENOTCONN", "EREMOTEIO")
+SYSTEM_FAILURES = frozenset(getattr(errno, name) for name in _FAILURES if hasattr(errno, name))
 # A cutout is tried so often, after this wait and twice the one before, until the run ends with exit code 3.
 READ_ATTEMPTS = 4
 FIRST_WAIT_S = 0.5
@@ -68,7 +57,6 @@ class Prepared:
 
     Attributes
     ----------
-    flag : Flag
     flux : ndarray or Tensor, float32, shape (3, size, size), or None
         Bands in the order of the normalization's, per its native pixel, framed.
     entry : ImageInput or None
@@ -78,7 +66,7 @@ class Prepared:
     reason : str
         Why there is no flux, or no position.
     state : int
-        What tells the cutout's file from another, of :func:`cutout_state`; 0 where there is none.
+        State of the cutout's file (:func:`cutout_state`); 0 if there is none.
     """
 
     flag: Flag
@@ -96,7 +84,6 @@ class Opened:
 
     Attributes
     ----------
-    cutout : Cutout
     entry : ImageInput or None
         The card's input that it matches.
     radius_arcsec : float
@@ -113,8 +100,6 @@ def open_cutout(path: Path, card: ModelCard, radius_arcsec: float, *, hdu: int |
 
     Parameters
     ----------
-    path : Path
-    card : ModelCard
     radius_arcsec : float
         The galaxy's radius (R90) in the catalog, NaN where unknown.
     hdu : int or str, optional
@@ -129,15 +114,23 @@ def open_cutout(path: Path, card: ModelCard, radius_arcsec: float, *, hdu: int |
     return Opened(cutout, entry, radius_arcsec if math.isfinite(radius_arcsec) else cutout.radius_arcsec)
 
 
-def _open_patiently(path: Path, card: ModelCard, radius_arcsec: float, hdu: int | str | None) -> Opened:
-    """Open a cutout; where the system fails and not the file, try again, then end the run."""
+def patiently(path: object, read: Callable[[], T]) -> T:
+    """Return what is read of a cutout; where the system fails and not the file, try again, then end the run.
+
+    Raises
+    ------
+    CutoutError
+        If the file cannot be read.
+    CannotContinue
+        If the system fails.
+    """
     wait_s = FIRST_WAIT_S
     for attempt in range(READ_ATTEMPTS):
         if attempt:
             time.sleep(wait_s)
             wait_s *= 2
         try:
-            return open_cutout(path, card, radius_arcsec, hdu=hdu)
+            return read()
         except (CutoutError, OSError, MemoryError) as error:
             failure = _system_failure(error)
             if failure is None:
@@ -161,19 +154,20 @@ def _system_failure(error: BaseException | None) -> str | None:
 
 
 def unexpected(what: str, error: Exception) -> Prepared:
-    """Return the row of a target that an unexpected error befell, which is logged with its traceback."""
+    """Log an unexpected error with its traceback, and return the row of its target."""
     log.error("%s: an unexpected error; please report it.", what, exc_info=error)
     return Prepared(Flag.UNREADABLE, reason=f"{what}: unexpected {type(error).__name__}: {error}")
 
 
 def cutout_state(path: Path) -> int:
-    """Return a number that tells the file of a cutout, or its files, from others and from earlier content; 0: none."""
+    """Return a number that changes when the file of a cutout, or one of its files, changes; 0: there is none."""
     try:
         files = list(band_files(str(path)).values()) if "{band}" in path.name else [path]
         states = [Path(file).stat() for file in files]
     except (OSError, CutoutError):
         return 0
-    text = repr([(state.st_size, state.st_mtime_ns) for state in states])
+    # The time of change of an inode cannot be set back, as that of its content can: a copy may have the old one.
+    text = repr([(s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in states])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
@@ -190,8 +184,6 @@ def prepare(
 
     Parameters
     ----------
-    path : Path
-    card : ModelCard
     radius_arcsec : float
         The galaxy's radius (R90) in the catalog; NaN: the radius in the cutout's header, else a measured one.
     position : (ra, dec), optional
@@ -201,9 +193,16 @@ def prepare(
         Whether to give the position of the cutout's centre.
     """
     try:
-        opened = _open_patiently(path, card, radius_arcsec, hdu)
+        opened = patiently(path, lambda: open_cutout(path, card, radius_arcsec, hdu=hdu))
     except CutoutError as error:
         return Prepared(Flag.UNREADABLE, reason=str(error))
+    return prepare_opened(opened, str(path), card, position=position, locate=locate)
+
+
+def prepare_opened(
+    opened: Opened, path: str, card: ModelCard, *, position: tuple[float, float] | None = None, locate: bool = False
+) -> Prepared:
+    """Frame a cutout that is in memory as a model's card asks; `path` names it in messages, see `prepare`."""
     cutout, entry, radius = opened.cutout, opened.entry, opened.radius_arcsec
     ra, dec = cutout.centre if locate else (math.nan, math.nan)
     problem = cutout.wcs_problem if locate else ""
@@ -212,8 +211,11 @@ def prepare(
         flag = Flag.MISSING_BAND if lacks_band else Flag.UNREADABLE
         return Prepared(flag, ra=ra, dec=dec, reason=f"{cutout.target_id}: {reason}")
     normalization = entry.normalization
+    centre = None
+    if position is not None:
+        centre, unplaced = _pixel_off_centre(cutout, position)
+        problem = problem or unplaced
     flag = Flag.WCS_UNUSABLE if problem else Flag(0)
-    centre = None if position is None else _pixel_off_centre(cutout, position)
     flux = cutout.flux
     if centre is not None:
         x, y = np.array(centre)
@@ -244,12 +246,15 @@ def prepare(
     return Prepared(flag, framed, entry, ra, dec, f"{path}: {problem}." if problem else "")
 
 
-def _pixel_off_centre(cutout: Cutout, position: tuple[float, float]) -> tuple[float, float] | None:
-    """Return the pixel (x, y) of a position; None where it is unknown or the centre to whole pixels."""
+def _pixel_off_centre(cutout: Cutout, position: tuple[float, float]) -> tuple[tuple[float, float] | None, str]:
+    """Return the pixel (x, y) of a position, None: unknown, or the centre to whole pixels; and what is wrong."""
     if not all(map(math.isfinite, position)) or not cutout.header_text:
-        return None
+        return None, ""
     pixel = pixel_at(cutout.header_text, (cutout.flux.shape[1], cutout.flux.shape[2]), *position)
-    return None if pixel is None or _distance_px(pixel, cutout.flux.shape) <= CENTRE_TOLERANCE_PX else pixel
+    if pixel is None:
+        compared = "" if cutout.wcs is None else "its celestial coordinates cannot be compared with the row's"
+        return None, cutout.wcs_problem or compared
+    return None if _distance_px(pixel, cutout.flux.shape) <= CENTRE_TOLERANCE_PX else pixel, ""
 
 
 def _distance_px(pixel: tuple[float, float], shape: tuple[int, ...]) -> float:
@@ -273,4 +278,5 @@ def colour_picture(prepared: Prepared) -> NDArray[np.float32]:
 
     assert prepared.entry is not None
     flux = torch.as_tensor(prepared.flux)[None]
-    return prepared.entry.normalization.rgb(flux)[0].permute(1, 2, 0).flip(0).numpy()
+    rgb = prepared.entry.normalization.rgb(flux)[0].permute(1, 2, 0)
+    return (rgb if prepared.flag & Flag.PICTURE else rgb.flip(0)).numpy()

@@ -12,18 +12,25 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import galmorph
 from galmorph.environment import now
-from galmorph.errors import CutoutError
+from galmorph.errors import CatalogError, CutoutError
 from galmorph.files.record import file_sha256
+from galmorph.files.remote import Remote, is_remote
 from galmorph.images.headers import band_files
+from galmorph.images.picture import PictureWidth
 from galmorph.models.card import ModelCard
 
 SUFFIX = ".prov.json"
+# A schema that is none of galmorph's own, as JSON: in headers, and in the record beside the output.
+SCHEMA_CARD, _SCHEMA_ATTRIBUTE = "GMLABELS", "galmorph:labels"
 _PREFIXES = {
     "voprov": "http://www.ivoa.net/documents/ProvenanceDM/index.html#",
     "galmorph": "urn:galmorph:",
@@ -34,23 +41,53 @@ Attributes = dict[str, Any]
 
 
 def provenance(predictor: Any) -> list[tuple[str, Any, str]]:
-    """Return the header cards that say what made the columns.
-
-    Parameters
-    ----------
-    predictor : galmorph.models.predictor.Predictor
-    """
+    """Return the header cards that say what made the columns."""
     card = predictor.model.card
+    own = [(SCHEMA_CARD, schema_text(card), "the label schema itself")] if card.schema_definition else []
     return [
         ("GMVERS", galmorph.__version__, "galmorph version"),
         ("GMMODEL", card.name, "model of morphology"),
         ("GMSHA256", predictor.model.sha256, "SHA-256 of the weights"),
         ("GMSCHEMA", card.schema, "label schema"),
+        *own,
         ("GMCALIB", card.calibration.get("method", "none"), "calibration"),
         ("GMDTYPE", str(predictor.dtype).removeprefix("torch."), "number format of the network"),
         ("GMTTA", predictor.tta, "orientations averaged"),
         ("GMDATE", now().strftime("%Y-%m-%dT%H:%M:%S"), "when classified (UTC)"),
     ]
+
+
+@dataclass
+class _Entities:
+    """What is read back of a record."""
+
+    entity: dict[str, dict[str, Any]]
+
+
+def schema_text(card: ModelCard) -> str:
+    """Return a card's own schema as JSON."""
+    return json.dumps(card.schema_definition, sort_keys=True)
+
+
+def recorded_schema(output: Path) -> str:
+    """Return the schema (JSON) in the record beside an output; '' where there is none."""
+    path = record_path(output)
+    if not is_record(path):
+        return ""
+    model = _entities(path).get("run:model", {})
+    return str(model.get(_SCHEMA_ATTRIBUTE, ""))
+
+
+def _entities(record: Path) -> dict[str, dict[str, Any]]:
+    from galmorph.files.form import read_form_of
+
+    return read_form_of(_Entities, record, CatalogError).entity
+
+
+def picture_cards(width: PictureWidth) -> list[tuple[str, Any, str]]:
+    """Return the cards of a run with cutouts that are pictures."""
+    cards = [("GMINPUT", "8-bit pictures", "of the rows with bit 4096 of the flag")]
+    return [*cards, ("GMWIDTH", str(width), "full width of the pictures")] if str(width) else cards
 
 
 class Record:
@@ -59,13 +96,12 @@ class Record:
     Parameters
     ----------
     fingerprint : mapping
-        What tells the run from another, as the journal has it: ``source`` (of which the files are read here), ``model``
+        What identifies the run, as in the journal: ``source`` (of which the files are read here), ``model``
         (the SHA-256 of its weights), and options and versions by name.
-    card : ModelCard
     started : float
         When the run began, seconds since 1970.
     output : Path
-        Places are told from its folder.
+        Paths in the record are relative to its folder.
     """
 
     def __init__(self, fingerprint: Mapping[str, Any], card: ModelCard, started: float, output: Path) -> None:
@@ -75,10 +111,11 @@ class Record:
         self._options = {k: v for k, v in fingerprint.items() if k != "model" and isinstance(v, str | int | float)}
         source = fingerprint.get("source")
         source = source if isinstance(source, Mapping) else {}
-        self._options |= {k: v for k in ("hdu", "size") if isinstance(v := source.get(k), str | int)}
+        self._options |= {k: v for k in ("hdu", "size", "address") if isinstance(v := source.get(k), str | int)}
         self._used = [(role, self._entity(path)) for role, path in _files(source)]
         model = {"prov:label": card.name, "galmorph:sha256": fingerprint["model"], "galmorph:schema": card.schema}
-        self._used.append(("model", model | {"galmorph:backbone": card.backbone}))
+        own = {_SCHEMA_ATTRIBUTE: schema_text(card)} if card.schema_definition else {}
+        self._used.append(("model", model | {"galmorph:backbone": card.backbone} | own))
 
     def of(self, content: Path) -> tuple[Path, bytes, bool]:
         """Return where the record of the output goes, the record, and whether it may replace what is there.
@@ -109,8 +146,8 @@ class Record:
         }
         agent |= {f"galmorph:{name}": importlib.metadata.version(name) for name in _LIBRARIES}
         activity: Attributes = {"prov:startTime": started, "prov:endTime": ended, "voprov:name": "galmorph classify"}
-        told = {"galmorph", *_LIBRARIES}
-        activity |= {f"galmorph:{name}": value for name, value in self._options.items() if name not in told}
+        versions = {"galmorph", *_LIBRARIES}
+        activity |= {f"galmorph:{name}": value for name, value in self._options.items() if name not in versions}
         this: Attributes = {"prov:activity": "run:classify"}
         made_of = [name for name in names if name != "run:model"]
         return {
@@ -136,7 +173,10 @@ class Record:
         }
 
     def _entity(self, path: Path, content: Path | None = None) -> Attributes:
-        entity: Attributes = {"prov:label": path.name, "voprov:location": place(path, self._folder)}
+        if is_remote(path):
+            address = Remote.of(path)
+            return {"prov:label": address.name, "voprov:location": str(address)}
+        entity: Attributes = {"prov:label": path.name, "voprov:location": location(path, self._folder)}
         content = content or path
         if content.is_file():
             entity |= {"galmorph:bytes": content.stat().st_size, "galmorph:sha256": file_sha256(content)}
@@ -150,6 +190,21 @@ def record_path(output: Path) -> Path:
     return output.with_name(output.name + SUFFIX)
 
 
+def recorded(output: Path, role: str) -> list[Path]:
+    """Return the files or folders that an output was made of, as the record beside it says.
+
+    It is empty where there is no record, or where one of them is gone. The role is ``cutouts``, ``input``, ``image`` or
+    ``catalog``.
+    """
+    if not is_record(record_path(output)):
+        return []
+    entities = _entities(record_path(output))
+    named = [value for key, value in entities.items() if re.fullmatch(rf"run:{role}(-\d+)?", key)]
+    texts = [str(value.get("voprov:location", "")) for value in named]
+    paths = [output.parent / Path(text).expanduser() for text in texts if text and not is_remote(text)]
+    return paths if all(path.exists() for path in paths) else []
+
+
 def is_record(path: Path) -> bool:
     """Whether a file is a record that galmorph wrote."""
     try:
@@ -159,7 +214,7 @@ def is_record(path: Path) -> bool:
         return False
 
 
-def place(path: Path, folder: Path) -> str:
+def location(path: Path, folder: Path) -> str:
     """Return where a file is, as seen from a folder; a home folder that does not hold both of them is ``~``."""
     path, home = path.resolve(), Path.home().resolve()
     common = Path(os.path.commonpath([path, folder]))
@@ -174,20 +229,14 @@ def _files(source: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
     if "path" in source:
         path = Path(source["path"])
         if "{band}" not in path.name:
-            yield "cutouts" if "files" in source and path.is_dir() else "input", path
+            is_folder = "files" in source and (path.is_dir() or is_remote(path))
+            yield "cutouts" if is_folder else "input", path
         else:
-            for file in _bands(path):
-                yield "input", file
+            with suppress(CutoutError):
+                yield from (("input", Path(file)) for file in band_files(str(path)).values())
     for image in source.get("images", ()):
         yield "image", Path(image["path"])
     if "catalog" in source:
         yield "catalog", Path(source["catalog"]["path"])
     if "cutouts" in source:
         yield "cutouts", Path(source["cutouts"])
-
-
-def _bands(path: Path) -> list[Path]:
-    try:
-        return [Path(file) for file in band_files(str(path)).values()]
-    except CutoutError:
-        return []

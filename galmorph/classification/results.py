@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,10 +15,12 @@ from numpy.typing import NDArray
 
 from galmorph import registry
 from galmorph.classification.matching import match
+from galmorph.classification.provenance import SCHEMA_CARD, recorded, recorded_schema
 from galmorph.classification.sources import CatalogSource, Row
-from galmorph.errors import CatalogError
+from galmorph.errors import CatalogError, GalmorphError
 from galmorph.images.flags import Flag
-from galmorph.schemas import LabelSchema
+from galmorph.images.picture import PictureWidth
+from galmorph.schemas import LabelSchema, schema_from_mapping
 from galmorph.tables.catalog import Catalog, open_catalog
 
 # What each bit of ``morph_flag`` means, in the words of docs/classify.md.
@@ -34,8 +37,12 @@ FLAGS: Mapping[Flag, str] = {
     Flag.LARGER_THAN_CUTOUT: "the galaxy's frame is larger than its cutout",
     Flag.OFF_CENTRE: "the row's position is off the cutout's centre; no probability where it lies outside the image",
     Flag.WCS_UNUSABLE: "the celestial coordinates of the cutout cannot be read: no position",
+    Flag.PICTURE: "an 8-bit picture, not flux: whether bits 4, 8, 64 and 128 hold is unknown",
 }
 _BLOCK_ROWS = 16384
+# By so much sums of probabilities may be rounded beyond 0 or 1.
+_ROUNDING = 1e-3
+_LARGEST_FLAG = 2**15 - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +51,6 @@ class Results:
 
     Attributes
     ----------
-    catalog : Catalog
-    schema : LabelSchema
     prefix : str
         Of galmorph's columns.
     id : ndarray of str objects, shape (n,)
@@ -79,11 +84,16 @@ class Results:
     @property
     def classified(self) -> NDArray[np.bool_]:
         """Which rows have probabilities."""
-        return np.isfinite(self.p[:, 0])
+        return np.asarray(np.isfinite(self.p).any(axis=1))
 
     def card(self, keyword: str) -> str:
         """Return a card of the provenance as text, '' where there is none."""
         return next((str(value) for key, value, _ in self.catalog.provenance if key == keyword), "")
+
+    @property
+    def pictures(self) -> PictureWidth:
+        """How wide the cutouts are that are pictures, as the run was given it."""
+        return PictureWidth.of(self.card("GMWIDTH"))
 
     def cutouts(self, folder: Path | None) -> list[Row]:
         """Return each row's cutout, or the reason (text) why it has none, its radius and position.
@@ -91,9 +101,13 @@ class Results:
         Parameters
         ----------
         folder : Path or None
-            Folder of the cutouts; None: the catalog's, or what it was made of (``cutouts_morph.fits``: ``cutouts/``).
+            Folder of the cutouts; None: the catalog's, what it was made of (``cutouts_morph.fits``: ``cutouts/``), or
+            what the record of its run says.
         """
+        folders = self._recorded_folders()
         by_id = self.catalog.cutout_column is None
+        if by_id and folder is None and folders:
+            folder = folders[0]
         if by_id and folder is None:
             why = (
                 "the catalog names no cutouts; name their folder with --cutouts DIR, or the survey images with --images"
@@ -111,8 +125,13 @@ class Results:
         path = self.catalog.path
         made_of = path.with_name(path.name.split(".")[0].removesuffix("_morph"))
         first = next((text for targets in self.catalog.blocks(1000) for text in targets.cutout if text), "")
-        beside = (path.parent / first).exists() or not (made_of / first).exists()
-        return path.parent if beside else made_of
+        folders = [path.parent, made_of, *self._recorded_folders()]
+        return next((folder for folder in folders if (folder / first).exists()), path.parent)
+
+    def _recorded_folders(self) -> list[Path]:
+        """Return the folders of the cutouts of the run that made the catalog, as its record says."""
+        inputs = [path.parent for path in recorded(self.catalog.path, "input")]
+        return [*recorded(self.catalog.path, "cutouts"), *inputs]
 
 
 def read_results(path: Path, *, prefix: str | None = None, size_column: str | None = None) -> Results:
@@ -135,14 +154,18 @@ def read_results(path: Path, *, prefix: str | None = None, size_column: str | No
     catalog = open_catalog(path, size_column=size_column, needs_position=False)
     names = {name.lower(): name for name in catalog.column_names}
     prefix = _prefix(path, list(names.values()), prefix)
-    stated = next((value for key, value, _ in catalog.provenance if key == "GMSCHEMA"), None)
-    schema = _schema(path, set(names), prefix, stated)
+    stated = {key: str(value) for key, value, _ in catalog.provenance}
+    own = _own_schema(path, stated.get(SCHEMA_CARD) or recorded_schema(path))
+    schema = _schema(path, set(names), prefix, stated.get("GMSCHEMA", own.name if own else ""), own)
 
     columns = [names[f"{prefix}p_{label}".lower()] for label in schema.labels]
     others = [names.get(f"{prefix}morph_{name}".lower(), "") for name in ("label", "entropy", "flag", "ood")]
     values = catalog.read([*columns, *filter(None, others)])
-    p = np.stack([_floats(values[name]) for name in columns], axis=1).astype(np.float32)
-    label, entropy, flag, ood = (values.get(name) for name in others)
+    p = np.stack([_floats(path, name, values) for name in columns], axis=1).astype(np.float32)
+    if (~((p >= -_ROUNDING) & (p <= 1 + _ROUNDING)) & ~np.isnan(p)).any():
+        raise CatalogError(f"{path} holds a probability outside 0 to 1: it is not as galmorph wrote it.")
+    label = values.get(others[0])
+    entropy, flag, ood = (_floats(path, name, values) if name else None for name in others[1:])
     blocks = list(catalog.blocks(_BLOCK_ROWS))
     return Results(
         catalog=catalog,
@@ -153,9 +176,9 @@ def read_results(path: Path, *, prefix: str | None = None, size_column: str | No
         dec=np.concatenate([b.dec for b in blocks]) if blocks else np.array([]),
         p=p,
         label=np.array([str(text) for text in label], dtype=object) if label is not None else schema.short_names(p),
-        entropy=np.full(len(p), np.nan) if entropy is None else _floats(entropy),
-        flag=np.zeros(len(p), np.int64) if flag is None else np.ma.filled(flag, 0).astype(np.int64),
-        ood=None if ood is None else _floats(ood),
+        entropy=np.full(len(p), np.nan) if entropy is None else entropy,
+        flag=np.zeros(len(p), np.int64) if flag is None else _flags(path, flag),
+        ood=ood,
     )
 
 
@@ -176,9 +199,20 @@ def _prefix(path: Path, names: list[str], prefix: str | None) -> str:
     return prefix
 
 
-def _schema(path: Path, names: set[str], prefix: str, stated: Any) -> LabelSchema:
+def _own_schema(path: Path, text: str) -> LabelSchema | None:
+    """Return the schema that a catalog or the record beside it holds, None where there is none."""
+    if not text:
+        return None
+    try:
+        return schema_from_mapping(json.loads(text), f"the label schema in {path}")
+    except (ValueError, TypeError, AttributeError, GalmorphError) as error:
+        raise CatalogError(f"The label schema that {path} holds is damaged: {error}") from error
+
+
+def _schema(path: Path, names: set[str], prefix: str, stated: str, own: LabelSchema | None) -> LabelSchema:
     """Return the schema whose labels are all there; the one that the header states, where several are."""
-    schemas: list[LabelSchema] = [registry.load("schemas", name) for name in registry.names("schemas")]
+    shipped: list[LabelSchema] = [registry.load("schemas", name) for name in registry.names("schemas")]
+    schemas = [*([own] if own else []), *shipped]
     fitting = [s for s in schemas if all(f"{prefix}p_{label}".lower() in names for label in s.labels)]
     fitting.sort(key=lambda schema: (schema.name != stated, -len(schema.labels)))
     if not fitting:
@@ -188,8 +222,22 @@ def _schema(path: Path, names: set[str], prefix: str, stated: Any) -> LabelSchem
     return fitting[0]
 
 
-def _floats(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Return numbers as floats, NaN where null; a text column of nulls alone is all NaN."""
-    if values.dtype == object:
-        return np.array([float(cell) if cell else math.nan for cell in values])
-    return np.ma.filled(np.ma.asarray(values).astype(float), np.nan)
+def _floats(path: Path, name: str, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+    """Return a column of numbers as floats, NaN where null; a text column of nulls alone is all NaN."""
+    values = columns[name]
+    try:
+        if values.ndim > 1:
+            raise ValueError(f"{values.shape[1:]} numbers in a cell")
+        if values.dtype == object:
+            return np.array([float(cell) if cell else math.nan for cell in values])
+        return np.ma.filled(np.ma.asarray(values).astype(float), np.nan)
+    except ValueError as error:
+        raise CatalogError(f"{path}, column {name}: {error}; it is not as galmorph wrote it.") from error
+
+
+def _flags(path: Path, flag: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return flags as integers, 0 where null."""
+    whole = np.nan_to_num(flag, nan=0.0, posinf=-1.0)
+    if ((whole < 0) | (whole > _LARGEST_FLAG) | (whole % 1 != 0)).any():
+        raise CatalogError(f"{path} holds a morph_flag that is no sum of bits: it is not as galmorph wrote it.")
+    return whole.astype(np.int64)

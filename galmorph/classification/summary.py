@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from galmorph.classification.output_columns import is_ok
+from galmorph.classification.output_columns import is_ok, with_unlearnt
 from galmorph.classification.process import Clock, peak_memory_mb
 from galmorph.files.journal import Journal
 from galmorph.images.flags import Flag
@@ -20,8 +20,8 @@ from galmorph.models.card import ModelCard
 class Summary:
     """What a run did; the fields are those of ``classify --json``.
 
-    ``targets = classified + failed``; ``flagged`` have a probability and a bit other than 256 and 512, so that
-    ``classified - flagged`` have ``morph_ok``; ``off_centre`` have bit 1024; ``rate`` is in targets per second.
+    ``targets = classified + failed``; ``flagged`` have a probability and a bit that is no note: of
+    ``classified``, the others have ``morph_ok``; ``off_centre`` have bit 1024; ``rate`` is in targets per second.
     """
 
     targets: int
@@ -44,13 +44,10 @@ def summarize(journal: Journal, card: ModelCard, sha256: str, destination: Path,
 
     Parameters
     ----------
-    journal : Journal
-    card : ModelCard
     sha256 : str
         Hash of the model's file.
     destination : Path
         The output.
-    clock : Clock
     """
     classified = flagged = failed = 0
     flags: Counter[str] = Counter()
@@ -63,7 +60,7 @@ def summarize(journal: Journal, card: ModelCard, sha256: str, destination: Path,
         flagged += int((has_p & ~is_ok(records)).sum())
         for flag in Flag:
             flags[(flag.name or "").lower()] += int((records["flag"] & flag.value != 0).sum())
-        labels.update(schema.short_names(records["p"][has_p]).tolist())
+        labels.update(schema.short_names(with_unlearnt(records["p"][has_p], card, 0.0)).tolist())
     seconds = clock.elapsed
     return Summary(
         targets=classified + failed,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from galmorph.classification.detected import Detected, image_name
+from galmorph.classification.detected import Detected, has_pixels, image_name, pixel_columns
 from galmorph.classification.prepare import Prepared, unexpected
 from galmorph.classification.sources import (
     Addition,
     Result,
     Source,
-    append,
     file_state,
     output_beside,
     write_new_table,
@@ -50,7 +49,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-# Planes of so many bytes are kept in memory; of more images the ones that were not used for longest are read again.
+# At most this many bytes of planes are kept in memory. Images that were dropped are read again when needed.
 MAX_OPEN_BYTES = 4 * 2**30
 _READ_ROWS = 16_384
 
@@ -114,7 +113,8 @@ class FieldSource(Source):
         self._opened: OrderedDict[int, _Opened] = OrderedDict()
         self._lock = threading.RLock()
         self._detected: Detected | None = None
-        if catalog is not None and not catalog.has_positions:
+        self._by_pixel = catalog is not None and not catalog.has_positions and has_pixels(catalog.column_names)
+        if catalog is not None and not (catalog.has_positions or self._by_pixel):
             raise CatalogError(f"The galaxies of {catalog.path} are found by position. {catalog.no_position}")
 
     @property
@@ -130,7 +130,10 @@ class FieldSource(Source):
         values: dict[str, Any] = {"images": [file_state(Path(file)) for file in self._files], "hdu": self._hdu}
         values["zero_points"] = self._zero_points
         if self._catalog is not None:
-            values |= {"catalog": file_state(self._catalog.path), "columns": self._catalog.position_columns}
+            catalog = self._catalog
+            columns = [catalog.ra_column, catalog.dec_column, catalog.size_column]
+            values |= {"catalog": file_state(catalog.path), "columns": columns}
+            values["size"] = catalog.size_column  # the record of provenance names it
         return values
 
     def check(self, columns: Sequence[Column], *, replace: bool) -> None:
@@ -150,18 +153,13 @@ class FieldSource(Source):
     def open(self) -> None:
         """Detect the galaxies of all images, or find the pixels of the catalog's positions."""
         if self._catalog is not None:
-            self._targets = self._at_positions(self._catalog)
+            self._targets = (self._at_pixels if self._by_pixel else self._at_positions)(self._catalog)
         else:
             images = (self._open(image) for image in range(len(self._paths)))
             objects = ((opened.planes, opened.detection.objects) for opened in images)
             self._detected = Detected.of(objects, [image_name(path) for path in self._paths])
             self._targets = self._detected.targets
         self.n_rows = len(self._targets)
-
-    def blocks(self, n_rows: int, start: int) -> Iterator[Sequence[int]]:
-        """Yield the row numbers of blocks of targets from a row on."""
-        for first in range(start, self.n_rows, n_rows):
-            yield range(first, min(first + n_rows, self.n_rows))
 
     def prepare(self, rows: Sequence[int], card: ModelCard, device: torch.device) -> list[Prepared]:
         """Cut targets out of the images, framed as a model's card asks.
@@ -170,8 +168,6 @@ class FieldSource(Source):
         ----------
         rows : sequence of int
             Row numbers.
-        card : ModelCard
-        device : torch.device
 
         Returns
         -------
@@ -246,12 +242,12 @@ class FieldSource(Source):
             cards = [*added.cards, ("GMZEROPT", points, "AB magnitude of a pixel value of 1")]
             added = replace(added, cards=cards)
         if self._catalog is not None:
-            append(self._catalog, destination, added, results)
+            self._catalog.append(destination, blocks=(new for _, new in results), **vars(added))
             return
         assert self._detected is not None
         own = self._detected.columns()
 
-        def values(part: slice, records: NDArray[np.void]) -> dict[str, Array]:
+        def values(part: slice, _: NDArray[np.void]) -> dict[str, Array]:
             return {column.name: array[part] for column, array in own}
 
         write_new_table(destination, [column for column, _ in own], values, added, results, self.n_rows)
@@ -290,11 +286,24 @@ class FieldSource(Source):
                     part[name][better] = values[better]
         return targets
 
+    def _at_pixels(self, catalog: Catalog) -> Array:
+        """Return the pixels that galmorph found a catalog's galaxies at, in images without a WCS."""
+        columns = pixel_columns(catalog)
+        names = [image_name(path) for path in self._paths]
+        image = [names.index(name) if name in names else -1 for name in columns.image] if columns.image else 0
+        targets = np.zeros(catalog.n_rows, [("image", "i4"), ("x", "f8"), ("y", "f8"), ("r90", "f8")])
+        targets["image"], targets["x"], targets["y"] = image, columns.x, columns.y
+        scales = np.array([self._open(number).planes.pixscale for number in range(len(names))])
+        scale = 1.0 if columns.in_pixels else scales[targets["image"]]
+        targets["r90"] = columns.r90 / scale
+        targets["image"][~(np.isfinite(targets["x"]) & np.isfinite(targets["y"]))] = -1
+        return targets
+
     def _why(self, row: int) -> str:
         """Say why a catalog's target is in no image."""
         assert self._catalog is not None
         target = next(self._catalog.blocks(1, row))
-        return f"{target.id[0]}: {target.problem[0] or 'its position lies in none of the images'}."
+        return f"{target.id[0]}: {target.problem[0] or 'its position is outside all images'}."
 
 
 # A galaxy of Galaxy Zoo 2 with R90 = 6 arcsec, the median there, in a frame of 5.12 R90.

@@ -8,9 +8,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -25,7 +26,6 @@ from galmorph.cli.options import (
     MAX_BATCH,
     MAX_HDU,
     MAX_REQUESTS_PER_S,
-    MAX_SIDE_PX,
     MAX_TIMEOUT_S,
     MAX_WORKERS,
     Dtype,
@@ -37,14 +37,18 @@ from galmorph.cli.options import (
     input_option,
     model_option,
     output_option,
+    picture_option,
     positive,
     run_option,
     service_option,
 )
+from galmorph.cli.results import select
 from galmorph.cli.terminal import print_json, progress, show_fetched, show_plan, show_summary
 from galmorph.cli.training import compare, evaluate, train
 from galmorph.environment import Variable, now
-from galmorph.errors import GalmorphError
+from galmorph.errors import GalmorphError, Interrupted
+from galmorph.files.remote import is_remote
+from galmorph.images.sizes import MAX_SIDE_PX
 from galmorph.registry import missing_file
 
 if TYPE_CHECKING:
@@ -72,7 +76,7 @@ def fetch(
     size_column: Annotated[str | None, catalog_option(help="Column of sizes that frames each galaxy.")] = None,
     frame: Annotated[str, catalog_option(help="Frame of the positions, by astropy's name.")] = "icrs",
     hdu: Annotated[int | None, catalog_option(min=0, max=MAX_HDU, help="HDU of the table.")] = None,
-    limit: Annotated[int | None, catalog_option(min=1, help="Only so many rows.")] = None,
+    limit: Annotated[int | None, catalog_option(min=1, help="Only the first rows, this many.")] = None,
     survey: Annotated[str, imaging_option(help="decals, sdss or hips.")] = "decals",
     layer: Annotated[str | None, imaging_option(help="ls-dr9, ls-dr10-grz, decals-dr5, ...")] = None,
     hips: Annotated[str | None, imaging_option(help="Identifier of a HiPS, for --survey hips.")] = None,
@@ -176,6 +180,15 @@ def classify(
     zero_point: Annotated[
         str | None, input_option(help="Survey images: AB magnitude of a pixel value of 1; 30, or g=25.1,r=24.9.")
     ] = None,
+    width_r90: Annotated[
+        float | None,
+        picture_option(
+            help="Full width of the pictures in radii (R90) of the galaxy; 8.48 in Galaxy Zoo.", **positive()
+        ),
+    ] = None,
+    width_arcsec: Annotated[
+        float | None, picture_option(help="Full width of the pictures in arcsec.", **positive())
+    ] = None,
     model: Annotated[str, model_option(help="A model's name (galmorph models list) or file.")] = DEFAULT_MODEL,
     tta: Tta = 1,
     batch_size: Annotated[
@@ -192,7 +205,7 @@ def classify(
     scheduler: Annotated[
         str | None, computing_option(help="Dask scheduler (address or file) for a HATS catalog; default this machine.")
     ] = None,
-    resume: Annotated[bool, run_option("--resume", help="Go on with a stopped run: the default.")] = False,
+    resume: Annotated[bool, run_option("--resume", help="Go on with a stopped run: the default.")] = False,  # noqa: ARG001
     restart: Annotated[bool, run_option("--restart", help="Discard an unfinished run and begin anew.")] = False,
     strict: Annotated[bool, run_option("--strict", help="Exit with 1 if a target failed.")] = False,
     profile: Annotated[bool, run_option("--profile", help="Print where the time went.")] = False,
@@ -203,6 +216,16 @@ def classify(
         bool,
         output_option("--spread", help="Write p_<label>_err too: how far vote fractions scatter around p_<label>."),
     ] = False,
+    shares: Annotated[
+        bool,
+        output_option("--shares", help="Write share_<label> too: an answer's share among those who would be asked."),
+    ] = False,
+    columns: Annotated[
+        str | None, output_option(help="Only these new columns, as morph_*,p_bar_yes; default all.")
+    ] = None,
+    features: Annotated[
+        Path | None, output_option(help="File for the last layer's features: .parquet, .fits or .npy.")
+    ] = None,
     overwrite: Annotated[bool, output_option("--overwrite", help="Replace an existing output.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -229,9 +252,14 @@ def classify(
         size_column=size_column,
         frame=frame,
         zero_point=zero_point,
+        width_r90=width_r90,
+        width_arcsec=width_arcsec,
         prefix=prefix,
         replace=replace,
         spread=spread,
+        shares=shares,
+        columns=columns.split(",") if columns else (),
+        features=features,
         tta=tta,
         batch_size=batch_size,
         device=device,
@@ -254,7 +282,7 @@ def _check_that_they_exist(survey: Path | None, catalog: Path | None, model: str
     from galmorph.models.card import find
 
     for path in filter(None, (survey, catalog)):
-        if not os.path.lexists(path) and ":/" not in str(path) and "{band}" not in path.name:
+        if not os.path.lexists(path) and not is_remote(path) and "{band}" not in path.name:
             raise GalmorphError(missing_file(path))
     find(model)
 
@@ -277,6 +305,7 @@ def _classifier(survey: Path | None, options: ClassifyOptions, scheduler: str | 
 app.command()(train)
 app.command()(compare)
 app.command()(evaluate)
+app.command()(select)
 
 
 @app.command()
@@ -377,7 +406,7 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _common(
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_show_version)
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
@@ -392,24 +421,51 @@ def _common(
     now()  # SOURCE_DATE_EPOCH is checked before any work
 
 
-def _interrupt(*_: object) -> NoReturn:
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_stops: list[int] = []
+
+
+def _interrupt(number: int, _: object) -> None:
+    """End the run in order at the first signal, at once at the second, which then is as safe as a kill."""
+    _stops.append(number)
+    if len(_stops) > 1:
+        with suppress(OSError):
+            if sys.stderr.isatty():
+                os.write(2, b"\x1b[?25h\n")  # a bar has hidden the cursor
+        os._exit(Interrupted.exit_code)
     raise KeyboardInterrupt
 
 
 def main() -> None:
-    """Run the command line; the one place where errors become exit codes."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    """Run the command line and turn errors into exit codes."""
+    for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup starts a run
             signal.signal(number, _interrupt)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names that the terminal's encoding cannot show are escaped
             stream.reconfigure(errors="backslashreplace")
     try:
-        sys.exit(app(prog_name="galmorph", standalone_mode=False) or 0)
+        code = _run()
+        _ignore_signals()
+    except KeyboardInterrupt:
+        _ignore_signals()
+        code = Interrupted.exit_code
+    sys.exit(code)
+
+
+def _ignore_signals() -> None:
+    """Ignore signals from here on: how the run ended is settled."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _run() -> int:
+    try:
+        return app(prog_name="galmorph", standalone_mode=False) or 0
     except BrokenPipeError:  # the reader of stdout has gone, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.exit(1)
+        return 1
     except (KeyboardInterrupt, typer.Abort):
-        sys.exit(130)
+        return Interrupted.exit_code
     except Exception as error:
-        sys.exit(exit_code_of(error))
+        return exit_code_of(error)

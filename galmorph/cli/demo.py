@@ -203,7 +203,6 @@ def light(galaxy: Galaxy, side: int, pixscale: float) -> dict[str, Image]:
 
     Parameters
     ----------
-    galaxy : Galaxy
     side : int
         Pixels a side; the galaxy is at the centre.
     pixscale : float

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import galmorph
 from galmorph import registry
 from galmorph.environment import PREFIX, Variable, cache_folder
-from galmorph.errors import GalmorphError
+from galmorph.errors import GalmorphError, first_line
 from galmorph.files.record import file_sha256
 from galmorph.models import card
 
@@ -42,10 +42,8 @@ class Finding:
 
     Attributes
     ----------
-    name : str
     state : {'good', 'note', 'wrong'}
         ``note``: galmorph works, but there is something to know. ``wrong``: something that it needs does not work.
-    found : str
     remedy : str
         What to do, ``''`` where nothing is.
     """
@@ -142,7 +140,7 @@ def _libraries() -> Iterator[Finding]:
         try:
             versions.append(f"{name} {getattr(importlib.import_module(name), '__version__', '')}".strip())
         except Exception as error:
-            failed.append(f"{name}: {_first_line(error)}")
+            failed.append(f"{name}: {first_line(error)}")
     yield Finding(
         "libraries",
         WRONG if failed else GOOD,
@@ -160,14 +158,14 @@ def _torch() -> Iterator[Finding]:
     try:
         import torch
     except Exception as error:
-        yield Finding("torch", WRONG, f"{version or 'not installed'}: {_first_line(error)}", again)
+        yield Finding("torch", WRONG, f"{version or 'not installed'}: {first_line(error)}", again)
         return
     yield Finding("torch", GOOD, f"{torch.__version__}, {torch.get_num_threads()} threads")
     try:
         import torchvision
     except Exception as error:
         problem = (
-            f"torchvision {beside or '(not installed)'} does not import beside torch {version}: {_first_line(error)}"
+            f"torchvision {beside or '(not installed)'} does not import beside torch {version}: {first_line(error)}"
         )
         yield Finding("torchvision", WRONG, problem, f"Install a pair of the same release: {again}")
         return
@@ -179,7 +177,7 @@ def _torch() -> Iterator[Finding]:
         dtype = str(pick_dtype("auto", device)).removeprefix("torch.")
         torch.zeros(1, device=device)
     except Exception as error:
-        yield Finding("device", WRONG, _first_line(error), "Use --device cpu, or repair the driver.")
+        yield Finding("device", WRONG, first_line(error), "Use --device cpu, or repair the driver.")
         return
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     yield Finding("device", GOOD, f"{device} ({', '.join(gpus) or platform.processor() or platform.machine()})")
@@ -203,7 +201,7 @@ def _models() -> Iterator[Finding]:
             recorded = recorded_sha256(path)
             same = recorded == file_sha256(path)
         except (GalmorphError, OSError) as error:
-            yield Finding(f"model {name}", WRONG, _first_line(error), "Install the package again.")
+            yield Finding(f"model {name}", WRONG, first_line(error), "Install the package again.")
             continue
         verdict = "hash good" if same else "its hash is not the recorded one" if recorded else "no hash is recorded"
         state, remedy = (GOOD, "") if same else (WRONG, "Its file is damaged: install the package again.")
@@ -268,25 +266,13 @@ def _extras() -> Iterator[Finding]:
         return
     wanted = [Requirement(text) for text in importlib.metadata.requires(PACKAGE) or ()]
     for extra in sorted(set(metadata.get_all("Provides-Extra") or ()) - _DEVELOPMENT):
-        names = [r.name for r in wanted if r.marker and r.marker.evaluate({"extra": extra}) and not _always(r.marker)]
+        of_extras = [(r.name, r.marker) for r in wanted if r.marker and "extra" in str(r.marker)]
+        names = [name for name, marker in of_extras if marker.evaluate({"extra": extra})]
         missing = [name for name in names if not _version(name)]
-        state = f"{', '.join(missing)} not installed" if missing else _versions(names)
+        state = f"{', '.join(missing)} not installed" if missing else ", ".join(f"{n} {_version(n)}" for n in names)
         remedy = f"{_python_name()} -m pip install '{PACKAGE}[{extra}]' if you want it" if missing else ""
         yield Finding(f"extra {extra}", NOTE if missing else GOOD, state, remedy)
 
 
-def _always(marker: object) -> bool:
-    return "extra" not in str(marker)
-
-
-def _versions(names: Iterable[str]) -> str:
-    return ", ".join(f"{name} {_version(name)}" for name in names)
-
-
 def _python_name() -> str:
     return sys.executable or "python"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""Exit codes, and how an error becomes one, in one place."""
+"""Exit codes, and the one function that turns an error into one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rich.text import Text
 import galmorph
 from galmorph.cli.console import Events, stderr, visible
 from galmorph.environment import Variable
-from galmorph.errors import CannotContinue, GalmorphError, Interrupted
+from galmorph.errors import CannotContinue, GalmorphError, Interrupted, first_line
 
 UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
 
@@ -35,6 +35,10 @@ CODES: Mapping[int, str] = {
 # Typer has its own copy of click's.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Of the path that a command was given, and of the machine, its file systems or what others do with the files.
+_OF_PATHS = frozenset((errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST))
+_OF_PATHS |= frozenset((errno.ENAMETOOLONG, errno.ELOOP, errno.EXDEV, errno.ENXIO))
+_OF_MACHINE = frozenset((errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOENT, errno.ETIMEDOUT))
 # What torch says where memory runs out, on the CPU and on a GPU.
 _MEMORY_FULL = re.compile("not enough memory|can't allocate memory|out of memory", re.IGNORECASE)
 
@@ -84,6 +88,11 @@ def _of_system(error: Exception) -> GalmorphError | None:
     """Return the error to show where the machine or its environment is at fault, not the code."""
     if isinstance(error, OSError) and error.errno in _DISK_FULL:
         return CannotContinue(f"No space left on the disk ({error}). Free some, and run the same command again.")
+    if isinstance(error, OSError) and error.errno in _OF_PATHS | _OF_MACHINE and error.filename is not None:
+        reason = f"{error.filename}: {error.strerror}."
+        if error.errno in _OF_PATHS:
+            return GalmorphError(reason)
+        return CannotContinue(f"{reason} See to it, and run the same command again.")
     is_memory = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
     if is_memory or (isinstance(error, RuntimeError) and _MEMORY_FULL.search(str(error))):
         return CannotContinue("Memory is full. Give a smaller --batch-size or fewer --workers, and run again.")
@@ -93,8 +102,8 @@ def _of_system(error: Exception) -> GalmorphError | None:
 
 
 def _short(error: Exception) -> str:
-    first = next(iter(str(error).splitlines()), "")
-    return f"{type(error).__name__}: {first[:200]}" if first else type(error).__name__
+    kind, first = type(error).__name__, first_line(error)[:200]
+    return kind if first == kind else f"{kind}: {first}"
 
 
 def _details(error: Exception) -> str:

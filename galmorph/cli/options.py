@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
+from galmorph.images.sizes import MAX_INPUT_PX
+
 # Far more than helps anywhere: a number beyond these is a mistake that would only show when memory is full.
 MAX_BATCH = 4096
 MAX_WORKERS = 256
-MAX_SIDE_PX = 3000  # of a fetched cutout
-MAX_INPUT_PX = 1024  # of a network's input
 MAX_REQUESTS_PER_S = 10_000.0
 MAX_ATTEMPTS = 100
 MAX_TIMEOUT_S = 3600.0
@@ -25,6 +25,7 @@ MAX_HDU = 10_000
 # ``--help`` shows each option in its panel, in the order in which a command's parameters name the panels.
 catalog_option = partial(typer.Option, rich_help_panel="Catalog")
 input_option = partial(typer.Option, rich_help_panel="Input")
+picture_option = partial(typer.Option, rich_help_panel="Pictures (JPEG, PNG)")
 imaging_option = partial(typer.Option, rich_help_panel="What to fetch")
 service_option = partial(typer.Option, rich_help_panel="Service")
 model_option = partial(typer.Option, rich_help_panel="Model")
@@ -53,9 +54,9 @@ BatchSize = Annotated[int, computing_option(min=1, max=MAX_BATCH, help="Galaxies
 Data = Annotated[
     list[str],
     input_option(
-        help="Labelled data: a Galaxy10 .h5, a Kaggle folder, a folder with labels.csv, a catalog with "
-        "a column cutout; PATH:question,... for some questions alone, PATH:width_r90=6.4,labels=SCHEMA for what the "
-        "folder does not say. Several are joined."
+        help="Labelled data: a folder for each class, a folder of such folders, a table with columns of files and "
+        "labels, a folder with labels.csv, a Galaxy10 .h5, a Kaggle folder; PATH:question,... for some questions "
+        "alone, PATH:width_r90=6.4,label_column=NAME,labels=SCHEMA for what the data do not say. Several are joined."
     ),
 ]
 Exclude = Annotated[

@@ -19,11 +19,14 @@ from galmorph.cli.console import Events, say, stderr
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-    from galmorph.classification.classify import Summary
+    from galmorph.classification.summary import Summary
+    from galmorph.progress import TrainingStep
     from galmorph.retrieval.fetch import FetchSummary, Plan
 
 # Seconds between two events of progress at least.
 _EVENT_S = 1.0
+# Seconds between two lines within an epoch of training, in a log.
+_LINE_S = 60.0
 
 _COSTS = ("requests", "bytes", "seconds")
 
@@ -49,7 +52,7 @@ def show_plan(plan: Plan, as_json: bool) -> None:
     if plan.invalid:
         reasons = "; ".join(f"{count}: {reason}" for reason, count in plan.invalid.items())
         say(f"{sum(plan.invalid.values())} of {plan.targets} rows cannot be fetched. {reasons}.")
-    print_json(plan.as_dict(), as_json)
+    print_json(plan, as_json)
 
 
 def show_summary(summary: Summary, profile: bool) -> None:
@@ -70,12 +73,54 @@ def show_summary(summary: Summary, profile: bool) -> None:
     _emit_done(dataclasses.asdict(summary))
 
 
-def show_epoch(line: Mapping[str, float]) -> None:
-    """Print the scores of an epoch of training."""
+def _show_epoch(line: Mapping[str, float], step: TrainingStep | None) -> None:
+    """Print the scores of an epoch of training, and the time left."""
+    of = f" of {step.epochs}" if step else ""
+    left = f", {_span(step.seconds_left)} left" if step and step.epoch < step.epochs else ""
     say(
-        f"epoch {line['epoch']:.0f}: loss {line['train_loss']:.5f}, validation {line['val_loss']:.5f}, "
-        f"rmse {line['val_rmse']:.4f}, {line['seconds']:.0f} s"
+        f"epoch {line['epoch']:.0f}{of}: loss {line['train_loss']:.5f}, validation {line['val_loss']:.5f}, "
+        f"rmse {line['val_rmse']:.4f}, {line['seconds']:.0f} s{left}"
     )
+
+
+@contextmanager
+def training_progress() -> Iterator[tuple[Callable[[Mapping[str, float]], None], Callable[[TrainingStep], None]]]:
+    """Show a training run: a line an epoch, and within it a bar on a terminal, a line a minute elsewhere, or events.
+
+    Yields
+    ------
+    on_epoch, on_step : callable
+        As :func:`galmorph.training.train.train` calls them.
+    """
+    latest: TrainingStep | None = None
+    last_s = time.monotonic()
+    events = stderr.file if isinstance(stderr.file, Events) else None
+    is_bar = events is None and stderr.is_terminal and not stderr.quiet
+    texts = (
+        TextColumn("epoch {task.fields[epoch]}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rest]}"),
+    )
+    with Progress(*texts, console=stderr, transient=True, disable=not is_bar) as bar:
+        task = bar.add_task("", total=None, epoch="", rest="", visible=False)
+
+        def on_step(step: TrainingStep) -> None:
+            nonlocal latest, last_s
+            latest, now_s = step, time.monotonic()
+            epoch, rest = f"{step.epoch}/{step.epochs}", f"loss {step.loss:.4f}, {_span(step.seconds_left)} left"
+            bar.update(task, completed=step.batch, total=step.batches, epoch=epoch, rest=rest, visible=True)
+            if is_bar or now_s - last_s < (_EVENT_S if events else _LINE_S):
+                return
+            last_s = now_s
+            if events:
+                events.emit(
+                    "progress", what="training", done=step.batch, total=step.batches, **dataclasses.asdict(step)
+                )
+            else:
+                say(f"epoch {step.epoch} of {step.epochs}, batch {step.batch} of {step.batches}: {rest}")
+
+        yield lambda line: _show_epoch(line, latest), on_step
 
 
 def show_metrics(metrics: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:

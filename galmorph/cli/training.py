@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -29,7 +31,8 @@ from galmorph.cli.options import (
     run_option,
     training_option,
 )
-from galmorph.cli.terminal import print_json, show_epoch, show_metrics
+from galmorph.cli.terminal import print_json, show_metrics, training_progress
+from galmorph.errors import Interrupted
 
 
 def train(
@@ -40,7 +43,10 @@ def train(
         input_option(help="Pictures to learn from without labels, by what a model says of them; may be repeated."),
     ] = None,
     exclude: Exclude = None,
-    schema: Annotated[str, input_option(help="galaxyzoo2, galaxy10_sdss, efigi, rings, ...")] = "galaxyzoo2",
+    schema: Annotated[
+        str | None,
+        input_option(help="galaxyzoo2, galaxy10_sdss, efigi, rings, ... or a TOML file; default: what the data say."),
+    ] = None,
     backbone: Annotated[str, model_option(help="mobilenet, resnet50, vgg16, mobilenet_v1, ...")] = "mobilenet",
     pretrained: Annotated[str, model_option(help="imagenet, none or a weights file.")] = "imagenet",
     teacher: Annotated[
@@ -111,7 +117,12 @@ def train(
         dtype=dtype,
     )
     texts = read_about(about) if about else None
-    metrics = run(config, out, name=name, about=texts, resume=resume, test=test, on_epoch=show_epoch)
+    options: dict[str, Any] = {"name": name, "about": texts, "resume": resume, "test": test}
+    try:
+        with training_progress() as (on_epoch, on_step):
+            metrics = run(config, out, **options, on_epoch=on_epoch, on_step=on_step)
+    except Interrupted as error:
+        raise Interrupted(f"{error} {_again(out)}") from None
     if not metrics:  # of several processes only the first prints
         return
     show_metrics(metrics)
@@ -119,10 +130,18 @@ def train(
     print_json(metrics, as_json)
 
 
+def _again(out: Path) -> str:
+    """Return how to go on with this run."""
+    words = ["galmorph", *sys.argv[1:]]
+    if not (out / "config.json").exists():
+        return f"Begin again with: {shlex.join(words)}"
+    return f"Go on with: {shlex.join(words if '--resume' in words else [*words, '--resume'])}"
+
+
 def compare(
     *,
     data: Data,
-    schema: Annotated[str, input_option(help="galaxyzoo2, galaxy10_sdss, galaxy10_decals, efigi, rings.")],
+    schema: Annotated[str, input_option(help="galaxyzoo2, galaxy10_sdss, efigi, rings, ... or a TOML file.")],
     backbones: Annotated[str, model_option(help="Names, separated by commas.")] = "mobilenet_v1,resnet50,vgg16",
     pretrained: Annotated[str, model_option(help="imagenet, none or weights files, by commas.")] = "imagenet,none",
     seeds: Annotated[

@@ -13,12 +13,14 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.files.reading import open_regular
+
+Size = TypeVar("Size", int, NDArray[np.int64])
 
 BLOCK = 2880
 _CARD = 80
@@ -122,17 +124,7 @@ def image(
 
 
 def tangent_cards(ra: float, dec: float, size: int, pixscale: float) -> str:
-    """Return the cards of the WCS of a square image: TAN projection, north up, east left, centred on a position.
-
-    Parameters
-    ----------
-    ra, dec : float
-        The centre, ICRS degrees.
-    size : int
-        Width and height, px.
-    pixscale : float
-        arcsec per pixel.
-    """
+    """Return the cards of the WCS of a square image (px, arcsec per px): TAN, north up, centred on ICRS degrees."""
     centre, step = (size + 1) / 2, pixscale / 3600
     texts = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CUNIT1": "deg", "CUNIT2": "deg", "RADESYS": "ICRS"}
     numbers = {"CRVAL1": ra, "CRVAL2": dec, "CRPIX1": centre, "CRPIX2": centre}
@@ -183,12 +175,12 @@ def read_hdus(content: bytes) -> list[Hdu]:
             if not text.isprintable():
                 raise DamagedFits("damaged FITS: control characters in its header")
             cards = parse_cards(text)
-            begin = first + _whole_blocks(end - first)
+            begin = first + padded(end - first)
             shape = tuple(_count(cards, f"NAXIS{axis}") for axis in range(_count(cards, "NAXIS", 999), 0, -1))
             kind = _TYPES[cards["BITPIX"]]
             count = math.prod(shape) if shape else 0
             # With a negative PCOUNT a unit would end before it begins.
-            start = begin + _whole_blocks(kind.itemsize * (count + _count({"PCOUNT": 0} | cards, "PCOUNT")))
+            start = begin + padded(kind.itemsize * (count + _count({"PCOUNT": 0} | cards, "PCOUNT")))
             if start > len(content):
                 raise DamagedFits(f"cut short: {len(content)} of {start} bytes")
             data = np.frombuffer(content, kind, count, begin).reshape(shape or (0,))
@@ -214,7 +206,7 @@ def parse_cards(text: str) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If a value is neither text, number nor logical.
+        If a value is neither text, number nor logical; TypeError where one goes on that is no text.
     """
     cards: dict[str, Any] = {}
     keyword = ""
@@ -284,7 +276,7 @@ def read_plain_image(
             size = file.seek(0, io.SEEK_END)
             if not 1 <= min(shape) <= max(shape) <= max_side_px or size > max_bytes:
                 return None
-            if size != start + _whole_blocks(n_bytes):
+            if size != start + padded(n_bytes):
                 return None
             flux = np.empty(math.prod(shape), np.float32)
             file.seek(start)
@@ -317,7 +309,7 @@ def _plain_header(head: bytes, keywords: Collection[str]) -> tuple[dict[str, Any
         elif keyword == "END":
             header = text[:start]
             plain = header.isascii() and header.isprintable() and str(cards.get("NAXIS")) in ("2", "3")
-            return (cards, header, _whole_blocks(start + 1)) if plain else None
+            return (cards, header, padded(start + 1)) if plain else None
     return None
 
 
@@ -326,18 +318,19 @@ def _strict_value(text: str, start: int) -> re.Match[str] | None:
     return _VALUE.fullmatch(text, start + 8, start + _CARD) if text.startswith("= ", start + 8) else None
 
 
-def _whole_blocks(n_bytes: int) -> int:
+def padded(n_bytes: Size) -> Size:
+    """Return a number of bytes (int or an array of them), rounded up to whole blocks."""
     return -(-n_bytes // BLOCK) * BLOCK
 
 
 def is_intact_image(header_text: str, pixels: NDArray[np.float32]) -> bool:
-    """Tell whether an image of the plain form, read by `read_plain_image`, is as its CHECKSUM says."""
+    """Return whether an image of the plain form, read by `read_plain_image`, is as its CHECKSUM says."""
     data = int(pixels.reshape(-1).view(np.uint32).sum(dtype=np.uint64))
     return checksum(_blocks(header_text), data) == _ALL
 
 
 def is_intact(hdu: bytes | memoryview) -> bool:
-    """Tell whether the bytes of a whole HDU, which has a CHECKSUM, are as they were written."""
+    """Return whether the bytes of a whole HDU, which has a CHECKSUM, are as they were written."""
     return checksum(hdu) == _ALL
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from galmorph.errors import CannotContinue, CatalogError, OutputError
 from galmorph.files.lock import locked
-from galmorph.files.record import as_json, is_continued, read_record, write_record
+from galmorph.files.record import as_json, identity, is_continued, read_record, write_record
 from galmorph.files.writing import remove_leftovers, write_errors
 
 log = logging.getLogger(__name__)
@@ -193,12 +193,12 @@ class Journal:
 
     def note_output(self, content: Path) -> None:
         """Note that a complete file is to become the output, so that a run that goes on knows it for its own."""
-        write_record(self._folder / "output.json", _identity(content))
+        write_record(self._folder / "output.json", {"identity": identity(content)})
 
     def wrote(self, output: Path) -> bool:
         """Whether the file that has the output's name is the one that this run, or the one that it resumes, wrote."""
         noted = read_record(self._folder / "output.json")
-        return noted is not None and output.exists() and noted == _identity(output)
+        return noted is not None and output.exists() and noted == as_json({"identity": identity(output)})
 
     def remove(self) -> None:
         """Remove the journal: the output is complete."""
@@ -253,12 +253,6 @@ class Journal:
         data, size = memoryview(stored.tobytes()), self._stored.itemsize
         sums = [zlib.crc32(data[at : at + size - 4], self._seed) for at in range(0, len(data), size)]
         return np.array(sums, np.uint32)
-
-
-def _identity(path: Path) -> dict[str, int]:
-    """Return what tells a file from another, whatever its name is."""
-    status = path.stat()
-    return {"inode": status.st_ino, "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
 
 
 def _remove(folder: Path, stream: BinaryIO) -> None:

@@ -12,10 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.errors import CutoutError
+from galmorph.files.reading import open_regular
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF")
 # 192 MB as RGB: a picture of a galaxy has a hundredth of it, and a few kilobytes can claim any number.
 MOST_PIXELS = 64_000_000
+# Files that are taken for pictures by their names: among cutouts, WebP and TIFF are usually something else.
+SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+def is_picture(path: str | Path) -> bool:
+    """Return whether a file is named like a picture (JPEG or PNG)."""
+    return Path(path).suffix.lower() in SUFFIXES
 
 
 def read_picture(source: Path | bytes, *, name: str = "", most_pixels: int = MOST_PIXELS) -> NDArray[np.uint8]:
@@ -40,7 +48,7 @@ def read_picture(source: Path | bytes, *, name: str = "", most_pixels: int = MOS
     from PIL import Image
 
     name = name or str(source if isinstance(source, Path) else "picture")
-    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
+    with io.BytesIO(source) if isinstance(source, bytes) else io.BufferedReader(open_regular(source)) as stream:
         try:
             with Image.open(stream, formats=FORMATS) as image:
                 width, height = image.size

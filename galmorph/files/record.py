@@ -19,20 +19,7 @@ _WHOLE_BYTES, _PARTS = 1 << 26, 64
 
 
 def write_record(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a record, synced; what was there before is kept until it is complete.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    content : mapping
-        Values of JSON; anything else is written as text.
-
-    Raises
-    ------
-    OutputError, CannotContinue
-        If it cannot be written.
-    """
+    """Write values of JSON (others as text), synced; what was there before is kept until it is complete."""
     plain = as_json(content)
     write_file(path, (json.dumps({"sha256": _digest(plain), "content": plain}) + "\n").encode())
 
@@ -75,7 +62,7 @@ def is_continued(
     resume : bool
         Whether the user wants to go on.
     anew : str
-        How the message tells the user to begin anew.
+        What the message says about beginning anew.
 
     Raises
     ------
@@ -114,7 +101,7 @@ def as_json(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def identity(path: Path) -> tuple[int, ...]:
-    """Return inode, size and time of a file, which tell it from another and from itself after a change; () for none."""
+    """Return inode, size and time of a file, which change when the file does; () if there is no file."""
     try:
         status = path.stat()
     except OSError:

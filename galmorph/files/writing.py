@@ -6,17 +6,19 @@
 from __future__ import annotations
 
 import bz2
+import csv
 import errno
 import glob
 import gzip
+import io
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self, cast
+from typing import Any, BinaryIO, Self, cast
 
 from galmorph.errors import CannotContinue, OutputError
 from galmorph.files.reading import CHUNK
@@ -91,10 +93,17 @@ def write_file(path: Path, *content: bytes | memoryview, resumable: bool = False
                 _sync(file)
             temporary.replace(path)
             if not resumable:
-                _sync_folder(path.parent)
+                sync(path.parent)
         finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Write a small CSV file as `write_file` does."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    write_file(path, text.getvalue().encode())
 
 
 class Output:
@@ -192,7 +201,7 @@ class Output:
             for path in new:
                 path.unlink(missing_ok=True)
             raise
-        _sync_folder(self.path.parent)
+        sync(self.path.parent)
 
     def _compress(self) -> None:
         plain, (plain_path, _, _) = self._file, self._files.pop(0)
@@ -247,8 +256,9 @@ def _sync(file: BinaryIO) -> None:
     os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Return when a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -14,7 +14,7 @@ import numpy as np
 ZOO_LOW, ZOO_HIGH, ZOO_CONTRAST = -0.5, 300.0, 2.5
 
 # The mappings take scaled flux (..., 3, y, x) as an array of NumPy or of torch, with the module that it is of, and work
-# in place: their time is that of the memory.
+# in place, since memory traffic takes most of their time.
 
 
 def _lupton(scaled: Any, xp: Any, softening: float, offset: float) -> Any:
@@ -79,13 +79,18 @@ def _arcsinh(values: Any, xp: Any) -> Any:
 
 @cache
 def _numpy_has_arcsinh() -> bool:
-    """Tell whether NumPy's arcsinh is vectorised on this processor; before NumPy 2 it does not say."""
+    """Return whether NumPy's arcsinh is vectorised on this processor; before NumPy 2 it does not say."""
     try:
         from numpy.lib.introspect import opt_func_info
     except ImportError:
         return False
     kinds = opt_func_info(func_name="^arcsinh$", signature="float32").get("arcsinh", {})
     return any("baseline" not in kind["current"] for kind in kinds.values())
+
+
+def _as_it_is(scaled: Any, *_: Any) -> Any:
+    """Return colours that are colours already."""
+    return scaled
 
 
 class ColourMapping(NamedTuple):
@@ -95,7 +100,10 @@ class ColourMapping(NamedTuple):
     colours: Callable[..., Any]
 
 
+# What is a picture already, of 0 to 1.
+PICTURE = "picture"
 MAPPINGS = {
     "lupton": ColourMapping(lambda scale: scale, _lupton),
     "galaxyzoo_decals": ColourMapping(lambda scale: 1 / scale, _galaxyzoo_decals),
+    PICTURE: ColourMapping(lambda scale: scale, _as_it_is),
 }

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from galmorph.environment import now
 from galmorph.errors import CutoutError
 from galmorph.files.fits import card, image
+from galmorph.files.pictures import is_picture
 from galmorph.files.writing import write_file
 from galmorph.images.fits_file import OWN_FORM, FileImages, StoredImage, open_images, plain_image, quiet
 from galmorph.images.hdus import choose_pictures
@@ -47,19 +48,18 @@ from galmorph.images.headers import (
     split_band,
     survey,
 )
+from galmorph.images.sizes import MAX_SIDE_PX
 from galmorph.images.units import make_linear, nanomaggies
 from galmorph.images.wcs import read_wcs, same_grid, sky
 
-# Above this side a FITS image is taken for a survey image in which galaxies are to be found (see `galmorph classify`).
+# A FITS image with a longer side is a survey image, in which `galmorph classify` detects galaxies.
 FIELD_SIDE_PX = 1024
-# The largest cutout that the Legacy Surveys' service sends, and that galmorph fetches.
-MAX_SIDE_PX = 3000
 # Bits of the Legacy Surveys' MASKBITS that make a pixel bad: SATUR_G, R, Z (2-4), ALLMASK_G, R, Z (5-7), SATUR_I (14),
-# ALLMASK_I (15). The others tell of neighbours (BRIGHT, MEDIUM) and of the galaxy itself (GALAXY).
+# ALLMASK_I (15). The others mark neighbours (BRIGHT, MEDIUM) and the galaxy itself (GALAXY).
 # https://www.legacysurvey.org/dr10/bitmasks/
 _BAD_BITS = 0b1100_0000_1111_1100
 _ALLMASK = 0b1110_0000
-# The cards of a celestial WCS with the distortions that astropy knows (SIP, TPV), and those that tell of the origin.
+# The cards of a celestial WCS, with the distortions that astropy supports (SIP, TPV), and those that name the origin.
 _COPIED_KEYWORDS = re.compile(
     r"(CTYPE|CUNIT|CRVAL|CRPIX|CDELT|CROTA)[12]|(CD|PC)[12]_[12]|PV[12]_\d+|(A|B|AP|BP)_(ORDER|DMAX|\d_\d)"
     r"|LONPOLE|LATPOLE|RADESYS|EQUINOX|RELEASE|URL"
@@ -112,7 +112,7 @@ class Cutout:
 
     @cached_property
     def header(self) -> Any:
-        """The header as an astropy Header, parsed when first asked for. It describes the file, not `flux`."""
+        """The header as an astropy Header, parsed on first use. It describes the file, not `flux`."""
         from astropy.io import fits
 
         with quiet():
@@ -120,7 +120,7 @@ class Cutout:
 
     @property
     def wcs(self) -> Any:
-        """The celestial WCS (2 axes) as an astropy WCS, made when first asked for; None where there is none."""
+        """The celestial WCS (2 axes) as an astropy WCS, made on first use; None if there is none."""
         return self._wcs[0]
 
     @property
@@ -289,15 +289,14 @@ def write_cutout(cutout: Cutout, path: str | os.PathLike[str], *, cards: Iterabl
     CannotContinue
         If the disk is full.
     """
-    write_file(Path(path), *cutout_pieces(cutout, cards=cards))
+    write_file(Path(path), *cutout_chunks(cutout, cards=cards))
 
 
-def cutout_pieces(cutout: Cutout, *, cards: Iterable[tuple[str, Any, str]] = ()) -> list[bytes | memoryview]:
-    """Return what `write_cutout` writes, as pieces of bytes; big-endian pixels are not copied.
+def cutout_chunks(cutout: Cutout, *, cards: Iterable[tuple[str, Any, str]] = ()) -> list[bytes | memoryview]:
+    """Return what `write_cutout` writes, as chunks of bytes; big-endian pixels are not copied.
 
     Parameters
     ----------
-    cutout : Cutout
     cards : iterable of (keyword, value, comment)
     """
     date = now().strftime("%Y-%m-%dT%H:%M:%S")
@@ -321,11 +320,11 @@ def cutout_pieces(cutout: Cutout, *, cards: Iterable[tuple[str, Any, str]] = ())
     texts["DATE"] = card("DATE", date, "when this file was written (UTC)")
     if any(len(text) > 80 for text in texts.values()):
         texts["LONGSTRN"] = card("LONGSTRN", "OGIP 1.0", "long text goes on in CONTINUE cards")
-    pieces: list[bytes | memoryview] = [*image("".join(texts.values()), cutout.flux, when=date)]
+    chunks: list[bytes | memoryview] = [*image("".join(texts.values()), cutout.flux, when=date)]
     if cutout.mask is not None:
         bits = np.where(cutout.mask, _ALLMASK, 0).astype(np.int16)
-        pieces += image("", bits, extension="MASKBITS", when=date)
-    return pieces
+        chunks += image("", bits, extension="MASKBITS", when=date)
+    return chunks
 
 
 def _copied_cards(header_text: str) -> dict[str, str]:
@@ -345,7 +344,8 @@ def cutout_files(folder: str | os.PathLike[str]) -> list[tuple[str, str]]:
     """List the cutouts of a folder and its subfolders by their names; nothing is opened.
 
     Files whose names differ only in a last ``_g``, ``-g`` or ``.g`` (any of ``ugrizy``) are the bands of one cutout.
-    Hidden files and folders, files still being written (``.part``) and everything without a FITS suffix are left out.
+    Hidden files and folders, files still being written (``.part``) and everything without a FITS suffix are left out;
+    of a folder without FITS files the pictures (JPEG, PNG) are the cutouts.
 
     Returns
     -------
@@ -361,15 +361,27 @@ def cutout_files(folder: str | os.PathLike[str]) -> list[tuple[str, str]]:
     root = Path(folder)
     if not root.is_dir():
         raise CutoutError(f"{root}: there is no such folder.")
-    sets: dict[str, list[str]] = {}
+    paths: list[str] = []
     for parent, folders, files in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if SUFFIX.search(name) and not name.startswith("."):
-                path = (Path(parent) / name).relative_to(root).as_posix()
-                sets.setdefault(band_template(path), []).append(path)
+        paths += [(Path(parent) / name).relative_to(root).as_posix() for name in files]
+    return sorted((name, str(root / path)) for name, path in named_cutouts(paths))
+
+
+def named_cutouts(paths: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the (id, path) of `cutout_files` from the paths of files in a folder, sorted."""
+    sets: dict[str, list[str]] = {}
+    pictures: list[tuple[str, str]] = []
+    for path in paths:
+        name = path.rpartition("/")[2]
+        if name.startswith("."):
+            continue
+        if SUFFIX.search(name):
+            sets.setdefault(band_template(path), []).append(path)
+        elif is_picture(name):
+            pictures.append((path.rpartition(".")[0], path))
     found = [
-        (split_band(template)[0], template) if len(paths) > 1 else (SUFFIX.sub("", paths[0]), paths[0])
-        for template, paths in sets.items()
+        (split_band(template)[0], template) if len(names) > 1 else (SUFFIX.sub("", names[0]), names[0])
+        for template, names in sets.items()
     ]
-    return sorted((name, str(root / path)) for name, path in found)
+    return sorted(found or pictures)

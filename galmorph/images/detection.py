@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +35,7 @@ SMOOTHING_FWHM_PX = 3.0
 THRESHOLD_SIGMA = 2.5
 MIN_AREA_PX = 5
 # Objects that touch are parted where each has this share of the flux. With SExtractor's 0.005 (and 32 levels) 3 % of
-# the galaxies of made fields are lost beside brighter stars; the price is that nearby spirals are parted into pieces.
+# the galaxies of made fields are lost beside brighter stars; the price is that nearby spirals are split.
 DEBLEND_LEVELS, DEBLEND_CONTRAST = 64, 0.0005
 # Flux is that in the Kron ellipse, as SExtractor's AUTO: 2.5 Kron radii, 3.5 px at least.
 KRON_FACTOR, MIN_KRON_PX = 2.5, 3.5
@@ -43,7 +44,8 @@ KRON_ELLIPSE = 6.0
 GROWTH_RATIO, GROWTH_RADII = math.sqrt(ANNULUS[1]), 34
 # The largest radius, in Kron ellipses: beyond, the Petrosian flux of a de Vaucouleurs profile is complete.
 GROWTH_KRON = 2.0
-# R90 is measured on squares of so many pixels to each side at least; nearer to the edge the growth curve has to do.
+# R90 is measured on a square that reaches at least this many pixels to each side. Nearer to the edge of the image the
+# growth curve gives it.
 MIN_HALF_PX = 12
 _PIXEL_STACK = 3_000_000
 STRIP_ROWS = 32
@@ -51,7 +53,7 @@ STRIP_ROWS = 32
 
 @dataclass(frozen=True, eq=False)
 class Detection:
-    """What was found in a survey image.
+    """The objects detected in a survey image.
 
     Attributes
     ----------
@@ -109,14 +111,10 @@ def _clipped(values: Array, size: int) -> NDArray[np.intp]:
 def detect(planes: Planes) -> Detection:
     """Find and measure the objects of a survey image.
 
-    Parameters
-    ----------
-    planes : Planes
-
     Raises
     ------
     CutoutError
-        If there is so much in the image that its objects cannot be told apart.
+        If the image is too crowded to separate its objects.
     """
     image, measured, sigma, noise, sky, empty = _sum_of_bands(planes)
     fields = [(name, "f8") for name in ("x", "y", "light", "snr", "kron", "r50", "r50_err", "r90", "r90_err", "reach")]
@@ -126,21 +124,37 @@ def detect(planes: Planes) -> Detection:
         [*fields, *((f, "f8", (n_bands,)) for f in ("flux", "flux_err")), ("flag", "i2"), ("galaxy", "?")]
     )
     pixscale = planes.pixscale if math.isfinite(planes.pixscale) else 0.262
-    found, segmentation = _extract(image, empty)
+    with _errors_of_sep(planes.name):
+        found, segmentation = _extract(image, empty)
     objects = np.zeros(len(found), record)
     if not len(found):
         return Detection(objects, math.nan, measured, pixscale, sigma, noise, sky, segmentation)
-    _measure(objects, found, image, measured, sigma, segmentation)
-    for i, plane in enumerate(planes.flux):
-        flux, area = _kron_flux(plane, objects, found, segmentation)
-        objects["flux"][:, i] = flux - sky[i] * area
-        objects["flux_err"][:, i] = noise[i] * np.sqrt(area)
+    with _errors_of_sep(planes.name):
+        _measure(objects, found, image, measured, sigma, segmentation)
+        for i, plane in enumerate(planes.flux):
+            flux, area = _kron_flux(plane, objects, found, segmentation)
+            objects["flux"][:, i] = flux - sky[i] * area
+            objects["flux_err"][:, i] = noise[i] * np.sqrt(area)
     objects["flag"] = _flags(found, objects, planes, segmentation)
     objects["galaxy"], seeing_px = find_galaxies(
         objects, image, segmentation, typical_seeing(planes.survey, REFERENCE_BAND) / planes.pixscale
     )
     objects["r90"] = _r90_px(measured, objects["x"], objects["y"], objects["r90"], pixscale, objects["galaxy"])
     return Detection(objects, seeing_px, measured, pixscale, sigma, noise, sky, segmentation)
+
+
+@contextmanager
+def _errors_of_sep(name: str) -> Iterator[None]:
+    """Turn the bare Exceptions that sep raises, where its buffers are full or values overflow, into CutoutErrors."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise CutoutError(
+            f"The objects of the image {name} cannot be measured: {error}. Is it a picture of the sky, without pixels "
+            "of absurd values?"
+        ) from error
 
 
 def _sum_of_bands(planes: Planes) -> tuple[Array, Array, float, Array, Array, NDArray[np.bool_]]:
@@ -175,7 +189,7 @@ def _sum_of_bands(planes: Planes) -> tuple[Array, Array, float, Array, Array, ND
     for rows in _strips(len(total)):
         total[rows] /= np.sqrt(np.maximum(n_bands[rows], 1), dtype=np.float32)
     background = _background(total, empty)
-    if background is not None:  # depth may differ from place to place, and resampling correlates pixels
+    if background is not None:  # depth varies over the image, and resampling correlates pixels
         rms = background.rms(dtype=np.float32)
         total /= np.maximum(rms, np.float32(0.1), out=rms)
     if measured is not None:
@@ -218,10 +232,6 @@ def _extract(image: NDArray[np.float32], empty: NDArray[np.bool_]) -> tuple[Arra
             deblend_cont=DEBLEND_CONTRAST,
             segmentation_map=True,
         )
-    except Exception as error:  # sep raises a bare Exception when its buffers are full
-        raise CutoutError(
-            f"The objects of the image cannot be told apart: {error}. Is it a picture of the sky?"
-        ) from error
     finally:
         sep.set_extract_pixstack(before)
 
@@ -281,8 +291,8 @@ def _growth(
 
     reach = np.clip(reach, 4.0, max(plane.shape) / 2)
     radii = reach[:, None] * GROWTH_RATIO ** np.arange(1.0 - GROWTH_RADII, 1.0)
-    places = (x[:, None], y[:, None], radii)
-    flux, _, _ = sep.sum_circle(plane, *places, segmap=segmentation, seg_id=numbers[:, None], subpix=3)
+    circles = (x[:, None], y[:, None], radii)
+    flux, _, _ = sep.sum_circle(plane, *circles, segmap=segmentation, seg_id=numbers[:, None], subpix=3)
     return radii, np.atleast_2d(flux)
 
 

@@ -1,4 +1,4 @@
-"""Images in FITS files: found, checked and bounded before memory is taken, then read as native float32.
+"""Images in FITS files: listed, checked and bounded before memory is taken, then read as native float32.
 
 Two ways lead to the same `StoredImage`. `plain_image` reads the plain form, one primary image of big-endian float32
 with nothing scaled and nothing after it: what cutout services send and what galmorph writes. It takes a tenth of the
@@ -40,7 +40,7 @@ MAX_HEADER_BYTES = 4 * 2**20
 
 # The card that only cutouts have that galmorph wrote.
 OWN_FORM = "PIXNATIV"
-# Every keyword that galmorph reads. What is not listed here is not known to the rest of the package, so the two
+# Every keyword that galmorph reads. The rest of the package never sees any other keyword, so the two
 # ways of reading cannot differ in what they see.
 KEYWORDS = frozenset(
     {"NAXIS", "NAXIS1", "NAXIS2", "NAXIS3", "EXTNAME", "IMAGETYP", "PRODTYPE", "SURVEY", "ORIGIN", "TELESCOP", "OBJECT"}
@@ -59,6 +59,8 @@ _OTHER_CONTENT = {
     b"\x89PNG": "is a PNG picture, not FITS: pixel values cannot be had from it. Fetch the FITS cutout",
     b"\x89HDF": "is an HDF5 file, not FITS",
     b"PK": "is a zip archive, not FITS. Unpack it first",
+    b"\x1f\x9d": "is compressed by compress (.Z), which is not read. Unpack it, or use gzip",
+    b"\x28\xb5\x2f\xfd": "is compressed by zstd, which is not read. Unpack it, or use gzip",
     b"{": "is a JSON text, not FITS: a server's answer saved under this name. Fetch it again",
 }
 _quiet_lock = threading.RLock()
@@ -144,7 +146,6 @@ def open_images(path: str | Path, max_bytes: int | None = None, *, verify: bool 
 
     Parameters
     ----------
-    path : path
     max_bytes : int, optional
         Of the file, decompressed, and of the pixels of one image; default: `MAX_FILE_BYTES`.
     verify : bool
@@ -162,7 +163,9 @@ def open_images(path: str | Path, max_bytes: int | None = None, *, verify: bool 
         with _damage_as_cutout_errors(path):
             # Opened here, for astropy leaves a damaged file open.
             stream, size = _content(stack.enter_context(io.BufferedReader(open_regular(path))), path, max_bytes)
-            _check_first_headers(stream, path)
+            second = _check_first_headers(stream, path)
+            if second and _is_filling(stream, second):
+                stream = io.BytesIO(stream.read(second))
             # Not closed itself, for then astropy would read all that is left of it.
             hdus = fits.open(stream, mode="readonly", memmap=False, lazy_load_hdus=True)
             found = _list_images(hdus, stream, size, path, max_bytes, verify)
@@ -239,8 +242,17 @@ def _check_end_of_header(stream: BinaryIO, start: int, path: str | Path) -> None
     )
 
 
-def _check_first_headers(stream: BinaryIO, path: str | Path) -> None:
-    """Check the two headers that astropy parses as soon as it opens a file."""
+def _is_filling(stream: BinaryIO, start: int) -> bool:
+    """Return whether only blanks or zeros stand where the next header would be, which some writers leave at the end."""
+    at = stream.tell()
+    stream.seek(start)
+    block = stream.read(BLOCK)
+    stream.seek(at)
+    return bool(block) and not block.strip(b" \0")
+
+
+def _check_first_headers(stream: BinaryIO, path: str | Path) -> int:
+    """Check the two headers that astropy parses when it opens a file; return where the second begins, 0: unclear."""
     _check_end_of_header(stream, 0, path)
     header = stream.read(MAX_HEADER_BYTES)
     stream.seek(0)
@@ -250,15 +262,18 @@ def _check_first_headers(stream: BinaryIO, path: str | Path) -> None:
         shape = [cards[f"NAXIS{axis}"] for axis in range(1, cards["NAXIS"] + 1)]
         data = abs(cards["BITPIX"]) // 8 * math.prod(shape) if shape else 0
         if 0 <= data < 2**62:
-            _check_end_of_header(stream, (end // BLOCK + 1 + -(-data // BLOCK)) * BLOCK, path)
+            second: int = (end // BLOCK + 1 + -(-data // BLOCK)) * BLOCK
+            _check_end_of_header(stream, second, path)
+            return second
+    return 0
 
 
 def _check_sums(stream: BinaryIO, hdu: Any, path: str | Path, label: str) -> None:
     """Refuse an HDU that is not as its CHECKSUM and DATASUM say."""
-    place = hdu.fileinfo()
+    info = hdu.fileinfo()
     at = stream.tell()
-    stream.seek(place["hdrLoc"])
-    intact = is_intact(stream.read(place["datLoc"] + place["datSpan"] - place["hdrLoc"]))
+    stream.seek(info["hdrLoc"])
+    intact = is_intact(stream.read(info["datLoc"] + info["datSpan"] - info["hdrLoc"]))
     stream.seek(at)
     if not intact:
         raise CutoutError(
@@ -274,6 +289,8 @@ def _list_images(hdus: Any, stream: BinaryIO, size: int, path: str | Path, max_b
     others: dict[int, str] = {}
     primary: dict[str, Any] = {}
     for index in range(MAX_HDUS):
+        if index and _is_filling(stream, end):
+            break
         _check_end_of_header(stream, end, path)
         try:
             hdu = hdus[index]
@@ -281,10 +298,10 @@ def _list_images(hdus: Any, stream: BinaryIO, size: int, path: str | Path, max_b
             break
         own = _cards(hdu.header)
         primary = primary or own
-        place = hdu.fileinfo()
-        end = place["datLoc"] + place["datSpan"]
+        info = hdu.fileinfo()
+        end = info["datLoc"] + info["datSpan"]
         # Some writers forget the padding of the last block; anything else that is missing was lost.
-        if end > size and not (type(hdu).__name__ in ("PrimaryHDU", "ImageHDU") and place["datLoc"] + hdu.size == size):
+        if end > size and not (type(hdu).__name__ in ("PrimaryHDU", "ImageHDU") and info["datLoc"] + hdu.size == size):
             raise CutoutError(
                 f"{path}: is truncated or damaged: it has {size} bytes and its header promises {end}. Fetch or copy it "
                 "again."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntFlag
 
 
@@ -20,10 +21,11 @@ class Flag(IntFlag):
     LARGER_THAN_CUTOUT = 512
     OFF_CENTRE = 1024
     WCS_UNUSABLE = 2048
+    PICTURE = 4096
 
 
 # Notes: the probability is as good as without them. All other bits are faults.
-NOTES = Flag.RADIUS_MEASURED | Flag.LARGER_THAN_CUTOUT
+NOTES = Flag.RADIUS_MEASURED | Flag.LARGER_THAN_CUTOUT | Flag.PICTURE
 
 
 class DetectionFlag(IntFlag):
@@ -34,6 +36,6 @@ class DetectionFlag(IntFlag):
     SATURATED = 4
 
 
-def describe_bits(flags: type[IntFlag]) -> str:
+def describe_bits(flags: Iterable[IntFlag]) -> str:
     """Return what the bits of a column of flags mean, for its description."""
     return "bits: " + ", ".join(f"{flag.value} {(flag.name or '').lower()}" for flag in flags)

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-# A frame of up to so many times the image, and of so many pixels (twice the largest cutout), is padded with sky before
-# it is resampled. Wider ones, of radii that are placeholders (9999 arcsec), would take gigabytes and are computed from
-# the image's own pixels.
+# A frame up to this many times as wide as the image, and up to this many pixels wide (twice the largest cutout), is
+# padded with sky and then resampled. Wider frames come from placeholder radii (9999 arcsec). They would take gigabytes,
+# so they are computed from the image's own pixels.
 MAX_PADDING, MAX_PADDED_PX = 2.0, 6000
 # A narrower frame holds nothing to resample.
 MIN_FRAME_PX = 1.0
@@ -85,7 +85,7 @@ def frame(
     width_pixels = max(width_pixels, MIN_FRAME_PX)
     if width_pixels > min(MAX_PADDING * max(height, width), MAX_PADDED_PX):
         return _frame_by_weights(flux, width_pixels, n_out, (x, y))
-    # The resize weighs whole rows: only the rows and columns that its filter reaches are handed to it.
+    # Resizing weighs whole rows, so pass only the rows and columns within reach of its filter.
     reach = math.ceil(max(1.0, width_pixels / n_out))
     left, top = x + 0.5 - width_pixels / 2, y + 0.5 - width_pixels / 2
     x0, y0 = math.floor(left) - reach, math.floor(top) - reach
@@ -225,8 +225,8 @@ def _windows(planes: Tensor, size: int, near: tuple[Array, Array, Array]) -> Ten
     if planes.device.type == "cpu":  # several times faster than torch there
         windows = np.lib.stride_tricks.sliding_window_view(planes.numpy(), (size, size), axis=(1, 2))
         return torch.from_numpy(windows[near])
-    places = [torch.from_numpy(index).to(planes.device) for index in near]
-    return planes.unfold(1, size, 1).unfold(2, size, 1)[tuple(places)]
+    index = tuple(torch.from_numpy(axis).to(planes.device) for axis in near)
+    return planes.unfold(1, size, 1).unfold(2, size, 1)[index]
 
 
 def _sampled(patches: Tensor, down: Array, across: Array) -> Tensor:

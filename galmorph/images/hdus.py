@@ -11,7 +11,7 @@ from galmorph.images.fits_file import FileImages, StoredImage
 from galmorph.images.headers import band, kind
 from galmorph.images.wcs import corners, corners_in, same_grid
 
-# The images of a service's subimage file end on whole pixels, within one of what was asked for.
+# The images of a service's subimage file end on whole pixels, within one pixel of the requested edge.
 _EDGE_TOLERANCE_PX = 1.0
 
 
@@ -70,15 +70,18 @@ def _named(path: str, found: FileImages, hdu: int | str) -> StoredImage:
             if not _is_plane(image):
                 raise CutoutError(f"{path}: {image.label} has the shape {image.shape} and is not a picture.")
             return image
-    known = ", ".join(image.label for image in found.images) or "none"
-    raise CutoutError(f"{path}: there is no image in HDU {hdu!r}. Images: {known}.")
+    labels = ", ".join(image.label for image in found.images) or "none"
+    raise CutoutError(f"{path}: there is no image in HDU {hdu!r}. Images: {labels}.")
 
 
 def _why_none(found: FileImages) -> str:
     kinds = {kind(image) for image in found.images} - {""}
     others = set(found.others.values())
     if kinds:
-        return f"holds a {min(kinds)} image, not the picture of a galaxy. Give the image that goes with it."
+        return (
+            f"holds a {min(kinds)} image, not the picture of a galaxy. Give the image that goes with it; --image-hdu "
+            "uses this one all the same."
+        )
     if found.images:
         return f"its image has the shape {found.images[0].shape}: a picture has two axes of more than one pixel."
     if "groups" in others:
@@ -95,9 +98,9 @@ def _one_brick(path: str, pictures: list[StoredImage]) -> list[StoredImage]:
         bricks.setdefault(str(image.own_cards["BRICK"]), []).append(image)
     name, best = max(bricks.items(), key=lambda item: math.prod(item[1][0].shape))
     for other, images in bricks.items():
-        places = corners_in(best[0].header_text, images[0].header_text, images[0].shape)
+        edges = corners_in(best[0].header_text, images[0].header_text, images[0].shape)
         limits = corners(best[0].shape)
-        outside = np.maximum(limits.min(axis=0) - places, places - limits.max(axis=0)).max()
+        outside = np.maximum(limits.min(axis=0) - edges, edges - limits.max(axis=0)).max()
         if not outside <= _EDGE_TOLERANCE_PX:
             raise CutoutError(
                 f"{path}: the field lies on the edge of the bricks {name} and {other}, and neither holds all of it. "

@@ -11,13 +11,14 @@ import re
 from pathlib import Path, PurePath
 
 from galmorph.errors import CutoutError
-from galmorph.images.fits_file import StoredImage
+from galmorph.images.fits_file import OWN_FORM, StoredImage
 from galmorph.images.surveys import native_pixscale, survey_of
 from galmorph.images.wcs import CELESTIAL, arcsec_of, repaired_ctypes
 
 BAND_LETTERS = "ugrizy"
-# Suffixes of FITS files, compressed or not.
-SUFFIX = re.compile(r"\.(fits?|fts)(\.(fz|gz|bz2|xz))?$|\.fz$", re.IGNORECASE)
+# Suffixes of FITS files, compressed or not; those of compressions that are not read, which the reader says.
+SUFFIX = re.compile(r"\.(fits?|fts)(\.(fz|gz|bz2|xz|z|zst|zip))?$|\.fz$", re.IGNORECASE)
+UNREAD_COMPRESSIONS = (".z", ".zst", ".zip")
 _BAND_AT_END = re.compile(rf"(.*[^/])[_.-]([{BAND_LETTERS}]|\{{band\}})")
 
 # Words in EXTNAME, IMAGETYP or PRODTYPE of images that go with a picture of the sky and are none.
@@ -29,6 +30,12 @@ _COMPANIONS = frozenset(
 # Such words in EXTNAME alone; in IMAGETYP they mean something else ('science exposure').
 _COMPANION_EXTENSIONS = frozenset(
     {"con", "cov", "coverage", "exp", "exptime", "expmap", "exposure", "time", "samp", "area", "model", "residual"}
+)
+# Such words at the end of a file's name, where the header says nothing: SWarp's ``coadd.weight.fits``.
+_COMPANION_FILE = re.compile(
+    r".+[._-](weights?|wht|wgt|invvar|ivar|rms|variance|error|err|uncertainty|unc|mask|maskbits|bpm|dq|segmentation|segmap|segm"
+    r"|psf|nexp)",
+    re.IGNORECASE,
 )
 # An image from which a background was subtracted ('SKY_SUB', 'BKG_SUBTRACTED') is a picture.
 _BACKGROUNDS = frozenset({"sky", "bkg", "background"})
@@ -56,7 +63,11 @@ def kind(image: StoredImage) -> str:
     if _SUBTRACTED.intersection(words):
         words = [word for word in words if word not in _BACKGROUNDS]
     companion = next((word for word in words if word in _COMPANIONS), "")
-    return companion or next((word for word in extension if word in _COMPANION_EXTENSIONS), "")
+    companion = companion or next((word for word in extension if word in _COMPANION_EXTENSIONS), "")
+    if companion or extension or OWN_FORM in image.cards:
+        return companion
+    by_name = _COMPANION_FILE.fullmatch(split_band(PurePath(image.path).name)[0])
+    return by_name[1].lower() if by_name else ""
 
 
 def _words(text: object) -> list[str]:
@@ -160,7 +171,7 @@ def pixel_scale(image: StoredImage) -> float:
         scale = number(image, "PIXSCALE")
         if math.isnan(scale):
             raise CutoutError(
-                f"{image.path}: has no celestial coordinates, so its size on the sky is not known. Add a card "
+                f"{image.path}: has no celestial coordinates, so its size on the sky is unknown. Add a card "
                 "PIXSCALE, the arcsec per pixel."
             )
     if not _PIXSCALE_RANGE[0] < scale < _PIXSCALE_RANGE[1]:

@@ -15,11 +15,12 @@ import numpy as np
 from galmorph.errors import ModelError
 from galmorph.images.colours import MAPPINGS
 from galmorph.images.framing import Framing
+from galmorph.images.sizes import MAX_INPUT_PX, MIN_INPUT_PX
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# A mapping works on so many: more fit no longer into a core's cache, fewer let threads wait for one another too often.
+# Pictures mapped at once. More do not fit into a core's cache; with fewer, threads wait for one another too often.
 PICTURES_AT_ONCE = 8
 
 
@@ -31,6 +32,7 @@ class Normalization:
     ----------
     kind : str
         ``lupton`` (viewers of the Legacy Surveys and SDSS) or ``galaxyzoo_decals`` (pictures of Galaxy Zoo DECaLS).
+        ``picture``: the image is a colour picture already.
     bands : tuple of str
         The bands that become red, green and blue.
     scales : tuple of float
@@ -63,11 +65,16 @@ class Normalization:
 
     def __post_init__(self) -> None:
         if self.kind not in MAPPINGS:
-            raise ModelError(f"Unknown colour mapping {self.kind!r}; known: {', '.join(MAPPINGS)}.")
-        if len(self.bands) != 3 or len(self.scales) != 3 or min(self.scales) <= 0:
+            raise ModelError(f"Unknown colour mapping {self.kind!r}; choose one of {', '.join(MAPPINGS)}.")
+        if len(self.bands) != 3 or len(self.scales) != 3 or not min(self.scales) > 0:
             raise ModelError("A normalization needs three bands (red, green, blue) and three positive scales.")
-        if self.input_size < 32 or self.flux_pixscale <= 0 or len(self.mean) != 3 or len(self.std) != 3:
-            raise ModelError("A normalization needs an input size of 32 px or more, a pixel scale, mean and std.")
+        if not (MIN_INPUT_PX <= self.input_size <= MAX_INPUT_PX and self.flux_pixscale > 0 and self.softening > 0):
+            raise ModelError(
+                f"A normalization needs an input size of {MIN_INPUT_PX} to {MAX_INPUT_PX} px, and a pixel scale and a "
+                "softening greater than 0."
+            )
+        if len(self.mean) != 3 or len(self.std) != 3 or not min(self.std) > 0:
+            raise ModelError("A normalization needs three means and three standard deviations greater than 0.")
 
     def rgb(self, flux: Tensor | Sequence[Tensor]) -> Tensor:
         """Map flux to colours.

@@ -23,11 +23,11 @@ Array = NDArray[Any]
 PARTIAL_FRACTION = 0.01
 # A pixel here and there (cosmic rays) changes no picture; the saturated core of a galaxy is above this share.
 BAD_FRACTION = 0.001
-# Frames and cutouts are rounded to whole pixels, and so thin a strip of sky tells nothing of the galaxy.
+# Frames and cutouts are rounded to whole pixels, and so thin a strip of sky holds nothing of the galaxy.
 FRAME_TOLERANCE = 0.02
 # Below 5 sigma there may be no galaxy at all.
 MIN_SIGNAL_TO_NOISE = 5.0
-# The aperture for it, as a square of so many R90 to each side: inside, the light of any profile is brightest.
+# The aperture for it is a square that reaches this many R90 to each side, where any profile is brightest.
 APERTURE_R90 = 0.5
 # R90 in Galaxy Zoo 2 begins at 3 arcsec (Willett et al. 2013, MNRAS 435, 2835); for galaxies of unknown radius.
 DEFAULT_RADIUS_ARCSEC = 3.0
@@ -40,7 +40,7 @@ _FAR_PX = 1e9
 # Other objects within R90 with this share of the galaxy's light. Of 1,500 galaxies of the Galaxy Zoo challenge a tenth
 # are above, and half of those that volunteers called mergers.
 BLENDED_SHARE = 0.2
-# The sky for the signal to noise is taken from the border of a grid of so many pixels a side.
+# The sky for the signal to noise comes from the border of a grid of about this many pixels a side.
 SKY_SIDE_PX = 64
 
 
@@ -105,12 +105,7 @@ def quality(
 def signal_to_noise(cutout: Cutout, bands: Iterable[str], radius_arcsec: float) -> float:
     """Return the signal to noise of the brightest of some bands within half of R90; NaN where there is none.
 
-    Parameters
-    ----------
-    cutout : Cutout
-    bands : iterable of str
-    radius_arcsec : float
-        The galaxy's R90; where it is NaN, `DEFAULT_RADIUS_ARCSEC` stands for it.
+    Where R90 is NaN, `DEFAULT_RADIUS_ARCSEC` stands for it.
     """
     aperture_arcsec = _aperture_arcsec(radius_arcsec)
     ratios = [_signal_to_noise(cutout, cutout.plane(band), aperture_arcsec) for band in bands if band in cutout.bands]
@@ -145,7 +140,7 @@ def _aperture_arcsec(radius_arcsec: float) -> float:
 
 def _signal_to_noise(cutout: Cutout, plane: NDArray[np.float32], half_width_arcsec: float) -> float:
     """Return the signal to noise of a square at the centre; resampled pixels count as the native pixels they are of."""
-    # A thousand pixels tell the sky well enough.
+    # A thousand pixels are enough for the sky.
     step = max(1, min(plane.shape) // SKY_SIDE_PX)
     sky, sigma = sky_level(plane[::step, ::step])
     aperture = plane[_square(cutout, 2 * half_width_arcsec / cutout.pixscale)]
@@ -157,7 +152,7 @@ def _signal_to_noise(cutout: Cutout, plane: NDArray[np.float32], half_width_arcs
 
 
 def constant_bands(stamps: Sequence[Tensor]) -> Array:
-    """Tell the stamps (band, y, x) of which a band holds one value."""
+    """Return which stamps (band, y, x) have a band of one value."""
     import torch
 
     few = torch.stack([stamp[:, ::16, ::16] for stamp in stamps])  # settle it for nearly every stamp
@@ -172,7 +167,6 @@ class Flagger:
 
     Parameters
     ----------
-    planes : Planes
     noise, sky : ndarray (band,)
         Of a pixel, as `detect` measured them.
     seeing_px : float
@@ -252,7 +246,7 @@ def _counted(counts: NDArray[np.int32] | None, box: Sequence[Array]) -> Array:
 
 
 def are_blended(objects: Array, x: Array, y: Array, r90_px: Array) -> NDArray[np.bool_]:
-    """Tell where other objects within R90 have `BLENDED_SHARE` of the light of the one at the centre, or more.
+    """Return where other objects within R90 have `BLENDED_SHARE` of the light of the one at the centre, or more.
 
     Parameters
     ----------
@@ -267,10 +261,10 @@ def are_blended(objects: Array, x: Array, y: Array, r90_px: Array) -> NDArray[np
     if not len(objects) or not len(known):
         return result
     tree = cKDTree(np.column_stack([objects["x"], objects["y"]]))
-    places = np.column_stack([x[known], y[known]])
-    distance, own = tree.query(places)
+    centres = np.column_stack([x[known], y[known]])
+    distance, own = tree.query(centres)
     own = np.where(distance <= np.fmax(objects["r50"][own], 1.0), own, -1)
-    for row, number, near in zip(known, own, tree.query_ball_point(places, r90_px[known]), strict=True):
+    for row, number, near in zip(known, own, tree.query_ball_point(centres, r90_px[known]), strict=True):
         others = objects["light"][[i for i in near if i != number]].sum()
         light = objects["light"][number] if number >= 0 else 0.0
         result[row] = others > 0 and others >= BLENDED_SHARE * light

@@ -7,7 +7,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter
 
 from galmorph.images.cutout import Cutout, border
 
@@ -19,18 +18,18 @@ ANNULUS = (0.8, 1.25)
 APERTURE_RADII = 2.0
 # Circles of a pixel or two measure nothing.
 MIN_TRIAL_PX = 1.0
-# Images are binned to about so many pixels a side, which makes the time the same for every cutout.
+# Images are binned to about this many pixels a side, so that every cutout takes the same time.
 WORK_SIDE_PX = 128
-# A galaxy that fills less of the cutout is measured again, binned less, on a field of so many R90.
+# A galaxy that fills less of the cutout is measured again, with less binning, on a square this many R90 wide.
 FIELD_R90 = 8.0
-# Smoothed light that exceeds the light across the centre by this factor and by so many sigma is a neighbour's. On made
+# Smoothed light is a neighbour's if it exceeds the light across the centre by this factor and this many sigma. On made
 # galaxies with neighbours these keep R90 within 5 %; spiral arms and a centre missed by a pixel do not trip them.
 NEIGHBOUR_FACTOR = 2.0
 NEIGHBOUR_SIGMA = 3.0
 SMOOTHING_PX = 5
 # Below this signal to noise within R90, what is at the centre cannot be measured.
 MIN_SIGNAL_TO_NOISE = 5.0
-# The galaxy's brightest place is looked for so far from the middle: catalogs of nearby galaxies are 2 arcsec off at
+# The galaxy's brightest pixel is searched within this radius: catalogs of nearby galaxies are 2 arcsec off at
 # times, and farther out a neighbour is likelier.
 CENTRE_RADIUS_ARCSEC = 2.0
 # Standard deviation of a normal distribution in units of its median absolute deviation.
@@ -42,7 +41,7 @@ def measure_r90(cutout: Cutout) -> float:
     """Measure the radius that holds 90 % of the Petrosian flux of the galaxy at the centre, like SDSS's petroR90_r.
 
     The Petrosian radius is where the surface brightness between 0.8 r and 1.25 r falls to 0.2 of the mean within r; the
-    Petrosian flux is that within twice this radius. Rings are circles around the brightest place, and as in SDSS the
+    Petrosian flux is that within twice this radius. Rings are circles around the brightest pixel, and as in SDSS the
     seeing is not taken off. Light without a counterpart across the centre is a neighbour's, as in SDSS's deblender.
 
     The sky is the median of the border. Taking it as zero, as the surveys promise, would make R90 half too large
@@ -133,8 +132,17 @@ def sky_level(plane: Plane) -> tuple[float, float]:
     edge = edge[np.isfinite(edge) & (edge != 0)]
     if not edge.size:
         return math.nan, math.nan
-    sky = float(np.median(edge))
-    return sky, MAD_TO_SIGMA * float(np.median(np.abs(edge - sky)))
+    sky = _median(edge)
+    return sky, MAD_TO_SIGMA * _median(np.abs(edge - sky))
+
+
+def _median(values: Plane) -> float:
+    """Return the median of finite values; NumPy's own looks for NaN, which takes as long again."""
+    half = len(values) // 2
+    if len(values) % 2:
+        return float(np.partition(values, half)[half])
+    middle = np.partition(values, (half - 1, half))[half - 1 : half + 1]
+    return float(middle.mean())
 
 
 def _binned(plane: Plane, factor: int) -> Plane:
@@ -176,7 +184,7 @@ def _separated(plane: Plane, sigma: float, cutout: Cutout, factor: int) -> tuple
 
 
 def _centred(plane: Plane, reach: int) -> Plane:
-    """Cut the largest square around the brightest place, smoothed, within `reach` pixels of the middle."""
+    """Cut the largest square around the brightest pixel (smoothed) within `reach` pixels of the middle."""
     height, width = plane.shape
     top, left = max(0, height // 2 - reach), max(0, width // 2 - reach)
     window = _smoothed(plane[top : height // 2 + reach + 1, left : width // 2 + reach + 1])
@@ -187,9 +195,19 @@ def _centred(plane: Plane, reach: int) -> Plane:
 
 
 def _smoothed(plane: Plane) -> Plane:
-    """Return the mean of the square of `SMOOTHING_PX` around each pixel; 0 is beyond the edge."""
-    smooth: Plane = uniform_filter(plane, SMOOTHING_PX, mode="constant")
-    return smooth
+    """Return the mean of the square of `SMOOTHING_PX` around each pixel; 0 is beyond the edge.
+
+    SciPy's uniform_filter takes three times as long on planes of this size.
+    """
+    rows = plane.copy()
+    for shift in range(1, SMOOTHING_PX // 2 + 1):
+        rows[shift:] += plane[:-shift]
+        rows[:-shift] += plane[shift:]
+    total = rows.copy()
+    for shift in range(1, SMOOTHING_PX // 2 + 1):
+        total[:, shift:] += rows[:, :-shift]
+        total[:, :-shift] += rows[:, shift:]
+    return total / np.float32(SMOOTHING_PX**2)
 
 
 @lru_cache(maxsize=128)  # all that planes of up to `WORK_SIDE_PX` and a half ask for, 9 MB

@@ -62,7 +62,6 @@ class Planes:
         The file's name without band and suffix.
     survey : str
         ``''`` where the header names none that galmorph knows.
-    bands : tuple of str
     flux : ndarray
         float32 (band, y, x): nanomaggies per native pixel; 0 where there are no data or no finite value.
     bad : ndarray or None
@@ -71,7 +70,6 @@ class Planes:
         bool (y, x): not finite in a band as it was read; None where all are.
     flux_pixscale, pixscale : float
         Arcsec, as of a `Cutout`; NaN where unknown.
-    header_text : str
     """
 
     name: str
@@ -185,7 +183,7 @@ def read_planes(path: str, hdu: int | str | None = None, zero_point: ZeroPoint =
     hdu : int or str, optional
         Number or EXTNAME of the HDU to use.
     zero_point : float, str or mapping, optional
-        As of `zero_points`, for pixels whose unit the headers do not tell, or tell wrongly. The median is taken off.
+        See `zero_points`. For pixels whose unit is missing or wrong in the headers; the median is subtracted.
 
     Raises
     ------
@@ -199,7 +197,7 @@ def read_planes(path: str, hdu: int | str | None = None, zero_point: ZeroPoint =
     bands = tuple(name for part in parts for name in part.bands)
     if "" in bands or len(set(bands)) < len(bands):
         raise CutoutError(
-            f"{path}: its planes are the bands {', '.join(map(repr, bands))}, which does not tell them apart. Name "
+            f"{path}: its planes are the bands {', '.join(map(repr, bands))}, which are not different names. Name "
             "the files by band and give --images 'name-{band}.fits', or add cards BAND."
         )
     if strange := set(points) - {"", *bands}:
@@ -313,7 +311,7 @@ def _bring(part: _Part, first: _Part) -> None:
     flux = np.stack(planes).astype(np.float32)
     outside = np.isnan(planes[0])
     if outside.all():
-        raise CutoutError(f"{part.path}: shows another part of the sky than {first.path}.")
+        raise CutoutError(f"{part.path}: shows a different area of the sky than {first.path}.")
     flux *= np.float32((first.flux_pixscale / part.flux_pixscale) ** 2)
     flux[:, outside] = 0
     for plane, gap in zip(flux, gaps, strict=True):

@@ -24,11 +24,23 @@ NANOMAGGY_JY = 3.631e-6
 # The unit of nearly every cutout, which need not be parsed.
 _NANOMAGGIES = frozenset({"nanomaggy", "nanomaggies", "nmgy"})
 # Spellings that astropy does not know, without regard to case.
-_PREFIX = {"nano": "n", "n": "n", "micro": "u", "u": "u", "\N{MICRO SIGN}": "u", "milli": "m", "mega": "M", "": ""}
+_PREFIX = {
+    "nano": "n",
+    "n": "n",
+    "micro": "u",
+    "u": "u",
+    "\N{MICRO SIGN}": "u",
+    "\u03bc": "u",
+    "milli": "m",
+    "mega": "M",
+    "": "",
+}
 _HABITS = (
     (re.compile(r"\b(nano|n|)m(?:agg(?:y|ies)|gy)\b", re.IGNORECASE), lambda m: _PREFIX[m[1].lower()] + "mgy"),
     (
-        re.compile(r"(?<![a-z])(nano|micro|milli|mega|n|u|\u00b5|)(?:janskys?|jansky|jy)(?![a-z])", re.IGNORECASE),
+        re.compile(
+            r"(?<![a-z])(nano|micro|milli|mega|n|u|\u00b5|\u03bc|)(?:janskys?|jansky|jy)(?![a-z])", re.IGNORECASE
+        ),
         lambda m: _PREFIX[m[1].lower()] + "Jy",
     ),
     (
@@ -41,7 +53,7 @@ _HABITS = (
     (re.compile(r"\b(arcsec|arcmin)(?:onds?|s|utes?)\b", re.IGNORECASE), lambda m: m[1].lower()),
     (re.compile(r"\bper\b", re.IGNORECASE), lambda _: "/"),
 )
-# Of megajansky and millijansky; written otherwise than MJy or mJy they cannot be told apart.
+# Megajansky or millijansky: which one is unclear unless it is spelt MJy or mJy.
 _MEGA_OR_MILLI = re.compile(r"(?<![A-Za-z])(?:M(?!Jy)|m(?!Jy))[Jj][Yy](?![A-Za-z])")
 # Cards with the AB magnitude of a pixel value of 1, in the order in which they are looked for.
 _ZERO_POINTS = ("MAGZERO", "MAGZP", "PHOTZP", "ZEROPNT", "ZP")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+import string
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -91,9 +93,10 @@ def pixel_at(header_text: str, shape: tuple[int, int], ra: float, dec: float) ->
     (x, y) or None
         NaN far from the image; None where the header has no celestial WCS that works.
     """
-    cards = parse_cards(header_text)
-    if _is_plain_tangent(cards):
-        return _tangent_pixel(cards, ra, dec)
+    with suppress(ValueError, TypeError, OverflowError):  # a damaged card: astropy reads what it can
+        cards = parse_cards(header_text)
+        if _is_plain_tangent(cards):
+            return _tangent_pixel(cards, ra, dec)
     wcs = celestial_wcs(header_text)
     if wcs is None:
         return None
@@ -146,6 +149,18 @@ def _tangent_pixel(cards: Mapping[str, Any], ra: float, dec: float) -> tuple[flo
     return x, y
 
 
+def near_pairs(ra: Array, dec: Array, radius_arcsec: float) -> NDArray[np.intp]:
+    """Return the pairs of rows, shape (n, 2), whose positions (ICRS degrees, finite) are nearer than a radius."""
+    from scipy.spatial import cKDTree
+
+    if not len(ra):
+        return np.empty((0, 2), np.intp)
+    lon, lat = np.radians(np.asarray(ra, float)), np.radians(np.asarray(dec, float))
+    vectors = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
+    chord = 2 * math.sin(math.radians(radius_arcsec / 3600) / 2)
+    return cKDTree(vectors).query_pairs(chord, output_type="ndarray")
+
+
 def side_arcsec(wcs: Any) -> float:
     """Return the side of a pixel at the reference point, as a square of its area has it."""
     from astropy.wcs.utils import proj_plane_pixel_area
@@ -160,7 +175,7 @@ def edge_distance(x: Array, y: Array, shape: tuple[int, int]) -> Array:
 
 
 def same_grid(one: str, other: str, shape: tuple[int, ...]) -> bool:
-    """Whether two headers put an image of that shape at the same place of the sky, as far as they say."""
+    """Return whether two headers put an image of that shape on the same sky; True if one of them has no WCS."""
     return not (np.abs(corners_in(one, other, shape) - corners(shape)) >= GRID_TOLERANCE_PX).any()
 
 
@@ -205,7 +220,9 @@ def read_wcs(header_text: str) -> tuple[Any, str]:
             _repair(header)
             kinds = [str(header.get(key, "")) for key in ("CTYPE1", "CTYPE2")]
             if not any(kind.startswith(CELESTIAL) or kind in ("RA", "DEC") for kind in kinds):
-                return None, ""
+                return None, _in_another_form(header)
+            if lacking := [key for key in _NEEDED if not isinstance(header.get(key), int | float)]:
+                return None, f"its celestial coordinates lack numbers in {', '.join(lacking)}"
             wcs = WCS(header, naxis=2)
             if wcs.has_celestial:
                 _frame(wcs)
@@ -216,6 +233,20 @@ def read_wcs(header_text: str) -> tuple[Any, str]:
         return None, f"its celestial coordinates cannot be read ({claimed}): {problem.rstrip('.')}"
 
 
+def _in_another_form(header: Any) -> str:
+    """Return why coordinates in a form that is not read cannot be used; ``''`` where there are none."""
+    letters = [
+        letter for letter in string.ascii_uppercase if str(header.get(f"CTYPE1{letter}", "")).startswith(CELESTIAL)
+    ]
+    if letters:
+        return f"its celestial coordinates stand only in a second description (CTYPE1{letters[0]}), which is not read"
+    if "PLTRAH" in header:
+        return "its celestial coordinates are a plate solution of the Digitized Sky Survey (PLTRAH), which is not read"
+    return ""
+
+
+# By the standard each is 0 where it is absent, which puts an image at the edge of the sky without a word.
+_NEEDED = ("CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2")
 _WCS_TEXTS = ("CTYPE1", "CTYPE2", "CUNIT1", "CUNIT2", "RADESYS", "EQUINOX")
 CELESTIAL = ("RA--", "DEC-", "GLON", "GLAT", "ELON", "ELAT", "SLON", "SLAT")
 _CTYPE = re.compile(r"(RA|DEC|[GES]LON|[GES]LAT)[-_ ]+([A-Z]{2,3})(-SIP)?")
@@ -237,7 +268,7 @@ def arcsec_of(unit: str) -> float:
 
 def repaired_ctypes(first: str, second: str) -> tuple[str, str]:
     """Return both CTYPEs in upper case with the dashes that the standard asks for, where that is clear."""
-    given = [text.strip().upper() for text in (first, second)]
+    given = [text.strip(" '\"").upper() for text in (first, second)]
     codes = [match[2] if (match := _CTYPE.fullmatch(text)) else "" for text in given]
     whole = max(codes, key=len)
     for i, text in enumerate(given):
@@ -253,6 +284,9 @@ def _repair(header: Any) -> None:
     for keyword in ("CUNIT1", "CUNIT2"):
         if keyword in header and (scale := arcsec_of(str(header[keyword]))) in _STANDARD:
             header[keyword] = _STANDARD[scale]
+    for keyword in _NEEDED:
+        if isinstance(header.get(keyword), str):
+            header[keyword] = float(header[keyword])
     for keyword in ("EQUINOX", "EPOCH"):
         if keyword in header and isinstance(header[keyword], str):
             text = header[keyword].strip().upper().lstrip("JB")

@@ -10,18 +10,20 @@ import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from galmorph import registry
-from galmorph.errors import ModelError
+from galmorph.errors import GalmorphError, ModelError
 from galmorph.files.record import file_sha256
 from galmorph.images.framing import Framing
 from galmorph.images.inputs import ImageInput
 from galmorph.images.normalization import Normalization
-from galmorph.schemas import LabelSchema
+from galmorph.schemas import LabelSchema, schema_from_mapping
 
-FORMAT = 1
+# Of a card that names a schema of galmorph; of one that holds the schema itself; versions before it know 1 alone.
+FORMAT, FORMAT_WITH_SCHEMA = 1, 2
 KEY = "galmorph"  # one metadata key only: the order of several would differ from run to run
 SUFFIX = ".safetensors"
 # The card's fields that people write; the others follow from training.
@@ -39,7 +41,9 @@ class ModelCard:
     ----------
     name, description, intended_use, limits, licence : str
     backbone, schema : str
-        Names of entries of ``backbones/`` and ``schemas/``.
+        Names of the backbone and of the label schema.
+    schema_definition : dict
+        The schema itself, where it is none of galmorph's own (:meth:`galmorph.schemas.LabelSchema.to_mapping`).
     inputs : tuple of ImageInput
     trained_on : tuple of dict
         ``name``, ``sha256``, ``n`` of each sample, and how many of it were in the training part.
@@ -56,6 +60,8 @@ class ModelCard:
         classes. ``unlikeness``: ``quantile`` and ``threshold`` of the distance to the training part.
     versions : dict
         Versions of galmorph, torch and torchvision that trained it.
+    learnt : tuple of str
+        The labels that at least one galaxy had from which it learnt; empty: not stated, all of them.
     format : int
         Version of this layout.
     """
@@ -74,12 +80,33 @@ class ModelCard:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     calibration: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    learnt: tuple[str, ...] = ()
     format: int = FORMAT
+    schema_definition: Mapping[str, Any] = field(default_factory=dict)
+    # Of pydantic, which reads cards: no value is taken for one of another type.
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"strict": True, "allow_inf_nan": False, "extra": "forbid"}
+
+    @cached_property
+    def label_schema(self) -> LabelSchema:
+        """The schema itself.
+
+        Raises
+        ------
+        ModelError
+            If the card's own schema is damaged.
+        """
+        if not self.schema_definition:
+            return registry.load("schemas", self.schema)
+        try:
+            return schema_from_mapping(self.schema_definition, f"the card of the model {self.name}")
+        except GalmorphError as error:
+            raise ModelError(f"The model's card is damaged: {error}") from error
 
     @property
-    def label_schema(self) -> LabelSchema:
-        """The schema itself."""
-        return registry.load("schemas", self.schema)
+    def unlearnt(self) -> list[int]:
+        """The indices of the labels that no galaxy had from which it learnt: it cannot know them."""
+        labels = self.label_schema.labels
+        return [index for index, label in enumerate(labels) if self.learnt and label not in self.learnt]
 
     @property
     def input_size(self) -> int:
@@ -122,9 +149,14 @@ class ModelCard:
     def to_json(self, indent: int | None = None) -> str:
         """Return the card as canonical JSON: sorted keys, no NaN."""
         separators = (",", ":") if indent is None else None
-        return json.dumps(
-            dataclasses.asdict(self), sort_keys=True, separators=separators, indent=indent, allow_nan=False
-        )
+        values = dataclasses.asdict(self)
+        if self.schema_definition:
+            values["format"] = max(self.format, FORMAT_WITH_SCHEMA)
+        else:
+            del values["schema_definition"]
+        if not self.learnt:
+            del values["learnt"]
+        return json.dumps(values, sort_keys=True, separators=separators, indent=indent, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> ModelCard:
@@ -135,30 +167,29 @@ class ModelCard:
         ModelError
             If it is damaged or of a format newer than this version of galmorph knows.
         """
+        # pydantic takes time to import.
+        from galmorph.files.form import read_form
+        from galmorph.models._card_form import WHERE, check_notes
+
         try:
-            values = json.loads(text)
-            if values["format"] > FORMAT:
-                raise ModelError(
-                    f"The model's card has format {values['format']}, this galmorph knows up to {FORMAT}: "
-                    "upgrade with pip install -U galmorph-survey."
-                )
-            values["inputs"] = tuple(_input(entry) for entry in values["inputs"])
-            values["trained_on"] = tuple(values["trained_on"])
-            card = cls(**values)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"The model's card is damaged: {error!r}.") from error
+            document = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ModelError(f"The model's card is damaged: {error}.") from error
+        newer = document.get("format") if isinstance(document, dict) else None
+        if isinstance(newer, int) and newer > FORMAT_WITH_SCHEMA:
+            raise ModelError(
+                f"The model's card has format {newer}, this galmorph knows up to {FORMAT_WITH_SCHEMA}: "
+                "upgrade with pip install -U galmorph-survey."
+            )
+        card = read_form(cls, text, WHERE, ModelError)
         if not card.inputs:
             raise ModelError("The model's card names no inputs.")
+        check_notes(document, card.label_schema)
+        try:
+            card.to_json()
+        except ValueError as error:  # a number in a note
+            raise ModelError(f"The model's card is damaged: {error}.") from error
         return card
-
-
-def _input(entry: dict[str, Any]) -> ImageInput:
-    normalization = dict(entry["normalization"])
-    normalization["framing"] = Framing(**normalization["framing"])
-    for key in ("bands", "scales", "mean", "std"):
-        normalization[key] = tuple(normalization[key])
-    low, high = entry["pixscale_range"]
-    return ImageInput(entry["survey"], tuple(entry["bands"]), (low, high), Normalization(**normalization))
 
 
 def survey_inputs(
@@ -202,7 +233,7 @@ def read_about(path: Path) -> dict[str, str]:
     """
     try:
         texts = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read as JSON: {error}.") from error
     if not isinstance(texts, dict) or not set(texts) <= set(TEXTS):
         raise ModelError(f"{path} may hold the texts {', '.join(TEXTS)}.")
@@ -227,9 +258,9 @@ def read_card(path: Path) -> ModelCard:
         text = header.get("__metadata__", {}).get(KEY)
     except FileNotFoundError as error:
         raise ModelError(f"There is no model file {path}.") from error
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read as a safetensors file: {error}.") from error
-    if text is None:
+    if not isinstance(text, str):
         raise ModelError(f"{path} holds weights but no galmorph card: train or convert it with galmorph train.")
     return ModelCard.from_json(text)
 
@@ -271,7 +302,7 @@ def find(name: str | Path) -> Path:
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Return what a list of models tells of one: name, schema, backbone, file, hash, size and main scores."""
+    """Return a model's line in a list: name, schema, backbone, file, hash, size and main scores."""
     card = read_card(path)
     tested = card.metrics.get("test", {})
     scores = {

@@ -51,7 +51,6 @@ def in_set(probability: Array, threshold: float) -> NDArray[np.bool_]:
     Parameters
     ----------
     probability : ndarray, shape (n, n_classes)
-    threshold : float
     """
     chosen = probability >= threshold
     known = ~np.isnan(probability).any(axis=1)
@@ -66,9 +65,7 @@ def names(schema: LabelSchema, probability: Array, threshold: float) -> NDArray[
 
     Parameters
     ----------
-    schema : LabelSchema
     probability : ndarray, shape (n, n_labels)
-    threshold : float
     """
     first = probability[:, schema.slices[0]]
     order = np.argsort(-np.nan_to_num(first), axis=1, kind="stable")
@@ -90,10 +87,8 @@ def set_scores(schema: LabelSchema, truth: Array, probability: Array, threshold:
 
     Parameters
     ----------
-    schema : LabelSchema
     truth, probability : ndarray, shape (n, n_labels)
         Galaxies whose class is unknown are left out; with none known there are no scores.
-    threshold : float
     """
     classes = schema.classes(truth)
     known = classes >= 0

@@ -31,6 +31,11 @@ _IDLE = (nn.Identity, nn.Dropout)
 # are laid out for it: laid out for a single picture, some are in an order that each batch must change again, at up to
 # five times the network's time.
 CPU_BATCH = 16
+# The first layers, whose maps are large, take so many pictures of it at a time, for the same reason, and since glibc
+# gives blocks of more than 32 MiB back to the system each time: pages that come anew must be cleared.
+CPU_CHUNK = 4
+# Large maps: those of more than so much of the input's side.
+LARGE_MAP = 1 / 8
 # The operations of torch that torch.compile uses for it on CPUs.
 _JOINT = ("_convolution_pointwise", "_convolution_pointwise_", "_reorder_convolution_weight")
 
@@ -108,7 +113,7 @@ def _round_kernels(network: nn.Module, dtype: torch.dtype) -> None:
             order = kernels.abs().argsort(dim=-1, descending=True)
             kernels = kernels.gather(-1, order)
             left = torch.zeros_like(kernels[..., 0])
-            for weight in kernels.unbind(-1):  # views: it is done in place
+            for weight in kernels.unbind(-1):  # views: it is done in order
                 left += weight
                 weight.copy_(left.to(dtype))
                 left -= weight
@@ -124,30 +129,32 @@ class _JointConvolution(nn.Module):
 
     def __init__(self, convolution: nn.Conv2d, shape: torch.Size) -> None:
         super().__init__()
-        places = (convolution.padding, convolution.stride, convolution.dilation)
-        self.options = [*map(list, places), convolution.groups]
-        weight, bias = convolution.weight.detach(), convolution.bias
-        batch = [CPU_BATCH, *shape[1:]]
-        self.weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.options, batch)
+        sides = (convolution.padding, convolution.stride, convolution.dilation)
+        self.options = [*map(list, sides), convolution.groups]
+        self.weight, bias = convolution.weight.detach(), convolution.bias
+        self.shape = shape
         self.bias = None if bias is None else bias.detach()
         self.activation: tuple[str, list[float]] | None = None
 
+    def lay_out(self, n_pictures: int) -> None:
+        """Lay the weights out for batches of so many pictures."""
+        batch = [n_pictures, *self.shape[1:]]
+        self.weight = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *self.options, batch)
+
     def forward(self, images: Tensor, added: Tensor | None = None) -> Tensor:
         if added is None:
-            told = (*(self.activation or ("none", [])), "")
-            return torch.ops.mkldnn._convolution_pointwise(images, self.weight, self.bias, *self.options, *told)
+            activation = (*(self.activation or ("none", [])), "")
+            return torch.ops.mkldnn._convolution_pointwise(images, self.weight, self.bias, *self.options, *activation)
         # The sum takes the memory of what is added.
         join = torch.ops.mkldnn._convolution_pointwise_.binary
-        told = ("add", 1.0, *(self.activation or (None, [])), None)
-        return join(added, images, self.weight, self.bias, *self.options, *told)
+        activation = ("add", 1.0, *(self.activation or (None, [])), None)
+        return join(added, images, self.weight, self.bias, *self.options, *activation)
 
 
 def _joined(traced: GraphModule, example: Tensor) -> GraphModule:
     """Join each convolution of a traced network with the addition and the activation behind it."""
-    from torch.fx.passes.shape_prop import ShapeProp
-
     with torch.inference_mode():
-        ShapeProp(traced).propagate(example)
+        _note_shapes(traced, example)
     calls = Counter(node.target for node in traced.graph.nodes)
     for node in list(traced.graph.nodes):  # in the order in which they are computed
         module = _module(traced, node)
@@ -161,16 +168,83 @@ def _joined(traced: GraphModule, example: Tensor) -> GraphModule:
             _join_activation(traced, node)
         elif node.op == "call_function" and node.target in (operator.add, torch.add):
             _join_addition(traced, node)
+    front = _front(list(traced.graph.nodes), example.shape[-1] * LARGE_MAP)
+    for node in traced.graph.nodes:
+        if isinstance(layer := _module(traced, node), _JointConvolution):
+            layer.lay_out(CPU_CHUNK if node in front else CPU_BATCH)
+    if front:
+        _take_in_chunks(traced, front)
     traced.recompile()
     return traced
+
+
+def _front(nodes: list[Any], large_px: float) -> list[Any]:
+    """Return the first nodes, from the one behind the input to the first on which alone all the rest depends.
+
+    They are all whose maps are larger than so many pixels; none where maps never are, or never cease to be.
+    """
+    shapes = [tuple(_shape(node) or ()) for node in nodes]
+    sides = [shape[-1] if len(shape) == 4 else 0 for shape in shapes]
+    last_large = max((i for i, side in enumerate(sides) if i and side > large_px), default=len(nodes))
+    number = {node: i for i, node in enumerate(nodes)}
+    reach = 0  # the last node that reads one before this one
+    for i, node in enumerate(nodes):
+        if last_large < i and sides[i] and reach <= i < len(nodes) - 2:
+            return nodes[1 : i + 1]
+        reach = max([reach, *(number[user] for user in node.users)])
+    return []
+
+
+class _InChunks(nn.Module):
+    """The first layers of a network, which take some pictures of a batch at a time."""
+
+    def __init__(self, front: nn.Module) -> None:
+        super().__init__()
+        self.front = front
+
+    def forward(self, images: Tensor) -> Tensor:
+        chunks = [self.front(chunk) for chunk in images.split(CPU_CHUNK)]
+        return chunks[0] if len(chunks) == 1 else torch.cat(chunks)
+
+
+def _take_in_chunks(traced: GraphModule, front: list[Any]) -> None:
+    """Put the first nodes of a traced network into a module of their own."""
+    from torch.fx import Graph, GraphModule
+
+    images = next(node for node in traced.graph.nodes if node.op == "placeholder")
+    graph = Graph()
+    copies = {images: graph.placeholder("images")}
+    for node in front:
+        copies[node] = graph.node_copy(node, copies.__getitem__)
+    graph.output(copies[front[-1]])
+    traced.add_module("in_chunks", _InChunks(GraphModule(traced, graph)))
+    with traced.graph.inserting_after(front[-1]):
+        taken = traced.graph.call_module("in_chunks", (images,))
+    front[-1].replace_all_uses_with(taken)
+    for node in reversed(front):
+        traced.graph.erase_node(node)
+    traced.delete_all_unused_submodules()
 
 
 def _module(traced: GraphModule, node: Any) -> nn.Module | None:
     return traced.get_submodule(str(node.target)) if node.op == "call_module" else None
 
 
+def _note_shapes(traced: GraphModule, example: Tensor) -> None:
+    """Note the shape of each node's result. ShapeProp does it too, but imports sympy: a fifth of a run's start."""
+    from torch.fx import Interpreter
+
+    class Shapes(Interpreter):
+        def run_node(self, n: Any) -> Any:
+            result = super().run_node(n)
+            n.meta["shape"] = getattr(result, "shape", None)
+            return result
+
+    Shapes(traced).run(example)
+
+
 def _shape(node: Any) -> torch.Size:
-    return node.meta["tensor_meta"].shape
+    return node.meta["shape"]
 
 
 def _leave_out(node: Any, instead: Any) -> None:
@@ -190,17 +264,17 @@ def _join_activation(traced: GraphModule, node: Any) -> None:
 
 def _join_addition(traced: GraphModule, node: Any) -> None:
     """Let the later of two convolutions add its result to that of the earlier, where nothing else needs that one."""
-    place = {each: i for i, each in enumerate(traced.graph.nodes)}
-    if node.kwargs or len(set(node.args) & place.keys()) < 2:
+    order = {each: i for i, each in enumerate(traced.graph.nodes)}
+    if node.kwargs or len(set(node.args) & order.keys()) < 2:
         return
-    earlier, later = sorted(node.args, key=place.__getitem__)
+    earlier, later = sorted(node.args, key=order.__getitem__)
     convolution = _module(traced, later)
     readers = [user for user in earlier.users if user is not node]
     if not isinstance(convolution, _JointConvolution) or convolution.activation:
         return
     # A view of the earlier result would change with it: only convolutions may have read it, and all of them before.
     joint = all(isinstance(_module(traced, each), _JointConvolution) for each in (earlier, *readers))
-    free = joint and all(place[user] < place[later] for user in readers)
+    free = joint and all(order[user] < order[later] for user in readers)
     if free and len(later.users) == len(later.args) == 1 and _shape(earlier) == _shape(later):
         later.args = (*later.args, earlier)
         _leave_out(node, later)

@@ -43,8 +43,8 @@ def join(names: Sequence[str | Path], out: Path) -> Model:
         raise ModelError("An ensemble has two models or more.")
     first = models[0].card
     for model in models[1:]:
-        told = (("labels", "schema"), ("inputs", "inputs"), ("split", "split"))
-        differing = [name for name, field in told if getattr(model.card, field) != getattr(first, field)]
+        fields = (("labels", "schema"), ("labels", "schema_definition"), ("inputs", "inputs"), ("split", "split"))
+        differing = [name for name, field in fields if getattr(model.card, field) != getattr(first, field)]
         if differing:
             raise ModelError(
                 f"{model.card.name} and {first.name} differ in {', '.join(differing)}: they cannot be joined."
@@ -83,6 +83,7 @@ def _card(models: Sequence[Model], backbone: str, name: str) -> ModelCard:
         name=name,
         backbone=backbone,
         schema=cards[0].schema,
+        schema_definition=cards[0].schema_definition,
         inputs=cards[0].inputs,
         description=f"{len(models)} models as one: the mean of their logits.",
         limits="\n".join(dict.fromkeys(card.limits for card in cards if card.limits)),
@@ -95,4 +96,11 @@ def _card(models: Sequence[Model], backbone: str, name: str) -> ModelCard:
             "excluded": [entry for sha256, entry in excluded[0].items() if all(sha256 in of for of in excluded)],
         },
         versions=versions(),
+        learnt=_learnt_by_all(cards),
     )
+
+
+def _learnt_by_all(cards: Sequence[ModelCard]) -> tuple[str, ...]:
+    """Return the labels that each member learnt; none where all members learnt all, or do not say."""
+    unlearnt = {index for card in cards for index in card.unlearnt}
+    return tuple(label for i, label in enumerate(cards[0].label_schema.labels) if i not in unlearnt) if unlearnt else ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 import galmorph
 from galmorph import registry
 from galmorph.environment import Variable
-from galmorph.errors import ModelError, WeightsUnavailable
+from galmorph.errors import ModelError, WeightsUnavailable, first_line
 from galmorph.files.record import file_sha256
 from galmorph.files.writing import write_file
 from galmorph.models import card as cards
@@ -111,7 +110,6 @@ def build(backbone: str, n_outputs: int, pretrained: str = "none") -> nn.Module:
     ----------
     backbone : str
         Name of an entry of ``backbones/``.
-    n_outputs : int
     pretrained : str
         ``none``; ``imagenet`` (the folder ``GALMORPH_PRETRAINED``, then torchvision's hub); or a weights file, of which
         only the head may differ; it is kept where it has as many outputs.
@@ -151,10 +149,6 @@ def _imagenet_state(entry: Backbone) -> dict[str, Tensor]:
     try:
         if entry.fetch:
             return dict(entry.fetch())
-        if entry.pretrained:
-            from torchvision.models import get_weight
-
-            return get_weight(entry.pretrained).get_state_dict(progress=False)
         reason = "torchvision has none"
     except (OSError, RuntimeError) as error:
         reason = f"they could not be fetched ({error})"
@@ -201,7 +195,6 @@ def load(name: str | Path) -> Model:
     broken = next((key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()), "")
     if broken:
         raise ModelError(f"{path} is damaged: {broken} holds values that are not finite. Get it or train it again.")
-    _check_temperature(card, path)
     extra = {key: state.pop(key) for key in list(state) if key.startswith(_EXTRA)}
     trained = {key: extra[key] for key in (TRAINED_GALAXIES, TRAINED_CONTENTS) if key in extra}
     entry: Backbone = registry.load("backbones", card.backbone)
@@ -210,26 +203,9 @@ def load(name: str | Path) -> Model:
         network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
         unlikeness = Unlikeness.from_tensors(extra)
     except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(
-            f"{path}: its weights do not fit its card ({card.backbone}, {card.schema}): {reason}"
-        ) from error
+        fit = f"its weights do not fit its card ({card.backbone}, {card.schema})"
+        raise ModelError(f"{path}: {fit}: {first_line(error)}") from error
     return Model(card, network.eval(), trained, file_sha256(path), unlikeness)
-
-
-def _check_temperature(card: ModelCard, path: Path) -> None:
-    given = card.calibration.get("temperature")
-    if given is None:
-        return
-    n_questions = len(card.label_schema.questions)
-    usable = isinstance(given, list | tuple) and all(
-        isinstance(t, int | float) and not isinstance(t, bool) and math.isfinite(t) and t > 0 for t in given
-    )
-    if not usable or len(given) != n_questions:
-        raise ModelError(
-            f"{path}: calibration.temperature of its card must be {n_questions} positive numbers, one for each "
-            f"question of {card.schema}, not {given!r}."
-        )
 
 
 def save(model: Model, path: Path, *, half: bool = True) -> None:

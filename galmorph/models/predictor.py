@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +12,6 @@ from galmorph.errors import GalmorphError
 from galmorph.models.backbones import take_head
 from galmorph.models.cpu_fusion import prepare
 from galmorph.models.model import Model
-
-if TYPE_CHECKING:
-    pass
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -72,25 +68,11 @@ def to_device(batch: Tensor, device: torch.device) -> Tensor:
     return batch.pin_memory().to(device, non_blocking=True)  # torch keeps the locked memory until the copy is done
 
 
-def split(network: nn.Module, head: str) -> nn.Sequential:
-    """Take a network apart: all up to the features that enter its head, and the head.
-
-    Parameters
-    ----------
-    network : nn.Module
-    head : str
-        Prefix of the last layer's parameters; of several layers the last one is meant.
-    """
-    last = take_head(network, head)
-    return nn.Sequential(network, last)
-
-
 class Predictor:
     """A model on a device: pictures in, probabilities out.
 
     Parameters
     ----------
-    model : Model
     device, dtype : str
         As in :func:`pick_device` and :func:`pick_dtype`.
     tta : int
@@ -111,10 +93,8 @@ class Predictor:
         self.device = pick_device(device)
         self.dtype = pick_dtype(dtype, self.device)
         self.tta = tta
-        self.network = split(
-            prepare(model.network, self.device, self.dtype, model.card.input_size),
-            registry.load("backbones", model.card.backbone).head,
-        )
+        network = prepare(model.network, self.device, self.dtype, model.card.input_size)
+        self.network = nn.Sequential(network, take_head(network, registry.load("backbones", model.card.backbone).head))
         self.unlikeness = None if model.unlikeness is None else model.unlikeness.to(self.device)
 
     @torch.inference_mode()
@@ -129,13 +109,27 @@ class Predictor:
         The unlikeness is that of the inputs as they are, for which its threshold holds, however many orientations are
         averaged; NaN where the model has none.
         """
+        return self.judge_with_features(images)[:2]
+
+    @torch.inference_mode()
+    def judge_with_features(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what :meth:`judge` does, and the features of the inputs as they are, float32 (n, n_features)."""
+        first = torch.empty(0)
         distance = torch.full((len(images),), torch.nan, device=self.device)
         logits = torch.zeros(len(images), len(self.model.schema.labels), device=self.device)
         for view, features in enumerate(self.features(images)):
+            if not view:
+                first = features.flatten(1).float()
             if not view and self.unlikeness is not None:
                 distance = self.unlikeness(features)
             logits += self.logits(features)
-        return self.model.probabilities(logits / self.tta), distance
+        return self.model.probabilities(logits / self.tta), distance, first
+
+    @property
+    def n_features(self) -> int:
+        """How many features enter the network's last layer."""
+        size = self.model.card.input_size
+        return self.judge_with_features(torch.zeros(1, 3, size, size))[2].shape[1]
 
     @torch.inference_mode()
     def features(self, images: Tensor) -> Iterator[Tensor]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 # Principal components: with 64 fewer of the made-up faults of validation pictures are flagged, with 256 as many.
 N_COMPONENTS = 128
-# Of galaxies like the training part so many are flagged by chance.
+# The share of galaxies like the training part that is not flagged.
 QUANTILE = 0.99
 # More features than this (feature maps that are not pooled) make the model's file too large.
 MAX_FEATURES = 4096
@@ -119,7 +119,6 @@ def fit_threshold(distances: Tensor, quantile: float = QUANTILE) -> float:
     ----------
     distances : Tensor, shape (n,)
         n of 1 or more; of fewer than 99 the largest is taken.
-    quantile : float
     """
     ordered = distances.sort().values
     # As in conformal prediction: of n + 1 galaxies like these, the new one is beyond it no more often than wanted.

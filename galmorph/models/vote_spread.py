@@ -17,7 +17,7 @@ from galmorph.schemas import LabelSchema, squared_errors
 
 # A question that is known of fewer galaxies gets the concentration of all questions together.
 MIN_GALAXIES = 30
-# A normal distribution holds 90 % within so many standard deviations.
+# 90 % of a normal distribution is within this many standard deviations.
 NORMAL_90 = 1.645
 
 Array = NDArray[np.floating[Any]]
@@ -28,7 +28,6 @@ def fit_concentration(schema: LabelSchema, truth: Array, expected: Array) -> lis
 
     Parameters
     ----------
-    schema : LabelSchema
     truth, expected : ndarray, shape (n, n_labels)
         Fractions of galaxies that took no part in training, NaN where unknown, and what the model expects.
     """
@@ -48,16 +47,7 @@ def fit_concentration(schema: LabelSchema, truth: Array, expected: Array) -> lis
 
 
 def spread(schema: LabelSchema, expected: Array, concentration: Sequence[float]) -> Array:
-    """Return the standard deviation of vote fractions around the expected ones, of the same shape and type.
-
-    Parameters
-    ----------
-    schema : LabelSchema
-    expected : ndarray, shape (n, n_labels)
-        Cumulative form; NaN stays NaN.
-    concentration : sequence of float
-        One a question.
-    """
+    """Return the standard deviation of vote fractions around expected ones (cumulative, NaN stays)."""
     each = np.empty(len(schema.labels))
     for part, value in zip(schema.slices, concentration, strict=True):
         each[part] = value

@@ -14,9 +14,9 @@ from galmorph.classification.results import Results, read_results
 from galmorph.errors import CatalogError
 from galmorph.files.writing import write_file
 from galmorph.images.flags import NOTES
-from galmorph.reports.page import Report, check_out, inline_svg, render, save_figures
+from galmorph.reports.page import Report, check_out, check_replaceable, inline_svg, render, save_figures
 from galmorph.reports.pictures import Composites, composites
-from galmorph.reports.regions import check_regions, write_regions
+from galmorph.reports.regions import MARK, write_regions
 from galmorph.reports.rows import flag_counts, packed_rows
 from galmorph.reports.selection import PER_FLAG, PER_LABEL, Selection, select, table_rows
 from galmorph.reports.training import assess
@@ -94,7 +94,7 @@ def report(
     results = read_results(path, prefix=prefix, size_column=size_column)
     notes: list[str] = []
     if regions is not None:
-        check_regions(Path(regions), inputs, overwrite=overwrite)
+        check_replaceable(Path(regions), inputs, MARK, "region file", overwrite=overwrite)
         notes += write_regions(results, _groups(results), Path(regions))
     selection = select(results)
     pictures = composites(results, selection.rows, folder, images=images, model=model, on_progress=on_progress)
@@ -127,10 +127,12 @@ def _notes(results: Results, pictures: Composites, n_shown: int) -> list[str]:
             f"No cutouts could be read, so this report has no pictures. The first: {reason.rstrip('.')}.{hint}"
         )
     if pictures.jpeg and not pictures.exact:
-        name = results.card("GMMODEL") or "unknown"
+        name = results.card("GMMODEL")
+        who = f"The model {name} of the catalog is not among those that ship with this galmorph"
+        who = who if name else "The catalog does not say which model classified it"
         notes.append(
-            f"The model {name} of the catalog is not among those that ship with this galmorph: the pictures are "
-            "framed and coloured as for its usual models. Name its file with --model for its own."
+            f"{who}: the pictures are framed and coloured as for its usual models. Name its file with --model for its "
+            "own."
         )
     if n_shown < len(results):
         notes.append(

@@ -55,45 +55,16 @@ class Report:
 
 
 def check_out(out: Path, inputs: Iterable[Path], *, overwrite: bool = False) -> None:
-    """Check that a report can be written: never over what it is made of, and only over a report of galmorph.
-
-    Parameters
-    ----------
-    out : Path
-    inputs : iterable of Path
-        Files that the report is made of.
-    overwrite : bool
-        Any other file may be replaced.
-
-    Raises
-    ------
-    OutputError
-        If it cannot.
-    """
+    """Raise OutputError if a report would replace one of `inputs`, or what is no report unless `overwrite` is given."""
     if out.suffix.lower() not in (".html", ".htm"):
         raise OutputError(f"The report is a web page: name it {out.with_suffix('.html')}.")
     check_replaceable(out, inputs, GENERATOR.encode(), "report of galmorph", overwrite=overwrite)
 
 
 def check_replaceable(out: Path, inputs: Iterable[Path], mark: bytes, kind: str, *, overwrite: bool) -> None:
-    """Check that an output has a folder and that a file of its name may be replaced.
+    """Raise OutputError where an output has no folder, or a file of its name may not be replaced.
 
-    Parameters
-    ----------
-    out : Path
-    inputs : iterable of Path
-        Files that are never replaced.
-    mark : bytes
-        What the beginning of a file holds that may be replaced.
-    kind : str
-        The kind of such a file, for the message.
-    overwrite : bool
-        A file without the mark may be replaced too.
-
-    Raises
-    ------
-    OutputError
-        If it may not.
+    That is one of `inputs`, or one without `mark` in its beginning, unless `overwrite` is given; `kind` is its name.
     """
     if not out.parent.is_dir():
         raise OutputError(f"The folder {out.parent} of {out.name} does not exist: make it, or choose another name.")
@@ -116,7 +87,6 @@ def render(template: str, scripts: Sequence[str], context: Mapping[str, Any]) ->
 
     Parameters
     ----------
-    template : str
     scripts : sequence of str
         Names of files in ``templates/``.
     context : mapping

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from galmorph.classification.prepare import Prepared, colour_picture
+from galmorph.classification.provenance import recorded
 from galmorph.classification.results import Results
 from galmorph.classification.survey_images import FieldSource
 from galmorph.files.record import file_sha256
@@ -56,18 +57,20 @@ def composites(
 
     Parameters
     ----------
-    results : Results
     rows : iterable of int
     folder : Path, optional
         Folder of the cutouts.
     images : sequence of path
-        Survey images in which the galaxies are, instead of cutouts; ``{band}`` stands for one file a band.
+        Survey images in which the galaxies are, instead of cutouts; ``{band}`` stands for one file a band. Default:
+        those of the run, as the record beside the catalog says.
     model : str, optional
         Name or file of the model; default: the shipped one that the catalog names.
     on_progress : callable, optional
         Called with the pictures done and their number.
     """
     card, exact = _card(results, model)
+    if not images and folder is None and results.catalog.cutout_column is None:
+        images = recorded(results.catalog.path, "image")
     pictures, wanted = Composites(exact=exact), list(rows)
     made = _of_images(results, wanted, images, card) if images else _of_cutouts(results, wanted, folder, card)
     for done, (row, prepared) in enumerate(made, start=1):
@@ -85,7 +88,7 @@ def _of_cutouts(
 ) -> Iterator[tuple[int, Prepared]]:
     cutouts = results.cutouts(folder)
     for row in rows:
-        yield row, cutouts[row].prepare(card)
+        yield row, cutouts[row].prepare(card, pictures=results.pictures)
 
 
 def _of_images(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,26 +11,15 @@ from numpy.typing import NDArray
 from galmorph.classification.results import Results
 from galmorph.errors import CatalogError
 from galmorph.files.writing import write_file
-from galmorph.reports.page import check_replaceable
 from galmorph.training.evaluation.figures import GREY, PALETTE
 
 # Black cannot be seen on DS9's usual ground.
 _COLOURS = PALETTE[:-1]
 _HEAD = '# Region file format: DS9 version 4.1\nglobal font="helvetica 10 normal roman" width=1\n'
-_MARK = b"# Region file format: DS9"
+# The beginning of a region file, which may be replaced by another.
+MARK = b"# Region file format: DS9"
 _BLOCK_ROWS = 16384
 _UNCLASSIFIED = "unclassified"
-
-
-def check_regions(path: Path, inputs: Iterable[Path], *, overwrite: bool = False) -> None:
-    """Check that a region file can be written: never over an input, and only over a region file.
-
-    Raises
-    ------
-    OutputError
-        If it cannot.
-    """
-    check_replaceable(path, inputs, _MARK, "region file", overwrite=overwrite)
 
 
 def write_regions(results: Results, groups: Sequence[str], path: Path) -> tuple[str, ...]:
@@ -41,7 +30,6 @@ def write_regions(results: Results, groups: Sequence[str], path: Path) -> tuple[
 
     Parameters
     ----------
-    results : Results
     groups : sequence of str
         Class of each row, or its answer to the first question; ``''`` without probability. Shape (n,).
     path : Path

@@ -21,8 +21,6 @@ def packed_rows(results: Results, pictures: Composites, rows: Sequence[int]) -> 
 
     Parameters
     ----------
-    results : Results
-    pictures : Composites
     rows : sequence of int
         Rows of the catalog, in the order of the table.
     """
@@ -81,9 +79,9 @@ def flag_counts(results: Results) -> list[dict[str, Any]]:
 
 
 def _mean(results: Results) -> NDArray[np.float64]:
-    """Return the mean probability of each label, by which a card tells what is special about its galaxy."""
+    """Return the mean probability of each label, with which the card of a galaxy is compared."""
     p = results.p[results.classified]
-    return p.mean(axis=0, dtype=float) if len(p) else np.zeros(len(results.schema.labels))
+    return np.nan_to_num(p.mean(axis=0, dtype=float)) if len(p) else np.zeros(len(results.schema.labels))
 
 
 def _thousandths(values: NDArray[np.floating[Any]]) -> NDArray[np.uint16]:

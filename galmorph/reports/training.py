@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from galmorph import registry
 from galmorph.errors import GalmorphError, SampleError
+from galmorph.files.form import read_form_of
 from galmorph.files.writing import write_file
 from galmorph.reports.page import Report, data_uri, inline_svg, jpeg, render, save_figures
-from galmorph.schemas import LabelSchema, squared_errors
+from galmorph.schemas import LabelSchema, schema_from_mapping, squared_errors
 from galmorph.training.evaluation import figures
 
 if TYPE_CHECKING:
@@ -38,19 +39,44 @@ _PNG = {
 _ANSWERS_SHOWN = 3
 
 
+Score = float | int | str | bool | None | list[Any] | dict[str, Any]
+
+
+@dataclass
+class _Config:
+    """What the page says of a run's options, beside listing them."""
+
+    data: list[str]
+    schema: str
+    backbone: str
+    pretrained: str
+    epochs: int
+    seed: int
+
+
+@dataclass
+class _Scores:
+    """What the page relies on in ``scores.json``."""
+
+    shares: dict[str, dict[str, float | int | None]] = field(default_factory=dict)
+    conditions: dict[
+        Literal["radius_arcsec", "snr", "picture_snr"], Annotated[list[dict[str, float]], Field(min_length=1)]
+    ] = field(default_factory=dict)
+    schema: str = ""
+    schema_definition: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """What `galmorph evaluate` wrote.
 
     Attributes
     ----------
-    folder : Path
     scores : mapping
         Content of ``scores.json``.
-    schema : LabelSchema
     galaxies : ndarray of str objects, shape (n,)
     truth, predicted : ndarray, shape (n, n_labels)
-        Empty where the folder is of a version that did not write the truth.
     """
 
     folder: Path
@@ -92,9 +118,8 @@ def assess(path: Path, out: Path, data: Sequence[str] = (), *, figures_folder: P
     notes: list[str] = []
     tiles: list[tuple[str, str, str]] = []
     if is_run:
-        config = json.loads((path / "config.json").read_text())
-        data = data or config["data"]
-        sections, drawn, tiles = _run(path, config)
+        data = data or read_form_of(_Config, path / "config.json", SampleError).data
+        sections, drawn, tiles = _run(path, read_form_of(dict[str, Any], path / "config.json", SampleError))
         if not (path / "metrics.json").is_file():
             notes.append("The run is not finished: there are no scores yet.")
         if not folders:
@@ -137,7 +162,8 @@ def _run(path: Path, config: Mapping[str, Any]) -> tuple[list[dict[str, Any]], d
     sections = [_section("curves", "Curves", "Learning curves", figures=[("Learning curves", inline_svg(curves))])]
     metrics = path / "metrics.json"
     if metrics.is_file():
-        tables = [_score_table(f"{part}: {sample}", scores) for part, samples in json.loads(metrics.read_text()).items()
+        parts = read_form_of(dict[str, dict[str, dict[str, Score]]], metrics, SampleError)
+        tables = [_score_table(f"{part}: {sample}", scores) for part, samples in parts.items()
                   for sample, scores in samples.items()]  # fmt: skip
         text = "By part of the split and sample; intervals are 95 % bootstrap over galaxies. tta8: eight orientations."
         sections.append(_section("scores", "Scores", "Scores", text, tables=tables))
@@ -164,33 +190,40 @@ def _run(path: Path, config: Mapping[str, Any]) -> tuple[list[dict[str, Any]], d
 
 
 def _read(folder: Path) -> Evaluation:
+    path = folder / "scores.json"
+    read_form_of(_Scores, path, SampleError)
+    scores = read_form_of(dict[str, Any], path, SampleError)
     try:
-        scores = json.loads((folder / "scores.json").read_text())
         with (folder / "predictions.csv").open(newline="") as file:
             header, *lines = csv.reader(file)
-    except (OSError, ValueError) as error:
+        labels = [name.removeprefix("p_") for name in header if name.startswith("p_")]
+        numbers = [[float(cell or "nan") for cell in line[1:]] for line in lines if len(line) == len(header)]
+        true = [f"true_{label}" for label in labels]
+        if not labels or header[len(labels) + 1 : 2 * len(labels) + 1] != true or len(numbers) < len(lines):
+            raise ValueError("predictions.csv lacks columns p_<label> and true_<label>, or has lines of other lengths")
+    except (OSError, ValueError, csv.Error) as error:
         raise SampleError(f"The evaluation in {folder} cannot be read: {error}") from error
-    labels = [name.removeprefix("p_") for name in header if name.startswith("p_")]
     schema = _schema(folder, scores, labels)
-    has_truth = "true_" + labels[0] in header
-    table = np.array([[float(cell or "nan") for cell in line[1:]] for line in lines]).reshape(len(lines), -1)
+    table = np.array(numbers).reshape(len(lines), -1)
     return Evaluation(
         folder=folder,
         scores=scores,
         schema=schema,
         galaxies=np.array([line[0] for line in lines], dtype=object),
-        truth=table[:, len(labels) : 2 * len(labels)] if has_truth else np.full((0, len(labels)), np.nan),
-        predicted=table[:, : len(labels)] if has_truth else np.full((0, len(labels)), np.nan),
+        truth=table[:, len(labels) : 2 * len(labels)],
+        predicted=table[:, : len(labels)],
     )
 
 
 def _schema(folder: Path, scores: Mapping[str, Any], labels: Sequence[str]) -> LabelSchema:
-    """Return the schema that ``scores.json`` names; older versions did not, then that with the labels of the table."""
-    names = [str(scores["schema"])] if "schema" in scores else registry.names("schemas")
-    schemas = [registry.load("schemas", name) for name in names]
-    schema: LabelSchema | None = next((schema for schema in schemas if list(schema.labels) == list(labels)), None)
-    if schema is None:
-        raise SampleError(f"{folder / 'predictions.csv'} does not have the labels of the schema {' or '.join(names)}.")
+    """Return the schema that ``scores.json`` names or holds."""
+    schema: LabelSchema
+    if own := scores.get("schema_definition"):
+        schema = schema_from_mapping(own, str(folder / "scores.json"))
+    else:
+        schema = registry.load("schemas", str(scores.get("schema")))
+    if list(schema.labels) != list(labels):
+        raise SampleError(f"{folder / 'predictions.csv'} does not have the labels of the schema {schema.name}.")
     return schema
 
 
@@ -211,15 +244,13 @@ def _evaluation(
              if key in evaluation.scores]  # fmt: skip
     tables.append({"caption": "", "head": (), "rows": facts})
     sections = [_section(f"evaluation{suffix}", f"Scores{suffix}", f"Scores{of}", tables=tables)]
-    if not len(evaluation.truth):
-        text = "An older version wrote this folder, without the true labels: evaluate again for figures and errors."
-        return [*sections, _section(f"figures{suffix}", f"Figures{suffix}", f"Figures{of}", text)], {}
-    kind = "confusion_matrix" if schema.is_classes else "fractions"
-    draw = figures.confusion_matrix if schema.is_classes else figures.fractions
-    drawn = {kind: draw(schema, evaluation.truth, evaluation.predicted)}
-    drawn["calibration"] = figures.calibration(schema, evaluation.truth, evaluation.predicted)
+    drawn = figures.of_evaluation(schema, evaluation.truth, evaluation.predicted)
     if conditions := evaluation.scores.get("conditions"):
-        drawn["conditions"] = figures.by_condition(conditions)
+        try:
+            drawn["conditions"] = figures.by_condition(conditions)
+        except (KeyError, StopIteration) as error:
+            where = evaluation.folder / "scores.json"
+            raise SampleError(f"{where} is damaged: conditions: {error} is missing in a group.") from error
     shown = [(_PNG[key], inline_svg(figure)) for key, figure in drawn.items()]
     sections.append(_section(f"figures{suffix}", f"Figures{suffix}", f"Figures{of}", figures=shown))
     text = (
@@ -236,7 +267,7 @@ def errors(evaluation: Evaluation) -> NDArray[np.float64]:
     """Return the error of each galaxy: 1 minus the probability of its true class, or the rmse of its fractions."""
     truth, predicted = evaluation.truth, evaluation.predicted
     if evaluation.schema.is_classes:
-        return 1 - predicted[np.arange(len(truth)), truth.argmax(axis=1)] if len(truth) else np.empty(0)
+        return 1 - predicted[np.arange(len(truth)), truth.argmax(axis=1)]
     n_labels = np.isfinite(truth).sum(axis=1)
     return np.sqrt(squared_errors(truth, predicted).sum(axis=1) / np.maximum(n_labels, 1))
 
@@ -272,8 +303,8 @@ def _card(evaluation: Evaluation, row: int, picture: bytes | None) -> dict[str, 
 
 def _pictures(evaluation: Evaluation, data: Sequence[str]) -> tuple[dict[int, bytes], str]:
     """Return the pictures of the worst errors by row, and why there are none."""
-    if not data or not len(evaluation.truth):
-        return {}, "" if data else "Errors are shown without pictures: name the labelled data with --data PATH."
+    if not data:
+        return {}, "Errors are shown without pictures: name the labelled data with --data PATH."
     from galmorph.training.reading import read_sample
 
     rows = {str(evaluation.galaxies[row]): row for row in worst(evaluation)}
@@ -285,14 +316,8 @@ def _pictures(evaluation: Evaluation, data: Sequence[str]) -> tuple[dict[int, by
                 if galaxy in rows:
                     pictures[rows[galaxy]] = jpeg(sample.image(index), _PICTURE_PX)
     except GalmorphError as error:
-        return (
-            pictures,
-            f"The data cannot be read for pictures of the worst errors: {error} Name them with --data PATH.",
-        )
-    return (
-        pictures,
-        "" if pictures else f"None of the worst errors is among the pictures of {', '.join(map(str, data))}.",
-    )
+        return pictures, f"The data of the worst errors' pictures cannot be read: {error} Name them with --data PATH."
+    return pictures, "" if pictures else f"None of the worst errors is among the pictures of {', '.join(data)}."
 
 
 def _section(id: str, short: str, title: str, text: str = "", **content: Sequence[Any]) -> dict[str, Any]:
@@ -304,20 +329,21 @@ def _score_table(caption: str, scores: Mapping[str, Any]) -> dict[str, Any]:
     rows = []
     for name, value in scores.items():
         if isinstance(value, int | float) and not name.endswith(("_low", "_high")) and name not in ("tta", "n_overlap"):
-            low, high = scores.get(f"{name}_low"), scores.get(f"{name}_high")
-            rows.append((name, _plain(value), "" if low is None else f"{low:.4f} .. {high:.4f}"))
+            rows.append((name, _plain(value), _interval(scores, name)))
     return {"caption": caption, "head": ("score", "value", "95 % interval"), "rows": rows}
 
 
 def _tiles(scores: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     first = [name for name in ("rmse", "accuracy", "balanced_accuracy", "ece") if name in scores]
-    tiles = [(name.replace("_", " "), _plain(scores[name]), _interval(scores, name)) for name in first]
+    notes = {name: f"{interval} (95 %)" if (interval := _interval(scores, name)) else "" for name in first}
+    tiles = [(name.replace("_", " "), _plain(scores[name]), notes[name]) for name in first]
     return [("galaxies", _plain(scores.get("n", 0)), f"part: {scores.get('part', 'all')}"), *tiles]
 
 
 def _interval(scores: Mapping[str, Any], name: str) -> str:
     low, high = scores.get(f"{name}_low"), scores.get(f"{name}_high")
-    return "" if low is None else f"{low:.4f} .. {high:.4f} (95 %)"
+    numbers = isinstance(low, int | float) and isinstance(high, int | float)
+    return f"{low:.4f} .. {high:.4f}" if numbers else ""
 
 
 def _names(paths: str | Sequence[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import httpx
@@ -23,7 +22,6 @@ class Credentials:
 
         Parameters
         ----------
-        address : str
         option : str
             Name of the option or environment variable that it comes from, for messages.
 
@@ -47,23 +45,13 @@ class Credentials:
             self._auth[origin] = httpx.BasicAuth(unquote(parts.username), unquote(parts.password or ""))
         return bare.rstrip("/")
 
-    def take_all(self, addresses: Iterable[str], option: str) -> tuple[str, ...]:
-        """Return several addresses without user names and passwords."""
-        return tuple(self.take(address, option) for address in addresses)
-
     def of(self, url: str) -> httpx.BasicAuth | None:
         """Return what was given for the origin of a URL."""
         return self._auth.get(origin_of(url)) if self._auth else None
 
 
 def origin_of(url: str) -> Origin:
-    """Return scheme, host and port of a URL.
-
-    Raises
-    ------
-    ValueError
-        If they cannot be read.
-    """
+    """Return scheme, host and port of a URL; raise ValueError if they cannot be read."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname or "", parts.port
 

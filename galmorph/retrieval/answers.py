@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from galmorph.files.fits import DamagedFits, Hdu, read_hdus
 from galmorph.retrieval.client import FinalFailure, PassingFailure
 
-# Degrees between the position asked for and that of the image.
+# Largest difference between the requested position and that of the image, degrees.
 _NEAR_DEG = 1e-6
 
 
@@ -36,7 +36,7 @@ def read_images(body: bytes) -> list[Hdu]:
 
 
 def check_grid(cards: Mapping[str, Any], ra: float, dec: float, size: int, pixscale: float) -> None:
-    """Make sure that an image is of the position, size and pixel scale that were asked for.
+    """Make sure that an image is of the requested position, size and pixel scale.
 
     Parameters
     ----------

@@ -55,7 +55,6 @@ class PassingFailure(Failure):
 
     Parameters
     ----------
-    message : str
     attempts : int, optional
         The most attempts that this kind of failure deserves, where that is fewer than the run's `retries`.
     """
@@ -77,10 +76,8 @@ class Answer:
     ----------
     url : str
         What was asked, without user name and password; not where redirects led, which may hold a signature.
-    status : int
     headers : mapping
         Names in any case.
-    body : bytes
     """
 
     url: str
@@ -156,7 +153,6 @@ class Client:
 
     Parameters
     ----------
-    limits : Limits
     credentials : Credentials, optional
         User names and passwords of the servers; those of the user's netrc file hold too.
 
@@ -168,7 +164,7 @@ class Client:
     Attributes
     ----------
     requests, bytes : int
-        What was asked for and received so far.
+        Requests made and bytes received so far.
     good_at : float
         When (``time.monotonic``) the last answer was accepted.
     """
@@ -398,7 +394,7 @@ async def _body(response: httpx.Response, at_most: int, url: str) -> bytes:
     chunks, size = [], 0
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
-        raise FinalFailure(f"{url} sends an encoding that was not asked for: {printable(encoding, 40)}.")
+        raise FinalFailure(f"{url} sends an encoding that was not requested: {printable(encoding, 40)}.")
     inflate = None if encoding in ("", "identity") else zlib.decompressobj(zlib.MAX_WBITS | 32)
     async for chunk in response.aiter_raw():
         if inflate is not None:

@@ -1,4 +1,4 @@
-"""Retrieval: a list of targets in, their cutouts on disk; nothing lost, nothing invented, nothing asked for twice.
+"""Retrieval: a list of targets in, their cutouts on disk; nothing lost, nothing invented, nothing requested twice.
 
 `fetch` reads the catalog into the folder's manifest, decides for each request whether there is anything to do, lets the
 survey's source deliver what is missing through one polite client, and writes the user's table with two columns more.
@@ -21,7 +21,7 @@ import numpy as np
 
 from galmorph import registry
 from galmorph.errors import CannotContinue, CatalogError, GalmorphError, OutputError
-from galmorph.files.unchanged import Unchanged
+from galmorph.files.record import identity
 from galmorph.files.writing import remove_leftovers
 from galmorph.progress import Progress, progress_bar
 from galmorph.retrieval import footprint
@@ -58,7 +58,7 @@ class FetchSummary:
     ok, partial, no_coverage, failed, invalid, pending : int
         Rows in each state.
     requests, bytes : int
-        What was asked for and received.
+        Requests made and bytes received.
     seconds : float
     """
 
@@ -86,7 +86,6 @@ class Way:
     ----------
     way : str
         ``'cutouts'``: each from the cutout service; ``'bricks'``: cut locally from whole files of the survey.
-    requests, bytes : int
     """
 
     way: str
@@ -117,17 +116,13 @@ class Plan:
     chosen: str
     invalid: Mapping[str, int] = field(default_factory=dict)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields for JSON."""
-        return asdict(self)
-
 
 def fetch(
     catalog: Catalog | str | os.PathLike[str],
     *,
     out: str | os.PathLike[str],
     options: FetchOptions | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
     on_progress: Progress | None = None,
     **keywords: Any,
 ) -> FetchSummary:
@@ -142,8 +137,8 @@ def fetch(
         of the input: the input table with the columns ``cutout`` and ``fetch_status``.
     options : FetchOptions, optional
         What to fetch, and how.
-    progress : bool
-        Show a bar (tqdm), in a script or a notebook.
+    progress : bool, optional
+        Whether a bar (tqdm) is shown; default: in a notebook.
     on_progress : callable, optional
         Called with the number of requests done and of all that this run has to do.
     **keywords
@@ -156,7 +151,7 @@ def fetch(
     Raises
     ------
     GalmorphError
-        If the arguments, the catalog or the folder cannot be used; nothing was asked for.
+        If the arguments, the catalog or the folder cannot be used; no request was made.
     CannotContinue
         If the service is down or the disk is full; the next run goes on.
     Interrupted
@@ -171,7 +166,6 @@ def fetch(
     options = replace(options or FetchOptions(), **keywords)
     folder = Path(out)
     catalog = _opened(catalog)
-    targets = Unchanged.of(catalog.path)
     destination = _destination(catalog, folder)
     imaging = options.imaging(folder / ".downloads")
     layout, ways = _ways(imaging, options)
@@ -181,7 +175,7 @@ def fetch(
         remove_leftovers(destination)
         covered = footprint.load(source.footprint)
         rows = entries(catalog, options.survey, source, layout, covered)
-        manifest.enroll(_fixed(rows, targets), options.limit)
+        manifest.enroll(_fixed(rows, catalog), options.limit)
         _reconsider(manifest, folder, options)
         _announce(manifest.n_pending(), options.rate, source, ways)
         with progress_bar(progress, "fetching", "requests", on_progress) as update:
@@ -191,7 +185,7 @@ def fetch(
             finally:
                 manifest.add_totals(run.requests, run.bytes, time.monotonic() - started)
         shutil.rmtree(imaging.folder, ignore_errors=True)
-        _write_targets(catalog, manifest, destination, targets)
+        _write_targets(catalog, manifest, destination)
         counts = manifest.counts(options.limit)
     return _summary(counts, run.requests, run.bytes, time.monotonic() - started)
 
@@ -271,7 +265,7 @@ def _ways(imaging: Imaging, options: FetchOptions) -> tuple[Layout, dict[str, So
 
 
 def _choose(ways: Mapping[str, Source], catalog: Catalog, layout: Layout, options: FetchOptions) -> Source:
-    """Return the source of the way that was asked for, else the cheapest that may be chosen automatically."""
+    """Return the source of the chosen way, else the cheapest that may be chosen automatically."""
     if options.way is not None:
         if options.way not in ways:
             raise GalmorphError(registry.unknown("way", options.way, ways))
@@ -293,7 +287,7 @@ def _announce(n: int, rate: float, source: Source, ways: Mapping[str, Source]) -
 
 
 def _reconsider(manifest: Manifest, folder: Path, options: FetchOptions) -> None:
-    """Make requests pending again whose files are gone or not what they were, and failed ones if so wished."""
+    """Make requests pending again whose files are missing or changed, and failed ones on request."""
     again, renewed = [], {}
     for recorded in manifest.finished():
         path = f"{folder}/{recorded.path}"
@@ -310,13 +304,21 @@ def _reconsider(manifest: Manifest, folder: Path, options: FetchOptions) -> None
     manifest.reopen(again)
 
 
-def _fixed(blocks: Iterable[T], file: Unchanged) -> Iterator[T]:
-    """Yield blocks that are read from a file; raise CannotContinue if it was changed meanwhile."""
+def _fixed(blocks: Iterable[T], catalog: Catalog) -> Iterator[T]:
+    """Yield blocks that are read from a catalog; raise CannotContinue if its file has changed meanwhile."""
     yield from blocks
-    file.check()
+    _check_unchanged(catalog)
 
 
-def _write_targets(catalog: Catalog, manifest: Manifest, destination: Path, targets: Unchanged) -> None:
+def _check_unchanged(catalog: Catalog) -> None:
+    if identity(catalog.path) != catalog.opened:
+        raise CannotContinue(
+            f"{catalog.path} was changed while the run was reading it, so its rows may be other targets now. What is "
+            "done is kept; run the same command again when it is complete."
+        )
+
+
+def _write_targets(catalog: Catalog, manifest: Manifest, destination: Path) -> None:
     """Write the user's table with the columns of what became of each row."""
     width = manifest.longest_path()
     columns = [replace(COLUMNS[0], width=width), replace(COLUMNS[1], width=len(NO_COVERAGE))]
@@ -325,9 +327,9 @@ def _write_targets(catalog: Catalog, manifest: Manifest, destination: Path, targ
         {name: np.array(values, object) for name, values in zip(names, zip(*rows, strict=True), strict=True)}
         for rows in manifest.results(BLOCK_ROWS)
     )
-    targets.check()
+    _check_unchanged(catalog)
     try:
-        catalog.append(destination, columns, _fixed(blocks, targets), replace=True)
+        catalog.append(destination, columns, _fixed(blocks, catalog), replace=True)
     except OutputError as error:
         raise CannotContinue(f"{error} What is done is kept; see to it and run the same command again.") from error
 

@@ -1,4 +1,4 @@
-"""Footprints: the sky that a survey covers, as a MOC, so that hopeless positions are never asked for.
+"""Footprints: the sky that a survey covers, as a MOC, so that no request is made outside it.
 
 galmorph ships none, since a wrong one would lose galaxies. `from_bricks` makes one of the Legacy Surveys' own table of
 bricks; any other MOC (CDS publishes one for each HiPS) serves as well. A footprint that is saved as ``<layer>.fits`` in
@@ -21,7 +21,7 @@ from galmorph.errors import GalmorphError
 # HEALPix order of the cells that a made footprint consists of: 3.4 arcmin.
 _ORDER = 10
 # A position is refused only if neither the cell of this order (14 arcmin) that it lies in nor a neighbour has any
-# coverage, so that a cutout that reaches into the footprint is asked for.
+# coverage, so that a cutout that reaches into the footprint is requested.
 _COARSE_ORDER = 8
 
 

@@ -8,13 +8,12 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.errors import GalmorphError
-from galmorph.images.cutout import MAX_SIDE_PX
+from galmorph.images.sizes import MAX_SIDE_PX
 from galmorph.retrieval.footprint import Footprint
 from galmorph.retrieval.manifest import Entry
 from galmorph.retrieval.request import Request
@@ -48,7 +47,7 @@ class Layout:
     Raises
     ------
     GalmorphError
-        If a service could not give such cutouts as they are asked for.
+        If no service could send such cutouts.
     """
 
     size: int
@@ -109,15 +108,7 @@ def entries(
 ) -> Iterator[list[Entry]]:
     """Yield the rows of a catalog as entries of the manifest, block by block.
 
-    Parameters
-    ----------
-    catalog : Catalog
-    survey : str
-        Part of every request's key.
-    source : Source
-    layout : Layout
-    footprint : Footprint, optional
-        Positions that it certainly does not cover are refused.
+    The name of the survey is part of every key. Positions that the footprint certainly does not cover are refused.
     """
     for targets in catalog.blocks(BLOCK_ROWS):
         yield list(_block(targets, catalog.id_column is not None, survey, source, layout, footprint))
@@ -135,7 +126,8 @@ def _block(
         *(targets.row, targets.id, targets.ra.round(8) % 360, targets.dec.round(8), targets.radius_arcsec),
         *(*layout.grid(targets.radius_arcsec), layout.usable(targets.radius_arcsec), targets.problem, hopeless),
     )
-    for row, name, ra, dec, radius, size, pixscale, usable, problem, refused in zip(*map(_list, columns), strict=True):
+    values = (column.tolist() for column in columns)
+    for row, name, ra, dec, radius, size, pixscale, usable, problem, refused in zip(*values, strict=True):
         if problem:
             yield Entry(row, name, problem)
             continue
@@ -155,11 +147,6 @@ def _block(
             note="" if usable or layout.factor is None else f"no usable size: framed to {size} px",
             refused=f"outside the footprint {footprint.name}" if refused and footprint else "",
         )
-
-
-def _list(column: NDArray[Any]) -> list[Any]:
-    values: list[Any] = column.tolist()
-    return values
 
 
 def _safe(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The manifest of a folder of cutouts: what was asked for, what became of it; on disk at every moment (SQLite, WAL).
+"""The manifest of a folder of cutouts: its requests and what became of them; on disk at every moment (SQLite, WAL).
 
 A request is what fixes the pixels of one file: survey, layer, bands, position, size, scale. Its key is the hash of its
 text, so that the same request in a later run, in another row or in another list finds its file again. The
@@ -27,7 +27,6 @@ from galmorph.files.lock import locked
 from galmorph.retrieval.request import Request
 
 NAME = "manifest.sqlite"
-# Format 1 had no times of files.
 FORMAT = 2
 PENDING, OK, PARTIAL, NO_COVERAGE, FAILED, INVALID = "pending", "ok", "partial", "no_coverage", "failed", "invalid"
 STATES = (OK, PARTIAL, NO_COVERAGE, FAILED, INVALID, PENDING)
@@ -76,12 +75,10 @@ _STATE = f"CASE WHEN t.problem <> '' THEN 'invalid' WHEN r.status IN {STATES} TH
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the catalog and its request, if its position can be asked for.
+    """A row of the catalog and its request, if it has a usable position.
 
     Parameters
     ----------
-    row : int
-    target_id : str
     problem : str
         Why the row is invalid, else ``''``.
     key, identity, path : str
@@ -124,7 +121,6 @@ class Recorded:
 
     Parameters
     ----------
-    key, path, status : str
     bytes, mtime_ns : int or None
         Size and time of change of the file.
     sha256 : str or None
@@ -149,14 +145,12 @@ class Outcome:
         One of `STATES`.
     url : str
         What was asked, without secrets.
-    attempts : int
     bytes : int
         Size of the file.
     sha256 : str
         Of the file, in hexadecimal.
     coverage : mapping from band to float
         The fraction of the pixels that have data.
-    error : str
     mtime_ns : int
         Time of change of the file, nanoseconds since 1970.
     """
@@ -199,11 +193,7 @@ class Manifest:
                 self._db.execute("PRAGMA synchronous = NORMAL")
                 if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
                     self._db.executescript(f"BEGIN; {_SCHEMA} INSERT INTO meta VALUES ('format', '{FORMAT}'); COMMIT;")
-                if _checked_format(self._db, folder) == 1:
-                    self._db.executescript(
-                        "BEGIN; ALTER TABLE requests ADD COLUMN mtime_ns INTEGER;"
-                        f" UPDATE meta SET value = '{FORMAT}' WHERE name = 'format'; COMMIT;"
-                    )
+                _check_format(self._db, folder)
                 self._db.execute("BEGIN")
         except BaseException:
             self._lock.close()
@@ -245,7 +235,7 @@ class Manifest:
         """
         with _explained(self.folder, CannotContinue):
             try:
-                # What an earlier footprint refused was never asked for; this run's may be another one.
+                # Positions outside an earlier footprint were never requested; this run may have another footprint.
                 self._db.execute(
                     "UPDATE requests SET status = 'pending', error = NULL"
                     " WHERE status = 'no_coverage' AND error LIKE 'outside the footprint %'"
@@ -301,7 +291,6 @@ class Manifest:
 
         Parameters
         ----------
-        n : int
         located : bool
             Requests whose images are known, or else those that `Source.locate` must look up.
         """
@@ -325,11 +314,11 @@ class Manifest:
 
     def n_pending(self) -> int:
         """Return how many requests of this run are still to be fulfilled."""
+        return self._number("SELECT COUNT(*) FROM requests WHERE status = 'pending' AND first_row IS NOT NULL")
+
+    def _number(self, query: str) -> int:
         with _explained(self.folder, CannotContinue):
-            (n,) = self._db.execute(
-                "SELECT COUNT(*) FROM requests WHERE status = 'pending' AND first_row IS NOT NULL"
-            ).fetchone()
-        return int(n)
+            return int(self._db.execute(query).fetchone()[0])
 
     def locate(self, images: Mapping[str, str]) -> None:
         """Record from which images requests are cut, by key."""
@@ -384,11 +373,9 @@ class Manifest:
 
     def longest_path(self) -> int:
         """Return the length of the longest path of a cutout of the catalog."""
-        with _explained(self.folder, CannotContinue):
-            (longest,) = self._db.execute(
-                "SELECT COALESCE(MAX(LENGTH(r.path)), 1) FROM targets AS t JOIN requests AS r ON r.key = t.key"
-            ).fetchone()
-        return int(longest)
+        return self._number(
+            "SELECT COALESCE(MAX(LENGTH(r.path)), 1) FROM targets AS t JOIN requests AS r ON r.key = t.key"
+        )
 
 
 def read_counts(folder: Path) -> tuple[dict[str, int], dict[str, float]]:
@@ -407,7 +394,7 @@ def read_counts(folder: Path) -> tuple[dict[str, int], dict[str, float]]:
         mode = "mode=ro" if os.access(folder, os.W_OK) else "immutable=1"
         db = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True)
         try:
-            _checked_format(db, folder)
+            _check_format(db, folder)
             totals = db.execute("SELECT name, value FROM meta WHERE name <> 'format'").fetchall()
             return _counts(db, None), {name: _number(value) for name, value in totals}
         finally:
@@ -423,17 +410,14 @@ def _counts(db: sqlite3.Connection, limit: int | None) -> dict[str, int]:
     return dict.fromkeys(STATES, 0) | dict(counts.fetchall())
 
 
-def _checked_format(db: sqlite3.Connection, folder: Path) -> int:
-    """Return the format of a manifest; views and triggers of others' making are refused before they are used."""
+def _check_format(db: sqlite3.Connection, folder: Path) -> None:
+    """Check the format of a manifest; views and triggers of others' making are refused before they are used."""
     advice = "move it away (cutouts that lie in the folder are taken up again) or choose another --out."
     if {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE sql IS NOT NULL")} != _OBJECTS:
         raise OutputError(f"{folder / NAME} is not a manifest of galmorph, or damaged: {advice}")
     row = db.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()
-    if row is None or row[0] not in map(str, range(1, FORMAT + 1)):
-        raise OutputError(
-            f"{folder / NAME} is damaged or was written by a newer galmorph: update galmorph, or {advice}"
-        )
-    return int(row[0])
+    if row is None or row[0] != str(FORMAT):
+        raise OutputError(f"{folder / NAME} is damaged or of a newer galmorph: update galmorph, or {advice}")
 
 
 def _text(value: Any) -> str:

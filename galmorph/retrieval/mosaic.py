@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from galmorph.errors import OutputError
 from galmorph.files.writing import write_file
+from galmorph.images.wcs import celestial_wcs, side_arcsec
 from galmorph.retrieval.client import Answer, FinalFailure, PassingFailure, Session
 from galmorph.retrieval.request import Request
 
@@ -43,9 +44,7 @@ class Plane:
     @property
     def pixscale(self) -> float:
         """Side of a pixel, arcsec."""
-        from astropy.wcs.utils import proj_plane_pixel_scales
-
-        return float(np.mean(proj_plane_pixel_scales(self.wcs))) * 3600
+        return side_arcsec(self.wcs)
 
 
 async def compose(request: Request, images: Iterable[Callable[[], Awaitable[Plane | None]]]) -> NDArray[np.float32]:
@@ -53,12 +52,11 @@ async def compose(request: Request, images: Iterable[Callable[[], Awaitable[Plan
 
     Parameters
     ----------
-    request : Request
     images : iterable of coroutine functions
         Each gives an image, or None. They are called in turn, only until the cutout is full. Images are not averaged,
         so that the noise is the survey's own wherever one image covers the position.
     """
-    wcs = await asyncio.to_thread(_grid, request)
+    wcs = await asyncio.to_thread(celestial_wcs, request.wcs_cards)
     canvas = np.full((request.size, request.size), np.nan, np.float32)
     for image in images:
         plane = await image()
@@ -67,14 +65,6 @@ async def compose(request: Request, images: Iterable[Callable[[], Awaitable[Plan
         if not np.isnan(canvas).any():
             break
     return np.nan_to_num(canvas, copy=False, nan=0.0)
-
-
-def _grid(request: Request) -> Any:
-    """Return the celestial WCS of a request's grid."""
-    from astropy.io import fits
-    from astropy.wcs import WCS
-
-    return WCS(fits.Header.fromstring(request.wcs_cards))
 
 
 def _fill(canvas: NDArray[np.float32], wcs: Any, plane: Plane) -> None:
@@ -150,7 +140,6 @@ class Downloads:
         ----------
         session : Session
             Of the target that needs it first.
-        url : str
         decode : callable
             Checks the file; raises PassingFailure if it is damaged, FinalFailure if it is not what it should be.
         at_most : int

@@ -90,6 +90,6 @@ class FetchOptions:
         """Return what all cutouts have in common; sources may keep files in `folder`."""
         bands = tuple(self.bands) if self.bands else None
         credentials = Credentials()
-        mirrors = credentials.take_all((self.base_url or "").split(","), "--base-url") if self.base_url else ()
-        base_url = ",".join(mirrors) or None
+        mirrors = self.base_url.split(",") if self.base_url else []
+        base_url = ",".join(credentials.take(mirror, "--base-url") for mirror in mirrors) or None
         return Imaging(self.layer, self.hips, bands, tuple(self.extras), base_url, folder, credentials)

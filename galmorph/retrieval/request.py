@@ -14,7 +14,6 @@ class Request:
 
     Parameters
     ----------
-    target_id : str
     ra, dec : float
         The centre, ICRS degrees.
     size : int

@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 
 from galmorph.errors import CannotContinue
 from galmorph.files import fits as fitsbytes
+from galmorph.files.record import file_sha256
 from galmorph.files.writing import write_errors, write_file
-from galmorph.images.cutout import cutout_pieces
+from galmorph.images.cutout import cutout_chunks
 from galmorph.retrieval.answers import check_grid, read_images
 from galmorph.retrieval.client import Failure
 from galmorph.retrieval.manifest import FAILED, NO_COVERAGE, OK, PARTIAL, PENDING, Outcome, Recorded
@@ -69,7 +71,7 @@ def decide(recorded: Recorded, stamp: tuple[int, int] | None, *, retry_failed: b
 def stamp_of(path: str | os.PathLike[str]) -> tuple[int, int] | None:
     """Return size in bytes and time of change in nanoseconds of a regular file, None for anything else."""
     try:
-        state = os.lstat(path)  # a run that goes on asks for every file; a Path takes thrice as long
+        state = os.lstat(path)  # a run that goes on asks for every file; a Path takes three times as long
     except OSError:
         return None
     return (state.st_size, state.st_mtime_ns) if stat.S_ISREG(state.st_mode) else None
@@ -77,11 +79,9 @@ def stamp_of(path: str | os.PathLike[str]) -> tuple[int, int] | None:
 
 def has_digest(path: Path, sha256: str | None) -> bool:
     """Return whether a file's content is the recorded one."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
-    except OSError:
-        return False
+    with suppress(OSError):
+        return file_sha256(path) == sha256
+    return False
 
 
 def write(path: Path, chunks: Iterable[bytes | memoryview]) -> int:
@@ -105,7 +105,6 @@ def judge(bands: tuple[str, ...], flux: NDArray[np.float32]) -> tuple[str, dict[
 
     Parameters
     ----------
-    bands : tuple of str
     flux : ndarray
         float32 (band, y, x), in either byte order; pixels without data are exactly 0, and a plane of one value has no
         data at all.
@@ -143,7 +142,7 @@ def prepare(delivery: Delivery) -> tuple[Outcome, list[bytes | memoryview]]:
     cards.append(("URL", delivery.url, "request"))
     if delivery.unit != "nanomaggy":
         cards.append(("BUNIT", delivery.unit, "of the pixel values"))
-    chunks = cutout_pieces(cutout, cards=cards)
+    chunks = cutout_chunks(cutout, cards=cards)
     for name, data in delivery.planes.items():
         chunks += fitsbytes.image("", data, extension=name)
     digest = hashlib.sha256()
@@ -154,7 +153,7 @@ def prepare(delivery: Delivery) -> tuple[Outcome, list[bytes | memoryview]]:
 
 
 def adopt(path: Path, request: Request, bands: tuple[str, ...]) -> Outcome | None:
-    """Take a file that a killed run has left; None if it is not whole or not what was asked for."""
+    """Take a file that a killed run has left; None if it is damaged or of another request."""
     stamp = stamp_of(path)
     # Image, inverse variance and mask, four bytes a pixel, and their headers.
     if stamp is None or stamp[0] > 4 * (2 * len(bands) + 1) * request.size**2 + _MOST_HEADERS_BYTES:

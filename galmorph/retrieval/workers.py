@@ -42,7 +42,7 @@ class Run:
     Attributes
     ----------
     requests, bytes : int
-        What was asked for and received.
+        Requests made and bytes received.
     """
 
     def __init__(

@@ -7,20 +7,26 @@ Ten classes are a tree of one question; the Galaxy Zoo 2 decision tree has eleve
 from __future__ import annotations
 
 import itertools
+import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import tomllib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from galmorph.errors import SampleError
+from galmorph.errors import GalmorphError, SampleError
 
 # A name takes in an answer only where its share among all (probability or votes in cumulative form) is at least this.
 SURE = 0.5
 UNCERTAIN = "uncertain"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]*\Z")
+# Paths of answers that are looked at for the longest name; of larger trees the sum of the longest words is taken.
+_MOST_PATHS = 100_000
 
 
 def squared_errors(truth: NDArray[np.floating], predicted: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -97,12 +103,18 @@ class LabelSchema:
         seen: set[str] = set()
         for question in self.questions:
             labels = self._labels_of(question)
-            if not set(question.asked_after) <= seen:
-                raise ValueError(f"{self.name}: {question.name} is asked after labels that come later or do not exist")
+            if missing := [label for label in question.asked_after if label not in seen]:
+                raise ValueError(
+                    f"{self.name}: {question.name} is asked after labels that come later or do not exist "
+                    f"({', '.join(missing)}; before it come {', '.join(sorted(seen)) or 'none'})"
+                )
             if question.words and len(question.words) != len(question.answers):
                 raise ValueError(f"{self.name}: {question.name} needs one word an answer")
             if len(seen | set(labels)) < len(seen) + len(labels) or not all(_NAME.match(label) for label in labels):
-                raise ValueError(f"{self.name}: {question.name} has repeated or unfit labels")
+                raise ValueError(
+                    f"{self.name}: {question.name} has repeated or unfit labels: {', '.join(labels)} (they are of a-z, "
+                    "0-9 and _)"
+                )
             seen.update(labels)
         if len(self.codes) != len(self.labels):
             raise ValueError(f"{self.name}: {len(self.labels)} labels but {len(self.codes)} codes")
@@ -210,6 +222,8 @@ class LabelSchema:
             range(part.start, part.stop if question.words or self.is_classes else part.start + 1)
             for question, part in zip(self.questions, self.slices, strict=True)
         ]
+        if math.prod(map(len, ranges)) > _MOST_PATHS:
+            return max(len(UNCERTAIN), sum(1 + max(map(len, q.words or q.answers)) for q in self.questions))
         paths = [self._name(path) for path in itertools.product(*ranges)]
         return max(map(len, [UNCERTAIN, *self.questions[0].answers, *paths]))
 
@@ -227,6 +241,17 @@ class LabelSchema:
                 if question.words:
                     words.append(question.words[answer - part.start])
         return "_".join(word for word in words if word) or self.questions[0].answers[best[0]]
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return the schema as plain data, from which :func:`schema_from_mapping` makes it again."""
+        values = {name: value for name, value in asdict(self).items() if value not in ("", {}, ()) and name != "learns"}
+        values["questions"] = [
+            {k: list(v) if k != "name" else v for k, v in q.items() if v} for q in values["questions"]
+        ]
+        values["codes"] = list(self.codes)
+        if self.meaning:
+            values["meaning"] = {other: [dict(least) for least in classes] for other, classes in self.meaning.items()}
+        return values
 
     @property
     def has_classes(self) -> bool:
@@ -283,6 +308,15 @@ class LabelSchema:
             )
         return fractions.astype(np.float32)
 
+    def from_classes(self, numbers: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Return the fractions, float32 (n, n_labels), of galaxies whose class (first question, from 0) is known.
+
+        NaN stands for an unknown class; answers of other questions are unknown.
+        """
+        fractions = np.full((len(numbers), len(self.labels)), np.nan)
+        self._set_classes(fractions, np.asarray(numbers, dtype=float))
+        return fractions.astype(np.float32)
+
     def _set_classes(self, fractions: NDArray[np.float64], numbers: NDArray[np.float64]) -> None:
         n_classes = len(self.questions[0].answers)
         known = np.isfinite(numbers) & (numbers >= 0)
@@ -305,6 +339,97 @@ class LabelSchema:
         sums = np.stack([fractions[:, part].sum(axis=1) for part in self.slices], axis=1)
         error = np.abs(sums - reached)
         return float(np.nanmax(error)) if np.isfinite(error).any() else 0.0
+
+
+def schema_from_mapping(values: Mapping[str, Any], where: str) -> LabelSchema:
+    """Make a schema of plain data, as a file or a model's card holds it.
+
+    Parameters
+    ----------
+    values : mapping
+        Fields of `LabelSchema`; ``questions`` is a list of mappings with the fields of `Question`. What is left out has
+        its default: the ``codes`` are the labels.
+    where : str
+        What the data come from, for messages.
+
+    Raises
+    ------
+    GalmorphError
+        If something is missing, unknown, of another kind or contradictory.
+    """
+    given = _checked(values, [f.name for f in fields(LabelSchema) if f.name != "learns"], where)
+    entries = given.pop("questions", None)
+    if not isinstance(entries, list | tuple) or not entries or not all(isinstance(e, Mapping) for e in entries):
+        raise GalmorphError(f"{where}: there are no questions: write [[questions]] with name and answers for each one.")
+    questions = tuple(_question(entry, where) for entry in entries)
+    for name in ("name", "description", "reference", "class_column", "artifact"):
+        if not isinstance(given.setdefault(name, ""), str):
+            raise GalmorphError(f"{where}: {name} is text in quotes, not {given[name]!r}.")
+    if not _NAME.match(given["name"]):
+        raise GalmorphError(f"{where}: name is of a-z, 0-9 and _, not {given['name']!r}.")
+    codes = _texts(given.pop("codes", ()), "codes", where)
+    try:
+        draft = LabelSchema("", "", "", questions, codes=("",) * sum(len(q.answers) for q in questions))
+        schema = LabelSchema(questions=questions, codes=codes or draft.labels, **given)
+    except ValueError as error:
+        raise GalmorphError(f"{where}: {str(error).removeprefix(': ')}.") from error
+    if not isinstance(schema.conditional, Mapping) or not set(schema.conditional.values()) <= set(schema.labels):
+        raise GalmorphError(f"{where}: conditional gives columns the labels {', '.join(schema.labels)}.")
+    if schema.artifact and schema.artifact not in schema.labels:
+        raise GalmorphError(
+            f"{where}: artifact is one of the labels {', '.join(schema.labels)}, not {schema.artifact!r}."
+        )
+    if len(set(schema.codes)) < len(schema.codes):
+        raise GalmorphError(f"{where}: a code stands for two labels.")
+    return schema
+
+
+def read_schema(path: Path) -> LabelSchema:
+    """Read a schema from a TOML file; without a ``name`` it has the file's.
+
+    Raises
+    ------
+    GalmorphError
+        If the file is missing, no TOML, or states no schema.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise GalmorphError(f"The schema {path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise GalmorphError(f"{path} cannot be read as TOML: {error}.") from error
+    return schema_from_mapping({"name": path.stem.lower(), **values}, str(path))
+
+
+def _question(entry: Mapping[str, Any], where: str) -> Question:
+    given = _checked(entry, [f.name for f in fields(Question)], f"{where}, a question")
+    name = given.get("name")
+    if not isinstance(name, str) or not _NAME.match(name):
+        raise GalmorphError(f"{where}: the name of a question is of a-z, 0-9 and _, not {name!r}.")
+    after = given.get("asked_after", ())
+    answers, words, asked_after = (
+        _texts(value, f"{key} of {name}", where)
+        for key, value in (
+            ("answers", given.get("answers", ())),
+            ("words", given.get("words", ())),
+            ("asked_after", (after,) if isinstance(after, str) else after),
+        )
+    )
+    if len(answers) < 2:
+        raise GalmorphError(f"{where}: the question {name} needs two answers or more.")
+    return Question(name, answers, asked_after, words)
+
+
+def _texts(value: Any, what: str, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
+        raise GalmorphError(f'{where}: {what} is a list of texts, such as ["yes", "no"], not {value!r}.')
+    return tuple(value)
+
+
+def _checked(values: Mapping[str, Any], known: Collection[str], where: str) -> dict[str, Any]:
+    if unknown := [name for name in values if name not in known]:
+        raise GalmorphError(f"{where}: there is no field {unknown[0]!r}; there are {', '.join(known)}.")
+    return dict(values)
 
 
 def _largest(values: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.floating]]:

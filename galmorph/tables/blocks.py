@@ -1,4 +1,4 @@
-"""Columns to write: their values checked, and cut into blocks that are small enough to be written at once."""
+"""Blocks of rows: those that are read are all that a table states; those to write are checked, and small."""
 
 from __future__ import annotations
 
@@ -7,9 +7,27 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from galmorph.errors import CatalogError
-from galmorph.tables.formats import Array, Block, Column, text_array
+from galmorph.tables.formats import Added, Array, Block, Column, Table, text_array
 
 _BLOCK_ROWS = 16384
+
+
+def stated_blocks(table: Table, positions: Sequence[int], n_rows: int, start: int) -> Iterator[Sequence[Array]]:
+    """Iterate over blocks of columns of a table, which together are as many rows as it states.
+
+    Raises
+    ------
+    CatalogError
+        If they are more or fewer, which a damaged file may hold.
+    """
+    done = min(start, table.n_rows)
+    for block in table.blocks(positions, n_rows, start):
+        done += len(block[0])
+        if done > table.n_rows or (len(block[0]) < n_rows and done < table.n_rows):
+            break
+        yield block
+    if done != table.n_rows:
+        raise CatalogError(f"the table is damaged: it states {table.n_rows} rows, and {done} can be read")
 
 
 def checked_blocks(columns: Sequence[Column], blocks: Iterable[Mapping[str, Array]], n_rows: int) -> Iterator[Block]:
@@ -28,6 +46,13 @@ def checked_blocks(columns: Sequence[Column], blocks: Iterable[Mapping[str, Arra
         done += size
     if done < n_rows:
         raise CatalogError(f"the blocks have {done} rows, but the table has {n_rows}")
+
+
+def joined(added: Added) -> dict[str, Array]:
+    """Return the values of new columns by name, all rows together."""
+    blocks = list(added.blocks)
+    empty = {column.name: np.array([], object if column.dtype == "str" else column.dtype) for column in added.columns}
+    return {name: np.concatenate([block[name] for block in blocks]) if blocks else none for name, none in empty.items()}
 
 
 def _checked(column: Column, block: Mapping[str, Array]) -> Array:

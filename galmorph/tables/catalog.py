@@ -9,22 +9,26 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from galmorph import registry
-from galmorph.errors import CatalogError
+from galmorph.errors import CatalogError, listed
 from galmorph.files.record import identity
 from galmorph.files.writing import Companion, Output
-from galmorph.tables.blocks import checked_blocks
+from galmorph.tables.blocks import checked_blocks, stated_blocks
 from galmorph.tables.contents import contents_of, format_of, named_format, plain_suffix
-from galmorph.tables.formats import Array, Card, Column, Format, Provenance, Table, check_cards, text_array
+from galmorph.tables.conversion import Conversion
+from galmorph.tables.formats import Added, Array, Card, Column, Format, Provenance, Table, check_cards, text_array
 from galmorph.tables.location import located
 from galmorph.tables.positions import Frame, Positions, to_float
 from galmorph.tables.replacement import check_names, own_columns, replaced_columns
 from galmorph.tables.roles import Roles, find_roles, id_candidates, named
-from galmorph.tables.targets import Targets, as_numbers, as_text
+from galmorph.tables.targets import Targets, as_numbers, as_text, with_points
 
 __all__ = ["Catalog", "Column", "Targets", "open_catalog", "write_catalog"]
 
@@ -61,6 +65,11 @@ class Catalog:
     def column_names(self) -> tuple[str, ...]:
         """The names of all columns, in order."""
         return tuple(field.name for field in self._table.fields)
+
+    @property
+    def units(self) -> dict[str, str]:
+        """The units of the columns that have one, by name."""
+        return {field.name: field.unit for field in self._table.fields if field.unit}
 
     @property
     def galmorph_columns(self) -> tuple[str, ...]:
@@ -113,19 +122,9 @@ class Catalog:
         )
 
     @property
-    def position_columns(self) -> list[str | None]:
-        """The names of the columns of positions and sizes."""
-        return [self.ra_column, self.dec_column, self.size_column]
-
-    @property
     def chosen(self) -> frozenset[str]:
         """Which of ``ra``, ``dec``, ``id``, ``size``, ``cutout`` are columns that the user named."""
         return self._roles.chosen
-
-    @property
-    def id_position(self) -> int | None:
-        """The position of the identifier column."""
-        return self._roles.id
 
     @property
     def id_candidates(self) -> list[int]:
@@ -137,9 +136,9 @@ class Catalog:
         """The positions of the columns that hold one value in each cell."""
         return [i for i, field in enumerate(self._table.fields) if field.scalar]
 
-    def with_roles(self, *, id: int | None, cutout: int | None) -> Catalog:
-        """Return the catalog with other columns of identifiers and cutouts, by their positions."""
-        return replace(self, _roles=replace(self._roles, id=id, cutout=cutout))
+    def by_identifier(self, id: int | None = None) -> Catalog:
+        """Return the catalog without a column of cutouts, and with another one of identifiers, by its position."""
+        return replace(self, _roles=replace(self._roles, id=self._roles.id if id is None else id, cutout=None))
 
     def _name(self, position: int | None) -> str | None:
         return None if position is None else self._table.fields[position].name
@@ -162,20 +161,19 @@ class Catalog:
         if n_rows < 1 or start < 0:
             raise CatalogError(f"blocks of {n_rows} rows from row {start} cannot be read")
         wanted = self._roles.columns
-        blocks = self._table.blocks(wanted, n_rows, start) if wanted else None
-        for first in range(start, self.n_rows, n_rows):
+        blocks = stated_blocks(self._table, wanted, n_rows, start) if wanted else repeat(())
+        for first, values in zip(range(start, self.n_rows, n_rows), blocks, strict=bool(wanted)):
             row = np.arange(first, min(first + n_rows, self.n_rows), dtype=np.int64)
-            values = dict(zip(wanted, next(blocks), strict=True)) if blocks else {}
-            yield self._targets(row, values)
+            yield self._targets(row, dict(zip(wanted, values, strict=True)))
 
     def _targets(self, row: Array, values: Mapping[int, Array]) -> Targets:
         roles, n = self._roles, len(row)
         ra, dec, problem = np.full(n, np.nan), np.full(n, np.nan), text_array([""] * n)
         if self._positions is not None and roles.ra is not None and roles.dec is not None:
-            ra, dec, problem = self._positions.icrs(values[roles.ra], values[roles.dec])
+            ra, dec, problem = self._positions.icrs(*(self._numbers(values[p], p) for p in (roles.ra, roles.dec)))
         radius = np.full(n, np.nan)
         if roles.size is not None:
-            radius = to_float(values[roles.size]) * roles.size_scale
+            radius = to_float(self._numbers(values[roles.size], roles.size)) * roles.size_scale
             radius[~(np.isfinite(radius) & (radius > 0))] = np.nan
         return Targets(
             row=row,
@@ -186,6 +184,9 @@ class Catalog:
             radius_arcsec=radius,
             problem=problem,
         )
+
+    def _numbers(self, values: Array, position: int) -> Array:
+        return with_points(values, self._table.fields[position].decimal)
 
     def read(self, names: Sequence[str]) -> dict[str, Array]:
         """Read whole columns.
@@ -198,7 +199,7 @@ class Catalog:
         Returns
         -------
         dict of str to ndarray
-            By the names asked for. Null is NaN in a column of floats, masked in one of integers and '' in text. Columns
+            By the given names. Null is NaN in a column of floats, masked in one of integers and '' in text. Columns
             of a CSV file are integers or floats where every cell is one (or null), else text.
 
         Raises
@@ -207,14 +208,15 @@ class Catalog:
             If there is no such column.
         """
         positions = [named(self._table.fields, name, str(self.path)) for name in names]
-        blocks = list(self._table.blocks(positions, _READ_ROWS, 0)) or [[np.array([])] * len(names)]
+        blocks = list(stated_blocks(self._table, positions, _READ_ROWS, 0)) or [[np.array([])] * len(names)]
         columns: dict[str, Array] = {}
         for name, position, parts in zip(names, positions, zip(*blocks, strict=True), strict=True):
             masked = any(isinstance(part, np.ma.MaskedArray) for part in parts)
             values = np.ma.concatenate(parts) if masked else np.concatenate(parts)
             text = self._table.fields[position].text
             if values.dtype == object and not text:
-                values = as_numbers(values, is_number=text is False)
+                numbers = as_numbers(self._numbers(values, position), is_number=text is False)
+                values = values if numbers.dtype == object else numbers
             columns[name] = np.ma.filled(values, np.nan) if masked and values.dtype.kind in "fc" else values
         return columns
 
@@ -234,7 +236,8 @@ class Catalog:
         Parameters
         ----------
         destination : str or Path
-            The new file, of the catalog's format; it appears only when it is complete, and may be the catalog itself.
+            The new file, of the format that its suffix names, else of the catalog's; it appears only when it is
+            complete, and may be the catalog itself.
         columns : sequence of Column
             The columns to append.
         blocks : iterable of mappings from column name to ndarray
@@ -263,8 +266,44 @@ class Catalog:
         path = Path(destination)
         self.check_destination(path)
         dropped, provenance = self.changes(columns, cards, replace=replace)
+        new = checked_blocks(columns, blocks, self.n_rows)
+        form = self._form_of(path)
         with Output(path, companion, replace=overwrite) as output:
-            self._table.append(output, columns, checked_blocks(columns, blocks, self.n_rows), dropped, provenance)
+            if form.name == self.format:
+                self._table.append(output, Added(columns, new, provenance, dropped))
+            else:
+                converted = self._conversion
+                both = [*converted.columns(dropped), *columns]
+                form.write(output, Added(both, converted.blocks(dropped, new), provenance), self.n_rows)
+            if next(new, None) is not None:
+                raise CatalogError(f"{self.path} is damaged: it has fewer rows than the {self.n_rows} that it states")
+
+    def write_rows(self, destination: Path, keep: NDArray[np.bool_], *, overwrite: bool) -> None:
+        """Write some of the rows, as `append` writes all."""
+        self.check_destination(destination)
+        form = self._form_of(destination)
+        with Output(destination, replace=overwrite) as output:
+            if form.name == self.format:
+                self._table.write_rows(output, keep)
+                return
+            columns, rows = self._conversion.columns(()), self._conversion.rows(keep)
+            form.write(output, Added(columns, rows, self._table.provenance), int(keep.sum()))
+
+    @cached_property
+    def _conversion(self) -> Conversion:
+        return Conversion(self._table)
+
+    def _form_of(self, destination: Path) -> Format:
+        """Return the format of a copy under this name.
+
+        The content of all formats but CSV says what it is: such a file may have any name, such as ``*.cat``.
+        """
+        if self.format not in registry.names("tables"):  # of a table in memory
+            return named_format(destination)
+        form: Format = registry.load("tables", self.format)
+        if plain_suffix(destination) == plain_suffix(self.path):
+            return form
+        return (named_format(destination) if form.name == "csv" else format_of(destination)) or form
 
     def changes(
         self, columns: Sequence[Column], cards: Sequence[Card], *, replace: bool
@@ -282,19 +321,20 @@ class Catalog:
         Raises
         ------
         CatalogError
-            If the file would be of another format than the catalog, or a CSV file whose name says of none.
+            If the file would be of another format and something of the catalog would be lost in it, or a CSV file whose
+            name says of no format.
         OutputError
             If a file that is not galmorph's has the name of one that would lie beside it.
         """
-        form: Format = registry.load("tables", self.format)
-        if plain_suffix(destination) != plain_suffix(self.path):
-            # The content of all formats but CSV says what it is: such a file may have any name, such as *.cat.
-            other = named_format(destination) if form.name == "csv" else format_of(destination)
-            if other is not None and other != form:
-                raise CatalogError(
-                    f"{destination} would be {other.name}, but {self.path} is {form.name} and the output keeps the "
-                    f"format: name it *{form.suffixes[0]}"
-                )
+        form = self._form_of(destination)
+        if form.name != self.format and (lost := self._conversion.losses(form)):
+            if self.format not in registry.names("tables"):
+                raise CatalogError(f"{destination} would be {form.name}, and {listed(lost)} would be lost in it")
+            own: Format = registry.load("tables", self.format)
+            raise CatalogError(
+                f"{destination} would be {form.name}, but {self.path} is {own.name}, and {listed(lost)} would be lost: "
+                f"name it *{own.suffixes[0]}"
+            )
         if form.check is not None:
             form.check(Path(os.path.realpath(destination)))
 
@@ -392,21 +432,9 @@ def catalog_of(
 
 
 def check_new_catalog(destination: Path, texts: Iterable[str] = ()) -> None:
-    """Raise a GalmorphError if a new table cannot be written.
+    """Raise CatalogError if no format can hold a new table with these texts, OutputError if a file is in its way.
 
-    Parameters
-    ----------
-    destination : Path
-        The file.
-    texts : iterable of str
-        Cells of the table.
-
-    Raises
-    ------
-    CatalogError
-        If no format has this suffix, or the format cannot hold a text.
-    OutputError
-        If a file that is not galmorph's has the name of one that would lie beside the table.
+    Such a file is not galmorph's, and has the name of one that would lie beside the table.
     """
     form = named_format(destination)
     if form.check is not None:
@@ -452,4 +480,4 @@ def write_catalog(
     check_names(columns)
     provenance = Provenance().updated(names, check_cards(cards), ())
     with Output(path, companion, replace=overwrite) as output:
-        form.write(output, columns, checked_blocks(columns, blocks, n_rows), n_rows, provenance)
+        form.write(output, Added(columns, checked_blocks(columns, blocks, n_rows), provenance), n_rows)

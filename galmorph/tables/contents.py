@@ -24,6 +24,7 @@ from galmorph.tables.roles import plain_name, usefulness
 _HEAD_BYTES = 65536
 # The first bytes of what other programs compressed, such as the .Z of older archives.
 _COMPRESSIONS = {b"\x1f\x9d": "compress", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"}
+_WORKBOOKS = (".xlsx", ".xlsm", ".ods", ".numbers")
 _FITS_BLOCK = 2880
 # Of the primary header of a table; TOPCAT's has one axis.
 _NO_IMAGE = re.compile(rb"NAXIS   = +[01] ")
@@ -41,7 +42,7 @@ class Contents:
     ----------
     kind : {'table', 'image'}
     reason : str
-        What tells so, for messages.
+        The reason for it, for messages.
     format : Format or None
         Of a table.
     number : int or None
@@ -64,7 +65,6 @@ def contents_of(
 
     Parameters
     ----------
-    path : Path
     number : int, optional
         The HDU, or the TABLE of a VOTable, that the user named.
     named : collection of str
@@ -105,7 +105,7 @@ def check_file(path: Path) -> None:
 
 
 def holds_table(path: Path) -> bool:
-    """Tell whether a FITS file among cutouts is a table; only the first block of most files is read."""
+    """Return whether a FITS file among cutouts is a table; only the first block of most files is read."""
     try:
         check_file(path)
         with Input(path) as source:
@@ -196,22 +196,10 @@ def _image(number: int, shape: tuple[int, ...]) -> Contents:
 
 
 def _is_catalog(path: Path, image: int, stored: Sequence[int], form: Format) -> bool:
-    """Tell whether a file with an image is a catalog: where a table of galaxies comes before the image.
+    """Return whether a file with an image is a catalog: where a table of galaxies comes before the image.
 
-    Parameters
-    ----------
-    path : Path
-    image : int
-        The HDU of the first image.
-    stored : sequence of int
-        The HDUs that are known to be tables.
-    form : Format
-        FITS.
-
-    Raises
-    ------
-    CatalogError
-        If a catalog stands behind an image, or the tables before it are damaged.
+    `image` is the HDU of the first image, `stored` are those that are known to be tables. CatalogError: a catalog
+    stands behind an image, or the tables before it are damaged.
     """
     if not stored:  # in a compressed file, to look behind the image would decompress all pixels
         return False
@@ -284,6 +272,10 @@ def recognise(path: Path) -> Format:
         raise CatalogError(
             f"{path} is a web page, not a table; perhaps a server answered with an error or a login page"
         )
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise CatalogError(f"{path} is written in UTF-16; save it as UTF-8")
+    if head.startswith(b"PK") and (b"xl/" in head or path.suffix.lower() in _WORKBOOKS):
+        raise CatalogError(f"{path} is a workbook of a spreadsheet program: save the sheet as CSV")
     for magic, program in _COMPRESSIONS.items():
         if head.startswith(magic):
             raise CatalogError(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import galmorph
 from galmorph.errors import CannotContinue, CatalogError
+from galmorph.files.writing import sync
 from galmorph.tables.catalog import Column, open_catalog
 from galmorph.tables.formats import Card
 
 if TYPE_CHECKING:
-    from hats.catalog import TableProperties
+    from hats.catalog.dataset.table_properties import TableProperties
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ _KINDS = ("object", "source", "margin")
 
 
 def is_hats(path: Path) -> bool:
-    """Tell whether a path is the folder of a HATS catalog or collection, also of an unreadable or outdated one."""
+    """Return whether a path is the folder of a HATS catalog or collection, also of an unreadable or outdated one."""
     names = ("hats.properties", _COLLECTION, "partition_info.csv")
     return path.is_dir() and any((path / name).exists() for name in names)
 
@@ -67,7 +67,6 @@ class HatsCatalog:
 
     Attributes
     ----------
-    root : Path
     members : tuple of Member
         The main catalog first.
     others : tuple of Path
@@ -96,7 +95,7 @@ class HatsCatalog:
                 yield common if common.exists() else self.root / member.files[0]
 
     def fingerprint(self) -> str:
-        """Return a hash of the folder's path and the names of all files; it does not tell of changes inside them."""
+        """Return a hash of the folder's path and the names of all files; changes inside the files do not change it."""
         names = [self.root, *(path for member in self.members for path in member.files)]
         return hashlib.sha256("\n".join(map(str, names)).encode()).hexdigest()
 
@@ -153,7 +152,8 @@ def open_hats(root: Path) -> HatsCatalog:
 
 
 def _member(root: Path, folder: Path) -> Member:
-    from hats.catalog import PartitionInfo, TableProperties
+    from hats.catalog.dataset.table_properties import TableProperties
+    from hats.catalog.partition_info import PartitionInfo
     from hats.io import paths
 
     path = root / folder
@@ -164,10 +164,10 @@ def _member(root: Path, folder: Path) -> Member:
         raise CatalogError(f"{path} is a HATS catalog of kind {properties.catalog_type}, which holds no galaxies.")
     files: list[Path] = []
     for pixel in PartitionInfo.read_from_dir(path).get_healpix_pixels():
-        place = Path(str(paths.pixel_catalog_file(path, pixel, npix_suffix=properties.npix_suffix)))
-        found = sorted(p for p in place.iterdir() if p.name[0] not in "._") if place.is_dir() else [place]
+        partition = Path(str(paths.pixel_catalog_file(path, pixel, npix_suffix=properties.npix_suffix)))
+        found = sorted(p for p in partition.iterdir() if p.name[0] not in "._") if partition.is_dir() else [partition]
         if not all(file.is_file() for file in found):
-            raise CatalogError(f"{path} lacks the partition {place.relative_to(path)}.")
+            raise CatalogError(f"{path} lacks the partition {partition.relative_to(path)}.")
         files += found
     return Member(folder, properties, tuple(file.relative_to(root) for file in files))
 
@@ -233,11 +233,7 @@ def swap(new: Path, destination: Path, aside: Path, *, overwrite: bool) -> None:
         If something that is not removed has the name.
     """
     for path in (new, *new.rglob("*")):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync(path)
     if overwrite and is_hats(destination):
         shutil.rmtree(aside, ignore_errors=True)
         destination.rename(aside)

@@ -11,6 +11,7 @@ from galmorph.errors import CatalogError
 from galmorph.tables.formats import Table, TableField
 from galmorph.tables.positions import Frame, Positions, to_float
 from galmorph.tables.roles import Roles, may_be_radians, with_unit
+from galmorph.tables.targets import with_points
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,6 @@ def located(table: Table, roles: Roles, frame: Frame) -> Positions | None:
 
     Parameters
     ----------
-    table : Table
     roles : Roles
         Its columns.
     frame : Frame
@@ -67,7 +67,8 @@ def _check_radians(table: Table, roles: Roles) -> None:
     block = next(table.blocks(positions, _READ_ROWS, 0), None) if positions else None
     if block is None:
         return
-    values = np.abs(np.concatenate([to_float(column) for column in block]))
+    columns = (with_points(column, table.fields[p].decimal) for column, p in zip(block, positions, strict=True))
+    values = np.abs(np.concatenate([to_float(column) for column in columns]))
     if np.isfinite(values).any() and np.nanmax(values) < 2 * np.pi:
         names = ", ".join(table.fields[p].name for p in positions)
         raise CatalogError(

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from astropy.table import Column as TableColumn
 from astropy.table import Table
 
-from galmorph.tables.formats import Array, Block, Column, Provenance, TableField, native, text_array
+from galmorph.tables.blocks import joined
+from galmorph.tables.formats import Added, Array, Provenance, TableField, native, text_array
+from galmorph.tables.formats._extra import Extra
 
 
 class MemoryTable:
-    """An astropy Table as a table format: read in blocks; columns are appended to a copy.
-
-    Parameters
-    ----------
-    table : astropy.table.Table
-    """
+    """An astropy Table as a table format: read in blocks; columns are appended to a copy."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
@@ -32,26 +29,29 @@ class MemoryTable:
         for first in range(start, self.n_rows, n_rows):
             yield [_cells(column[first : first + n_rows]) for column in columns]
 
-    def appended(
-        self, columns: Sequence[Column], blocks: Iterator[Block], dropped: Collection[int], provenance: Provenance
-    ) -> Table:
+    def extra(self) -> Extra:
+        """Return the descriptions of the columns; what else the table has stays with the user."""
+        texts = {name: self._table[name].info.description for name in self._table.colnames}
+        return Extra({name: text for name, text in texts.items() if text})
+
+    def appended(self, added: Added) -> Table:
         """Return a copy of the table with columns at the end, their units, UCDs and descriptions, and the provenance.
 
         The provenance goes into ``meta`` as the cards of a FITS header, so that a table that is written as FITS, or was
         read from it, is as if galmorph had written the file.
         """
         result = self._table.copy()
-        result.remove_columns([name for i, name in enumerate(self._table.colnames) if i in dropped])
-        values_of = list(blocks)
-        for column in columns:
-            parts = [block[column.name] for block in values_of]
-            values = np.concatenate(parts) if parts else np.array([], column.dtype)
+        result.remove_columns([name for i, name in enumerate(self._table.colnames) if i in added.dropped])
+        new = joined(added)
+        for column in added.columns:
+            values = new[column.name]
             result[column.name] = TableColumn(
                 values.astype(str) if column.dtype == "str" else values,
                 unit=column.unit or None,
                 description=column.description,
                 meta={"ucd": column.ucd},
             )
+        provenance = added.provenance
         for key, _, _ in self.provenance.cards:
             result.meta.pop(key, None)
         result.meta["GMCOLS"] = ",".join(provenance.columns)

@@ -167,7 +167,7 @@ class Frame:
     Raises
     ------
     CatalogError
-        If astropy has no such frame, or cannot turn its positions into ICRS without knowing more (a time, a place).
+        If astropy has no such frame, or cannot convert its positions to ICRS without a time or a location.
     """
 
     def __init__(self, name: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from galmorph import registry
-from galmorph.errors import CatalogError
+from galmorph.errors import CatalogError, listed
 from galmorph.tables.formats import Column
 
 
@@ -38,14 +38,13 @@ def replaced_columns(
     ours = _lower(own)
     foreign = [names[i] for i in clashing if names[i].lower() not in ours]
     if clashing and not replace:
-        listed = _some(names[i] for i in clashing)
         raise CatalogError(
-            f"{path} already has the columns {listed}: give the new ones a --prefix, or use --replace for "
-            "those that galmorph wrote"
+            f"{path} already has the columns {listed(names[i] for i in clashing)}: give the new ones a --prefix, or "
+            "use --replace for those that galmorph wrote"
         )
     if foreign:
         raise CatalogError(
-            f"{path} has no record that galmorph wrote its columns {_some(foreign)}, so --replace leaves them alone: "
+            f"{path} has no record that galmorph wrote its columns {listed(foreign)}, so --replace leaves them alone: "
             "give the new ones a --prefix"
         )
     superseded = _superseded(columns, ours) if replace else set()
@@ -88,7 +87,9 @@ def own_columns(names: Sequence[str], recorded: Collection[str]) -> tuple[str, .
         for schema in registry.names("schemas"):
             answers = {f"{prefix}p_{label}".lower() for label in registry.load("schemas", schema).labels}
             if answers <= lower:
-                own |= answers | {f"{name}_err" for name in answers} | {f"{prefix}{name}" for name in _OTHERS}
+                shares = {f"{prefix}share_{label}".lower() for label in registry.load("schemas", schema).labels}
+                errors = {f"{name}_err" for name in answers}
+                own |= answers | errors | shares | {f"{prefix}{name}" for name in _OTHERS}
     return tuple(name for name in names if name.lower() in own)
 
 
@@ -97,14 +98,13 @@ def _superseded(columns: Sequence[Column], ours: Collection[str]) -> set[str]:
     names = [column.name.lower() for column in columns]
     prefixes = [name.removesuffix("morph_flag") for name in names if name.endswith("morph_flag")]
     classified = [prefix for prefix in prefixes if any(name.startswith(f"{prefix}p_") for name in names)]
-    return {name for prefix in classified for name in ours if name.startswith((f"{prefix}p_", f"{prefix}morph_"))}
+    return {
+        name
+        for prefix in classified
+        for name in ours
+        if name.startswith((f"{prefix}p_", f"{prefix}share_", f"{prefix}morph_"))
+    }
 
 
 def _lower(names: Iterable[str]) -> set[str]:
     return {name.lower() for name in names}
-
-
-def _some(names: Iterable[str], n: int = 4) -> str:
-    """Return the first names and how many more there are."""
-    names = list(names)
-    return ", ".join(names[:n]) + (f" and {len(names) - n} more" if len(names) > n else "")

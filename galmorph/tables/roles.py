@@ -38,8 +38,18 @@ _EQUATORIAL = (
         ("ra2000", "dec2000"),
         ("ra_d", "dec_d"),
         ("ra_degrees", "dec_degrees"),
+        ("ra", "decl"),
+        ("r.a.", "dec."),
+        ("r.a.", "decl."),
+        ("objra", "objdec"),
+        ("racen", "deccen"),
+        ("ra_targ", "dec_targ"),
+        ("ra_obj", "dec_obj"),
+        ("matchra", "matchdec"),
     ),
-    (("alphawin_j2000", "deltawin_j2000"),),
+    (("ra_hms", "dec_dms"), ("rastring", "decstring")),
+    (("alphawin_j2000", "deltawin_j2000"), ("alphawin_j2000_det", "deltawin_j2000_det")),
+    (("world_centroid_alpha", "world_centroid_delta"),),
     (("alphapeak_j2000", "deltapeak_j2000"),),
     (("alphapsf_j2000", "deltapsf_j2000"), ("alphamodel_j2000", "deltamodel_j2000")),
     (("alpha_sky", "delta_sky"), ("alphawin_sky", "deltawin_sky")),
@@ -69,19 +79,10 @@ _IDS = (
     *("nsa_id", "nsa_nsaid", "pgc", "pgcname", "main_id", "designation", "object_name", "objname", "iau_name"),
     *("galaxy", "galaxy_name", "galaxyname", "gal_id", "galid", "specobjid", "mangaid", "plateifu", "survey_id"),
     *("zooniverse_id", "asset_id", "subject_id", "unique_id", "uniqueid", "uid", "uuid", "identifier", "source"),
-    *(
-        "source_name",
-        "src_id",
-        "srcid",
-        "sdss_id",
-        "sdssid",
-        "sdss_objid",
-        "hsc_id",
-        "photoid",
-        "photo_id",
-        "catalog_id",
-    ),
-    *("cat_id", "catid", "number", "seqnr", "seq_nr", "cutout_id", "image_id"),
+    *("source_name", "src_id", "srcid", "sdss_id", "sdssid", "sdss_objid", "hsc_id", "photoid", "photo_id"),
+    *("quick_object_id", "unwise_objid", "galex_id", "sga_id", "thing_id", "matchid", "sdss_name", "allwise"),
+    *("gal_name", "targname", "obj_no", "objno", "catalogue_id"),
+    *("catalog_id", "cat_id", "catid", "number", "seqnr", "seq_nr", "cutout_id", "image_id"),
 )
 # Also a class that people gave: an identifier only beside columns that photutils writes.
 _LABEL = "label"
@@ -94,6 +95,7 @@ _CUTOUT = "cutout"
 _FILES = (
     *("file_loc", "fits_loc", "local_fits_loc", "cutout_path", "cutout_file", "cutout_loc", "file_path", "filepath"),
     *("filename", "file_name", "path", "file", "image_path", "image_file", "fits_path", "fits_file"),
+    *("png_loc", "jpg_loc", "jpeg_loc", "cutout_filename", "cutout_name", "image_loc", "image_name", "img_path", "img"),
 )
 _UNIT_IN_NAME = re.compile(r"(.+?)[\s_]*[\[(]([^\[\]()]+)[\])]\s*")
 
@@ -104,7 +106,6 @@ class Roles:
 
     Attributes
     ----------
-    ra, dec, id, size, cutout : int or None
     size_scale : float
         Turns the size column into arcsec.
     chosen : frozenset of str
@@ -204,12 +205,12 @@ def with_unit(field: TableField) -> TableField:
 
 
 def is_row_index(name: str) -> bool:
-    """Tell whether a column has the name, or none, under which pandas writes row numbers."""
+    """Return whether a column has the name, or none, under which pandas writes row numbers."""
     return plain_name(name) in _ROW_INDICES
 
 
 def may_be_radians(field: TableField) -> bool:
-    """Tell whether a column of positions that names no unit may be in radians as well as in degrees."""
+    """Return whether a column of positions that names no unit may be in radians as well as in degrees."""
     return not field.unit.strip() and plain_name(field.name) in _RADIANS_OR_DEGREES
 
 
@@ -342,7 +343,7 @@ def _find_size(fields: Sequence[TableField], size_column: str | None) -> tuple[i
     for name in _SIZES:
         for i, field in enumerate(fields):
             if field.scalar and field.name.strip().lower().replace("_", "") == name:
-                # A size in pixels is not what was asked for, but no reason to refuse the table either.
+                # A size in pixels is of no use, but no reason to refuse the table.
                 with suppress(CatalogError):
                     return i, scale(field, "arcsec")
     return None, 1.0

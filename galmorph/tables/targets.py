@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from galmorph.tables.decimals import with_point
 from galmorph.tables.formats import Array, text_array
 
-_NULLS = frozenset(("", "nan", "null", "none", "na", "n/a", "--"))
+NULLS = frozenset(("", "nan", "null", "none", "na", "n/a", "--"))
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class Targets:
     problem: NDArray[np.object_]
 
 
+def with_points(values: Array, decimal: str) -> Array:
+    """Return the cells of a column of numbers with points before the decimals, where `decimal` is a comma."""
+    return values if decimal == "." or values.dtype != object else text_array(map(with_point, values))
+
+
 def as_text(values: Array) -> NDArray[np.object_]:
     """Return a column as text, '' where null."""
     if values.dtype == object:
@@ -51,7 +57,7 @@ def as_text(values: Array) -> NDArray[np.object_]:
 
 def as_numbers(cells: NDArray[np.object_], *, is_number: bool) -> Array:
     """Return cells of text as integers (masked where null) or floats (NaN), if every cell is one or null."""
-    null = np.array([cell.lower() in _NULLS for cell in cells], dtype=bool)
+    null = np.array([cell.lower() in NULLS for cell in cells], dtype=bool)
     if null.all():
         return np.full(len(cells), np.nan) if is_number else cells
     for dtype in (np.int64, np.float64):

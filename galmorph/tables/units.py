@@ -46,7 +46,7 @@ def angle_factor(text: str, unit: str) -> float:
 
 
 def is_unit(text: str) -> bool:
-    """Tell whether a text is a unit, of whatever kind."""
+    """Return whether a text is a unit, of whatever kind."""
     given = text.strip(' "[]().')
     if given.lower() in _UNITS or given.lower() in _HOURS:
         return True

@@ -7,16 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from galmorph import registry
 from galmorph.errors import ModelError
-from galmorph.models.card import SUFFIX, ModelCard, file_sha256
+from galmorph.files.record import file_sha256
+from galmorph.models.card import SUFFIX, ModelCard
 from galmorph.models.model import TRAINED_CONTENTS, TRAINED_GALAXIES, Model, load
-from galmorph.training.dataset import galaxy_hashes
 
 # No model of galaxies: ImageNet's photographs, or nothing.
 _WITHOUT = ("imagenet", "none")
@@ -33,25 +31,17 @@ class Ancestry:
         (``name`` and ``sha256`` of each sample), and ``excluded``; of their own ancestors too.
     trained : dict of name to Tensor, int64
         Hashes of the galaxies and pictures that they saw, as in a model's file.
+    start : tuple of Model
+        The model that it starts from, where that has a card of galmorph.
     """
 
     models: tuple[dict[str, Any], ...] = ()
     trained: dict[str, Tensor] = field(default_factory=dict)
+    start: tuple[Model, ...] = ()
 
     def merged(self, own: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the hashes of what a model saw itself together with what its ancestors saw."""
-        return {name: torch.cat([values, *self._of(name)]).unique() for name, values in own.items()}
-
-    def n_seen(self, galaxies: NDArray[np.object_], contents: NDArray[np.int64]) -> int:
-        """Return how many galaxies they saw, known by their keys or by their pictures (both of shape (n,))."""
-        seen = np.zeros(len(galaxies), dtype=bool)
-        for name, hashes in ((TRAINED_GALAXIES, galaxy_hashes(list(galaxies))), (TRAINED_CONTENTS, contents)):
-            for values in self._of(name):
-                seen |= np.isin(hashes, values.numpy())
-        return int(seen.sum())
-
-    def _of(self, name: str) -> list[Tensor]:
-        return [self.trained[name]] if name in self.trained else []
+        return {name: torch.cat([values, self.trained.get(name, values)]).unique() for name, values in own.items()}
 
 
 def ancestry(pretrained: str, teachers: Sequence[Model]) -> Ancestry:
@@ -80,7 +70,7 @@ def ancestry(pretrained: str, teachers: Sequence[Model]) -> Ancestry:
             values += [model.trained[name]] if name in model.trained else []
     whole = {name: torch.cat(values).unique() for name, values in trained.items() if values}
     once = {(entry["sha256"], entry["as"]): entry for entry in models}
-    return Ancestry(tuple(once.values()), whole)
+    return Ancestry(tuple(once.values()), whole, tuple(model for role, model in related if role == "pretrained"))
 
 
 def _with_card(path: str) -> Model | None:

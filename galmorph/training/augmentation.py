@@ -52,7 +52,6 @@ class Augmentation:
             Framed width as a share of the side.
         size : int
             Side wanted.
-        generator : torch.Generator
 
         Returns
         -------

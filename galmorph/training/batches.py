@@ -32,7 +32,6 @@ class MicroBatch:
         Bounds, NaN where there is none.
     share : float
         Its share of the galaxies of the batch; 0 for a process that the batch has no galaxy for.
-    ends_batch : bool
     """
 
     rgb: Tensor
@@ -61,18 +60,14 @@ def micro_batches(
 
     Parameters
     ----------
-    dataset : Dataset
     targets : Tensor, shape (n, n_labels)
         Of all its rows.
     order : ndarray of int64
         Rows in the order of the epoch.
-    config : TrainConfig
-    epoch : int
     generator : torch.Generator
         For the augmentation.
     device : torch.device
         Where the pictures are augmented.
-    processes : Processes
     """
     chosen: list[tuple[NDArray[np.int64], float, bool]] = []
     for start in range(0, len(order), config.batch_size):

@@ -1,4 +1,4 @@
-"""Bounds: labels of which only a least or a largest value is known.
+"""Bounds: labels with only a lower or an upper limit.
 
 A class is often a threshold on vote fractions, so that a galaxy's class says of its votes no more than on which side of
 the threshold they lie. The tree of questions carries such a bound further: an answer's votes are at most those of the
@@ -27,7 +27,6 @@ def propagate(
 
     Parameters
     ----------
-    schema : LabelSchema
     lower, upper : ndarray, shape (n, n_labels)
         NaN where there is no bound.
 
@@ -49,8 +48,8 @@ def propagate(
                 _limit(low, high, answers, np.ones(len(low)), np.ones(len(low)))
         if np.array_equal(before[0], low) and np.array_equal(before[1], high):
             break
-    told_low, told_high = low > _TRIVIAL, high < 1 - _TRIVIAL
-    return np.where(told_low, low, np.nan).astype(np.float32), np.where(told_high, high, np.nan).astype(np.float32)
+    has_low, has_high = low > _TRIVIAL, high < 1 - _TRIVIAL
+    return np.where(has_low, low, np.nan).astype(np.float32), np.where(has_high, high, np.nan).astype(np.float32)
 
 
 def _limit(

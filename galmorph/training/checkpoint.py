@@ -24,8 +24,6 @@ class Checkpoint:
     ----------
     out : Path
         The run's folder.
-    network, averaged : nn.Module
-    optimizer : optim.Optimizer
     """
 
     out: Path
@@ -35,13 +33,7 @@ class Checkpoint:
 
     @staticmethod
     def history(out: Path) -> list[dict[str, float]]:
-        """Return the history in a folder's checkpoint, empty where there is none.
-
-        Raises
-        ------
-        OutputError
-            If the checkpoint is damaged.
-        """
+        """Return the history in a folder's checkpoint, empty where there is none; OutputError if it is damaged."""
         record = read_record(out / _NAME)
         return record["history"] if record else []
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -16,10 +14,14 @@ from scipy.stats import t as student
 
 from galmorph import registry
 from galmorph.errors import GalmorphError, WeightsUnavailable
-from galmorph.files.writing import write_file
-from galmorph.schemas import LabelSchema
+from galmorph.files.form import read_form_of
+from galmorph.files.record import read_record
+from galmorph.files.writing import write_csv, write_file
 from galmorph.training.config import TrainConfig, configure
 from galmorph.training.evaluation import figures
+from galmorph.training.reading import read_sample, schema_named
+from galmorph.training.run import STATE
+from galmorph.training.samples import Sample
 from galmorph.training.train import train
 
 CLASS_SCORES = ("accuracy", "precision", "recall", "f1")
@@ -75,27 +77,28 @@ def compare(
         raise GalmorphError(f"A comparison scores one sample: give one --data, not {len(data)}.")
     if seeds < 1:
         raise GalmorphError(f"--seeds {seeds}: at least 1.")
-    loaded: LabelSchema = registry.load("schemas", schema)
+    loaded = schema_named(schema)
+    sample = read_sample(data[0], loaded)
     names = CLASS_SCORES if loaded.is_classes else FRACTION_SCORES
     cells: list[dict[str, Any]] = []
     histories: dict[tuple[str, str], list[list[dict[str, float]]]] = {}
     matrices: dict[tuple[str, str], NDArray[np.int64]] = {}
     for backbone, start in itertools.product(backbones, pretrained):
-        place = registry.load("backbones", backbone).name, Path(start).stem
-        cell: dict[str, Any] = {"backbone": place[0], "pretrained": start}
-        folders = [out / f"{'-'.join(place)}-{seed}" for seed in range(seeds)]
+        name = registry.load("backbones", backbone).name, Path(start).stem
+        cell: dict[str, Any] = {"backbone": name[0], "pretrained": start}
+        folders = [out / f"{'-'.join(name)}-{seed}" for seed in range(seeds)]
         try:
             runs = []
             for seed, folder in enumerate(folders):
                 config = configure(recipe, data, schema, backbone, pretrained=start, seed=seed, **options)
                 if on_run:
                     on_run(folder.name)
-                runs.append(_metrics(config, folder))
+                runs.append(_metrics(config, folder, sample))
             part = "test" if config.split.test else "val"
             cell |= _summary([next(iter(run[part].values())) for run in runs], names)
-            histories[place] = [figures.read_history(folder) for folder in folders]
+            histories[name] = [figures.read_history(folder) for folder in folders]
             if loaded.is_classes:
-                matrices[place] = np.sum([_matrix(folder) for folder in folders], axis=0)
+                matrices[name] = np.sum([_matrix(folder) for folder in folders], axis=0)
         except WeightsUnavailable as error:
             cell["error"] = str(error)
         cells.append(cell)
@@ -109,12 +112,14 @@ def compare(
     return result
 
 
-def _metrics(config: TrainConfig, folder: Path) -> dict[str, Any]:
+def _metrics(config: TrainConfig, folder: Path, sample: Sample) -> dict[str, Any]:
     """Return the scores of a run, which is done, gone on with or started."""
     if (folder / "metrics.json").exists():
         if (folder / "config.json").read_text() != config.to_json():
             raise GalmorphError(f"The run in {folder} had other options: choose another --out, or remove it.")
-        return json.loads((folder / "metrics.json").read_text())
+        if (read_record(folder / STATE) or {}).get("samples") != {sample.name: sample.sha256}:
+            raise GalmorphError(f"The run in {folder} had other labels or pictures: choose another --out.")
+        return read_form_of(dict[str, dict[str, dict[str, Any]]], folder / "metrics.json")
     return train(config, folder, resume=(folder / "config.json").exists())
 
 
@@ -135,21 +140,17 @@ def _summary(runs: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[
 
 
 def _write_csv(path: Path, lines: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    write_file(path, text.getvalue().encode())
+    write_csv(path, columns, [[line.get(column, "") for column in columns] for line in lines])
 
 
 def _markdown(cells: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
     lines = [f"| backbone | pretrained | {' | '.join(names)} |", "|---|---|" + "---:|" * len(names)]
     for cell in cells:
         if "error" in cell:
-            told = ["weights unavailable", *[""] * (len(names) - 1)]
+            values = ["weights unavailable", *[""] * (len(names) - 1)]
         else:
-            told = [_told(cell, name) for name in names]
-        lines.append(f"| {cell['backbone']} | {Path(cell['pretrained']).stem} | {' | '.join(told)} |")
+            values = [_score_text(cell, name) for name in names]
+        lines.append(f"| {cell['backbone']} | {Path(cell['pretrained']).stem} | {' | '.join(values)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -164,7 +165,7 @@ def _write_curves(histories: Mapping[tuple[str, str], Sequence[Sequence[Mapping[
         for line in history
     ]
     _write_csv(out / "curves.csv", lines, list(lines[0]))
-    named = {", ".join(place): runs for place, runs in histories.items()}
+    named = {", ".join(name): runs for name, runs in histories.items()}
     figures.save(figures.compared_curves(named), out / "curves.png")
 
 
@@ -172,7 +173,7 @@ def _matrix(folder: Path) -> NDArray[np.int64]:
     """Return the confusion matrix that a run has written."""
     path = folder / "confusion_matrix.csv"
     if not path.exists():
-        raise GalmorphError(f"{path} is missing: the run is of an older version; remove its folder to make it again.")
+        raise GalmorphError(f"{path} is missing: remove the folder of the run to make it again.")
     return np.loadtxt(path, dtype=np.int64, delimiter=",", skiprows=1, converters={0: lambda _: 0}, ndmin=2)[:, 1:]
 
 
@@ -197,7 +198,7 @@ def _write_matrices(
     figures.save(figures.confusion_matrices(labels, grid), out / "confusion_matrices.png")
 
 
-def _told(cell: Mapping[str, Any], name: str) -> str:
+def _score_text(cell: Mapping[str, Any], name: str) -> str:
     if name not in cell:
         return ""
     interval = f" ({cell[f'{name}_low']:.3f} to {cell[f'{name}_high']:.3f})" if f"{name}_low" in cell else ""

@@ -11,9 +11,10 @@ from typing import Any
 from galmorph import registry
 from galmorph.errors import GalmorphError
 from galmorph.models.backbones._flatten import bound_to
-from galmorph.schemas import LabelSchema
+from galmorph.schemas import LabelSchema, schema_from_mapping
 from galmorph.training.augmentation import PLAIN, Augmentation
 from galmorph.training.losses import loss_named
+from galmorph.training.reading import infer_schema, schema_named
 from galmorph.training.split import Split
 
 DEFAULT_AUGMENTATION = Augmentation(grey=0.2, colour=0.1)
@@ -30,6 +31,8 @@ class TrainConfig:
     data : tuple of str
         Paths of labelled samples, joined; ``PATH:question,question`` uses these questions' labels alone.
     schema, backbone : str
+    schema_definition : dict
+        The schema itself, where it is none of galmorph's own (:meth:`galmorph.schemas.LabelSchema.to_mapping`).
     pretrained : str
         ``imagenet``, ``none`` or a weights file.
     fine_tune : bool
@@ -65,7 +68,7 @@ class TrainConfig:
     mixup : float
         Each picture is mixed with another one of its batch, labels too, by shares from Beta(mixup, mixup); 0: none.
     unfreeze_epochs : float
-        The head learns first, then the network from its end to its beginning over so many epochs; 0: all at once.
+        The head learns first, then the network from its end to its beginning over these epochs; 0: all at once.
     accumulate : int
         Pieces in which a batch is worked through, to save memory.
     compile : bool
@@ -131,10 +134,21 @@ class TrainConfig:
     seed: int = 0
     device: str = "auto"
     dtype: str = "auto"
+    schema_definition: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Return all options as JSON with sorted keys."""
-        return json.dumps(asdict(self), sort_keys=True, indent=1) + "\n"
+        values = asdict(self)
+        if not self.schema_definition:
+            del values["schema_definition"]
+        return json.dumps(values, sort_keys=True, indent=1) + "\n"
+
+    @property
+    def label_schema(self) -> LabelSchema:
+        """The schema itself."""
+        if self.schema_definition:
+            return schema_from_mapping(self.schema_definition, f"the schema {self.schema}")
+        return registry.load("schemas", self.schema)
 
 
 SCHEDULES = ("cosine", "constant")
@@ -152,7 +166,7 @@ _KERAS: Mapping[str, Any] = {
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "default": {},
     # The pictures of Galaxy10 SDSS (69 px) and EFIGI (88 px) are smaller than the default input, and few. Magnified to
-    # 128 px they leave the last layer four by four places; at 96 px, three by three, EFIGI is learnt less well.
+    # 128 px they leave the last layer 4 x 4 pixels. At 96 px it has 3 x 3, and EFIGI is learnt less well.
     "galaxy10": {"input_size": 128, "epochs": 40, "weight_decay": 0.05},
     "efigi": {"input_size": 128, "epochs": 40, "weight_decay": 0.05, "loss": "cross_entropy"},
     # Gomez-Munoz 2020: ResNet50 refined whole for vote fractions. The fifth that the paper stops by and scores is ours
@@ -182,7 +196,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
 
 
 # Have options of their own that say more than a field's value.
-_OWN_OPTIONS = ("data", "schema", "backbone", "teachers", "exclude", "unlabelled")
+_OWN_OPTIONS = ("data", "schema", "schema_definition", "backbone", "teachers", "exclude", "unlabelled")
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
@@ -233,7 +247,7 @@ _KINDS_TOLD = {"bool": "true or false", "int": "a whole number", "float": "a num
 
 
 def configure(
-    recipe: str, data: Sequence[str], schema: str, backbone: str, settings: Sequence[str] = (), **options: Any
+    recipe: str, data: Sequence[str], schema: str | None, backbone: str, settings: Sequence[str] = (), **options: Any
 ) -> TrainConfig:
     """Make the configuration of a run.
 
@@ -242,8 +256,11 @@ def configure(
     recipe : str
         Name of a set of options.
     data : sequence of str
-    schema, backbone : str
-        Names or short names.
+    schema : str, optional
+        Name, short name or TOML file; default: what the data are labelled by
+        (:func:`galmorph.training.reading.infer_schema`).
+    backbone : str
+        Name or short name.
     settings : sequence of str
         Further options as :func:`parse_settings` reads them; they come last.
     **options
@@ -256,7 +273,7 @@ def configure(
     """
     if recipe not in RECIPES:
         raise GalmorphError(registry.unknown("recipe", recipe, RECIPES))
-    loaded: LabelSchema = registry.load("schemas", schema)
+    loaded = schema_named(schema) if schema else infer_schema(data)
     chosen = {**RECIPES[recipe], **{name: value for name, value in options.items() if value is not None}}
     parsed = parse_settings(settings)
     chosen |= {name: value for name, value in parsed.items() if "." not in name}
@@ -299,4 +316,6 @@ def configure(
         raise GalmorphError("--set tensorboard=true needs TensorBoard: pip install tensorboard.")
     if chosen.get("refit") and (chosen.get("pretrained", "imagenet") in ("imagenet", "none") or chosen.get("patience")):
         raise GalmorphError("--refit goes on from a trained model (--pretrained FILE), for all epochs (no --patience).")
+    if loaded.name not in registry.own_names("schemas"):
+        chosen["schema_definition"] = loaded.to_mapping()
     return TrainConfig(tuple(map(str, data)), loaded.name, registry.load("backbones", backbone).name, **chosen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from galmorph.errors import SampleError
+from galmorph.files.record import file_sha256
 from galmorph.images.framing import Framing
-from galmorph.models.card import file_sha256
+from galmorph.models.model import TRAINED_CONTENTS, TRAINED_GALAXIES
 from galmorph.schemas import LabelSchema
 from galmorph.training.decoding import Pictures, decode, without_unreadable
-from galmorph.training.reading import excluded_keys, read_sample
+from galmorph.training.reading import excluded_keys, plain, read_sample
 from galmorph.training.samples import Sample, content_hash
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,16 @@ class Dataset:
         parts = [np.full(len(sample), not sample.labelled) for sample in self.samples]
         return np.concatenate(parts) if parts else np.zeros(len(self), dtype=bool)
 
+    @cached_property
+    def scored(self) -> dict[str, NDArray[np.bool_]]:
+        """What is scored by itself, by name: the rows of each sample, of the folders of single classes all together."""
+        together = [sample.name for sample in self.samples if sample.one_class]
+        groups: dict[str, NDArray[np.bool_]] = {}
+        for sample in self.samples:
+            name = ", ".join(together) if sample.one_class else sample.name
+            groups[name] = groups.get(name, np.zeros(len(self), dtype=bool)) | (self.source == sample.name)
+        return groups
+
     def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return pictures, uint8 (n, 3, side, side), and fractions (n, n_labels) of some rows."""
         return torch.from_numpy(self.images[rows]), self.fractions[torch.from_numpy(rows)]
@@ -109,7 +120,6 @@ def load(
     ----------
     paths : sequence of str or Path
         As for :func:`galmorph.training.reading.read_sample`.
-    schema : LabelSchema
     input_size : int
         Side of the network's input; the framed part of a picture is stored at about this size.
     radii : float
@@ -128,6 +138,7 @@ def load(
     listed = {str(path): excluded_keys(path) for path in exclude}
     samples = [read_sample(path, schema) for path in paths]
     samples += [read_sample(path, schema, labelled=False) for path in unlabelled]
+    _check_names(samples, [plain(path).resolve() for path in (*paths, *unlabelled)])
     width, framing = _common_framing(samples, radii)
     view = framing.radii / width if framing.radii else 1.0
     # An even margin, so that the plain view is a crop of whole pixels.
@@ -153,6 +164,14 @@ def load(
         upper=_joined(samples, "upper"),
         excluded=excluded,
     )
+
+
+def _check_names(samples: Sequence[Sample], paths: Sequence[Path]) -> None:
+    """Raise SampleError where two files or folders have one name: their galaxies would be taken for the same."""
+    first: dict[str, Path] = {}
+    for sample, path in zip(samples, paths, strict=True):
+        if (other := first.setdefault(sample.name, path)) != path:
+            raise SampleError(f"{other} and {path} are both samples named {sample.name!r}: rename one of them.")
 
 
 def _common_framing(samples: Sequence[Sample], radii: float) -> tuple[float, Framing]:
@@ -186,15 +205,22 @@ def _without_excluded(
     shared = {path: {twins.get(key, key) for key in keys} for path, keys in listed.items()}
     whole = set().union(*shared.values())
     kept = [np.flatnonzero([galaxy not in whole for galaxy in sample.galaxies]) for sample in samples]
-    told = []
+    left_out = []
     for path, keys in shared.items():
         n = sum(galaxy in keys for sample in samples for galaxy in sample.galaxies)
         if not n:
             log.warning("%s lists no galaxy of these samples: nothing is left out.", path)
-        told.append({"name": Path(path).name, "sha256": file_sha256(Path(path)), "n": n})
-    return [sample.take(rows) for sample, rows in zip(samples, kept, strict=True)], kept, tuple(told)
+        left_out.append({"name": Path(path).name, "sha256": file_sha256(Path(path)), "n": n})
+    return [sample.take(rows) for sample, rows in zip(samples, kept, strict=True)], kept, tuple(left_out)
 
 
-def galaxy_hashes(galaxies: Sequence[str]) -> NDArray[np.int64]:
+def n_seen(trained: Mapping[str, Tensor], galaxies: NDArray[np.object_], contents: NDArray[np.int64]) -> int:
+    """Return how many galaxies a training saw, by the hashes (in the model's file) of their keys and pictures."""
+    own = {TRAINED_GALAXIES: galaxy_hashes(galaxies), TRAINED_CONTENTS: contents}
+    seen = [np.isin(hashes, trained[name].numpy()) for name, hashes in own.items() if name in trained]
+    return int(np.any(seen, axis=0).sum())
+
+
+def galaxy_hashes(galaxies: Iterable[str]) -> NDArray[np.int64]:
     """Return a 64-bit hash of each galaxy's key."""
     return np.array([content_hash(galaxy.encode()) for galaxy in galaxies], dtype=np.int64)

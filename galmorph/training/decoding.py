@@ -63,7 +63,6 @@ def decode(sample: Sample, side: int, width: float = 0.0) -> NDArray[np.uint8]:
 
     Parameters
     ----------
-    sample : Sample
     side : int
         In pixels.
     width : float
@@ -73,12 +72,13 @@ def decode(sample: Sample, side: int, width: float = 0.0) -> NDArray[np.uint8]:
     Raises
     ------
     SampleError
-        If a picture cannot be decoded, or none of a lenient sample's.
+        If a picture cannot be decoded; of a lenient sample, if no picture can.
     OutputError
         If the cache cannot be written.
     """
     path = _cached(sample, side, width)
     if not path.exists():
+        log.info("Reading %d pictures of %s, once: they are kept in %s.", len(sample), sample.name, path.parent)
         try:
             with write_errors(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -148,7 +148,7 @@ def _resized(sample: Sample, index: int, side: int, share: float) -> NDArray[np.
 
 
 def without_unreadable(sample: Sample, side: int, width: float) -> Sample:
-    """Return a lenient sample without the rows that were left out when it was decoded, which are told."""
+    """Return a lenient sample without the rows that could not be decoded, and log a warning about them."""
     if not sample.lenient:
         return sample
     unreadable = json.loads(_reasons(_cached(sample, side, width)).read_text())

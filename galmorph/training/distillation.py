@@ -41,8 +41,6 @@ def soft_targets(
 
     Parameters
     ----------
-    dataset : Dataset
-    schema : LabelSchema
     teachers : sequence of Model
         Of the same label schema.
     share : float

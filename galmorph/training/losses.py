@@ -18,22 +18,15 @@ USUAL_VOTES = 40.0
 
 
 def mse(
-    schema: LabelSchema,
-    logits: Tensor,
-    fractions: Tensor,
-    weights: Tensor | None = None,
-    votes: Tensor | None = None,
+    schema: LabelSchema, logits: Tensor, fractions: Tensor, weights: Tensor | None = None, _: Tensor | None = None
 ) -> Tensor:
     """Mean squared error of the cumulative probabilities over the known fractions (NaN: unknown).
 
     Parameters
     ----------
-    schema : LabelSchema
     logits, fractions : Tensor, shape (n, n_labels)
     weights : Tensor, shape (n,), optional
         Of the galaxies.
-    votes : Tensor, shape (n,), optional
-        Not used.
     """
     known = ~fractions.isnan()
     error = ((probabilities(schema, logits) - fractions.nan_to_num()) * known).square()
@@ -43,11 +36,7 @@ def mse(
 
 
 def cross_entropy(
-    schema: LabelSchema,
-    logits: Tensor,
-    fractions: Tensor,
-    weights: Tensor | None = None,
-    votes: Tensor | None = None,
+    schema: LabelSchema, logits: Tensor, fractions: Tensor, weights: Tensor | None = None, _: Tensor | None = None
 ) -> Tensor:
     """Cross-entropy of each question, weighted by how often it was asked; unknown answers (NaN) are left out.
 
@@ -105,13 +94,7 @@ LOSSES: Mapping[str, Callable[..., Tensor]] = {
 
 
 def loss_named(name: str) -> Callable[..., Tensor]:
-    """Return a loss by name.
-
-    Raises
-    ------
-    ModelError
-        If there is none of that name.
-    """
+    """Return a loss by name; raise ModelError if there is none."""
     if name not in LOSSES:
         raise ModelError(registry.unknown("loss", name, LOSSES))
     return LOSSES[name]
@@ -128,11 +111,6 @@ def clip(values: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     """Return values moved to the nearest ones within their bounds (NaN: none)."""
     values = torch.where(lower.isnan(), values, torch.maximum(values, lower.nan_to_num()))
     return torch.where(upper.isnan(), values, torch.minimum(values, upper.nan_to_num()))
-
-
-def squared_hinge(predicted: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    """Return the squares of the violations: the squared error against the nearest value that is allowed."""
-    return violations(predicted, lower, upper).square()
 
 
 def binary_divergence(predicted: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
@@ -186,8 +164,9 @@ class BoundedLoss:
         known = self.loss(schema, logits, fractions, weights, votes)
         if lower is None or upper is None:
             return known
-        penalty = squared_hinge if self.squares else binary_divergence
-        each = penalty(probabilities(schema, logits), lower, upper).sum(dim=1)
+        expected = probabilities(schema, logits)
+        bounds = expected, lower, upper
+        each = (violations(*bounds).square() if self.squares else binary_divergence(*bounds)).sum(dim=1)
         each = each if weights is None else each * weights
         if not self.squares:
             return known + self.weight * each.mean()

@@ -1,11 +1,13 @@
 """Reading labelled data: which layout a path has, and what its user says of it.
 
-``PATH:item,item,...``, where an item is a question of which alone the labels are used, or one of these, which a file
+``PATH:item,item,...``. An item is a question (then only its labels are used), or one of the following, which a file
 ``labels.toml`` in the sample's folder can say too (the command line comes first):
 
 - ``width_r90=6.4`` or ``width_arcsec=67``: how wide a piece of sky the pictures show;
 - ``labels=SCHEMA``: the schema that its labels are of. Under another one they become bounds or classes where the two
-  say something of each other (:attr:`galmorph.schemas.LabelSchema.meaning`).
+  say something of each other (:attr:`galmorph.schemas.LabelSchema.meaning`);
+- ``label_column=NAME``, ``cutout_column=NAME``, ``id_column=NAME``: columns of its table; ``cutouts=FOLDER``: the
+  folder that the table's paths are relative to (``/`` where they are absolute).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -23,13 +26,15 @@ from numpy.typing import NDArray
 from galmorph import registry
 from galmorph.errors import GalmorphError, SampleError
 from galmorph.images.framing import Framing
-from galmorph.schemas import LabelSchema
+from galmorph.schemas import LabelSchema, Question, read_schema
 from galmorph.training.bounds import propagate
 from galmorph.training.samples import Layout, Sample, sample_of
+from galmorph.training.samples._classes import check_names, slug
 from galmorph.training.samples.catalog import why_no_catalog
 
 DECLARED = "labels.toml"
-_OPTIONS = ("labels", "width_arcsec", "width_r90")
+_COLUMNS = ("label_column", "cutout_column", "id_column", "cutouts")
+_OPTIONS = ("labels", "width_arcsec", "width_r90", *_COLUMNS)
 
 
 def read_sample(path: str | Path, schema: LabelSchema, *, labelled: bool = True) -> Sample:
@@ -41,7 +46,6 @@ def read_sample(path: str | Path, schema: LabelSchema, *, labelled: bool = True)
         A folder or file; ``PATH:question,question`` uses the labels of these questions alone, ``PATH:width_r90=6.4``
         says how wide its pictures are (see the module). Votes of two projects on one question differ systematically,
         and a sample that was selected by its labels teaches the selection.
-    schema : LabelSchema
     labelled : bool
         False: its labels, if there are any, are not read.
 
@@ -50,25 +54,113 @@ def read_sample(path: str | Path, schema: LabelSchema, *, labelled: bool = True)
     SampleError
         If it is missing, empty or of no known layout, or if a question or an option is unknown.
     """
-    path, questions, given = parse(path)
-    if not path.exists():
-        raise SampleError(registry.missing_file(path))
-    layout = _layout_of(path)
-    declared = _declared(path)
-    if any(name.startswith("width_") for name in given):
-        declared = {name: value for name, value in declared.items() if not name.startswith("width_")}
-    options = {**declared, **given}
-    source: LabelSchema = registry.load("schemas", options["labels"]) if "labels" in options else schema
-    sample = layout.read(path, source if labelled else dataclasses.replace(schema, learns=False))
+    path, questions, layout, options = _opened(path)
+    source = schema_named(options["labels"]) if "labels" in options else schema
+    columns = {name: options[name] for name in layout.options if name in options}
+    sample: Sample = layout.read(path, source if labelled else dataclasses.replace(schema, learns=False), **columns)
     if not len(sample):
         raise SampleError(f"{path} holds no galaxies.")
     if not labelled:
-        return _framed(dataclasses.replace(sample, votes=None, labelled=False), layout, options)
+        return _framed(dataclasses.replace(sample, votes=None, labelled=False), options)
     if source.name != schema.name:
         sample = translate(sample, source, schema)
     if questions:
         sample = _restricted(sample, schema, questions)
-    return _framed(sample, layout, options)
+    return _framed(sample, options)
+
+
+def _opened(path: str | Path) -> tuple[Path, list[str], Layout, dict[str, Any]]:
+    """Return a sample's path, the questions that are used, its layout, and what its user says of it.
+
+    Raises
+    ------
+    SampleError
+        If it is missing or of no known layout, or an option is not one of this layout.
+    """
+    path, questions, given = parse(path)
+    if not path.exists():
+        raise SampleError(registry.missing_file(path))
+    is_table = path.is_file() and "cutout_column" in given
+    layout: Layout = registry.load("samples", "catalog") if is_table else _layout_of(path)
+    declared = _declared(path)
+    if any(name.startswith("width_") for name in given):
+        declared = {name: value for name, value in declared.items() if not name.startswith("width_")}
+    options = {**declared, **given}
+    for name in _COLUMNS:
+        if name in options and name not in layout.options:
+            raise SampleError(f"{path}: {name} is said of tables, and this is a {layout.description}.")
+    return path, questions, layout, options
+
+
+def schema_named(name: str) -> LabelSchema:
+    """Return the schema of a name, or in a TOML file.
+
+    Raises
+    ------
+    GalmorphError
+        If there is none, or the file states none or names it as one of galmorph's own.
+    """
+    if not name.lower().endswith(".toml"):
+        return registry.load("schemas", name)
+    path = Path(name)
+    if not path.is_file():
+        raise SampleError(registry.missing_file(path))
+    schema = read_schema(path)
+    if schema.name in registry.own_names("schemas"):
+        raise SampleError(f"{path}: a schema of galmorph is named {schema.name!r}: give this one another name.")
+    return schema
+
+
+def infer_schema(paths: Sequence[str | Path]) -> LabelSchema:
+    """Return the schema that samples are labelled by: one of galmorph's, or plain classes as they are written.
+
+    Parameters
+    ----------
+    paths : sequence of str or Path
+        As for `read_sample`.
+
+    Raises
+    ------
+    SampleError
+        If a sample cannot be read, says nothing of its labels, or there are several schemas or fewer than two classes.
+    """
+    named: dict[str, Path] = {}
+    classes: dict[str, str] = {}
+    for given in paths:
+        path, _, layout, options = _opened(given)
+        if "labels" in options:
+            named.setdefault(str(options["labels"]), path)
+            continue
+        if layout.labels_of is None:
+            raise SampleError(f"{path}: name the schema of its labels with --schema.")
+        found = layout.labels_of(path, **{name: options[name] for name in layout.options if name in options})
+        if isinstance(found, str):
+            named.setdefault(found, path)
+        else:
+            classes |= {slug(text): text for text in found}
+            check_names((*found, *classes.values()), str(path))
+    if len(named) > 1:
+        both = ", ".join(f"{name} ({path})" for name, path in named.items())
+        raise SampleError(f"The samples are labelled by several schemas, {both}: choose one with --schema.")
+    if named:
+        return schema_named(next(iter(named)))
+    where = ", ".join(str(plain(path)) for path in paths)
+    if len(classes) < 2:
+        only = f"only the class {next(iter(classes.values()))!r}" if classes else "no class"
+        raise SampleError(
+            f"{where}: {only}, and a model tells two or more apart. Give a folder for each class: "
+            f"galmorph train --data {quote(str(plain(paths[0])))} --data ANOTHER --out runs/mine"
+        )
+    answers = sorted(classes, key=lambda name: (int(number) if (number := classes[name]).isdecimal() else -1, name))
+    own = slug(plain(paths[0]).resolve().name.partition(".")[0]) if len(paths) == 1 else "classes"
+    name = own if own and own not in registry.own_names("schemas") else f"own_{own or 'classes'}"
+    return LabelSchema(
+        name=name,
+        description=f"The classes {', '.join(answers)}.",
+        reference="",
+        questions=(Question("class", tuple(answers)),),
+        codes=tuple(classes[answer] for answer in answers),
+    )
 
 
 def _layout_of(path: Path) -> Layout:
@@ -77,7 +169,7 @@ def _layout_of(path: Path) -> Layout:
     Raises
     ------
     SampleError
-        If no layout matches, or several of which none gives way.
+        If no layout matches, or several do and none is more general than another.
     """
     layouts: list[Layout] = [registry.load("samples", name) for name in registry.names("samples")]
     matching, refused = [], None
@@ -149,12 +241,12 @@ def _checked(options: Mapping[str, Any], where: str) -> dict[str, Any]:
     return checked
 
 
-def _framed(sample: Sample, layout: Layout, options: Mapping[str, Any]) -> Sample:
+def _framed(sample: Sample, options: Mapping[str, Any]) -> Sample:
     """Return a sample with the width that its user says its pictures have."""
     if not any(name.startswith("width_") for name in options):
         return sample
-    if layout.name == "catalog":
-        raise SampleError(f"The pictures of the catalog {sample.name} are framed by its radii: leave the width out.")
+    if sample.composed:
+        raise SampleError(f"The FITS cutouts of {sample.name} are framed by their radii: leave the width out.")
     framing = Framing(radii=options.get("width_r90", 0.0), size_arcsec=options.get("width_arcsec", 0.0))
     return dataclasses.replace(sample, framing=framing)
 
@@ -164,11 +256,6 @@ def translate(sample: Sample, source: LabelSchema, target: LabelSchema) -> Sampl
 
     Classes that mean least fractions there become bounds. Fractions become the class whose least fractions they reach;
     galaxies that reach those of no class are left out.
-
-    Parameters
-    ----------
-    sample : Sample
-    source, target : LabelSchema
 
     Raises
     ------

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
+import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from galmorph import registry
 from galmorph.errors import OutputError, SampleError
-from galmorph.files.record import file_sha256
-from galmorph.files.writing import write_file
+from galmorph.files.lock import locked
+from galmorph.files.record import file_sha256, is_continued, write_record
+from galmorph.files.writing import write_csv, write_file
 from galmorph.images.normalization import Normalization
 from galmorph.models.backbones import Backbone
 from galmorph.models.card import ModelCard, find, read_card, survey_inputs
@@ -31,14 +32,21 @@ from galmorph.training import dataset as datasets
 from galmorph.training.ancestry import Ancestry, ancestry
 from galmorph.training.checkpoint import Checkpoint
 from galmorph.training.config import TrainConfig
-from galmorph.training.dataset import Dataset
+from galmorph.training.dataset import Dataset, n_seen
 from galmorph.training.distillation import soft_targets
+from galmorph.training.learnt import learnt_labels, warn_of_unlearnt
 from galmorph.training.losses import BoundedLoss, loss_named
 from galmorph.training.processes import Processes
+from galmorph.training.reading import plain
 from galmorph.training.schedule import averaging, class_weights, parameter_groups, set_learning_parts
 from galmorph.training.split import PARTS, Split
 
 log = logging.getLogger(__name__)
+
+# Answers that are named in the first lines of a run.
+_NAMED = 6
+_PURPOSES = ("to learn from", "to validate", "to test")
+STATE = "state.json"
 
 
 @dataclass(frozen=True)
@@ -47,8 +55,6 @@ class Labels:
 
     Attributes
     ----------
-    dataset : Dataset
-    split : Split
     parts : ndarray of str, shape (n,)
         Part of each galaxy.
     learnt : ndarray of int64
@@ -78,23 +84,16 @@ class Run:
 
     Attributes
     ----------
-    config : TrainConfig
     out : Path
         The run's folder.
-    schema : LabelSchema
-    labels : Labels
     card : ModelCard
         The card of the model, without calibration and scores.
     descent : Ancestry
         Models that it starts and learns from.
     network, averaged : nn.Module
         The weights that learn, and their moving average, which is validated and kept.
-    optimizer : torch.optim.Optimizer
     history : list of dict
         The epochs so far.
-    processes : Processes
-    device : torch.device
-    dtype : torch.dtype
     """
 
     config: TrainConfig
@@ -146,7 +145,29 @@ class Run:
         return class_weights(self.schema, fractions, self.config.class_weights).to(self.device)
 
 
-def open_run(config: TrainConfig, out: Path, name: str | None, about: Mapping[str, Any], resume: bool) -> Run:
+@contextmanager
+def held(out: Path) -> Iterator[None]:
+    """Hold a run's folder, which is made if it is not there: no other run trains in it meanwhile.
+
+    Raises
+    ------
+    OutputError
+        If another run holds it, or it cannot be written.
+    """
+    is_new = not out.exists()
+    lock = locked(out / ".lock", f"training in {out}")
+    try:
+        yield
+    finally:
+        with lock, suppress(OSError):
+            (out / ".lock").unlink()
+            if is_new:  # of a run that could not begin nothing is left
+                out.rmdir()
+
+
+def open_run(
+    config: TrainConfig, out: Path, name: str | None, about: Mapping[str, Any], resume: bool, processes: Processes
+) -> Run:
     """Read the data, build the network, and go on from the checkpoint where a run is resumed.
 
     Raises
@@ -154,12 +175,14 @@ def open_run(config: TrainConfig, out: Path, name: str | None, about: Mapping[st
     SampleError
         If the data cannot be used or a part of the split is empty.
     OutputError
-        If ``out`` holds a run already and ``resume`` is not given, or another run is resumed.
+        If ``out`` holds a run already and ``resume`` is not given, or another run is resumed: with other options,
+        labels, pictures or teachers.
     """
-    schema: LabelSchema = registry.load("schemas", config.schema)
-    processes = Processes.joined()
+    schema = config.label_schema
     device = processes.device(config.device)
     history = processes.shared(_open_folder(config, out, resume) if processes.is_first else [])
+    if processes.is_first:
+        _say_what_begins(config, schema, device, len(history))
 
     opened = partial(
         datasets.load, config.data, schema, radii=config.radii, unlabelled=config.unlabelled, exclude=config.exclude
@@ -167,19 +190,26 @@ def open_run(config: TrainConfig, out: Path, name: str | None, about: Mapping[st
     dataset = processes.first_then_all(lambda: opened(config.input_size))
     teachers = [load(teacher) for teacher in config.teachers]
     labels = _labels(config, schema, dataset, opened, teachers)
+    state = {"samples": dataset.sha256, "split": _digest(dataset, labels.parts), "teachers": _teachers(config)}
+    if resume and processes.is_first:
+        is_continued(out / STATE, state, resume=True, anew="train anew in another folder")
     descent = ancestry(config.pretrained, teachers)
     test = labels.rows["test"]
-    if n_seen := descent.n_seen(dataset.galaxies[test], dataset.contents[test]):
-        log.warning("Of %d galaxies of the test part %d are known to a start or teacher.", len(test), n_seen)
+    if n := n_seen(descent.trained, dataset.galaxies[test], dataset.contents[test]):
+        log.warning("Of %d galaxies of the test part %d are known to a start or teacher.", len(test), n)
 
     torch.manual_seed(config.seed)
     backbone: Backbone = registry.load("backbones", config.backbone)
     network = build(config.backbone, len(schema.labels), config.pretrained)
     # Only now: where something is missing nothing is written, and the folder stays free for the next try.
     if processes.is_first:
+        write_record(out / STATE, state)
         write_file(out / "config.json", config.to_json().encode())
-        _write_split(out, dataset, labels.parts)
-    card = dataclasses.replace(_card(config, name, schema, backbone, labels, descent), **about)
+        rows = zip(dataset.source, dataset.galaxies, labels.parts, strict=True)
+        write_csv(out / "split.csv", ("sample", "galaxy", "part"), rows)
+    known = learnt_labels(schema, dataset, labels.learnt, [*teachers, *descent.start])
+    warn_of_unlearnt(schema, known)
+    card = dataclasses.replace(_card(config, name, schema, backbone, labels, descent), learnt=known, **about)
     if not config.fine_tune:
         set_learning_parts(network, backbone, config, 0)
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -193,6 +223,20 @@ def open_run(config: TrainConfig, out: Path, name: str | None, about: Mapping[st
     if history:
         run.checkpoint.load()
     return run
+
+
+def _say_what_begins(config: TrainConfig, schema: LabelSchema, device: torch.device, n_done: int) -> None:
+    """Say what is trained on what, and where, before any picture is read."""
+    data = ", ".join(plain(path).resolve().name for path in config.data)
+    answers = schema.questions[0].answers if schema.is_classes else tuple(q.name for q in schema.questions)
+    what = f"{len(answers)} {'classes' if schema.is_classes else 'questions'}"
+    named = ", ".join(answers[:_NAMED]) + (", ..." if len(answers) > _NAMED else "")
+    start = {"imagenet": "ImageNet's weights", "none": "fresh weights"}.get(config.pretrained, config.pretrained)
+    where = f"cpu, {torch.get_num_threads()} threads" if device.type == "cpu" else str(device)
+    epochs = f"epochs {n_done + 1} to {config.epochs}" if n_done else f"{config.epochs} epochs"
+    parts = "all layers" if config.fine_tune else "the last layer"
+    log.info("Training %s (%s, from %s) on %s.", config.backbone, parts, start, data)
+    log.info("Schema %s: %s (%s). %s on %s.", schema.name, what, named, epochs, where)
 
 
 def _labels(
@@ -214,6 +258,8 @@ def _labels(
     if (error := schema.largest_tree_error(dataset.fractions.numpy())) > 0.01:
         log.warning("Some vote fractions miss their parents' sum by up to %.2f (debiased votes may).", error)
     learnt = np.flatnonzero((parts == "train") | ((parts == "val") & config.refit))
+    counts = ", ".join(f"{(parts == part).sum()} {what}" for part, what in zip(PARTS, _PURPOSES, strict=True))
+    log.info("%d galaxies: %s.", len(dataset), counts)
     _warn_of_rare_classes(schema, classes[learnt])
     targets = dataset.fractions
     if teachers:
@@ -231,18 +277,24 @@ def _open_folder(config: TrainConfig, out: Path, resume: bool) -> list[dict[str,
     """Return the history so far, after checking that ``out`` is this run's folder."""
     saved = out / "config.json"
     if resume:
-        if not saved.exists():
+        if not (saved.exists() and (out / STATE).exists()):
             raise OutputError(f"There is no run to resume in {out}.")
         if saved.read_bytes() != config.to_json().encode():
             raise OutputError(f"The run in {out} had other options (see {saved}): give the same ones to resume it.")
         return Checkpoint.history(out)
     if saved.exists():
         raise OutputError(f"{out} holds a run already: give another --out, or --resume to go on with it.")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"The folder {out} cannot be made: {error.strerror}.") from error
     return []
+
+
+def _digest(dataset: Dataset, parts: NDArray[np.str_]) -> str:
+    """Return a hash of which galaxies are in which part, in order."""
+    lines = "\n".join(f"{galaxy}\t{part}" for galaxy, part in zip(dataset.galaxies, parts, strict=True))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _teachers(config: TrainConfig) -> list[dict[str, str]]:
+    return [{"name": read_card(path).name, "sha256": file_sha256(path)} for path in map(find, config.teachers)]
 
 
 def _card(
@@ -255,20 +307,20 @@ def _card(
 ) -> ModelCard:
     dataset = labels.dataset
     options = dataclasses.asdict(config)
+    del options["schema_definition"]  # has its own field
     # A card holds no paths of a machine.
     for option in ("data", "unlabelled"):
         options[option] = [Path(path).resolve().name for path in getattr(config, option)]
     options["exclude"] = [entry["name"] for entry in dataset.excluded]
     options["excluded"], options["ancestors"] = list(dataset.excluded), list(descent.models)
-    options["teachers"] = [
-        {"name": read_card(path).name, "sha256": file_sha256(path)} for path in map(find, config.teachers)
-    ]
+    options["teachers"] = _teachers(config)
     if config.pretrained not in ("imagenet", "none"):
         options["pretrained"] = Path(config.pretrained).name
     return ModelCard(
         name=name or f"{config.schema}-{config.backbone.rpartition(':')[2]}",
         backbone=config.backbone,
         schema=config.schema,
+        schema_definition=config.schema_definition,
         inputs=survey_inputs(config.input_size, dataset.framing, backbone.mean, backbone.std),
         description=schema.description,
         trained_on=tuple(_samples(dataset, labels.parts)),
@@ -298,12 +350,5 @@ def _warn_of_rare_classes(schema: LabelSchema, classes: NDArray[np.int64]) -> No
         f"{answer} ({count})" for answer, count in zip(schema.questions[0].answers, counts, strict=True) if count < 3
     ]
     if rare:
-        log.warning("Classes with fewer than 3 examples to train on, which cannot be told well: %s.", ", ".join(rare))
-
-
-def _write_split(out: Path, dataset: Dataset, parts: NDArray[np.str_]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("sample", "galaxy", "part"))
-    writer.writerows(zip(dataset.source, dataset.galaxies, parts, strict=True))
-    write_file(out / "split.csv", text.getvalue().encode())
+        listed = ", ".join(rare)
+        log.warning("Classes with fewer than 3 examples to train on, which the model will hardly learn: %s.", listed)

@@ -74,7 +74,6 @@ def epoch_order(
         Which rows of the dataset have labels that are known exactly; they come first where not all fit in.
     size : int
         Rows of an epoch; 0: all.
-    generator : torch.Generator
     """
     order = taught[torch.randperm(len(taught), generator=generator).numpy()]
     if not size or size >= len(order):
@@ -88,7 +87,6 @@ def class_weights(schema: LabelSchema, fractions: Tensor, power: float) -> Tenso
 
     Parameters
     ----------
-    schema : LabelSchema
     fractions : Tensor, shape (n, n_labels)
         Of the galaxies that are trained on; NaN where unknown.
     power : float

@@ -24,7 +24,6 @@ class Split:
 
     Attributes
     ----------
-    seed : int
     val, test : float
         Shares of the galaxies.
     by_class : bool
@@ -86,7 +85,7 @@ class Split:
 
     @classmethod
     def from_card(cls, card: Mapping[str, Any]) -> Split:
-        """Return the split that a model's card tells of."""
+        """Return the split in a model's card."""
         edges = tuple((low, high) for low, high in card.get("edges", ()))
         return cls(card["seed"], card["val"], card["test"], by_class=bool(edges), edges=edges)
 

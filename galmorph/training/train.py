@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +17,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from galmorph.errors import SampleError
-from galmorph.files.writing import write_file
-from galmorph.images.normalization import Normalization
+from galmorph.errors import Interrupted, SampleError
+from galmorph.files.writing import write_csv, write_file
 from galmorph.models.card import SUFFIX
 from galmorph.models.model import TRAINED_CONTENTS, TRAINED_GALAXIES, Model, load, probabilities, save, save_with_card
 from galmorph.models.predictor import Predictor
+from galmorph.progress import TrainingStep
 from galmorph.schemas import LabelSchema
-from galmorph.training.augmentation import plain_view
 from galmorph.training.batches import micro_batches
+from galmorph.training.checkpoint import Checkpoint
 from galmorph.training.config import TrainConfig
 from galmorph.training.dataset import Dataset, galaxy_hashes
 from galmorph.training.evaluation import figures
 from galmorph.training.evaluation.calibration import calibrate
-from galmorph.training.evaluation.predicting import predict
+from galmorph.training.evaluation.predicting import network_inputs, predict
 from galmorph.training.evaluation.scores import scores
 from galmorph.training.evaluation.temperature import fit_temperature
-from galmorph.training.run import Run, open_run
+from galmorph.training.processes import Processes
+from galmorph.training.run import Run, held, open_run
 from galmorph.training.schedule import epoch_order, galaxy_weights, set_learning_parts, set_learning_rate
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,7 @@ def train(
     resume: bool = False,
     test: bool = True,
     on_epoch: Callable[[Mapping[str, float]], None] | None = None,
+    on_step: Callable[[TrainingStep], None] | None = None,
 ) -> dict[str, Any]:
     """Train a model and write it with its history, scores and figures.
 
@@ -68,6 +69,8 @@ def train(
         Score the test part at the end. Leave it out while options are still being chosen.
     on_epoch : callable, optional
         Called with each epoch's line of the history.
+    on_step : callable, optional
+        Called after each batch.
 
     Returns
     -------
@@ -79,22 +82,51 @@ def train(
     SampleError
         If the data cannot be used or a part of the split is empty.
     OutputError
-        If ``out`` holds a run already and ``resume`` is not given, or another run is resumed.
+        If ``out`` holds a run already and ``resume`` is not given, another run is resumed, or one is going on there.
     CannotContinue
         If the disk is full; the last checkpoint is kept.
+    Interrupted
+        On Ctrl-C; finished epochs are kept.
     """
-    run = open_run(config, out, name, about or {}, resume)
-    fit(run, on_epoch)
-    run.processes.leave()
-    return finish(run, test=test) if run.processes.is_first else {}
+    processes = Processes.joined()
+    with held(out) if processes.is_first else nullcontext():
+        try:
+            run = open_run(config, out, name, about or {}, resume, processes)
+            fit(run, on_epoch, on_step)
+            processes.leave()
+            return finish(run, test=test) if processes.is_first else {}
+        except KeyboardInterrupt:
+            raise Interrupted(_stopped(out)) from None
 
 
-def fit(run: Run, on_epoch: Callable[[Mapping[str, float]], None] | None) -> None:
+def _stopped(out: Path) -> str:
+    """Return what is kept of a run that was stopped."""
+    if not (out / "config.json").exists():
+        return "Stopped before the first epoch: nothing is kept."
+    n = len(Checkpoint.history(out))
+    kept = "no epoch is finished" if not n else "the first epoch is kept" if n == 1 else f"{n} epochs are kept"
+    return f"Stopped: {kept} in {out}."
+
+
+def fit(
+    run: Run,
+    on_epoch: Callable[[Mapping[str, float]], None] | None,
+    on_step: Callable[[TrainingStep], None] | None = None,
+) -> None:
     """Train the remaining epochs; keep the best weights, a checkpoint and the history after each."""
     config, processes = run.config, run.processes
     forward = torch.compile(run.network) if config.compile else run.network
     targets = run.labels.targets
     best = min((line["val_rmse"] for line in run.history), default=math.inf)
+    began, before = time.perf_counter(), len(run.history)
+
+    def told(epoch: int, batch: int, batches: int, loss: float) -> None:
+        if on_step and processes.is_first:
+            done = (epoch - before) * batches + batch
+            left = (config.epochs - before) * batches - done
+            seconds = (time.perf_counter() - began) / done * left
+            on_step(TrainingStep(epoch + 1, config.epochs, batch, batches, loss, seconds))
+
     for epoch in range(len(run.history), config.epochs):
         if config.patience and _stale(run.history) >= config.patience:
             log.info("No better validation score for %d epochs: stopped.", config.patience)
@@ -105,7 +137,7 @@ def fit(run: Run, on_epoch: Callable[[Mapping[str, float]], None] | None) -> Non
         torch.manual_seed(seed + processes.rank * 10**9)
         if epoch:
             targets = _with_own_predictions(run, targets)
-        train_loss = _train_epoch(run, forward, targets, epoch, torch.Generator().manual_seed(seed))
+        train_loss = _train_epoch(run, forward, targets, epoch, torch.Generator().manual_seed(seed), told)
         line: dict[str, float] = {}
         if processes.is_first:
             line = {"epoch": epoch + 1, "train_loss": train_loss, **_validate(run)}
@@ -114,7 +146,7 @@ def fit(run: Run, on_epoch: Callable[[Mapping[str, float]], None] | None) -> Non
                 best = line["val_rmse"]
                 save(Model(run.card, run.averaged.module), run.out / f"best{SUFFIX}", half=False)
             run.checkpoint.save([*run.history, line])
-            _write_history(run.out, [*run.history, line])
+            write_csv(run.out / "history.csv", line, [[each[name] for name in line] for each in (*run.history, line)])
             if config.tensorboard:
                 _write_events(run.out, line)
             if on_epoch:
@@ -123,7 +155,12 @@ def fit(run: Run, on_epoch: Callable[[Mapping[str, float]], None] | None) -> Non
 
 
 def _train_epoch(
-    run: Run, forward: Callable[[Tensor], Tensor], targets: Tensor, epoch: int, generator: torch.Generator
+    run: Run,
+    forward: Callable[[Tensor], Tensor],
+    targets: Tensor,
+    epoch: int,
+    generator: torch.Generator,
+    on_batch: Callable[[int, int, int, float], None],
 ) -> float:
     """Train an epoch and return its mean loss."""
     config, processes, labels = run.config, run.processes, run.labels
@@ -158,6 +195,7 @@ def _train_epoch(
             run.optimizer.zero_grad(set_to_none=True)
             run.averaged.update_parameters(run.network)
             step += 1
+            on_batch(epoch, step, n_steps, total / step)
     processes.average_statistics(run.network, run.averaged)
     if config.ema == 0:
         run.averaged.module.load_state_dict(run.network.state_dict())
@@ -169,7 +207,7 @@ def _with_own_predictions(run: Run, targets: Tensor) -> Tensor:
     rows = run.labels.self_taught
     if not len(rows):
         return targets
-    logits = _logits(run.averaged.module, run.dataset, rows, run.normalization, run.device, run.dtype)
+    logits = _logits(run, rows, run.averaged.module, run.device, run.dtype)
     return targets.index_copy(0, torch.from_numpy(rows), probabilities(run.schema, logits))
 
 
@@ -178,7 +216,7 @@ def _validate(run: Run) -> dict[str, float]:
     rows = run.labels.rows["val"]
     truth = run.dataset.fractions[rows]
     bounds = [None if bound is None else bound[rows] for bound in (run.dataset.lower, run.dataset.upper)]
-    logits = _logits(run.averaged.module, run.dataset, rows, run.normalization, run.device, run.dtype)
+    logits = _logits(run, rows, run.averaged.module, run.device, run.dtype)
     predicted = probabilities(run.schema, logits).numpy()
     return {
         "val_loss": run.loss(run.schema, logits, truth, None, None, *bounds).item(),
@@ -192,14 +230,14 @@ def finish(run: Run, *, test: bool) -> dict[str, Any]:
     config, out, schema, dataset, rows = run.config, run.out, run.schema, run.dataset, run.labels.rows
     # In the 16 bits in which they are saved: what is fitted and scored from here on is true of the file.
     network = load(out / f"best{SUFFIX}").network.half().float()
-    logits = _logits(network.eval(), dataset, rows["val"], run.normalization, torch.device("cpu"), torch.float32)
+    logits = _logits(run, rows["val"], network, torch.device("cpu"), torch.float32)
     if config.refit:
         calibration = load(config.pretrained).card.calibration
     else:
         calibration = fit_temperature(schema, logits, dataset.fractions[rows["val"]], config.loss)
     seen = np.flatnonzero(run.labels.parts != "test")
     hashes = {
-        TRAINED_GALAXIES: torch.from_numpy(galaxy_hashes(list(dataset.galaxies[seen]))),
+        TRAINED_GALAXIES: torch.from_numpy(galaxy_hashes(dataset.galaxies[seen])),
         TRAINED_CONTENTS: torch.from_numpy(dataset.contents[seen]),
     }
     model = Model(dataclasses.replace(run.card, calibration=calibration), network, run.descent.merged(hashes))
@@ -236,19 +274,10 @@ def _warn_of_nothing_learnt(run: Run) -> None:
 
 
 @torch.no_grad()
-def _logits(
-    network: nn.Module,
-    dataset: Dataset,
-    rows: NDArray[np.int64],
-    normalization: Normalization,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> Tensor:
+def _logits(run: Run, rows: NDArray[np.int64], network: nn.Module, device: torch.device, dtype: torch.dtype) -> Tensor:
     network.eval()
     parts = []
-    for start in range(0, len(rows), 64):
-        images, _ = dataset.batch(rows[start : start + 64])
-        inputs = normalization.network_input(plain_view(images.to(device), dataset.view, normalization.input_size))
+    for inputs in network_inputs(run.dataset, rows, run.normalization, device):
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             parts.append(network(inputs.contiguous(memory_format=torch.channels_last)).float().cpu())
     return torch.cat(parts)
@@ -281,8 +310,8 @@ def _score(
     for tta, suffix in ((1, ""), (8, "_tta8")):
         predictor = Predictor(model, device, "float32", tta)
         for part in parts:
-            for sample in dataset.sha256:
-                chosen = rows[part][(dataset.source == sample)[rows[part]] & ~dataset.unlabelled[rows[part]]]
+            for sample, of_it in dataset.scored.items():
+                chosen = rows[part][of_it[rows[part]] & ~dataset.unlabelled[rows[part]]]
                 truth = dataset.fractions[chosen].numpy()
                 if np.isfinite(truth).any():
                     predicted = predict(predictor, dataset, chosen)
@@ -299,11 +328,3 @@ def _write_events(out: Path, line: Mapping[str, float]) -> None:
     with SummaryWriter(str(out / "tensorboard")) as writer:
         for name, value in line.items():
             writer.add_scalar(name, value, int(line["epoch"]))
-
-
-def _write_history(out: Path, history: list[dict[str, float]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, history[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    write_file(out / "history.csv", text.getvalue().encode())

@@ -317,7 +317,8 @@ def case(name, tmp_path, model):
     if name == "output is a folder":
         return table, options | {"out": tmp_path}, OutputError, "is a folder"
     if name == "other format":
-        return table, options | {"out": tmp_path / "o.fits"}, CatalogError, "the output keeps the format"
+        table.write_text("# mine\n" + table.read_text())
+        return table, options | {"out": tmp_path / "o.fits"}, CatalogError, "comment lines would be lost: name it"
     if name == "unknown model":
         return table, options | {"model": "galaxyzoo"}, ModelError, "There is no model 'galaxyzoo'"
     if name == "corrupt model":
@@ -325,7 +326,7 @@ def case(name, tmp_path, model):
         return table, options | {"model": tmp_path / "m.safetensors"}, ModelError, "safetensors"
     if name == "empty folder":
         (tmp_path / "empty").mkdir()
-        return tmp_path / "empty", options, CutoutError, "no FITS cutouts"
+        return tmp_path / "empty", options, CutoutError, "no cutouts"
     if name == "hats":
         (tmp_path / "hats").mkdir()
         (tmp_path / "hats" / "hats.properties").touch()

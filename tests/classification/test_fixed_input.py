@@ -183,6 +183,24 @@ def test_cutouts_that_changed_between_two_runs_are_computed_anew(survey, model, 
     assert np.array_equal(resumed, probabilities(survey / "t_morph.csv"))
 
 
+@pytest.mark.parametrize("how", ["rewritten", "swapped"])
+def test_cutouts_that_changed_behind_the_same_size_and_time_are_noticed(survey, model, caplog, how):
+    stopped(survey, model, rows=6)
+    one, other = survey / "g2.fits", survey / "g3.fits"
+    status, content = one.stat(), other.read_bytes()
+    assert len(content) == status.st_size
+    if how == "swapped":
+        one.rename(survey / "kept")
+        other.rename(one)
+        (survey / "kept").rename(other)
+    else:
+        one.write_bytes(content)
+    os.utime(one, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with caplog.at_level(logging.WARNING):
+        classify(survey / "t.csv", model=model, **FAST)
+    assert "Cutouts have changed" in caplog.text
+
+
 def test_cutouts_that_appear_between_two_runs_are_classified(survey, model):
     kept = (survey / "g1.fits").read_bytes()
     (survey / "g1.fits").unlink()

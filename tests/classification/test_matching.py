@@ -47,6 +47,12 @@ def test_a_catalog_without_identifiers_is_refused_and_the_column_is_named(tmp_pa
         files(tmp_path, "mag,z\n15.5,0.5\n", folder)
 
 
+@pytest.mark.parametrize("text", ["1,x\n2,y\n", "1.fits,x\n2.fits,y\n", "a,1\nb,2\n"])
+def test_a_table_without_a_line_of_names_is_not_short_of_a_galaxy(tmp_path, folder, text):
+    with pytest.raises(CatalogError, match=r"The first line of .* names a cutout.*is a galaxy's"):
+        files(tmp_path, text, folder)
+
+
 def test_row_numbers_of_pandas_are_no_identifiers(tmp_path, folder):
     rows = "".join(f"{row},{row + 15.5}\n" for row in range(4))
     with pytest.raises(CatalogError, match="no column of identifiers"):
@@ -134,6 +140,26 @@ def test_absolute_paths(tmp_path, folder):
     assert files(other, table, "/") == ["1.fits", "2.fits"]
     assert files(other, table, folder) == ["1.fits", "2.fits"]
     assert files(tmp_path, table) == ["1.fits", "2.fits"]
+
+
+def test_links_lead_out_of_the_folder_where_the_user_names_it(tmp_path, folder):
+    (tmp_path / "store" / "deep").mkdir(parents=True)
+    (tmp_path / "store" / "far.fits").touch()
+    (folder / "l.fits").symlink_to(tmp_path / "store" / "far.fits")
+    (folder / "sub").symlink_to(tmp_path / "store" / "deep")
+    text = "id,cutout\na,l.fits\nb,1.fits\nc,sub/../far.fits\nd,../store/far.fits\n"
+    beside = files(folder, text)
+    allowed = (
+        f"is a link to {tmp_path / 'store' / 'far.fits'}, outside {folder}: allow such links with --cutouts {folder}."
+    )
+    assert beside[0] == f"a: the cutout l.fits {allowed}"
+    assert beside[1] == "1.fits"
+    named = files(folder, text, folder)
+    assert named[:2] == ["l.fits", "1.fits"]
+    for rows in (beside, named):  # a path that goes up may not leave it, with links or without
+        assert all("lies outside" in row for row in rows[2:])
+    (folder / "t.csv").unlink()
+    assert files(tmp_path, "id,mag\nl,15\n1,16\n", folder) == ["l.fits", "1.fits"]
 
 
 def test_paths_that_cannot_be_opened_are_the_rows_reason(tmp_path, folder):

@@ -1,12 +1,21 @@
 """Tables in memory: an astropy Table in, a Table out, the numbers of the run on files."""
 
+import dataclasses
+import sys
+import types
+
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
+import tqdm.auto
 from astropy.table import MaskedColumn, QTable, Table
 from made import cutout_folder, model_file
 
 import galmorph
-from galmorph.errors import CatalogError, GalmorphError, OutputError
+from galmorph.classification.results import read_results
+from galmorph.errors import CatalogError, GalmorphError, Interrupted, OutputError
+from galmorph.images.cutout import read_cutout, write_cutout
 
 FAST = {"device": "cpu", "dtype": "float32", "batch_size": 2, "workers": 2}
 
@@ -96,11 +105,137 @@ def test_units_names_and_an_empty_table(folder):
 
 def test_what_does_not_go_with_a_table(folder, tmp_path):
     options = {"model": folder / "m.safetensors", **FAST}
-    with pytest.raises(OutputError, match="given back in memory"):
-        galmorph.classify(table_of(folder), out=tmp_path / "o.fits", cutouts=folder, **options)
-    with pytest.raises(GalmorphError, match="in memory is a catalog"):
+    with pytest.raises(GalmorphError, match="in memory is no file"):
         galmorph.classify(table_of(folder), images=["x.fits"], **options)
-    with pytest.raises(GalmorphError, match="an astropy Table, not a dict"):
+    with pytest.raises(GalmorphError, match=r"an astropy Table, .*not a dict"):
         galmorph.classify({"cutout": []}, **options)
     with pytest.raises(CatalogError, match="the table has no column 'cutout'"):
         galmorph.classify(Table({"ra": [1.0]}), **options)
+
+
+def frame_of(folder, kind):
+    table = table_of(folder)
+    columns = {name: np.ma.filled(table[name], np.nan if name == "petroR90_r" else 0) for name in table.colnames}
+    columns = {name: values.tolist() for name, values in columns.items()}
+    if kind == "pandas":
+        frame = pd.DataFrame(columns, index=[7, 7, 3, 1])
+        frame.attrs["mine"] = 1
+        return frame
+    if kind == "polars":
+        return pytest.importorskip("polars", reason="polars (extra dev) is absent").DataFrame(columns)
+    return pa.table(columns)
+
+
+@pytest.mark.parametrize("kind", ["pandas", "polars", "arrow"])
+def test_a_data_frame_comes_back_as_its_kind(folder, tmp_path, kind):
+    options = {"model": folder / "m.safetensors", "cutouts": folder, **FAST}
+    frame = frame_of(folder, kind)
+    expected = galmorph.classify(table_of(folder), **options)
+    result = galmorph.classify(frame, out=tmp_path / "o.csv", **options)
+    assert type(result) is type(frame)
+    names = list(result.columns if kind != "arrow" else result.column_names)
+    assert names == expected.colnames
+    for name in ("p_smooth_or_featured_smooth", "morph_flag", "morph_label"):
+        np.testing.assert_array_equal(np.asarray(result[name]), np.asarray(expected[name]))
+    assert len(frame.columns if kind != "arrow" else frame.column_names) == 4, "the input is as it was"
+    np.testing.assert_allclose(
+        np.asarray(Table.read(tmp_path / "o.csv")["p_bar_yes"].filled(np.nan)), np.asarray(result["p_bar_yes"])
+    )
+    assert (tmp_path / "o.csv.prov.json").exists()
+    with pytest.raises(CatalogError, match="--prefix"):
+        galmorph.classify(result, **options)
+    again = galmorph.classify(result, replace=True, **options)
+    assert list(again.columns if kind != "arrow" else again.column_names) == names
+    if kind == "pandas":
+        assert result.index.tolist() == [7, 7, 3, 1]
+        assert result.attrs["mine"] == 1
+
+
+def test_a_column_that_arrow_cannot_hold_stays(folder):
+    frame = frame_of(folder, "pandas")
+    frame["odd"] = [1, "a", object(), None]
+    result = galmorph.classify(frame, model=folder / "m.safetensors", cutouts=folder, **FAST)
+    assert result["odd"].tolist() == frame["odd"].tolist()
+
+
+@pytest.mark.parametrize("suffix", ["fits", "ecsv", "parquet"])
+def test_a_table_is_written_where_out_says(folder, tmp_path, suffix):
+    table = table_of(folder)
+    options = {"model": folder / "m.safetensors", "cutouts": folder, **FAST}
+    result = galmorph.classify(table, out=tmp_path / f"o.{suffix}", **options)
+    assert isinstance(result, Table)
+    assert len(read_results(tmp_path / f"o.{suffix}")) == 4
+    with pytest.raises(OutputError, match="exists"):
+        galmorph.classify(table, out=tmp_path / f"o.{suffix}", **options)
+    table["vector"] = np.zeros((4, 2))
+    with pytest.raises(CatalogError, match="the arrays in column vector would be lost"):
+        galmorph.classify(table, out=tmp_path / f"p.{suffix}", **options)
+
+
+def test_another_table_does_not_go_on_with_a_stopped_run(folder, tmp_path, monkeypatch):
+    options = {"model": folder / "m.safetensors", "cutouts": folder, "out": tmp_path / "o.fits", **FAST}
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted):
+        galmorph.classify(table_of(folder), on_progress=stop, **options)
+    with pytest.raises(OutputError, match=r"another source\.content"):
+        galmorph.classify(table_of(folder)[::-1], **options)
+    assert len(galmorph.classify(table_of(folder), **options)) == 4
+
+
+def test_a_list_of_paths_gives_a_table(folder, tmp_path):
+    paths = [folder / "cutouts" / "g1.fits", str(folder / "cutouts" / "g0.fits"), tmp_path / "none.fits"]
+    result = galmorph.classify(paths, model=folder / "m.safetensors", out=tmp_path / "o.fits", **FAST)
+    assert list(result["id"]) == ["g1", "g0", "none"]
+    assert list(result["cutout"]) == list(map(str, paths))
+    expected = galmorph.classify(table_of(folder), model=folder / "m.safetensors", cutouts=folder, **FAST)
+    assert result["morph_flag"][2] == 16
+    assert result["ra"][:2] == pytest.approx([151, 150])
+    assert len(Table.read(tmp_path / "o.fits")) == 3
+    assert np.isfinite(expected["p_bar_yes"][0])
+    assert len(galmorph.classify(iter(paths[:1]), model=folder / "m.safetensors", **FAST)) == 1
+
+
+def test_an_array_of_flux_gives_a_table(folder, tmp_path):
+    cutouts = [read_cutout(folder / "cutouts" / f"g{i}.fits") for i in range(3)]
+    flux = np.stack([one.flux for one in cutouts]).astype(np.float64)
+    options = {"model": folder / "m.safetensors", "bands": "grz", "pixscale": 0.262, **FAST}
+    result = galmorph.classify(flux, out=tmp_path / "o.csv", **options)
+    assert result["id"].tolist() == [0, 1, 2]
+    for i, one in enumerate(cutouts):
+        plain = dataclasses.replace(one, survey="", radius_arcsec=np.nan, header_text="")
+        write_cutout(plain, tmp_path / f"{i}.fits")
+    expected = galmorph.classify([tmp_path / f"{i}.fits" for i in range(3)], model=folder / "m.safetensors", **FAST)
+    np.testing.assert_allclose(result["p_bar_yes"], expected["p_bar_yes"], atol=1e-6)
+    np.testing.assert_array_equal(result["morph_flag"], expected["morph_flag"])
+    assert len(Table.read(tmp_path / "o.csv")) == 3
+    assert len(galmorph.classify(flux[0], **options)) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "words"),
+    [
+        (np.zeros((2, 3, 8, 8)), {"bands": "gr", "pixscale": 0.3}, "with 3 bands needs their names"),
+        (np.zeros((2, 3, 8, 8)), {"bands": "grz"}, "the pixel scale"),
+        (np.zeros((8, 8)), {"bands": "grz", "pixscale": 0.3}, r"shape \(n, band, y, x\)"),
+        ([], {}, "a list of paths"),
+        ({"ra": 1}, {}, "not a dict"),
+        (["a.fits"], {"bands": "grz"}, "of an array of flux"),
+        ("a.fits", {"pixscale": 0.3}, "of an array of flux"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(folder, given, options, words):
+    with pytest.raises(GalmorphError, match=words):
+        galmorph.classify(given, model=folder / "m.safetensors", **options, **FAST)
+
+
+@pytest.mark.parametrize(("wanted", "shell", "shown"), [(None, "Z", True), (None, "T", False), (False, "Z", False)])
+def test_bars_are_shown_in_notebooks(folder, monkeypatch, capsys, wanted, shell, shown):
+    names = {"Z": "ZMQInteractiveShell", "T": "TerminalInteractiveShell"}
+    ipython = types.SimpleNamespace(get_ipython=type(names[shell], (), {}))
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setattr("tqdm.auto.tqdm", tqdm.std.tqdm)
+    galmorph.classify([folder / "cutouts" / "g1.fits"], model=folder / "m.safetensors", progress=wanted, **FAST)
+    assert ("classifying" in capsys.readouterr().err) == shown

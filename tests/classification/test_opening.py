@@ -53,13 +53,31 @@ def test_a_table_among_cutouts_is_no_cutout(tmp_path, folder, caplog):
     assert "targets.fits is a table, not a cutout, and left out" in caplog.text
 
 
+@pytest.mark.parametrize("suffix", ["Z", "zst"])
+def test_a_cutout_in_a_compression_that_is_not_read_is_a_row_that_says_so(tmp_path, folder, model, suffix, caplog):
+    magic = {"Z": b"\x1f\x9d", "zst": b"\x28\xb5\x2f\xfd"}[suffix]
+    for name in ("g1", "g9"):  # of g1 there is a file that is read
+        (folder / f"{name}.fits.{suffix}").write_bytes(magic + bytes(4000))
+    assert opened(folder).n_rows == 5
+    catalog = table(tmp_path / "t.fits", id=["g0", "g1", "g9"])
+    summary = classify(catalog, cutouts=folder, model=model, out=tmp_path / "out.fits", device="cpu")
+    assert "g9.fits" in caplog.text
+    assert "not read. Unpack it" in caplog.text
+    assert summary.failed == 1
+
+
 def test_folders_without_cutouts_say_what_they_hold(tmp_path):
     table(tmp_path / "targets.fits", id=["g0"], ra=[1.0], dec=[2.0])
     with pytest.raises(GalmorphError, match=r"but a table: galmorph classify .*targets.fits"):
         opened(tmp_path)
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "_SUCCESS").touch()
+    (tmp_path / "s" / "part-0.csv").write_text("id,ra,dec\n")  # as Spark writes it
+    with pytest.raises(GalmorphError, match=r"but a table: galmorph classify .*part-0.csv"):
+        opened(tmp_path / "s")
     (tmp_path / "p").mkdir()
-    (tmp_path / "p" / "a.jpg").touch()
-    with pytest.raises(GalmorphError, match="but pictures"):
+    (tmp_path / "p" / "a.gif").touch()
+    with pytest.raises(GalmorphError, match=r"no cutouts \(FITS, JPEG or PNG\)"):
         opened(tmp_path / "p")
 
 

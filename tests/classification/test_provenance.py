@@ -9,8 +9,8 @@ import pytest
 from made import cutout_folder, model_file
 
 from galmorph.classification.classify import classify
-from galmorph.classification.provenance import place
-from galmorph.errors import Interrupted
+from galmorph.classification.provenance import _PREFIXES, location, record_path, recorded, recorded_schema
+from galmorph.errors import CatalogError, Interrupted
 
 FAST = {"device": "cpu", "dtype": "float32", "batch_size": 2, "workers": 1}
 
@@ -52,6 +52,16 @@ def test_the_record_of_a_catalog(survey):
     agent = found["agent"]["run:galmorph"]
     assert {"galmorph:version", "galmorph:python", "galmorph:torch"} <= set(agent)
     assert {used["prov:role"] for used in found["used"].values()} == {"input", "cutouts", "model"}
+
+
+@pytest.mark.parametrize("kind", ["catalog", "field"])
+def test_the_record_names_the_column_of_sizes(survey, kind):
+    table = survey / "sizes.csv"
+    table.write_text("id,ra,dec,petroR90_r,cutout\n1,150.0,2.0,3.0,cutouts/g0.fits\n")
+    image = survey / "cutouts" / "g0.fits"
+    given = {"survey": table} if kind == "catalog" else {"survey": image, "kind": "field", "catalog": table}
+    classify(**given, model=survey / "m.safetensors", out=survey / "out.csv", **FAST)
+    assert record(survey / "out.csv")["activity"]["run:classify"]["galmorph:size"] == "petroR90_r"
 
 
 def test_another_program_reads_it(survey):
@@ -135,4 +145,13 @@ def test_start_is_when_the_run_began_before_it_was_stopped(survey, monkeypatch):
 )
 def test_no_home_folder_is_told(monkeypatch, path, folder, told):
     monkeypatch.setattr(Path, "home", lambda: Path("/home/me"))
-    assert place(Path(path), Path(folder)) == told
+    assert location(Path(path), Path(folder)) == told
+
+
+@pytest.mark.parametrize("entity", [5, [1], {"run:model": 1}])
+def test_a_damaged_record_is_a_message(tmp_path, entity):
+    record = record_path(tmp_path / "o.csv")
+    record.write_text(json.dumps({"prefix": dict(_PREFIXES), "entity": entity}))
+    for read in (lambda: recorded_schema(tmp_path / "o.csv"), lambda: recorded(tmp_path / "o.csv", "input")):
+        with pytest.raises(CatalogError, match=r"o\.csv\.prov\.json is damaged: entity"):
+            read()

@@ -104,6 +104,30 @@ def test_without_both_positions_nothing_is_compared(model, tmp_path, wcs, positi
     assert np.array_equal(prepared.flux, prepare(path, load(model).card, R90).flux)
 
 
+@pytest.mark.parametrize(
+    ("cards", "said"),
+    [
+        ({"CTYPE1": "RA---TNX", "CTYPE2": "DEC--TNX", "WAT1_001": "wtype=tnx axtype=ra"}, "CTYPE1 'RA---TNX'"),
+        ({"CRVAL1": None}, "lack numbers in CRVAL1"),
+        ({"RADESYS": "GAPPT"}, "RADESYS 'GAPPT'"),
+    ],
+)
+def test_a_position_that_cannot_be_compared_is_flagged_and_said(model, tmp_path, cards, said):
+    card = load(model).card
+    path = write(tmp_path / "g.fits")
+    with fits.open(path, mode="update") as hdus:
+        for keyword, value in cards.items():
+            hdus[0].header.remove(keyword, ignore_missing=True) if value is None else hdus[0].header.set(keyword, value)
+        for keyword in ("CHECKSUM", "DATASUM"):
+            del hdus[0].header[keyword]
+    for options in ({"position": (RA, DEC)}, {"position": (math.nan, math.nan), "locate": True}):
+        prepared = prepare(path, card, R90, **options)
+        assert prepared.flag == Flag.WCS_UNUSABLE
+        assert said in prepared.reason
+        assert prepared.flux is not None
+    assert prepare(path, card, R90).flag == 0
+
+
 def test_a_row_with_another_galaxy_s_file_gets_no_probability_and_is_counted(model, tmp_path):
     for name in "ab":
         write(tmp_path / f"{name}.fits")

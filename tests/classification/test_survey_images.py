@@ -13,7 +13,7 @@ from astropy.nddata import Cutout2D
 from astropy.table import Table
 from astropy.wcs import WCS
 from fields import PIXSCALE, made_field, matched, real_planes, refound, write_bands, write_cube
-from made import model_file
+from made import cutout, model_file
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -23,6 +23,7 @@ from galmorph.classification.options import ClassifyOptions
 from galmorph.classification.results import read_results
 from galmorph.cli import app as cli
 from galmorph.errors import CatalogError, CutoutError, GalmorphError, Interrupted, OutputError
+from galmorph.images.cutout import write_cutout
 from galmorph.images.detection import detect
 from galmorph.images.flags import DetectionFlag, Flag
 from galmorph.images.framing import cut as cut_each
@@ -624,3 +625,16 @@ def test_a_real_mosaic_without_wcs_and_unit_is_classified_with_zero_points(share
     magnitudes = {band: 23.9 - 2.5 * math.log10(np.median(table[f"flux_{band}"])) for band in "grz"}
     # As bright and as red as the faint galaxies of the survey are, so the zero points are the right ones.
     assert 18 < magnitudes["z"] < magnitudes["r"] < magnitudes["g"] < 25
+
+
+def test_an_image_that_sep_cannot_measure_is_refused(monkeypatch, tmp_path):
+    import sep
+
+    def overflow(*arguments, **options):
+        raise Exception("invalid aperture parameters")
+
+    write_cutout(cutout("f", side=100), tmp_path / "f.fits")
+    planes = read_planes(str(tmp_path / "f.fits"), None, None)
+    monkeypatch.setattr(sep, "sum_ellipse", overflow)
+    with pytest.raises(CutoutError, match="objects of the image f cannot be measured: invalid aperture"):
+        detect(planes)

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from galmorph.cli import console, exits, options
 from galmorph.cli.console import visible
 from galmorph.environment import Variable
 from galmorph.errors import CannotContinue, GalmorphError, Interrupted
+from galmorph.images.sizes import MAX_SIDE_PX
 
 # A command that ends with an error of choice.
 FAILING = (
@@ -110,6 +112,37 @@ def test_a_device_that_computes_nothing_is_refused(device):
         pick_device(device)
 
 
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_second_signal_ends_the_run_at_once_without_a_traceback(second):
+    """As it would come while the first one is being answered: while a file is closed, or later, as Python ends."""
+    kill = "__import__('os').kill(__import__('os').getpid(), {})"
+    statement = f"try:\n        {kill.format(15)}\n    finally:\n        {kill.format(int(second))}; print('later')"
+    done = failing(statement)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+    late = f"__import__('atexit').register(lambda: {kill.format(int(second))}); raise MemoryError"
+    done = failing(late)
+    assert done.returncode == 3
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (errno.EACCES, 2),
+        (errno.ENOTDIR, 2),
+        (errno.ENAMETOOLONG, 2),
+        (errno.EROFS, 2),
+        (errno.EIO, 3),
+        (errno.ENOENT, 3),
+    ],
+)
+def test_what_the_system_says_of_a_path_is_a_message(number, code, tmp_path):
+    done = failing(f"raise OSError({number}, 'reason', '/a/path')", TMPDIR=str(tmp_path))
+    assert done.returncode == code
+    assert done.stderr.startswith("error: /a/path: reason.")
+    assert not list(tmp_path.iterdir())
+
+
 def test_every_exit_code_is_in_the_docs():
     page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
     assert {GalmorphError.exit_code, CannotContinue.exit_code, Interrupted.exit_code, 0, 1, 70} == set(exits.CODES)
@@ -132,7 +165,7 @@ WRONG_OPTIONS = [
     ("fetch", "--rate", "inf"),
     ("fetch", "--timeout", -1),
     ("fetch", "--retries", 0),
-    ("fetch", "--size", options.MAX_SIDE_PX + 1),
+    ("fetch", "--size", MAX_SIDE_PX + 1),
     ("fetch", "--pixscale", "nan"),
     ("fetch", "--size-factor", -2),
     ("fetch", "--limit", 0),

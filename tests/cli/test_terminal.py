@@ -28,6 +28,7 @@ COMMANDS = (
     "compare",
     "evaluate",
     "report",
+    "select",
     "doctor",
     "demo",
     "models list",

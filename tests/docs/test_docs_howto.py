@@ -33,15 +33,14 @@ def first_block(page, language):
 @pytest.fixture
 def entry(monkeypatch):
     """Make a page's file an entry of a folder, as if it lay there."""
-    known = registry.names
 
     def add(page, folder, name):
         module = ModuleType(f"galmorph.{registry.KINDS[folder][0]}.{name}")
         exec(compile(first_block(page, "python"), page, "exec"), module.__dict__)
         monkeypatch.setitem(sys.modules, module.__name__, module)
-        before = registry.names
-        monkeypatch.setattr(registry, "names", lambda f: (*before(f), name) if f == folder else before(f))
-        assert name not in known(folder)
+        before = registry.own_names
+        assert name not in before(folder)
+        monkeypatch.setattr(registry, "own_names", lambda f: (*before(f), name) if f == folder else before(f))
         return getattr(module, registry.KINDS[folder][1])
 
     return add

@@ -1,7 +1,6 @@
 """Seeded fuzzing of what `galmorph fetch` reads from others: answers, addresses, pictures and manifests.
 
-Nothing but the errors that callers expect may come out. The budget is small by default;
-``pytest tests/fuzz --hypothesis-profile=long`` takes a hundred times as many examples.
+Nothing but the errors that callers expect may come out.
 """
 
 import bz2
@@ -12,8 +11,8 @@ import sqlite3
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
+from mutations import FACTOR, fuzzed, mutated, tried
 from PIL import Image
 from raw_server import RawServer, response
 from standin import StandIn
@@ -29,46 +28,8 @@ from galmorph.retrieval.manifest import STATES
 from galmorph.retrieval.request import Request
 from galmorph.retrieval.surveys import Imaging, decals, sdss
 
-FACTOR = max(1, settings.default.max_examples // 100)
 QUICK = {"rate": 1e5, "backoff_s": 0.001, "size": 8, "retries": 2, "timeout_s": 20.0}
 REQUEST = Request("t", 10.0, 5.0, 8, 0.262)
-VALUES = st.sampled_from(
-    [
-        "NaN",
-        "1E400",
-        "-1",
-        "0",
-        "T",
-        "'x'",
-        "'",
-        "99999999999999999999",
-        "1.5",
-        "",
-        "-2880",
-        "'\x1b[0m'",
-        "&",
-        "1D3",
-        "+",
-    ]
-)
-
-
-def examples(n):
-    def decorate(test):
-        budget = settings(
-            max_examples=n * FACTOR, deadline=None, suppress_health_check=list(HealthCheck), database=None
-        )
-        return seed(17)(budget(test))
-
-    return decorate
-
-
-def tried(call, expected=Failure):
-    """Return what a call gives and None, or None and the error that was to be expected."""
-    try:
-        return call(), None
-    except expected as error:
-        return None, error
 
 
 def cube(request):
@@ -79,31 +40,9 @@ def cube(request):
     return b"".join(map(bytes, image(text, pixels)))
 
 
-@st.composite
-def mutated(draw, content):
-    """Return bytes with some flipped, cut out, doubled or replaced, or with the value of a card changed."""
-    body = bytearray(content)
-    for _ in range(draw(st.integers(1, 4))):
-        at = draw(st.integers(0, max(0, len(body) - 1)))
-        match draw(st.integers(0, 4)):
-            case 0 if body:
-                body[at] ^= draw(st.integers(1, 255))
-            case 1:
-                del body[at : at + draw(st.sampled_from([1, 80, 2880, len(body)]))]
-            case 2:
-                body[at:at] = body[at : at + draw(st.sampled_from([1, 80, 2880]))]
-            case 3:
-                body[at : at + 4] = draw(st.binary(max_size=8))
-            case _:
-                start = at // 80 * 80
-                body[start + 8 : start + 80] = f"= {draw(VALUES):>20}".encode().ljust(72)
-    return bytes(body)
-
-
-@examples(300)
-@given(mutated(cube(REQUEST)))
+@fuzzed(300, body=mutated(cube(REQUEST)))
 def test_cutouts(body):
-    delivery, failure = tried(lambda: decals.Viewer(Imaging())._accept(Answer("u", 200, {}, body), REQUEST))
+    delivery, failure = tried(lambda: decals.Viewer(Imaging())._accept(Answer("u", 200, {}, body), REQUEST), Failure)
     assert failure is None or str(failure).isprintable()
     if failure is None:
         assert delivery.cutout.flux.shape == (3, 8, 8)
@@ -115,10 +54,9 @@ TABLE = (
 )
 
 
-@examples(200)
-@given(mutated(TABLE))
+@fuzzed(200, body=mutated(TABLE))
 def test_tables_of_the_skyserver(body):
-    rows, failure = tried(lambda: sdss._read_rows(Answer("u", 200, {}, body)))
+    rows, failure = tried(lambda: sdss._read_rows(Answer("u", 200, {}, body)), Failure)
     assert failure is None or str(failure).isprintable()
     if failure is None:
         assert len(sdss._match(np.array([(10.0, 5.0)]), rows)) == 1
@@ -135,10 +73,9 @@ FRAME = b"".join(
 )
 
 
-@examples(100)
-@given(st.one_of(mutated(FRAME).map(bz2.compress), mutated(bz2.compress(FRAME))))
+@fuzzed(100, body=st.one_of(mutated(FRAME).map(bz2.compress), mutated(bz2.compress(FRAME))))
 def test_frames(body):
-    plane, failure = tried(lambda: sdss._decode(body, url="u", field=sdss.SdssField(94, 301, 3, 7), band="r"))
+    plane, failure = tried(lambda: sdss._decode(body, url="u", field=sdss.SdssField(94, 301, 3, 7), band="r"), Failure)
     assert failure is None or str(failure).isprintable()
     if failure is None:
         assert plane.data.ndim == 2
@@ -151,8 +88,7 @@ def encoded(kind):
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "GIF"])
-@examples(40)
-@given(st.data())
+@fuzzed(40, data=st.data())
 def test_pictures(kind, data):
     try:
         picture = read_picture(data.draw(mutated(encoded(kind))), most_pixels=1 << 20)
@@ -161,8 +97,7 @@ def test_pictures(kind, data):
     assert picture.shape[2] == 3
 
 
-@examples(200)
-@given(st.text(max_size=40) | st.from_regex(r"https?://[^ ]{0,20}@?[^ ]{0,20}", fullmatch=True))
+@fuzzed(200, text=st.text(max_size=40) | st.from_regex(r"https?://[^ ]{0,20}@?[^ ]{0,20}", fullmatch=True))
 def test_addresses(text):
     try:
         bare = Credentials().take(text, "--base-url")
@@ -172,8 +107,11 @@ def test_addresses(text):
     assert "@" not in bare
 
 
-@examples(200)
-@given(st.text(max_size=40) | st.from_regex(r"[A-Z][a-z]{2}, \d+ [A-Z][a-z]{2} \d+ \d+:\d+:\d+ .{0,6}", fullmatch=True))
+@fuzzed(
+    200,
+    text=st.text(max_size=40)
+    | st.from_regex(r"[A-Z][a-z]{2}, \d+ [A-Z][a-z]{2} \d+ \d+:\d+:\d+ .{0,6}", fullmatch=True),
+)
 def test_retry_after(text):
     assert retry_after_s(text, 0.0) >= 0
 
@@ -242,8 +180,7 @@ def check(folder, url, out):
             assert cutout.header["CRVAL1"] == float(ra), name
 
 
-@examples(25)
-@given(st.data())
+@fuzzed(25, data=st.data())
 def test_manifests_with_damaged_bytes(fetched, tmp_path_factory, data):
     folder, url = fetched
     out = shutil.copytree(folder / "out", tmp_path_factory.mktemp("copy") / "out")
@@ -260,8 +197,7 @@ COLUMNS = ["first_row", "target_id", "ra", "dec", "size", "pixscale", "radius", 
 COLUMNS += ["attempts", "bytes", "sha256", "coverage", "error", "note", "time", "mtime_ns"]
 
 
-@examples(25)
-@given(st.data())
+@fuzzed(25, data=st.data())
 def test_manifests_with_damaged_values(fetched, tmp_path_factory, data):
     folder, url = fetched
     out = shutil.copytree(folder / "out", tmp_path_factory.mktemp("copy") / "out")

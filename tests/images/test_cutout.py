@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 import galmorph.images.cutout
 from galmorph.errors import CannotContinue, CutoutError, OutputError
 from galmorph.images import fits_file as imagefile
-from galmorph.images.cutout import MAX_SIDE_PX, Cutout, cutout_files, read_cutout, write_cutout
+from galmorph.images.cutout import Cutout, cutout_files, read_cutout, write_cutout
+from galmorph.images.sizes import MAX_SIDE_PX
 
 RNG = np.random.default_rng(5)
 IMAGE = RNG.normal(size=(32, 40)).astype(np.float32)
@@ -506,6 +507,29 @@ def test_a_degenerate_third_axis_is_no_cube(write):
 )
 def test_companions_are_no_pictures(write, cards, kind):
     refused(write, IMAGE, header(BAND="r", SURVEY="DECaLS", **cards), f"holds a {kind} image")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("g1.weight.fits", "weight"), ("g1_wht.fits", "wht"), ("g1-rms_r.fits.gz", "rms"), ("a_mask.fits", "mask")],
+)
+def test_companions_by_the_name_of_their_file(tmp_path, name, kind):
+    cards = header(BAND="r", BUNIT="nmgy", PIXSCALE=0.3)
+    fits.PrimaryHDU(IMAGE, cards).writeto(tmp_path / name)
+    with pytest.raises(CutoutError, match=f"holds a {kind} image"):
+        read_cutout(tmp_path / name)
+    assert read_cutout(tmp_path / name, hdu=0).flux.shape == (1, *IMAGE.shape)
+    cards["EXTNAME"] = "SCI"  # the header says otherwise
+    fits.PrimaryHDU(IMAGE, cards).writeto(tmp_path / name, overwrite=True)
+    assert read_cutout(tmp_path / name).flux.shape == (1, *IMAGE.shape)
+    write_cutout(read_cutout(tmp_path / name), tmp_path / f"own_{name}")  # named by its identifier
+    assert read_cutout(tmp_path / f"own_{name}").flux.shape == (1, *IMAGE.shape)
+
+
+@pytest.mark.parametrize("name", ["weight.fits", "heavyweight.fits", "dqmask7.fits", "mask_1.fits"])
+def test_names_that_only_look_like_those_of_companions(tmp_path, name):
+    fits.PrimaryHDU(IMAGE, header(BAND="r", BUNIT="nmgy", PIXSCALE=0.3)).writeto(tmp_path / name)
+    assert read_cutout(tmp_path / name).flux.shape == (1, *IMAGE.shape)
 
 
 def test_tables_and_random_groups(write, tmp_path):

@@ -185,6 +185,27 @@ def test_checksums_of_other_files_are_checked_when_asked(tmp_path, plain):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.parametrize("filling", [b" " * 2880, bytes(2880), b" " * 8640, b"\0" * 100, b" " * 5000])
+@pytest.mark.parametrize("extensions", [0, 1])
+def test_filling_behind_the_last_image_is_nothing(tmp_path, filling, extensions):
+    path = tmp_path / "a.fits"
+    header = fits.Header({"BUNIT": "nanomaggy", "PIXSCALE": 0.3, "BAND": "r"})
+    image = np.arange(64 * 64, dtype=np.float32).reshape(64, 64)
+    images = [fits.PrimaryHDU(), fits.ImageHDU(image, header)] if extensions else [fits.PrimaryHDU(image, header)]
+    fits.HDUList(images).writeto(path)
+    path.write_bytes(path.read_bytes() + filling)
+    assert (read_cutout(path).flux == image).all()
+
+
+@pytest.mark.parametrize(("magic", "said"), [(b"\x1f\x9d", "compress"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"PK", "zip")])
+def test_compressions_that_are_not_read_are_named(tmp_path, magic, said):
+    path = tmp_path / "a.fits.Z"
+    path.write_bytes(magic + bytes(5000))
+    assert cutout_files(tmp_path) == [("a", str(path))]
+    with pytest.raises(CutoutError, match=f"{said}.*[Uu]npack it"):
+        read_cutout(path)
+
+
 def test_pipes_and_devices_are_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "x.fits")
     (tmp_path / "y.fits").symlink_to("/dev/zero")

@@ -36,7 +36,7 @@ def write(path, image=IMAGE, pixscale=0.262, **cards):
         *((text, "flux", 1e-3 * JY) for text in ("mJy", "milliJansky", "mJy/pixel")),
         *(
             (text, "flux", 1e-6 * JY)
-            for text in ("uJy", "UJY", "ujy", "microJy", "\u00b5Jy", "uJy/pixel", "uJy per pixel")
+            for text in ("uJy", "UJY", "ujy", "microJy", "\u00b5Jy", "\u03bcJy", "uJy/pixel", "uJy per pixel")
         ),
         *((text, "flux", 1e-9 * JY) for text in ("nJy", "NJY", "nanoJansky", "1e-32 erg/s/cm2/Hz")),
         ("10.0*nanoJansky", "flux", 1e-8 * JY),

@@ -12,7 +12,7 @@ from astropy.wcs.utils import proj_plane_pixel_area
 
 from galmorph.images.fits_file import StoredImage, quiet
 from galmorph.images.headers import pixel_scale
-from galmorph.images.wcs import celestial_wcs, pixels, read_wcs, sky
+from galmorph.images.wcs import celestial_wcs, pixel_at, pixels, read_wcs, sky
 
 CD = {"CD1_1": -2e-4, "CD2_2": 2e-4}
 PC = {"PC1_1": 1.0, "PC2_2": 1.0}
@@ -127,6 +127,32 @@ def test_positions_are_icrs(name):
     np.testing.assert_allclose([x, y], [[7, 9], [7, 8]], atol=1e-6)
 
 
+def test_numbers_written_as_text_are_read():
+    (ra, dec), expected = sky(celestial_wcs(text(**CD, CRVAL1="150.0", CRPIX2="8.0")), 7, 7), (150, 2)
+    assert (ra, dec) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("keyword", ["CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2"])
+def test_an_absent_reference_is_a_problem_and_not_zero(keyword):
+    made = header(**CD)
+    del made[keyword]
+    wcs, problem = read_wcs(made.tostring(endcard=False))
+    assert wcs is None
+    assert problem == f"its celestial coordinates lack numbers in {keyword}"
+
+
+def test_coordinates_in_a_form_that_is_not_read_are_said():
+    second = {f"{key}A": value for key, value in header(**CD).items()}
+    assert "only in a second description (CTYPE1A)" in read_wcs(fits.Header(second).tostring(endcard=False))[1]
+    plate = fits.Header({"PLTRAH": 10, "AMDX1": 67.2})
+    assert "plate solution of the Digitized Sky Survey" in read_wcs(plate.tostring(endcard=False))[1]
+
+
+def test_quotes_inside_a_ctype():
+    wcs = celestial_wcs(text(**CD, CTYPE1="'RA---TAN'", CTYPE2="'DEC--TAN'"))
+    assert list(wcs.wcs.ctype) == ["RA---TAN", "DEC--TAN"]
+
+
 def test_axes_in_the_other_order():
     wcs = celestial_wcs(text(CTYPE1="DEC--TAN", CTYPE2="RA---TAN", CRVAL1=2.0, CRVAL2=150.0, **CD))
     ra, dec = sky(wcs, np.array([7.0]), np.array([7.0]))
@@ -140,3 +166,13 @@ def test_a_header_that_claims_no_coordinates_has_no_problem(cards):
     if not cards:
         del made["CTYPE1"], made["CTYPE2"]
     assert read_wcs(made.tostring(endcard=False)) == (None, "")
+
+
+@pytest.mark.parametrize("value", ["'", "x", "T", "", "1E400", "9" * 50, "9" * 68])
+def test_a_damaged_card_gives_no_pixel_but_no_error_either(value):
+    made = text(CD1_1=-2e-4, CD2_2=2e-4)
+    at = made.index("CRPIX1  =")
+    damaged = made[:at] + f"CRPIX1  = {value:>20}".ljust(80) + made[at + 80 :]
+    pixel = pixel_at(damaged, (16, 16), 150.0, 2.0)
+    assert pixel is None or len(pixel) == 2
+    assert pixel_at(made, (16, 16), 150.0, 2.0) == (7.0, 7.0)

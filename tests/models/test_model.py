@@ -11,7 +11,7 @@ from made import model_file
 from safetensors.torch import load_file, save_file
 
 from galmorph import registry
-from galmorph.errors import ModelError, OutputError
+from galmorph.errors import GalmorphError, ModelError, OutputError
 from galmorph.models import card as cards
 from galmorph.models.model import build, load, probabilities, save
 from galmorph.training.losses import cross_entropy, loss_named, mse
@@ -230,3 +230,63 @@ def test_temperatures_that_cannot_be_used_are_refused(tmp_path, temperature):
     save_file(load_file(path), path, metadata={"galmorph": json.dumps(card)})
     with pytest.raises(ModelError, match="temperature"):
         load(path)
+
+
+def test_mobilenet_v2_is_that_of_torchvision():
+    from torchvision.models import mobilenet_v2
+
+    torch.manual_seed(0)
+    ours = registry.load("backbones", "mobilenet_v2").build(5).eval()
+    torch.manual_seed(0)
+    theirs = mobilenet_v2(num_classes=5).eval()
+    assert [name for name, _ in ours.named_modules()] == [name for name, _ in theirs.named_modules()]
+    state = theirs.state_dict()
+    assert list(ours.state_dict()) == list(state)
+    assert all(torch.equal(value, state[name]) for name, value in ours.state_dict().items())
+    images = torch.rand(2, 3, 64, 64)
+    assert torch.equal(ours(images), theirs(images))
+    assert ours.classifier[0].p == theirs.classifier[0].p
+
+
+def changed(path, **values):
+    return json.dumps(json.loads(cards.read_card(path).to_json()) | values)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"name": 5}, r"name: .*valid string \('?5'? is given\)"),
+        ({"inputs": []}, "names no inputs"),
+        ({"inputs": [{"survey": "sdss"}]}, r"inputs\[0\]\.bands: Field required"),
+        ({"more": 1}, "more: Unexpected"),
+        ({"metrics": {"test": [1]}}, r"metrics\.test"),
+        ({"split": {"seed": 0, "val": 2.0, "test": 0.1}}, r"split\.val"),
+        ({"trained_on": [{"name": "a"}]}, r"trained_on\[0\]\.sha256: Field required"),
+        ({"training": {"ancestors": [1]}}, r"training\.ancestors\[0\]"),
+        ({"calibration": {"spread": {"concentration": [1.0]}}}, "concentration has 1 numbers, not .* 11 questions"),
+        ({"calibration": {"conformal": {"level": 0.9, "thresholds": [0.5]}}}, r"calibration\.conformal\.thresholds"),
+        ({"calibration": {"unlikeness": {"threshold": "far", "quantile": 0.9}}}, r"calibration\.unlikeness\.threshold"),
+        ({"calibration": [1]}, "calibration"),
+        ({"training": {"note": float("inf")}}, "Out of range"),
+        ({"schema": "no_such"}, "no_such"),
+        ({"format": 99}, "upgrade with pip"),
+    ],
+)
+def test_cards_of_another_shape_are_refused_by_the_path_of_the_value(tmp_path, values, reason):
+    text = changed(model_file(tmp_path / "m.safetensors"), **values)
+    with pytest.raises(GalmorphError, match=reason):
+        cards.ModelCard.from_json(text)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "5", "[" * 100_000, '{"format": "new"}'])
+def test_what_is_no_card(text):
+    with pytest.raises(ModelError, match="card is damaged"):
+        cards.ModelCard.from_json(text)
+
+
+@pytest.mark.parametrize("change", [{"input_size": 4096}, {"input_size": 16}, {"std": [0.0] * 3}, {"softening": -1.0}])
+def test_sizes_and_factors_of_a_card_are_bounded(tmp_path, change):
+    document = json.loads(changed(model_file(tmp_path / "m.safetensors")))
+    document["inputs"][0]["normalization"] |= change
+    with pytest.raises(ModelError, match="A normalization needs"):
+        cards.ModelCard.from_json(json.dumps(document))

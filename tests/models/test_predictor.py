@@ -27,6 +27,16 @@ def network(name, n_outputs=4):
     return made.eval()
 
 
+def operations(prepared):
+    """The types of the modules and the functions that a prepared network calls, those of its first layers too."""
+    kinds = set()
+    for module in prepared.modules():
+        for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
+            if node.op in ("call_module", "call_function"):
+                kinds.add(type(module.get_submodule(node.target)) if node.op == "call_module" else node.target)
+    return kinds
+
+
 @pytest.mark.parametrize("name", ["mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "resnet50"])
 def test_prepared_network_computes_the_same(name):
     plain = network(name)
@@ -40,9 +50,26 @@ def test_prepared_network_computes_the_same(name):
 @pytest.mark.skipif(not _has_joint_convolution(), reason="this build of torch has no joint convolution")
 def test_activations_are_computed_with_their_convolutions():
     prepared = prepare(network("mobilenet_v2"), CPU, torch.float32)
-    left = [n for n in prepared.graph.nodes if n.op == "call_module"]
-    kinds = {type(prepared.get_submodule(n.target)) for n in left}
-    assert not kinds & {nn.ReLU6, nn.BatchNorm2d}
+    assert not operations(prepared) & {nn.ReLU6, nn.BatchNorm2d}
+
+
+@pytest.mark.skipif(not _has_joint_convolution(), reason="this build of torch has no joint convolution")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["mobilenet_v1", "mobilenet_v2", "resnet50"])
+def test_first_layers_take_some_pictures_at_a_time(name, dtype, monkeypatch):
+    plain, images = network(name), torch.randn(6, 3, 64, 64).to(memory_format=torch.channels_last)
+    seen = []
+    with torch.inference_mode():
+        prepared = prepare(plain, CPU, dtype, 64)
+        prepared.in_chunks.front.register_forward_hook(lambda _, inputs, output: seen.append((len(inputs[0]), output)))
+        got = prepared(images)
+        monkeypatch.setattr(cpu_fusion, "_front", lambda nodes, large_px: [])
+        expected = prepare(plain, CPU, dtype, 64)(images)
+    assert [n for n, _ in seen] == [4, 2]
+    assert all(output.shape[-1] <= 8 for _, output in seen), "behind the large maps"
+    torch.testing.assert_close(
+        got, expected, rtol=0.02 if dtype == torch.bfloat16 else 1e-5, atol=float(expected.abs().max()) / 50
+    )
 
 
 def test_convolution_whose_result_goes_elsewhere_too_is_left():
@@ -142,9 +169,15 @@ def test_additions_are_computed_with_their_convolutions(name):
     if name.startswith("timm:"):
         pytest.importorskip("timm")
     prepared = prepare(registry.load("backbones", name).build(4), CPU, torch.float32, 64)
-    left = [n for n in prepared.graph.nodes if n.op in ("call_module", "call_function")]
-    kinds = {type(prepared.get_submodule(n.target)) if n.op == "call_module" else n.target for n in left}
-    assert not kinds & {nn.ReLU, nn.ReLU6, nn.BatchNorm2d, nn.Identity, nn.Conv2d, operator.add, torch.add}
+    assert not operations(prepared) & {
+        nn.ReLU,
+        nn.ReLU6,
+        nn.BatchNorm2d,
+        nn.Identity,
+        nn.Conv2d,
+        operator.add,
+        torch.add,
+    }
 
 
 @pytest.mark.gpu
@@ -180,8 +213,12 @@ def test_weights_are_laid_out_for_whole_batches(monkeypatch):
 
     monkeypatch.setattr(torch.ops.mkldnn, "_reorder_convolution_weight", told)
     prepare(network("mobilenet_v2"), CPU, torch.bfloat16, 192)
-    assert shapes[0] == [cpu_fusion.CPU_BATCH, 3, 192, 192]
-    assert {shape[0] for shape in shapes} == {cpu_fusion.CPU_BATCH}, "for one picture the layout is another, and slow"
+    assert shapes[0] == [cpu_fusion.CPU_CHUNK, 3, 192, 192]
+    numbers = [shape[0] for shape in shapes]
+    assert numbers == sorted(numbers), "chunks, then whole batches"
+    assert set(numbers) == {cpu_fusion.CPU_CHUNK, cpu_fusion.CPU_BATCH}, (
+        "for one picture the layout is another, and slow"
+    )
 
 
 # Shorter number formats

@@ -1,6 +1,7 @@
 """The report: what it holds, that nothing escapes from it, and how it behaves in a browser."""
 
 import base64
+import csv
 import io
 import json
 import os
@@ -21,7 +22,7 @@ from galmorph.classification.classify import classify
 from galmorph.classification.prepare import prepare
 from galmorph.classification.results import FLAGS, read_results
 from galmorph.cli import app as cli
-from galmorph.errors import GalmorphError
+from galmorph.errors import CatalogError, GalmorphError
 from galmorph.images.flags import Flag
 from galmorph.models.model import load
 from galmorph.reports import catalog as report
@@ -536,3 +537,60 @@ def test_no_serious_accessibility_fault(opened):
         opened.emulate_media(color_scheme=scheme)
         found = opened.evaluate("axe.run()")["violations"]
         assert [(fault["id"], fault["impact"]) for fault in found if fault["impact"] in ("serious", "critical")] == []
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "reason"),
+    [
+        ("morph_flag", "abc", "column morph_flag: could not convert"),
+        ("morph_flag", "1.5", "no sum of bits"),
+        ("morph_flag", "1e300", "no sum of bits"),
+        ("morph_entropy", "high", "column morph_entropy: could not convert"),
+        ("morph_ood", "x", "column morph_ood: could not convert"),
+        ("p_disk_edge_on_no_bulge", "x", "column p_disk_edge_on_no_bulge: could not convert"),
+        ("p_disk_edge_on_no_bulge", "1e30", "a probability outside 0 to 1"),
+    ],
+)
+def test_results_that_are_not_as_galmorph_wrote_them(tmp_path, column, cell, reason):
+    results(tmp_path / "r.csv", n=4, schema="galaxy10_sdss", ood=True, unclassified=9)
+    with (tmp_path / "r.csv").open(newline="") as file:
+        header, *lines = csv.reader(file)
+    lines[1][header.index(column)] = cell
+    with (tmp_path / "r.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([header, *lines])
+    with pytest.raises(CatalogError, match=reason):
+        report.report(tmp_path / "r.csv", tmp_path / "r.html")
+    assert not (tmp_path / "r.html").exists()
+
+
+CONFIG = {"data": [], "schema": "galaxyzoo2", "backbone": "mobilenet_v2", "epochs": 3, "seed": 0, "pretrained": "none"}
+HISTORY = "epoch,train_loss,val_loss,val_rmse,seconds\n1,0.5,0.4,0.3,9\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("config.json", "[1]", r"config\.json is damaged"),
+        ("config.json", json.dumps(CONFIG | {"epochs": "many"}), r"config\.json is damaged: epochs: .*'many' is given"),
+        ("config.json", "[" * 100_000, r"config\.json is damaged"),
+        ("history.csv", "epoch\n1\n", r"history\.csv cannot be read"),
+        ("history.csv", HISTORY + "2,x,0.4,0.3,9\n", r"history\.csv cannot be read"),
+        ("history.csv", HISTORY + "2,0.4\n", r"history\.csv cannot be read"),
+        ("metrics.json", '{"val": [1]}', r"metrics\.json is damaged: val"),
+        ("test/scores.json", '{"conditions": {"colour": []}}', r"scores\.json is damaged: conditions\.colour"),
+        ("test/scores.json", '{"shares": 5}', r"scores\.json is damaged: shares"),
+        ("test/predictions.csv", "galaxy,p_a\nx,y\n", "cannot be read: could not convert"),
+        ("test/predictions.csv", "galaxy,p_a\nx,1,2\n", "cannot be read: predictions.csv has no columns"),
+        ("test/predictions.csv", "galaxy\nx\n", "cannot be read: predictions.csv has no columns"),
+    ],
+)
+def test_a_folder_that_is_not_as_galmorph_wrote_it(tmp_path, name, content, reason):
+    folder = tmp_path / "run"
+    (folder / "test").mkdir(parents=True)
+    files = {"config.json": json.dumps(CONFIG), "history.csv": HISTORY, "metrics.json": "{}"}
+    files |= {"test/scores.json": '{"schema": "rings"}', "test/predictions.csv": "galaxy,p_a\nx,1\n"}
+    for path, text in (files | {name: content}).items():
+        (folder / path).write_text(text)
+    with pytest.raises(GalmorphError, match=reason):
+        report.report(folder, tmp_path / "r.html")
+    assert not (tmp_path / "r.html").exists()

@@ -555,7 +555,7 @@ def test_plan(tmp_path):
     found = plan(sparse)
     assert (found.targets, found.chosen) == (902, "cutouts")
     assert found.ways[0].requests == 900
-    assert found.as_dict()["ways"][0]["way"] == "cutouts"
+    assert found.ways[0].way == "cutouts"
     assert plan(sparse, limit=10).ways[0].requests == 10
     assert [way.way for way in plan(sparse, survey="sdss").ways] == ["cutouts"]
     assert not (tmp_path / "dense").exists()

@@ -14,6 +14,7 @@ from standin.answers import Answer as StandInAnswer
 from galmorph import registry
 from galmorph.errors import CannotContinue, GalmorphError
 from galmorph.files.fits import card, image
+from galmorph.images.surveys import native_pixscale, typical_seeing
 from galmorph.retrieval.client import Answer, Client, FinalFailure, Limits, PassingFailure, Session
 from galmorph.retrieval.fetch import fetch
 from galmorph.retrieval.request import Request
@@ -60,13 +61,11 @@ def test_every_survey(name, tmp_path):
     survey = registry.load("surveys", name)
     assert isinstance(survey, Survey)
     assert survey.name == name
-    assert survey.zero_point == 22.5
-    assert 0.1 < survey.pixscale < 2
-    assert set(survey.bands) <= set(survey.seeing)
-    assert all(0.5 < fwhm < 2.5 for fwhm in survey.seeing.values())
     source = survey.source(Imaging(folder=tmp_path))
     assert source.bands == survey.bands
-    assert source.pixscale == survey.pixscale
+    assert 0.1 < source.pixscale < 2
+    assert source.pixscale == native_pixscale(source.survey)
+    assert all(0.5 < typical_seeing(source.survey, band) < 2.5 for band in source.bands)
     assert source.identity(request()) != source.identity(request(ra=11.0))
     assert "http" not in source.identity(request())
     layout = np.zeros(3, [("ra", "f8"), ("dec", "f8"), ("size", "i4"), ("pixscale", "f4")])
@@ -646,7 +645,7 @@ def test_the_mirror_helps(server):
 
 
 def test_the_unit_of_another_hips_is_unknown(server, monkeypatch):
-    monkeypatch.setattr(hips, "_KNOWN", ())
+    monkeypatch.setattr(hips, "_IN_NANOMAGGIES", {})
     source = hips.Hips2Fits(Imaging(base_url=server.url, hips="CDS/P/SDSS9"))
     assert math.isnan(source.pixscale)
     assert deliver(source, request(pixscale=0.396)).unit == "unknown"

@@ -358,10 +358,13 @@ def test_a_column_that_was_taken_out_is_listed_once(tmp_path):
     assert append(tmp_path / "out.csv", tmp_path / "out.csv").galmorph_columns == tuple(c.name for c in COLUMNS)
 
 
-def test_the_output_keeps_the_format(tmp_path):
-    catalog = open_catalog(table(tmp_path / "in.fits"))
+def test_the_output_keeps_the_format_where_something_would_be_lost(tmp_path):
+    path = table(tmp_path / "in.fits")
+    fits.setval(path, "TELESCOP", value="SDSS", ext=1)
+    catalog = open_catalog(path)
     with pytest.raises(CatalogError, match=r"out.csv.gz would be csv, but .*in.fits is fits.*name it \*.fits"):
         catalog.append(tmp_path / "out.csv.gz", COLUMNS, [values(10)])
+    assert not (tmp_path / "out.csv.gz").exists()
     for name in ("out.fit", "out.FITS.gz", "out.cat"):
         catalog.append(tmp_path / name, COLUMNS, [values(10)])
         assert open_catalog(tmp_path / name).n_rows == 10

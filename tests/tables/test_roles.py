@@ -34,7 +34,18 @@ def roles(*names, frame="icrs", **options):
         (("OBJECT_ID", "RIGHT_ASCENSION", "DECLINATION"), (1, 2)),  # Euclid
         (("label", "sky_centroid.ra", "sky_centroid.dec"), (1, 2)),  # photutils
         (("position.ra", "position.dec"), (0, 1)),  # a SkyCoord of astropy
-        (("objra", "objdec"), (None, None)),
+        (("xra", "xdec"), (None, None)),
+        (("mangaid", "objra", "objdec", "ifura", "ifudec"), (1, 2)),  # MaNGA
+        (("objectId", "ra", "decl"), (1, 2)),  # Rubin
+        (("CATAID", "RAcen", "Deccen"), (1, 2)),  # GAMA
+        (("Name", "R.A.", "Dec."), (1, 2)),
+        (("Name", "R.A. (J2000)", "Decl. (J2000)"), (1, 2)),
+        (("TARGNAME", "RA_TARG", "DEC_TARG"), (1, 2)),  # Hubble
+        (("source_id", "world_centroid_alpha", "world_centroid_delta"), (1, 2)),  # SourceXtractor++
+        (("COADD_OBJECTS_ID", "ALPHAWIN_J2000_DET", "DELTAWIN_J2000_DET"), (1, 2)),  # DES
+        (("Name", "ra_hms", "dec_dms"), (1, 2)),
+        (("Name", "ra_hms", "dec_dms", "ra_deg", "dec_deg"), (3, 4)),
+        (("Name", "RAB1950", "DEB1950"), (None, None)),
         (("obj_ra", "obj_dec"), (0, 1)),
         (("i_ra", "i_dec"), (0, 1)),  # HSC
         (("objname", "al2000", "de2000"), (1, 2)),  # HyperLeda
@@ -75,6 +86,10 @@ IDENTIFIERS = [
         "GalaxyID",
     ),
     *(
+        "SGA_ID",
+        "QUICK_OBJECT_ID",
+        "unwise_objid",
+        "SDSS_NAME",
         "specObjID",
         "mangaid",
         "plateifu",
@@ -111,7 +126,9 @@ def test_candidates_come_in_order():
     ]
 
 
-@pytest.mark.parametrize("name", ["cutout", "file_loc", "filename", "path", "file", "cutout_path", "fits_path"])
+@pytest.mark.parametrize(
+    "name", ["cutout", "file_loc", "filename", "path", "file", "cutout_path", "fits_path", "png_loc"]
+)
 def test_cutouts(name):
     assert roles("ra", "dec", name).cutout == 2
     assert roles(name, "cutout").cutout == (1 if name != "cutout" else 0)

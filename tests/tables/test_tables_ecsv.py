@@ -228,3 +228,9 @@ def test_what_was_saved_from_a_fits_file_is_known_again(tmp_path):
     new = append(tmp_path / "again.ecsv", tmp_path / "new.ecsv", replace=True)
     assert new.column_names == ("id", *(c.name for c in COLUMNS))
     assert "GMCOLS" not in Table.read(tmp_path / "new.ecsv").meta
+
+
+def test_a_head_that_is_no_utf8(tmp_path):
+    (tmp_path / "in.ecsv").write_bytes(ITEMS.encode().replace(b"# - {", b"#\xa0- {", 1) + b"id,ra,dec\n1,2,3\n")
+    with pytest.raises(CatalogError, match="it is not YAML"):
+        open_catalog(tmp_path / "in.ecsv")

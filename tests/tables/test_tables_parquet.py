@@ -301,3 +301,28 @@ def test_pandas_own_metadata_are_not_interpreted(tmp_path, value):
     pq.write_table(table, tmp_path / "in.parquet")
     append(tmp_path / "in.parquet", tmp_path / "out.parquet")
     assert pq.read_schema(tmp_path / "out.parquet").metadata[b"pandas"] == value.encode()
+
+
+def test_a_name_that_is_no_text(tmp_path):
+    pq.write_table(pa.table({"id": ["a"], "radec": [1.0]}), tmp_path / "in.parquet")
+    content = (tmp_path / "in.parquet").read_bytes()
+    (tmp_path / "in.parquet").write_bytes(content.replace(b"radec", b"\xf2adec"))
+    with pytest.raises(CatalogError, match="cannot be read as Parquet"):
+        open_catalog(tmp_path / "in.parquet")
+
+
+@pytest.mark.parametrize("states", [9, 2])
+def test_rows_are_as_many_as_the_file_states(tmp_path, monkeypatch, states):
+    """A footer that states another number of rows than there are: neither rows nor an output come of it."""
+    path = tmp_path / "in.parquet"
+    pq.write_table(pa.table({"id": list("abcd"), "ra": [1.0] * 4, "dec": [2.0] * 4}), path)
+    catalog = open_catalog(path)
+    monkeypatch.setattr(catalog._table, "n_rows", states)
+    with pytest.raises(CatalogError, match=f"is damaged: it states {states} rows"):
+        list(catalog.blocks(3))
+    with pytest.raises(CatalogError, match=f"is damaged: it states {states} rows"):
+        catalog.read(["id"])
+    for name in ("out.parquet", "out.fits"):
+        with pytest.raises(CatalogError, match=r"is damaged|the blocks have"):
+            catalog.append(tmp_path / name, COLUMNS, [values(states)])
+        assert not (tmp_path / name).exists()

@@ -264,6 +264,7 @@ def data(text):
     [
         ((HEAD + ROWS + TAIL)[:-40], "not well-formed XML"),
         (HEAD + ROWS, "not well-formed XML"),
+        ('<?xml version="1.0" encoding="ttf-8"?>' + HEAD + ROWS + TAIL, "not well-formed XML"),
         (HEAD + "</TABEL>", "not well-formed XML"),
         ("<VOTABLE><RESOURCE><TABLE/></RESOURCE></VOTABLE>", "has no TABLE with FIELDs"),
         (data("<FITS><STREAM href='x'/></FITS>"), "data as FITS cannot get columns"),

@@ -45,6 +45,22 @@ def test_decimal_commas(tmp_path):
     assert targets(tmp_path / "out.csv").radius_arcsec.tolist() == [10.224, 1234.5]
 
 
+def test_identifiers_and_paths_with_commas_keep_their_text(tmp_path):
+    text = "id;ra;dec;petroR90_r;cutout;note\n1,1;150,5;2,5;4,5;1,1;3,5\n2,10;151,5;-2,5;1.234,5;2,10;x\n"
+    source = make(tmp_path / "in.csv", text)
+    block = targets(source)
+    assert (block.id.tolist(), block.cutout.tolist()) == (["1,1", "2,10"], ["1,1", "2,10"])
+    assert (block.ra.tolist(), block.radius_arcsec.tolist()) == ([150.5, 151.5], [4.5, 1234.5])
+    read = open_catalog(source).read(["ra", "note"])
+    assert read["ra"].tolist() == [150.5, 151.5]
+    assert read["note"].tolist() == ["3,5", "x"]
+
+
+def test_rubins_positions_with_decimal_commas_are_looked_at_for_radians(tmp_path):
+    with pytest.raises(CatalogError, match="may be in radians or in degrees"):
+        open_catalog(make(tmp_path / "in.csv", "id;coord_ra;coord_dec\na;1,5;0,25\nb;1,25;0,5\n"))
+
+
 @pytest.mark.parametrize("delimiter", [";", "\t", "|", ","])
 def test_decimal_commas_beside_any_delimiter(tmp_path, delimiter):
     rows = [["name", "ra", "dec"], ["a", "150,1385", "2,25"], ["b", "150,0", "-2,5"]]
@@ -112,6 +128,33 @@ def test_a_second_line_of_units(tmp_path, line, degrees):
     assert (tmp_path / "out.csv").read_text().splitlines()[1] == line
 
 
+@pytest.mark.parametrize(
+    ("lines", "degrees"),
+    [
+        ("5S\t10N\t10N\t6N", 0.5),  # RDB
+        ("S\tN\tN\tN", 0.5),
+        ("char(5)\tfloat8\tfloat8\tint4", 0.5),
+        ("varchar\tdouble precision\treal\tbigint", 0.5),
+        ("string\tfloat64\tfloat64\tint64\n\thourangle\tdeg\tmag", 7.5),
+        ("\thourangle\tdeg\tmag\nstring\tfloat64\tfloat64\tint64", 7.5),
+        ("5S\t10N\t10N\t6N\n---\t---\t---\t---", 0.5),
+        ("5S\t10N\t10N\t6N\n\trad\trad\t\n---\t---\t---\t---", np.degrees(0.5)),
+    ],
+)
+def test_lines_of_types(tmp_path, lines, degrees):
+    text = f"# an RDB table\nname\tra\tdec\tmag\n{lines}\na\t0.5\t0.25\t17\nb\t0.6\t0.5\t18\n"
+    append(make(tmp_path / "in.rdb.tsv", text), tmp_path / "out.tsv")
+    block = targets(tmp_path / "out.tsv")
+    assert block.id.tolist() == ["a", "b"]
+    assert block.ra[0] == pytest.approx(degrees)
+    assert lines in (tmp_path / "out.tsv").read_text()
+
+
+@pytest.mark.parametrize("row", ["S\tM", "m\tS", "N\tN"])
+def test_galaxies_of_short_names_are_no_lines_of_types(tmp_path, row):
+    assert open_catalog(make(tmp_path / "in.tsv", f"name\tclass\n{row}\ns\tM\n")).n_rows == 2
+
+
 @pytest.mark.parametrize("row", ["m,,,", "a,,,17.5", "deg,,,", "g1,n/a,n/a,", "g1,m,x,", "s,-,-,-"])
 def test_a_first_galaxy_without_a_position_is_no_line_of_units(tmp_path, row):
     text = f"id,ra,dec,mag\n{row}\na,0.5,0.25,17.5\n"
@@ -155,6 +198,13 @@ IPAC = "\\x = 1\n|  id |   ra |  dec |\n| int | real | real |\n    1   1.5    2.
         (IPAC, "drawn with |"),
         ("| id | ra |\n|----|----|\n| 1 | 1.5 |\n", "drawn with |"),
         (" id | ra  \n----+-----\n  1 | 1.5 \n(1 row)\n", r"drawn with \| and \+"),
+        ("Title: x\n====\nByte-by-byte Description of file: t.txt\n----\n", "machine-readable table.*ascii.mrt"),
+        ("Table name: a\n+------+-----+\n| name | ra  |\n+------+-----+\n| g1   | 1.5 |\n", r"drawn with \+ and \|"),
+        ("+------+-----+\n| name | ra  |\n+------+-----+\n| g1   | 1.5 |\n", "drawn with"),
+        ("a\n\n# This TST file\n\nname\tra\n----\t--\ng1\t1.5\n[EOD]\n", "Starlink"),
+        ("QueryResult\n\nid\tra\n-----\n1\t1.5\n", "SkyCat"),
+        ("# Region file format: DS9 version 4.1\nfk5\ncircle(150.1,2.2,5)\n", "region file of DS9"),
+        ("\\begin{tabular}{lll}\nname & ra & dec \\\\\n g1 & 1 & 2\\\\\n", "LaTeX.*ascii.latex"),
         ("#Table\ta\nid\tra\n1\t2.5\n#Table\tb\nid\tx\n1\t2\n", "several tables of VizieR"),
     ],
 )

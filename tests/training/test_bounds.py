@@ -19,7 +19,7 @@ from galmorph.training.distillation import soft_targets
 from galmorph.training.evaluation.calibration import calibrate
 from galmorph.training.evaluation.evaluate import evaluate
 from galmorph.training.evaluation.predicting import predict
-from galmorph.training.losses import BoundedLoss, binary_divergence, clip, cross_entropy, mse, squared_hinge
+from galmorph.training.losses import BoundedLoss, binary_divergence, clip, cross_entropy, mse, violations
 from galmorph.training.reading import read_sample
 from galmorph.training.train import train
 
@@ -126,7 +126,7 @@ def test_a_name_of_an_answer_is_a_majority_for_it(tmp_path):
 def test_violations_cost_and_nothing_else_does():
     predicted = torch.tensor([[0.3, 0.5, 0.9]], requires_grad=True)
     lower, upper = torch.tensor([[0.5, 0.4, NAN]]), torch.tensor([[NAN, 0.6, 0.8]])
-    torch.testing.assert_close(squared_hinge(predicted, lower, upper), torch.tensor([[0.04, 0.0, 0.01]]))
+    torch.testing.assert_close(violations(predicted, lower, upper).square(), torch.tensor([[0.04, 0.0, 0.01]]))
     divergence = binary_divergence(predicted, lower, upper)
     assert (divergence > 0).tolist() == [[True, False, True]]
     divergence.sum().backward()

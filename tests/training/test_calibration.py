@@ -18,6 +18,7 @@ from galmorph.errors import SampleError
 from galmorph.images.cutout import write_cutout
 from galmorph.images.flags import Flag
 from galmorph.models import card as cards
+from galmorph.models.backbones import take_head
 from galmorph.models.model import load, probabilities, save
 from galmorph.models.predictor import Predictor
 from galmorph.training import dataset
@@ -155,17 +156,15 @@ def test_table_of_a_model_without_calibration_has_neither(trained, tmp_path):
 
 def test_flattened_and_plain_backbones_are_taken_apart_at_their_heads():
     for name in ("mobilenet_v2", "mobilenet_v3_small", "resnet50"):
-        from galmorph.models.predictor import split
-
         torch.manual_seed(0)
         backbone = registry.load("backbones", name)
         whole = backbone.build(5).eval()
         images = torch.rand(2, 3, 64, 64)
         with torch.inference_mode():
             expected = whole(images)
-            apart = split(whole, backbone.head)
-            torch.testing.assert_close(apart(images), expected)
-            assert apart[0](images).shape == (2, apart[1].in_features)
+            head = take_head(whole, backbone.head)
+            torch.testing.assert_close(head(whole(images)), expected)
+            assert whole(images).shape == (2, head.in_features)
 
 
 def logits_and_classes(n=1500):

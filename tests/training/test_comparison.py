@@ -94,6 +94,9 @@ def test_runs_that_are_done_are_not_made_again(tmp_path):
     assert run.stat().st_mtime_ns == before
     with pytest.raises(GalmorphError, match="had other options"):
         compared(tmp_path, seeds=1, pretrained=("none",), epochs=2)
+    galaxy10_file(tmp_path / "g.h5", n=90, seed=1)
+    with pytest.raises(GalmorphError, match="had other labels or pictures"):
+        compared(tmp_path, seeds=1, pretrained=("none",))
 
 
 def test_one_sample_is_compared(tmp_path):

@@ -160,6 +160,10 @@ def test_framing_of_samples(tmp_path):
         (lambda folder: (folder / "images_training_rev1" / "1001.jpg").unlink(), "1 of 4 pictures .* missing"),
         (
             lambda folder: (folder / "training_solutions_rev1.csv").unlink(),
+            "the folder images_training_rev1 is no label of the schema 'galaxyzoo2'.*labels.csv",
+        ),
+        (
+            lambda folder: [file.unlink() for file in (*folder.glob("*.csv"), *folder.glob("*/*.jpg"))],
             "no known layout. Known: catalog: .*; efigi: .*; galaxy10",
         ),
         (lambda folder: (folder / "training_solutions_rev1.csv").write_text("GalaxyID,Class1.1\n"), "no galaxies"),

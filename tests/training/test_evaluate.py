@@ -120,15 +120,15 @@ def test_part_is_test_where_the_model_was_trained_on_the_data(zoo, tmp_path):
         evaluation.part_rows(foreign, data, "test")
 
 
-def test_overlap_is_known_by_galaxy_or_by_picture(zoo, tmp_path):
+def test_overlap_is_known_by_galaxy_or_by_picture(zoo):
     data = dataset.load([zoo], GZ2, 64, 5.12)
-    model = load(model_file(tmp_path / "m.safetensors"))
-    model.trained = {
-        TRAINED_GALAXIES: torch.from_numpy(dataset.galaxy_hashes(list(data.galaxies[:2]))),
+    trained = {
+        TRAINED_GALAXIES: torch.from_numpy(dataset.galaxy_hashes(data.galaxies[:2])),
         TRAINED_CONTENTS: torch.from_numpy(data.contents[1:5]),
     }
-    assert evaluation.overlap(model, data, np.arange(40)) == 5
-    assert evaluation.overlap(model, data, np.arange(10, 40)) == 0
+    assert dataset.n_seen(trained, data.galaxies, data.contents) == 5
+    assert dataset.n_seen(trained, data.galaxies[10:], data.contents[10:]) == 0
+    assert dataset.n_seen({}, data.galaxies, data.contents) == 0
 
 
 def test_evaluate_writes_scores_and_figures(zoo, tmp_path):

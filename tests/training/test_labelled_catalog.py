@@ -54,6 +54,48 @@ def cutouts(folder, n=4):
     return [f"fits/g{i}.fits" for i in range(n)]
 
 
+@pytest.mark.parametrize("labels", [[1, 2, 7, 3], ["1", "3", "7", ""], [1.0, 2.0, 7.0, np.nan]])
+def test_classes_that_are_numbered_from_1_are_refused(tmp_path, labels):
+    path = table(tmp_path / "mine.csv", cutout=cutouts(tmp_path), label=labels)
+    with pytest.raises(SampleError, match=r"mine.csv: the column label holds no 0 \(elliptical\), so its classes seem"):
+        read_sample(path, EFIGI)
+
+
+def test_all_classes_but_the_first_are_refused_too(tmp_path):
+    path = table(tmp_path / "mine.csv", cutout=cutouts(tmp_path, n=6), label=[1, 2, 3, 4, 5, 6])
+    with pytest.raises(SampleError, match="numbered from 1, and those of efigi are numbered from 0: write their names"):
+        read_sample(path, EFIGI)
+
+
+@pytest.mark.parametrize(("schema", "labels"), [(RINGS, [1, 1, 1, 1]), (EFIGI, [1, 3, 5, 1]), (EFIGI, [0, 1, 6, 99])])
+def test_classes_of_which_some_are_absent_are_read(tmp_path, schema, labels):
+    sample = read_sample(table(tmp_path / "mine.csv", cutout=cutouts(tmp_path), label=labels), schema)
+    assert [*schema.classes(sample.fractions)] == [label for label in labels if label < 7]
+
+
+def test_what_is_read_and_what_is_not_is_said(tmp_path, caplog):
+    columns = {
+        "smooth-or-featured_smooth_fraction": [0.1, 0.2, 0.3, 0.4],
+        "smooth-or-featured_featured-or-disk_fraction": [0.9, 0.8, 0.7, 0.6],
+        "t01_smooth_or_features_a01_smooth_debiased": [0.1, 0.2, 0.3, 0.4],
+        "total_votes": [40, 40, 40, 40],
+        "mag": [15.0, 16.0, 17.0, 18.0],
+    }
+    with caplog.at_level("INFO"):
+        read_sample(table(tmp_path / "mine.csv", cutout=cutouts(tmp_path), **columns), GZ2)
+    assert (
+        "mine.csv: labels are read from smooth-or-featured_featured-or-disk_fraction; not read, though they look like "
+        "labels: smooth-or-featured_smooth_fraction, t01_smooth_or_features_a01_smooth_debiased." in caplog.text
+    )
+
+
+def test_labels_that_are_none_are_named_and_counted(tmp_path, caplog):
+    labels = ["elliptical", "sx", "sx", "peculiar thing", "irregular"]
+    sample = read_sample(table(tmp_path / "mine.csv", cutout=cutouts(tmp_path, n=5), label=labels), EFIGI)
+    assert len(sample) == 2
+    assert "mine.csv: label: rows whose label cannot be used are left out: sx (2), peculiar thing (1)." in caplog.text
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".fits", ".ecsv", ".vot", ".parquet"])
 def test_every_format_with_fractions(tmp_path, suffix):
     smooth = [0.9, 0.5, np.nan, 0.1]

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from made import galaxy10_file, kaggle_folder, labelled_folder
+from made import cutout_folder, galaxy10_file, kaggle_folder, labelled_folder
 from PIL import Image
 
 from galmorph import registry
@@ -78,11 +78,14 @@ def test_a_file_says_which_schema_the_labels_are_of(tmp_path):
             read_sample(folder, ZOO)
 
 
-def test_a_catalog_is_framed_by_its_radii(tmp_path):
+def test_a_catalog_of_fits_cutouts_is_framed_by_its_radii_and_one_of_pictures_as_it_is_said(tmp_path):
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "a.png")
-    pd.DataFrame({"cutout": ["a.png"], "label": [1]}).to_csv(tmp_path / "mine.csv", index=False)
+    cutout_folder(tmp_path / "fits", n=1)
+    for name, file in (("pictures.csv", "a.png"), ("cutouts.csv", "fits/g0.fits")):
+        pd.DataFrame({"cutout": [file], "label": [1]}).to_csv(tmp_path / name, index=False)
+    assert read_sample(f"{tmp_path / 'pictures.csv'}:width_r90=5", RINGS).framing == Framing(radii=5)
     with pytest.raises(SampleError, match="leave the width out"):
-        read_sample(f"{tmp_path / 'mine.csv'}:width_r90=5", RINGS)
+        read_sample(f"{tmp_path / 'cutouts.csv'}:width_r90=5", RINGS)
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,14 @@ def test_tree_with_unknown_answers(tmp_path):
     assert (tmp_path / "run" / "fractions.png").exists()
 
 
+def test_answers_that_no_galaxy_has_are_named_and_in_the_card(tmp_path, caplog):
+    train(classes_config(tmp_path, epochs=1), tmp_path / "run", test=False)
+    card = load(tmp_path / "run").card
+    assert 2 <= len(card.learnt) <= 3, "three of ten classes"
+    assert f"has {10 - len(card.learnt)} of the 10 answers: the model will not know them" in caplog.text
+    assert all(card.label_schema.labels[i] in caplog.text for i in card.unlearnt)
+
+
 def test_frozen_backbone_keeps_its_weights(tmp_path):
     train(classes_config(tmp_path, epochs=1, fine_tune=False), tmp_path / "frozen")
     train(classes_config(tmp_path, epochs=2, fine_tune=False), tmp_path / "longer")

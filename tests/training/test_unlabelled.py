@@ -12,6 +12,7 @@ import torch
 from made import cutout_folder, galaxy10_file, kaggle_folder, labelled_folder, model_file
 
 from galmorph import registry
+from galmorph.errors import Interrupted
 from galmorph.models.model import TRAINED_GALAXIES, load
 from galmorph.models.predictor import Predictor
 from galmorph.training import dataset as datasets
@@ -144,7 +145,7 @@ def test_a_run_without_labels_is_resumed_bit_for_bit(tmp_path):
         if line["epoch"] == 2:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted):
         train(whole, tmp_path / "stopped", on_epoch=stop)
     train(whole, tmp_path / "stopped", resume=True)
     files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "stopped")]

@@ -21,9 +21,8 @@ class SurveyFacts:
 
     Attributes
     ----------
-    name : str
     pixscale : float
-        Side of the native pixel, arcsec. Services send flux per native pixel, whatever pixel scale was asked for.
+        Side of the native pixel, arcsec. Services send flux per native pixel at any requested scale.
     seeing : mapping from band to float
         Typical full width at half maximum of the point spread function, arcsec.
     recognises : callable

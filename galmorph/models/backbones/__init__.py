@@ -25,21 +25,34 @@ class Backbone:
         ``build(n_outputs) -> nn.Module`` with fresh weights; float32 images (n, 3, y, x) in, logits (n, n_outputs) out.
     head : str
         Prefix of the last layer's parameters; only these may differ when pretrained weights are loaded.
-    pretrained : str
-        Name of torchvision's weights, such as ``MobileNet_V2_Weights.IMAGENET1K_V1``; empty where it has none.
     mean, std : tuple of float
         What RGB in 0..1 is normalised by.
     fetch : callable, optional
-        ``fetch() -> state`` gets pretrained weights that are not torchvision's.
+        ``fetch() -> state`` gets the ImageNet weights; None where there are none.
     """
 
     name: str
     build: Callable[[int], nn.Module]
     head: str
-    pretrained: str = ""
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     fetch: Callable[[], Mapping[str, Tensor]] | None = None
+
+
+def from_torchvision(name: str, head: str) -> Backbone:
+    """Return a network of torchvision, by its name there, with its first ImageNet weights."""
+    from torchvision.models import get_model
+
+    return Backbone(
+        name, lambda n_outputs: get_model(name, num_classes=n_outputs), head, fetch=lambda: torchvision_weights(name)
+    )
+
+
+def torchvision_weights(name: str) -> Mapping[str, Tensor]:
+    """Return the first ImageNet weights of one of torchvision's networks."""
+    from torchvision.models import get_model_weights
+
+    return get_model_weights(name).IMAGENET1K_V1.get_state_dict(progress=False)
 
 
 def take_head(network: nn.Module, head: str) -> Any:

@@ -52,6 +52,5 @@ def load(name: str) -> Backbone:
         name=PREFIX + "+".join(entry.name for entry in entries),
         build=partial(Ensemble, entries),
         head="head.",
-        pretrained="",
         fetch=None,
     )

@@ -1,6 +1,6 @@
 """Backbones whose feature map is flattened into the one dense layer, unpooled: ``flatten:mobilenet_v1`` (Xu 2023).
 
-The dense layer has weights for each place of the feature map, so the input has one size: that of ImageNet, or the one
+The dense layer has weights for each pixel of the feature map, so the input has one size: that of ImageNet, or the one
 in the name, as in ``flatten:96:mobilenet_v1``.
 """
 

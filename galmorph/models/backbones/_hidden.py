@@ -41,11 +41,11 @@ def load(name: str) -> Backbone:
 
 def _build(entry: Backbone, widths: tuple[int, ...], n_outputs: int) -> nn.Module:
     network = entry.build(n_outputs)
-    place = entry.head.rstrip(".")
-    last = network.get_submodule(place)
+    name_of_last = entry.head.rstrip(".")
+    last = network.get_submodule(name_of_last)
     if not isinstance(last, nn.Linear):
         raise GalmorphError(f"{entry.name} does not end in one linear layer, so no layers can be put before it.")
     pairs = list(itertools.pairwise((last.in_features, *widths)))
     layers = [layer for n_in, n_out in pairs for layer in (nn.Linear(n_in, n_out), nn.ReLU())]
-    network.set_submodule(place, nn.Sequential(*layers, nn.Linear(widths[-1], n_outputs)))
+    network.set_submodule(name_of_last, nn.Sequential(*layers, nn.Linear(widths[-1], n_outputs)))
     return network

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-from galmorph.errors import GalmorphError
+from galmorph.errors import GalmorphError, first_line
 from galmorph.models.backbones import Backbone
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ def load(name: str) -> Backbone:
     try:
         network = timm.create_model(name, num_classes=1)
     except Exception as error:  # timm and the hub raise RuntimeError, OSError and errors of their own
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise GalmorphError(f"timm has no network {name!r} ({reason}): see timm.list_models().") from error
+        raise GalmorphError(f"timm has no network {name!r} ({first_line(error)}): see timm.list_models().") from error
     settings: dict[str, Any] = dict(network.pretrained_cfg)  # type: ignore[arg-type]
     if not isinstance(head := settings.get("classifier"), str):
         raise GalmorphError(f"{PREFIX}{name} has no single linear head, so it cannot take the schema's outputs.")

@@ -22,9 +22,10 @@ BLOCKS = (
 )
 
 
-def _conv(n_in: int, n_out: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    conv = nn.Conv2d(n_in, n_out, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(n_out), nn.ReLU6(inplace=True))
+def conv(n_in: int, n_out: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    """Return a convolution with batch normalisation and ReLU6."""
+    layer = nn.Conv2d(n_in, n_out, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
+    return nn.Sequential(layer, nn.BatchNorm2d(n_out), nn.ReLU6(inplace=True))
 
 
 class MobileNetV1(nn.Module):
@@ -32,10 +33,10 @@ class MobileNetV1(nn.Module):
 
     def __init__(self, n_outputs: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = [_conv(3, 32, 3, stride=2)]
+        layers: list[nn.Module] = [conv(3, 32, 3, stride=2)]
         n_in = 32
         for n_out, stride in BLOCKS:
-            layers.append(nn.Sequential(_conv(n_in, n_in, 3, stride, groups=n_in), _conv(n_in, n_out, 1)))
+            layers.append(nn.Sequential(conv(n_in, n_in, 3, stride, groups=n_in), conv(n_in, n_out, 1)))
             n_in = n_out
         self.features = nn.Sequential(*layers)
         self.dropout = nn.Dropout(0.001)  # as in the reference implementation

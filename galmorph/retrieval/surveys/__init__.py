@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.environment import Variable
+from galmorph.files.fits import BLOCK, padded
 from galmorph.images.cutout import Cutout
 from galmorph.retrieval.addresses import Credentials
 from galmorph.retrieval.client import Session
@@ -43,11 +44,11 @@ class Delivery:
     cutout : Cutout
         Pixels without data are exactly 0 in every survey. They may be in the byte order of FITS.
     url : str
-        What was asked for, without secrets; of several requests the first.
+        The request, without secrets; of several requests the first.
     release : str
         The survey's data release.
     planes : mapping from EXTNAME to ndarray
-        What was asked for beside the image, ``INVVAR`` (band, y, x) or ``MASKBITS`` (y, x).
+        Extensions beside the image, ``INVVAR`` (band, y, x) or ``MASKBITS`` (y, x).
     unit : str
         Of the flux. Files in another unit than nanomaggies are not classified.
     """
@@ -121,11 +122,11 @@ class Source(ABC):
     def identity(self, request: Request) -> str:
         """Return a text that is the same only for the same pixels; no address of a server is in it."""
 
-    def images(self, request: Request) -> str | None:
+    def images(self, request: Request) -> str | None:  # noqa: ARG002
         """Return `Request.images`, so that requests of one image follow one another; None: ask `locate`."""
         return ""
 
-    async def locate(self, session: Session, requests: Sequence[Request]) -> list[str | None]:
+    async def locate(self, session: Session, requests: Sequence[Request]) -> list[str | None]:  # noqa: ARG002
         """Return `Request.images` of several requests, None where the survey has no image."""
         return [""] * len(requests)
 
@@ -155,20 +156,18 @@ class Source(ABC):
         )
         return Delivery(cutout, url, release, **more)
 
-    @abstractmethod
     async def control(self, session: Session) -> None:
-        """Ask for something that the service has for certain; raise a Failure if it does not come."""
+        """Ask for what the service has for certain; raise a Failure if no sensible answer comes."""
+        try:
+            pixscale = 1.0 if math.isnan(self.pixscale) else self.pixscale
+            await self.deliver(session, Request("control", *CONTROL, 32, pixscale))
+        except NoCoverage:
+            return
 
     def cost(self, grids: NDArray[np.void]) -> tuple[int, int]:
-        """Return roughly how many requests and bytes a list of cutouts takes.
-
-        Parameters
-        ----------
-        grids : structured ndarray
-            See `galmorph.retrieval.layout.grids`.
-        """
+        """Return roughly how many requests and bytes a list of cutouts takes; see `galmorph.retrieval.layout.grids`."""
         data = 4 * len(self.bands) * grids["size"].astype(np.int64) ** 2
-        return len(grids), int(np.sum(_blocks(data) + 2880))
+        return len(grids), int(np.sum(padded(data) + BLOCK))
 
 
 class ImageSource(Source):
@@ -178,7 +177,6 @@ class ImageSource(Source):
     ----------
     release : int
         Number of the data release.
-    downloads : Downloads
     most_bytes : int
         Of a file.
     """
@@ -235,16 +233,8 @@ class Survey:
     Parameters
     ----------
     name : str
-    title : str
-        Its full name.
     bands : tuple of str
-        The bands that are fetched unless others are asked for.
-    pixscale : float
-        The native pixel, arcsec; flux is nanomaggies per such a pixel.
-    zero_point : float
-        AB magnitude of a flux of 1.
-    seeing : mapping from band to float
-        Typical full width at half maximum of the point spread function, arcsec.
+        The bands that are fetched by default.
     source : callable
         Makes the `Source` of a run.
     bulk : callable, optional
@@ -252,14 +242,6 @@ class Survey:
     """
 
     name: str
-    title: str
     bands: tuple[str, ...]
-    pixscale: float
-    zero_point: float
-    seeing: Mapping[str, float]
     source: Callable[[Imaging], Source]
     bulk: Callable[[Imaging], Source | None] | None = None
-
-
-def _blocks(n_bytes: NDArray[np.int64]) -> NDArray[np.int64]:
-    return -(-n_bytes // 2880) * 2880

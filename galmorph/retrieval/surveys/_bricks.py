@@ -105,8 +105,6 @@ class Bricks(ImageSource):
         Number of the data release.
     half : str
         ``'north'``, ``'south'`` or ``''`` for both merged.
-    imaging : Imaging
-    downloads : Downloads
     """
 
     most_bytes = 4 * SIDE_PX**2

@@ -17,13 +17,12 @@ from galmorph import registry
 from galmorph.errors import CutoutError, GalmorphError
 from galmorph.files.pictures import read_picture
 from galmorph.images.surveys import native_pixscale
-from galmorph.images.surveys.decals import FACTS
 from galmorph.retrieval.addresses import printable
 from galmorph.retrieval.answers import check_grid, read_images
 from galmorph.retrieval.client import Answer, FinalFailure, PassingFailure, Session
 from galmorph.retrieval.mosaic import Downloads
 from galmorph.retrieval.request import Request, degrees
-from galmorph.retrieval.surveys import CONTROL, Delivery, Imaging, NoCoverage, Source, Survey
+from galmorph.retrieval.surveys import Delivery, Imaging, NoCoverage, Source, Survey
 from galmorph.retrieval.surveys._bricks import MOST_DECODED, MOST_ON_DISK, Bricks
 
 BASE_URL = "https://www.legacysurvey.org/viewer"
@@ -31,7 +30,7 @@ EXTRAS = ("invvar", "maskbits")
 # The spread (of 255) that JPEG rounding can give to a uniform picture, which is how the viewer shows "no survey here".
 _UNIFORM = 4
 _JPEG_SIDE_PX = 64
-# A service may send more than was asked for, but not a thousand times as much.
+# A service may send more than was requested, but not a thousand times as much.
 _MOST_PICTURE_PIXELS = 1 << 20
 
 
@@ -41,7 +40,6 @@ class Layer:
 
     Parameters
     ----------
-    name : str
     bands : str
         The bands that it has, a letter each.
     survey : str
@@ -100,14 +98,14 @@ def choose_bands(chosen: Layer, bands: tuple[str, ...] | None) -> tuple[str, ...
     Raises
     ------
     GalmorphError
-        If the layer lacks a band: the service would ignore the wish and send others.
+        If the layer lacks a band: the service would send other bands instead.
     """
     if bands is None:
         return tuple("grz" if set("grz") <= set(chosen.bands) else chosen.bands)
     lacking = [band for band in bands if band not in chosen.bands]
     if lacking or len(set(bands)) < len(bands) or not bands:
         raise GalmorphError(
-            f"The layer {chosen.name} has the bands {', '.join(chosen.bands)}; asked for: {', '.join(bands)}."
+            f"The layer {chosen.name} has the bands {', '.join(chosen.bands)}; requested: {', '.join(bands)}."
         )
     return bands
 
@@ -175,7 +173,7 @@ class Viewer(Source):
     def _read(self, answer: Answer, request: Request) -> Delivery:
         image, *others = read_images(answer.body)
         cards = image.cards
-        # Never trust the request: where a band is lacking the service sends others, and only the header tells.
+        # Never trust the request: where a band is lacking the service sends others, and only the header shows it.
         served = str(cards.get("BANDS", ""))
         named = tuple(str(cards.get(f"BAND{n}", "")) for n in range(len(self.bands)))
         if served != "".join(self.bands) or named != self.bands:
@@ -201,13 +199,6 @@ class Viewer(Source):
         url = f"{self.base_url}/jpeg-cutout?{self._query(request, min(request.size, _JPEG_SIDE_PX))}"
         return await session.get(url, accept=_uniform, at_most=1 << 20)
 
-    async def control(self, session: Session) -> None:
-        """Ask for a galaxy that every layer has; that it is not covered is a sensible answer too."""
-        try:
-            await self.deliver(session, Request("control", *CONTROL, 32, self.pixscale))
-        except NoCoverage:
-            return
-
 
 def _uniform(answer: Answer) -> bool:
     """Return whether a picture shows a uniform colour."""
@@ -221,7 +212,7 @@ def _uniform(answer: Answer) -> bool:
 
 
 def bricks(imaging: Imaging) -> Source | None:
-    """Return the source that cuts a layer's cutouts from whole bricks; None if it has none, or lacks what is wished."""
+    """Return the source that cuts a layer's cutouts from whole bricks; None if it has no bricks, or for `extras`."""
     viewer = Viewer(imaging)
     match = re.fullmatch(r"ls-dr(8|9|10)(?:-(north|south))?(?:-grz|-gri)?", viewer.layer.name)
     if match is None or viewer.extras:
@@ -230,13 +221,4 @@ def bricks(imaging: Imaging) -> Source | None:
     return Bricks(viewer, int(match[1]), match[2] or "", imaging, downloads)
 
 
-SURVEY = Survey(
-    name="decals",
-    title="DESI Legacy Imaging Surveys",
-    bands=("g", "r", "z"),
-    pixscale=FACTS.pixscale,
-    zero_point=22.5,
-    seeing=FACTS.seeing,
-    source=Viewer,
-    bulk=bricks,
-)
+SURVEY = Survey("decals", ("g", "r", "z"), source=Viewer, bulk=bricks)

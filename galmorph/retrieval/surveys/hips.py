@@ -2,13 +2,12 @@
 
 Protocol: https://alasky.cds.unistra.fr/hips-image-services/hips2fits. It resamples without conserving flux, so values
 stay per native pixel of the survey. Outside the coverage it sends an image of NaN with status 200, and now and then it
-does so inside, when it fails; the MocServer tells the two apart.
+does so inside, when it fails; the MocServer says which it is.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from urllib.parse import quote
 
 import numpy as np
@@ -16,41 +15,25 @@ from numpy.typing import NDArray
 
 from galmorph.errors import GalmorphError
 from galmorph.images.surveys import native_pixscale
-from galmorph.images.surveys.decals import FACTS
 from galmorph.retrieval.addresses import printable
 from galmorph.retrieval.answers import check_grid, float_planes, read_images
 from galmorph.retrieval.client import Answer, FinalFailure, PassingFailure, Session
 from galmorph.retrieval.request import Request, degrees
-from galmorph.retrieval.surveys import CONTROL, Delivery, Imaging, NoCoverage, Source, Survey
+from galmorph.retrieval.surveys import Delivery, Imaging, NoCoverage, Source, Survey
 
 BASE_URLS = ("https://alasky.cds.unistra.fr", "https://alaskybis.cds.unistra.fr")
 DEFAULT_HIPS = "CDS/P/DESI-Legacy-Surveys/DR10"
-# How often a blank image of a covered position is asked for again; the mirrors take turns.
+# How often a blank image of a covered position is requested; the mirrors take turns.
 _ROUNDS = 2
 
 
-@dataclass(frozen=True)
-class KnownHips:
-    """A HiPS whose units are known.
-
-    Parameters
-    ----------
-    prefix : str
-        Its identifier without the band.
-    survey, release : str
-    """
-
-    prefix: str
-    survey: str
-    release: str
-
-
-# Nanomaggies per native pixel, by their registry records and renders; of others nothing is known.
-_KNOWN = (
-    KnownHips("CDS/P/DESI-Legacy-Surveys/DR10", "decals", "DR10"),
-    KnownHips("CDS/P/DECaLS/DR5", "decals", "DR5"),
-    KnownHips("CDS/P/SDSS9", "sdss", "DR9"),
-)
+# Survey and release of HiPS that are in nanomaggies per native pixel, by their registry records and renders. The key is
+# the identifier without the band. The units of other HiPS are unknown.
+_IN_NANOMAGGIES = {
+    "CDS/P/DESI-Legacy-Surveys/DR10": ("decals", "DR10"),
+    "CDS/P/DECaLS/DR5": ("decals", "DR5"),
+    "CDS/P/SDSS9": ("sdss", "DR9"),
+}
 
 
 class Hips2Fits(Source):
@@ -68,8 +51,7 @@ class Hips2Fits(Source):
         last = self.hips.rpartition("/")[2]
         if len(self.bands) == 1 and last == self.bands[0]:
             self.hips = self.hips.removesuffix(f"/{last}")
-        self.known = next((known for known in _KNOWN if known.prefix == self.hips), None)
-        self.survey = self.known.survey if self.known else ""
+        self.survey, self.release = _IN_NANOMAGGIES.get(self.hips, ("", ""))
         self.pixscale = native_pixscale(self.survey)
         self.footprint = self.hips.replace("/", "-")
         self.base_urls = imaging.base_url.rstrip("/").split(",") if imaging.base_url else BASE_URLS
@@ -104,7 +86,7 @@ class Hips2Fits(Source):
         else:
             raise PassingFailure(f"{self.hips} covers ra={request.ra} dec={request.dec}, but sends blank images.")
         url = f"{self.base_urls[0]}/hips-image-services/hips2fits?{self._query(request, self.bands[0])}"
-        release, unit = (self.known.release, "nanomaggy") if self.known else (self.hips, "unknown")
+        release, unit = (self.release, "nanomaggy") if self.survey else (self.hips, "unknown")
         return self.delivery(request, np.concatenate(planes), url, release, unit=unit)
 
     async def _plane(self, session: Session, request: Request, band: str, turn: int) -> NDArray[np.float32]:
@@ -146,21 +128,5 @@ class Hips2Fits(Source):
         urls = [f"{base}/MocServer/query?{query}" for base in self.base_urls]
         return await session.get(*urls, accept=accept, at_most=1 << 16)
 
-    async def control(self, session: Session) -> None:
-        """Ask for a position that the known HiPS have; that another one does not cover it is a sensible answer too."""
-        try:
-            await self.deliver(session, Request("control", *CONTROL, 32, self.pixscale if self.known else 1.0))
-        except NoCoverage:
-            return
 
-
-SURVEY = Survey(
-    name="hips",
-    title="CDS hips2fits, any HiPS",
-    bands=("g", "r", "z"),
-    pixscale=FACTS.pixscale,
-    zero_point=22.5,
-    # Of the default HiPS.
-    seeing=FACTS.seeing,
-    source=Hips2Fits,
-)
+SURVEY = Survey("hips", ("g", "r", "z"), source=Hips2Fits)

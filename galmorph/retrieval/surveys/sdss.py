@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from galmorph.environment import Variable
 from galmorph.errors import GalmorphError
-from galmorph.images.fits_file import quiet
 from galmorph.images.surveys.sdss import FACTS
+from galmorph.images.wcs import read_wcs
 from galmorph.retrieval.addresses import printable
 from galmorph.retrieval.answers import read_images
 from galmorph.retrieval.client import Answer, FinalFailure, PassingFailure, Session
@@ -110,8 +110,8 @@ class Frames(ImageSource):
         self.release = int(name[2:])
         self.bands = imaging.bands or SURVEY.bands
         if not set(self.bands) <= set("ugriz") or len(set(self.bands)) < len(self.bands):
-            raise GalmorphError(f"SDSS has the bands u, g, r, i, z; asked for: {', '.join(self.bands)}.")
-        self.pixscale = SURVEY.pixscale
+            raise GalmorphError(f"SDSS has the bands u, g, r, i, z; requested: {', '.join(self.bands)}.")
+        self.pixscale = FACTS.pixscale
         base_url = imaging.base_url or ""
         self.skyserver_url = imaging.address(Variable.SDSS_SKYSERVER_URL) or base_url or SKYSERVER_URL
         self.sas_url = imaging.address(Variable.SDSS_SAS_URL) or (f"{base_url}/sas" if base_url else SAS_URL)
@@ -126,7 +126,7 @@ class Frames(ImageSource):
             f" size={request.size} pixscale={request.pixscale:.6g}"
         )
 
-    def images(self, request: Request) -> None:
+    def images(self, request: Request) -> None:  # noqa: ARG002
         """Return None: the SkyServer must be asked."""
         return None
 
@@ -189,7 +189,7 @@ class Frames(ImageSource):
         try:
             return await self._cut_from(session, request, request.images)
         except (NoCoverage, ValueError, IndexError):
-            # Fields that were looked up by an earlier run: before anything is concluded from them they are asked for.
+            # An earlier run looked up these fields: look them up again before concluding anything.
             (images,) = await self.locate(session, [request])
             if images is None:
                 raise NoCoverage("off the footprint") from None
@@ -252,8 +252,8 @@ def _match(points: NDArray[np.float64], rows: list[dict[str, float]]) -> list[Sd
     if not primary:
         return [None] * len(points)
     primary.sort(key=_from_edge, reverse=True)
-    places = SkyCoord([row["ra"] for row in primary], [row["dec"] for row in primary], unit="deg")
-    nearest, apart, _ = SkyCoord(points[:, 0], points[:, 1], unit="deg").match_to_catalog_sky(places)
+    catalogued = SkyCoord([row["ra"] for row in primary], [row["dec"] for row in primary], unit="deg")
+    nearest, apart, _ = SkyCoord(points[:, 0], points[:, 1], unit="deg").match_to_catalog_sky(catalogued)
     fields = [SdssField(*(int(row[name]) for name in ("run", "rerun", "camcol", "field"))) for row in primary]
     return [
         fields[index] if distance <= _NEAREST_OBJECT_ARCMIN else None
@@ -266,9 +266,6 @@ def _from_edge(row: dict[str, float]) -> float:
 
 
 def _decode(body: bytes, *, url: str, field: SdssField, band: str) -> Plane:
-    from astropy.io import fits
-    from astropy.wcs import WCS
-
     try:
         inflate = bz2.BZ2Decompressor()
         content = inflate.decompress(body, _MOST_FRAME_BYTES)
@@ -289,19 +286,10 @@ def _decode(body: bytes, *, url: str, field: SdssField, band: str) -> Plane:
         raise FinalFailure(f"{url} is not an image in nanomaggies.")
     if not np.isfinite(data).all():
         raise PassingFailure(f"{url} has pixels that are not finite.")
-    try:
-        with quiet():  # frames have the old keyword RADECSYS
-            return Plane(data, WCS(fits.Header.fromstring(image.header_text)))
-    except Exception as error:  # astropy raises what it happens to run into
-        raise PassingFailure(f"{url} has a WCS that cannot be read: {printable(str(error))}.") from error
+    wcs, problem = read_wcs(image.header_text)
+    if wcs is None:
+        raise PassingFailure(f"{url} has a WCS that cannot be read: {printable(problem)}.")
+    return Plane(data, wcs)
 
 
-SURVEY = Survey(
-    name="sdss",
-    title="Sloan Digital Sky Survey",
-    bands=("g", "r", "z"),
-    pixscale=FACTS.pixscale,
-    zero_point=22.5,
-    seeing=FACTS.seeing,
-    source=Frames,
-)
+SURVEY = Survey("sdss", ("g", "r", "z"), source=Frames)

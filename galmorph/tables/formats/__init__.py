@@ -80,6 +80,7 @@ class TableField:
     ``text`` is True where the file declares a text column, False where it declares another type, and None where the
     format has no types (CSV). ``scalar`` is False where a cell holds an array.
     ``frame`` is the frame of the sky that the file declares for it, '' for none or ICRS; see `declared_frame`.
+    ``decimal`` is what its numbers have before the decimals where they are text: a point or a comma.
     """
 
     name: str
@@ -88,6 +89,7 @@ class TableField:
     text: bool | None = None
     scalar: bool = True
     frame: str = ""
+    decimal: str = "."
 
 
 @dataclass(frozen=True)
@@ -157,13 +159,26 @@ class Provenance:
         return cls(tuple(map(str, lists["columns"])), cards, tuple(map(str, lists["history"])))
 
 
+@dataclass(frozen=True)
+class Added:
+    """How a table changes: new columns at the end with their values, block by block, and galmorph's cards after that.
+
+    ``dropped`` are the positions of old columns that are left out.
+    """
+
+    columns: Sequence[Column]
+    blocks: Iterator[Block]
+    provenance: Provenance
+    dropped: Collection[int] = ()
+
+
 def history_line(card: Card) -> str:
     """Return a card as a line of history."""
     key, value, comment = card
     return f"galmorph {key} = {value!r}" + (f" / {comment}" if comment else "")
 
 
-_STRUCTURE = re.compile(
+STRUCTURE = re.compile(
     "SIMPLE|BITPIX|NAXIS[0-9]*|EXTEND|XTENSION|PCOUNT|GCOUNT|TFIELDS|THEAP|END|COMMENT|HISTORY|CONTINUE|CHECKSUM|DATASUM"
     "|GMCOLS|GMKEYS|LONGSTRN|EXTNAME|T(TYPE|FORM|UNIT|NULL|SCAL|ZERO|DISP|DIM|UCD|COMM)[0-9]+"
 )
@@ -187,8 +202,8 @@ def check_cards(cards: Sequence[Card]) -> tuple[Card, ...]:
 
 
 def _is_keyword(key: object) -> bool:
-    """Tell whether a card of galmorph's may have this keyword."""
-    return isinstance(key, str) and bool(re.fullmatch("[A-Z0-9_-]{1,8}", key)) and not _STRUCTURE.fullmatch(key)
+    """Return whether a card of galmorph's may have this keyword."""
+    return isinstance(key, str) and bool(re.fullmatch("[A-Z0-9_-]{1,8}", key)) and not STRUCTURE.fullmatch(key)
 
 
 def _plain(value: Any) -> Any:
@@ -212,18 +227,16 @@ class Table(Protocol):
         """
         ...
 
-    def append(
-        self,
-        output: Output,
-        columns: Sequence[Column],
-        blocks: Iterator[Block],
-        dropped: Collection[int],
-        provenance: Provenance,
-    ) -> None:
-        """Write the table to `output` without the columns at the positions `dropped` and with `columns` at the end.
+    def write_rows(self, output: Output, keep: NDArray[np.bool_]) -> None:
+        """Write the file with some of its rows; all else stays."""
+        ...
 
-        `blocks` has exactly `n_rows` rows.
-        """
+    def extra(self) -> Any:
+        """Return what the file holds besides its columns (`galmorph.tables.formats._extra.Extra`)."""
+        ...
+
+    def append(self, output: Output, added: Added) -> None:
+        """Write the table to `output`, changed; the new columns have exactly `n_rows` rows."""
         ...
 
 
@@ -248,11 +261,6 @@ class TableSummary:
     n_rows: int | None
     fields: tuple[TableField, ...]
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The names of its columns."""
-        return tuple(field.name for field in self.fields)
-
 
 @dataclass(frozen=True)
 class Format:
@@ -269,7 +277,7 @@ class Format:
     open : callable
         Opens the file at a path: the table of a number, or the one that is taken where none is named.
     write : callable
-        Writes a new table: output, columns, blocks, number of rows, provenance.
+        Writes a new table: output, its columns, number of rows.
     tables : callable, optional
         Lists the tables of a file from which columns can be read, for a format that may hold several.
     check : callable, optional
@@ -284,7 +292,7 @@ class Format:
     suffixes: tuple[str, ...]
     recognises: Callable[[bytes], bool]
     open: Callable[[Path, int | None], Table]
-    write: Callable[[Output, Sequence[Column], Iterator[Block], int, Provenance], None]
+    write: Callable[[Output, Added, int], None]
     tables: Callable[[Path], Sequence[TableSummary]] | None = None
     check: Callable[[Path], None] | None = None
     max_columns: int = sys.maxsize

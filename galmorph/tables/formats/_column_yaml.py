@@ -43,7 +43,7 @@ class ColumnYaml:
 
         try:
             self._root = _composed(text)
-        except (yaml.YAMLError, RecursionError) as error:
+        except (yaml.YAMLError, RecursionError, UnicodeError) as error:  # bytes that are no UTF-8
             raise CatalogError(f"it is not YAML: {error}") from error
         columns = _value(self._root, "datatype")
         if columns is None or not isinstance(columns, yaml.SequenceNode):
@@ -66,6 +66,29 @@ class ColumnYaml:
         if "galmorph" in meta:
             return Provenance.from_json(_plain(meta["galmorph"]))
         return Provenance.from_cards(lambda key: (_plain(meta[key]) if key in meta else None, ""))
+
+    @property
+    def meta_keys(self) -> list[str]:
+        """The keys under ``meta``."""
+        return [str(key.value) for key, _ in _pairs(self._meta) or ()]
+
+    @property
+    def descriptions(self) -> dict[str, str]:
+        """The descriptions of columns by name."""
+        texts = {
+            field.name: _value(node, "description")
+            for field, node in zip(self.fields, self._columns.value, strict=True)
+        }
+        return {name: str(node.value) for name, node in texts.items() if node is not None and _is_scalar(node)}
+
+    @property
+    def column_extras(self) -> list[str]:
+        """What columns have besides name, type, unit, description, format and UCD, in words."""
+        found = []
+        for field, node in zip(self.fields, self._columns.value, strict=True):
+            keys = [str(key.value) for key, _ in _pairs(_value(node, "meta")) or ()]
+            found += [f"the entry {key} of column {field.name}" for key in keys if key != "ucd"]
+        return found
 
     def edited(
         self,

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from galmorph.errors import CatalogError
 from galmorph.files.reading import CHUNK, MAX_LINE, Input
+from galmorph.tables.decimals import with_point
 from galmorph.tables.formats import TableField
-from galmorph.tables.formats._delimited import is_number, plain, split, unquoted, with_point
+from galmorph.tables.formats._delimited import is_number, plain, texts
 from galmorph.tables.units import is_unit
 
 _DELIMITERS = (",", "\t", ";", "|")
@@ -24,8 +25,29 @@ _DECIMAL_RECORDS = 200
 # Excel's line that names the delimiter.
 _SEPARATOR = re.compile(rb'"?sep=(.)"?\r?\n', re.IGNORECASE)
 _DASHES = re.compile(r"-+|:-+:?|-+:")
+# Types of columns: RDB's (a width, then S, N or M), those of C, SQL, numpy and IPAC.
+_TYPE = re.compile(
+    r"\d*[SNM][<>]?|u?(int|long|short|byte|float|bigint|smallint|tinyint|integer)\d*|double( precision)?\d*|real"
+    r"|numeric|(var)?char(acter)?( varying)?(\(\d+\))?|str(ing)?\d*|text|bool(ean)?|object"
+    r"|date|time|timestamp|datetime(64)?",
+    re.IGNORECASE,
+)
+_TEXT_TYPE = re.compile(r"\d*[SM]\b|.*char|str|text|bool|object|date|time", re.IGNORECASE)
 _SEXTRACTOR = re.compile(rb"#\s*1\s+[A-Z][A-Z0-9_]*(\s|$)")
 _ANGLE = re.compile(r"[+-]?\d{1,3}[: hd]\d{1,2}[: m]\d{1,2}(\.\d*)?s?")
+_ASTROPY = (
+    "convert it: python -c \"from astropy.table import Table; Table.read('PATH', format='{}').write('STEM.fits')\""
+)
+# What begins a line near the beginning of text that is another kind of table, or none.
+_OTHER_KINDS = {
+    b"Byte-by-byte Description": "a machine-readable table (CDS, AAS) with columns by position: "
+    + _ASTROPY.format("ascii.mrt"),
+    b"Region file format": "a region file of DS9, not a table: write its positions as CSV",
+    b"This TST file": "a table of Starlink (TST), with text before the names: save it as CSV",
+    b"QueryResult": "a table of SkyCat, with text before the names: save it as CSV",
+    b"+---": "a table drawn with + and |: save it as CSV",
+    b"\\begin{": "written in LaTeX: " + _ASTROPY.format("ascii.latex"),
+}
 _SAVE = "save it with commas, tabs or semicolons between the cells (TOPCAT and STILTS can)"
 
 
@@ -66,12 +88,11 @@ class CsvHead:
     @property
     def fields(self) -> list[TableField]:
         """The columns, with the units of a line of units."""
-        names = _cells(self.header.lstrip(b"#"), self.delimiter)
-        units = _cells(self.notes[0], self.delimiter) if self.notes else []
-        if any(map(_DASHES.fullmatch, units)):
-            units = []
+        names = texts(self.header.lstrip(b"#"), self.delimiter)
+        notes = [texts(note, self.delimiter) for note in self.notes]
+        units = next((cells for cells in notes if not (_are_dashes(cells) or _are_types(cells))), [])
         return [
-            TableField(name, "" if unit in ("-", "---") else unit)
+            TableField(name, "" if unit in ("-", "---") else unit, decimal=self.decimal)
             for name, unit in zip(names, units + [""] * (len(names) - len(units)), strict=False)
         ]
 
@@ -88,8 +109,6 @@ def read_head(path: Path) -> CsvHead:
         text = source.read(CHUNK)
         if len(text) == CHUNK:
             text += source.line()
-    if text.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise CatalogError(f"{path} is written in UTF-16; save it as UTF-8")
     if b"\n" not in text and (b"\r" in text or len(text) >= min(CHUNK, MAX_LINE)):
         raise CatalogError(f"{path} has no line ends; save it anew as CSV")
     before = _BOM if text.startswith(_BOM) else b""
@@ -111,13 +130,9 @@ def read_head(path: Path) -> CsvHead:
             raise CatalogError(f"{path} has no header: its first line {line!r} holds numbers, not names")
     else:
         raise CatalogError(f"{path} has no header line with the names of the columns")
-    notes = _notes(rows, delimiter, len(_cells(header, delimiter)))
+    notes = _notes(rows, delimiter, len(texts(header, delimiter)))
     rows = rows[len(notes) :]
     return CsvHead(before + b"".join(comments), header, tuple(notes), delimiter, _decimal(rows, delimiter))
-
-
-def _cells(line: bytes, delimiter: str) -> list[str]:
-    return [unquoted(cell) for cell in split(line.rstrip(b"\r\n"), delimiter)]
 
 
 def _sniff(path: Path, lines: Sequence[bytes], delimiters: Sequence[str]) -> tuple[str, list[str], int]:
@@ -148,8 +163,8 @@ def _sniff(path: Path, lines: Sequence[bytes], delimiters: Sequence[str]) -> tup
 
 
 def _is_header(comment: bytes, delimiter: str, cells: Sequence[str]) -> bool:
-    """Tell whether a comment names the columns: it has as many words as the first record, which holds numbers."""
-    names = _cells(comment.lstrip(b"#"), delimiter)
+    """Return whether a comment names the columns: it has as many words as the first record, which holds numbers."""
+    names = texts(comment.lstrip(b"#"), delimiter)
     row = any(cell.startswith("#") or is_number(with_point(cell.strip())) for cell in cells)
     return row and len(names) == len(cells) > 1 and not any(map(is_number, names))
 
@@ -159,6 +174,9 @@ def _check_dialect(
 ) -> None:
     """Refuse the kinds of text tables that cannot get columns, by their names."""
     first = lines[0].strip() if lines else b""
+    for line in (*comments, *lines[:_SNIFFED_RECORDS]):
+        if kind := next((kind for mark, kind in _OTHER_KINDS.items() if line.lstrip(b"# \t").startswith(mark)), ""):
+            raise CatalogError(f"{path} is {kind}".replace("PATH", str(path)).replace("STEM", path.stem))
     if len(cells) == 1:
         if any(map(_SEXTRACTOR.match, comments)):
             raise CatalogError(
@@ -185,24 +203,41 @@ def _check_dialect(
 
 
 def _notes(rows: Sequence[bytes], delimiter: str, n_columns: int) -> list[bytes]:
-    """Return the lines behind the names that are no rows: dashes (and what is before them), or units.
+    """Return the lines behind the names that are no rows: dashes (and what is before them), units, types.
 
     They may be shorter than the header, which has got columns since.
     """
     if rows and rows[0].count(b'"') % 2:  # a cell of several lines is a row's
         return []
-    records = [_cells(line, delimiter) for line in rows[:3]]
-    for i, cells in enumerate(records[:2]):
-        filled = [cell for cell in cells if cell]
-        if filled and all(map(_DASHES.fullmatch, filled)) and max(map(len, filled)) > 1:
-            return list(rows[: i + 1])
-    if len(records) > 1 and len(records[0]) <= n_columns and _are_units(records[0], records[1]):
-        return [rows[0]]
+    records = [texts(line, delimiter) for line in rows[:4]]
+    may_be_types = any(map(_are_types, records[:2]))
+    n_dashes = next((i + 1 for i, cells in enumerate(records[: 2 + may_be_types]) if _are_dashes(cells)), 0)
+    if n_dashes:
+        return list(rows[:n_dashes])
+    for n in (2, 1):
+        notes, below = records[:n], records[n : n + 1]
+        if below and all(len(c) <= n_columns and (_type_rows(c, below[0]) or _are_units(c, below[0])) for c in notes):
+            return list(rows[:n])
     return []
 
 
+def _are_dashes(cells: Sequence[str]) -> bool:
+    filled = [cell for cell in cells if cell]
+    return bool(filled) and all(map(_DASHES.fullmatch, filled)) and max(map(len, filled)) > 1
+
+
+def _are_types(cells: Sequence[str]) -> bool:
+    return len(cells) > 1 and all(map(_TYPE.fullmatch, cells))
+
+
+def _type_rows(cells: Sequence[str], row: Sequence[str]) -> bool:
+    """Return whether cells are the types of a row, as RDB (``10N``, ``S``) and databases (``float8``) name them."""
+    numbers = any(_is_quantity(below) and not _TEXT_TYPE.match(cell) for cell, below in zip(cells, row, strict=False))
+    return _are_types(cells) and (numbers or min(map(len, cells)) > 3)
+
+
 def _are_units(cells: Sequence[str], row: Sequence[str]) -> bool:
-    """Tell whether cells are units of a row: units of what is a number there, and no numbers themselves."""
+    """Return whether cells are units of a row: units of what is a number there, and no numbers themselves."""
     if any(map(_is_quantity, cells)):
         return False
     over_numbers = [cell for cell, below in zip(cells, row, strict=False) if cell and _is_quantity(below)]
@@ -228,10 +263,10 @@ def _decimal(rows: Sequence[bytes], delimiter: str) -> str:
     points: set[int] = set()
     for line in rows[:_DECIMAL_RECORDS]:
         if b"," not in line or (delimiter == "," and b'"' not in line):
-            cells = enumerate(_cells(line, delimiter)) if not commas else ()
+            cells = enumerate(texts(line, delimiter)) if not commas else ()
             points.update(i for i, cell in cells if "." in cell and is_number(cell))
             continue
-        for i, cell in enumerate(_cells(line, delimiter)):
+        for i, cell in enumerate(texts(line, delimiter)):
             if "," in cell and with_point(cell) != cell:
                 if delimiter != "," or not re.fullmatch(r"[+-]?\d{1,3},\d{3}", cell):
                     commas.add(i)

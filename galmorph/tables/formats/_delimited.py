@@ -8,10 +8,13 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from galmorph.errors import CatalogError
 from galmorph.files.reading import Input
 from galmorph.files.writing import Output
-from galmorph.tables.formats import Array, Block, Column, text_array
+from galmorph.tables.formats import Added, Array, Block, Column, text_array
 
 # A record as written, and how many cells it has: 0 if it is no row (a blank line or a comment).
 Record = tuple[bytes, int]
@@ -42,7 +45,7 @@ class Rows:
     booleans : (str, str)
         How False and True are written.
     decimal : {'.', ','}
-        What is before the decimals. Numbers with commas are given out with points, and new ones written with commas.
+        What is before the decimals of new numbers; old cells are read as they are.
     """
 
     path: Path
@@ -65,6 +68,18 @@ class Rows:
         """
         return sum(1 for records in self._records() for _, n_cells in records if n_cells)
 
+    def write_kept(self, output: Output, keep: NDArray[np.bool_]) -> None:
+        """Write what is before the rows, some of the rows, and what is between them."""
+        with Input(self.path) as source:
+            output.write(source.read(self.start))
+        kept = iter(keep)
+        for records in self._records():
+            output.write(b"".join(record for record, n_cells in records if not n_cells or next(kept)))
+
+    def has_comments(self) -> bool:
+        """Return whether there are lines between the rows that are none and hold text."""
+        return any(not n and record.strip() for records in self._records() for record, n in records)
+
     def blocks(self, positions: Sequence[int], n_rows: int, start: int) -> Iterator[list[Array]]:
         """Iterate over blocks of the cells at `positions`, as text."""
         block: list[list[str]] = []
@@ -83,21 +98,19 @@ class Rows:
         if block:
             yield _columns(block, len(positions))
 
-    def copy(
-        self, output: Output, columns: Sequence[Column], blocks: Iterator[Block], dropped: Collection[int]
-    ) -> None:
-        """Write the records without the cells at `dropped`, with the values of `columns` behind."""
-        new_cells = (cells for block in blocks for cells in self._cells(columns, block))
+    def copy(self, output: Output, added: Added) -> None:
+        """Write the records without the dropped cells and with the new ones at the end."""
+        new_cells = (cells for block in added.blocks for cells in self._cells(added.columns, block))
         for records in self._records():
-            out = [self.extended(record, n, dropped, new_cells) if n else record for record, n in records]
+            out = [self.extended(record, n, added.dropped, new_cells) if n else record for record, n in records]
             output.write(b"".join(out))
         next(new_cells, None)
 
-    def write(self, output: Output, columns: Sequence[Column], blocks: Iterator[Block]) -> None:
-        """Write a line of names and a new table of `columns` alone."""
-        output.write(self.joined(column.name for column in columns) + b"\n")
-        for block in blocks:
-            output.write(b"".join(cells + b"\n" for cells in self._cells(columns, block)))
+    def write(self, output: Output, added: Added) -> None:
+        """Write a line of names and a table of the new columns alone."""
+        output.write(self.joined(column.name for column in added.columns) + b"\n")
+        for block in added.blocks:
+            output.write(b"".join(cells + b"\n" for cells in self._cells(added.columns, block)))
 
     def extended(self, record: bytes, n_cells: int, dropped: Collection[int], new_cells: Iterator[bytes]) -> bytes:
         """Return a record of `n_cells` cells without the cells at `dropped`, with the next of `new_cells` behind."""
@@ -145,10 +158,6 @@ class Rows:
             return '"' + text.replace('"', '""') + '"'
         return text
 
-    def names(self, header: bytes) -> list[str]:
-        """Return the texts of a record."""
-        return [unquoted(cell) for cell in split(header.rstrip(b"\r\n"), self.delimiter)]
-
     def _records(self) -> Iterator[list[Record]]:
         line_number = self.first_line
         with Input(self.path) as source:
@@ -189,10 +198,10 @@ class Rows:
                 records.append((record, self._count(record, cells)))
                 consumed.clear()
         except csv.Error as error:
-            place = f"{self.path}, line {line_number + n_lines}"
+            where = f"{self.path}, line {line_number + n_lines}"
             long = f"a cell has more than {csv.field_size_limit()} characters, or "
             reason = f"{long if 'limit' in str(error) else ''}the quotes do not match ({error})"
-            raise CatalogError(f"{place}: {reason}") from error
+            raise CatalogError(f"{where}: {reason}") from error
         return records
 
     def _count(self, record: bytes, cells: Sequence[object]) -> int:
@@ -202,18 +211,7 @@ class Rows:
 
     def _pick(self, record: bytes, positions: Sequence[int]) -> list[str]:
         cells = split(record.rstrip(b"\r\n"), self.delimiter)
-        texts = [unquoted(cells[p]) if p < len(cells) else "" for p in positions]
-        return texts if self.decimal == "." else list(map(with_point, texts))
-
-
-_DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+([eE][+-]?\d+)?")
-
-
-def with_point(text: str) -> str:
-    """Return a number that has a decimal comma with a point, and without the points between its thousands."""
-    if "," in text and _DECIMAL_COMMA.fullmatch(text.replace("\N{MINUS SIGN}", "-")):
-        return text.replace(".", "").replace(",", ".")
-    return text
+        return [unquoted(cells[p]) if p < len(cells) else "" for p in positions]
 
 
 def plain(line: bytes) -> str:
@@ -247,8 +245,13 @@ def unquoted(cell: bytes) -> str:
         return cell.decode("latin-1")
 
 
+def texts(record: bytes, delimiter: str) -> list[str]:
+    """Return the texts of the cells of a record."""
+    return [unquoted(cell) for cell in split(record.rstrip(b"\r\n"), delimiter)]
+
+
 def is_number(text: str) -> bool:
-    """Tell whether a text is a number, with a point."""
+    """Return whether a text is a number, with a point."""
     try:
         float(text)
     except ValueError:

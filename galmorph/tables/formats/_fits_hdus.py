@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from galmorph.errors import CatalogError
+from galmorph.files.fits import padded
 from galmorph.files.reading import Input
-from galmorph.tables.formats._fits_header import Header, keyword, padded, read_header
+from galmorph.tables.formats._fits_header import Header, keyword, read_header
 
 # No file is larger; a number beyond what an offset can be is refused before it is used as one.
 _MAX_SIZE = 1 << 60
@@ -147,6 +148,30 @@ def check_structure(header: Header, where: str) -> None:
         key = keyword(card)
         if _ONCE.fullmatch(key) and values.setdefault(key, card) != card:
             raise CatalogError(f"{where}: the card {key} is there twice, with two values")
+
+
+def check_by_rows(header: Header, path: Path, number: int) -> None:
+    """Refuse a table by columns: one row whose cells are the columns, as IDL's structures and TOPCAT's colfits are.
+
+    Raises
+    ------
+    CatalogError
+        If it is one.
+    """
+    if header.integer("NAXIS2") != 1:
+        return
+    lengths = set()
+    for n in range(1, header.integer("TFIELDS") + 1):
+        form, dim = header.text(f"TFORM{n}").upper(), header.text(f"TDIM{n}")
+        repeat = int(re.match(r"\s*(\d*)", form)[1] or 1)  # type: ignore[index]
+        if "A" not in form or dim:
+            lengths.add(int(re.findall(r"\d+", dim)[-1]) if re.search(r"\d", dim) else repeat)
+    if len(lengths) == 1 and lengths.pop() > 1 and header.integer("TFIELDS") > 1:
+        raise CatalogError(
+            f"{path}, HDU {number}: is a table by columns (IDL, TOPCAT's colfits): one row whose cells are whole "
+            'columns. Save it by rows: python -c "from astropy.table import Table; t = Table.read('
+            f"'{path}', {number}); Table({{n: t[n][0].squeeze() for n in t.colnames}}).write('{path.stem}_rows.fits')\""
+        )
 
 
 def _check(header: Header, key: str, allowed: Collection[int], where: str) -> None:

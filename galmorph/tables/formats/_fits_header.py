@@ -14,12 +14,11 @@ from functools import cached_property
 from typing import Any
 
 from galmorph.errors import CatalogError
-from galmorph.files.fits import checksum, encode
+from galmorph.files.fits import BLOCK, checksum, encode, padded
 from galmorph.files.reading import Input
-from galmorph.tables.formats import Column, Provenance, history_line
+from galmorph.tables.formats import STRUCTURE, Added, Column, Provenance, history_line
 from galmorph.tables.formats._column_yaml import ColumnYaml
 
-BLOCK = 2880
 _CARD = 80
 # More than any real header; keeps a damaged file from being read into memory as one.
 _MAX_HEADER = 1 << 26
@@ -29,6 +28,11 @@ _COLUMN_KEY = re.compile(
     "(TTYPE|TFORM|TUNIT|TNULL|TSCAL|TZERO|TDISP|TDIM|TBCOL|TUCD|TUTYP|TCOMM|TDESC|TXTYP|TMETA|TDMIN|TDMAX|TLMIN|TLMAX"
     "|TCTYP|TCUNI|TCRPX|TCRVL|TCDLT|TCROT|TCNAM|TCRDE?|TCSYE?|TRPOS|TGMNT)([1-9][0-9]*)"
 )
+
+
+def is_structure(key: str) -> bool:
+    """Return whether a keyword says how the file is built, or belongs to a column."""
+    return bool(STRUCTURE.fullmatch(key) or _COLUMN_KEY.fullmatch(key)) and key not in ("COMMENT", "HISTORY")
 
 
 @dataclass(frozen=True)
@@ -122,11 +126,6 @@ class Header:
 _CONTROL = re.compile(rb"[\0-\x1f]")
 
 
-def padded(size: int) -> int:
-    """Return `size` rounded up to whole FITS blocks."""
-    return -(-size // BLOCK) * BLOCK
-
-
 def keyword(card: bytes) -> str:
     """Return the keyword of a card."""
     return card[:8].decode("latin-1").rstrip()
@@ -199,24 +198,17 @@ def read_header(source: Input, first: bytes) -> Header | None:
     raise CatalogError(f"{source.path} is truncated or damaged: a FITS header has no END")
 
 
-def edit_header(
-    header: Header, columns: Sequence[Column], width: int, dropped: Collection[int], provenance: Provenance
-) -> Header:
+def edit_header(header: Header, width: int, added: Added) -> Header:
     """Return the header of a binary table whose columns have changed.
 
     Parameters
     ----------
     header : Header
         As it was.
-    columns : sequence of Column
-        The columns that come behind the others.
     width : int
         The bytes of a row, from now on.
-    dropped : collection of int
-        The positions of the columns that are no more.
-    provenance : Provenance
-        What galmorph has written, all told.
     """
+    columns, dropped = added.columns, added.dropped
     n_old = header.integer("TFIELDS")
     numbers = {old + 1: new + 1 for new, old in enumerate(i for i in range(n_old) if i not in dropped)}
     changed = {"NAXIS1": width, "TFIELDS": len(numbers) + len(columns)}
@@ -245,7 +237,7 @@ def edit_header(
     end = len(cards)
     while not cards[end - 1].strip():
         end -= 1
-    cards[end:end] = _provenance_cards(provenance, header.keys() - ours)
+    cards[end:end] = _provenance_cards(added.provenance, header.keys() - ours)
     if _has_long(cards) and not _has_long(header.cards) and "LONGSTRN" not in header:
         cards.insert(behind, make_card("LONGSTRN", "OGIP 1.0", "The OGIP long string convention may be used"))
     return Header(tuple(cards))

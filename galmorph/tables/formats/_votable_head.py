@@ -13,12 +13,12 @@ from xml.sax.saxutils import escape, quoteattr
 
 from galmorph.errors import CatalogError
 from galmorph.files.reading import Input
-from galmorph.tables.formats import Column, Provenance, TableSummary, history_line
+from galmorph.tables.formats import Added, Column, Provenance, TableSummary, history_line
 from galmorph.tables.formats._votable_rows import DATATYPES, Cell
 from galmorph.tables.formats._xml import Event, events
 from galmorph.tables.systems import declared_frame
 
-# Of a description, so that a damaged file cannot make it grow for ever.
+# Of a description, so that a damaged file cannot make it grow without limit.
 _MAX_DESCRIPTION = 1 << 16
 
 
@@ -34,7 +34,7 @@ class Param:
 
 
 class Head:
-    """What is before the rows of a TABLE with columns, and the places where it is to be edited.
+    """What is before the rows of a TABLE with columns, and where to edit it.
 
     Parameters
     ----------
@@ -54,11 +54,11 @@ class Head:
     params : list of Param
         Its PARAMs.
     behind : int
-        The place before its first LINK or DATA, or its end: FIELDs and PARAMs may stand there.
+        The byte before its first LINK or DATA, or its end: FIELDs and PARAMs may stand there.
     serialisation : str
         ``TABLEDATA``, ``BINARY``, ``BINARY2``, or '' if it has no data.
     stream : (int, int) or None
-        The place of the binary rows.
+        First and last byte of the binary rows.
     n_rows : int
         The number of rows of TABLEDATA.
     name : str
@@ -111,7 +111,9 @@ class Head:
         self._n_cells = 0
         self._inside: list[str] = []
         for event in stream:
-            if event.kind == "start":
+            if event.name == "TD" and event.kind != "text":  # most of a file
+                self._n_cells += event.kind == "end"
+            elif event.kind == "start":
                 self._start(event)
             elif event.kind == "end":
                 self._end(event)
@@ -127,14 +129,12 @@ class Head:
         params = {param.name: (param.value, param.description) for param in self.params}
         return Provenance.from_cards(lambda key: params.get(key, (None, "")))
 
-    def edits(
-        self, columns: Sequence[Column], dropped: Collection[int], provenance: Provenance
-    ) -> list[tuple[tuple[int, int], bytes]]:
+    def edits(self, added: Added) -> list[tuple[tuple[int, int], bytes]]:
         """Return the bytes to replace, in order, and what comes in their place."""
         ours = {"GMCOLS", "GMKEYS", *(key for key, _, _ in self.provenance.cards)}
         users = {param.name for param in self.params} - ours
-        new = fields_xml(self.prefix, columns) + params_xml(self.prefix, provenance, users)
-        edits = [(span, b"") for i, span in enumerate(self.field_spans) if i in dropped]
+        new = fields_xml(self.prefix, added.columns) + params_xml(self.prefix, added.provenance, users)
+        edits = [(span, b"") for i, span in enumerate(self.field_spans) if i in added.dropped]
         edits += [((param.start, param.stop), b"") for param in self.params if param.name in ours]
         return sorted([*edits, ((self.behind, self.behind), new.encode("ascii"))])
 
@@ -186,8 +186,6 @@ class Head:
             self.params[-1].stop = event.stop
         elif event.name == "STREAM" and self.stream:
             self.stream = self.stream[0], event.offset
-        elif event.name == "TD":
-            self._n_cells += 1
         elif event.name == "TR":
             self.n_rows += 1
             if self._n_cells > len(self.cells) or not self._n_cells:
@@ -195,9 +193,7 @@ class Head:
                 self._refusal = self._refusal or why
 
 
-def redescribe(
-    text: bytes, names: Sequence[str], columns: Sequence[Column], dropped: Collection[int], provenance: Provenance
-) -> bytes:
+def redescribe(text: bytes, names: Sequence[str], added: Added) -> bytes:
     """Return a VOTable without data, which describes the columns `names` of another file, brought up to date.
 
     TOPCAT and STILTS keep such a VOTable in FITS and Parquet files and would ignore one that has other columns. What is
@@ -206,7 +202,7 @@ def redescribe(
     with suppress(CatalogError), Input(Path("VOTable"), text) as source:
         head = Head(source)
         if [cell.field.name for cell in head.cells] == list(names):
-            for (start, stop), new in reversed(head.edits(columns, dropped, provenance)):
+            for (start, stop), new in reversed(head.edits(added)):
                 text = text[:start] + new + text[stop:]
     return text
 

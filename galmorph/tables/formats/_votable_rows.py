@@ -229,7 +229,7 @@ def decoded(texts: Iterable[str]) -> Iterator[bytes]:
         If it is not base64.
     """
     rest = ""
-    # The parser hands out a line at a time: they are gathered, and the empty text at the end sends off what is left.
+    # The parser yields a line at a time: lines are joined, and the empty text at the end flushes the rest.
     for text in chain(texts, [""]):
         rest += "".join(text.split())
         if len(rest) < _GATHERED and text:

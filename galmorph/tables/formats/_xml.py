@@ -1,15 +1,19 @@
-"""XML with places: what an element says, and which bytes of the file it takes, so that the file can be edited there."""
+"""XML with byte offsets: the content of each element and its range of bytes, for editing the file there."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
+from types import MappingProxyType
 from typing import NamedTuple
 from xml.parsers import expat
 
 from galmorph.errors import CatalogError
 from galmorph.files.reading import CHUNK, Input
 from galmorph.files.writing import Output
+
+# Of events without attributes: most of them, so that none has a mapping of its own.
+_NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
 
 
 class Event(NamedTuple):
@@ -56,16 +60,16 @@ def events(source: Input, *, text: bool = True) -> Iterator[Event]:
     parser = expat.ParserCreate()
 
     def start(name: str, attributes: Mapping[str, str]) -> None:
-        seen.append(("start", name, attributes, parser.CurrentByteIndex))
+        seen.append(("start", name, attributes or _NO_ATTRIBUTES, parser.CurrentByteIndex))
 
     def end(name: str) -> None:
-        seen.append(("end", name, {}, parser.CurrentByteIndex))
+        seen.append(("end", name, _NO_ATTRIBUTES, parser.CurrentByteIndex))
 
     def characters(data: str) -> None:
         if not data.isspace() or (seen and seen[-1][0] == "text"):
-            seen.append(("text", data, {}, parser.CurrentByteIndex))
+            seen.append(("text", data, _NO_ATTRIBUTES, parser.CurrentByteIndex))
 
-    def refuse(*declaration: object) -> None:
+    def refuse(*_: object) -> None:
         raise CatalogError(f"{source.path} declares XML entities, which a VOTable has no need of")
 
     parser.StartElementHandler = start
@@ -79,9 +83,9 @@ def events(source: Input, *, text: bool = True) -> Iterator[Event]:
             yield from _events(seen)
             del seen[:-1]
         parser.Parse(b"", True)
-    except expat.ExpatError as error:
+    except (expat.ExpatError, LookupError, ValueError) as error:  # also of an encoding that Python does not have
         raise CatalogError(f"{source.path} is not well-formed XML: {error}") from error
-    seen.append(("end", "", {}, parser.CurrentByteIndex))
+    seen.append(("end", "", _NO_ATTRIBUTES, parser.CurrentByteIndex))
     yield from _events(seen)
 
 

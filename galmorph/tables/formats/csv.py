@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from galmorph.errors import CatalogError, OutputError
 from galmorph.files.writing import Output
-from galmorph.tables.formats import Array, Block, Column, Format, Provenance, TableField
+from galmorph.tables.formats import Added, Array, Column, Format, Provenance, TableField
 from galmorph.tables.formats._csv_head import read_head
 from galmorph.tables.formats._delimited import Rows
+from galmorph.tables.formats._extra import Extra
 
 _KEYS = ("datatype", "unit", "ucd", "description")
 
@@ -42,31 +47,36 @@ class CsvTable:
         """Iterate over blocks of rows; see `Table`."""
         return self._rows.blocks(positions, n_rows, start)
 
-    def append(
-        self,
-        output: Output,
-        columns: Sequence[Column],
-        blocks: Iterator[Block],
-        dropped: Collection[int],
-        provenance: Provenance,
-    ) -> None:
+    def write_rows(self, output: Output, keep: NDArray[np.bool_]) -> None:
+        """Write some of the rows; see `Table`."""
+        self._rows.write_kept(output, keep)
+        if self._columns:
+            _write_sidecar(output, self.provenance, list(self._columns.values()))
+
+    def extra(self) -> Extra:
+        """Return what the file holds besides its columns; see `Table`."""
+        texts = {name: column.get("description", "") for name, column in self._columns.items()}
+        comments = ("comment lines",) if b"#" in self._head.before or self._rows.has_comments() else ()
+        return Extra({name: text for name, text in texts.items() if text}, comments)
+
+    def append(self, output: Output, added: Added) -> None:
         """Write the table with columns appended; see `Table`."""
-        names = self._rows.joined(column.name for column in columns)
+        names = self._rows.joined(column.name for column in added.columns)
         output.write(self._head.before)
-        output.write(self._rows.extended(self._head.header, len(self.fields), dropped, iter([names])))
+        output.write(self._rows.extended(self._head.header, len(self.fields), added.dropped, iter([names])))
         for line in self._head.notes:
             body = line.rstrip(b"\r\n")
-            output.write(self._rows.without(body, dropped) + line[len(body) :])
-        self._rows.copy(output, columns, blocks, dropped)
+            output.write(self._rows.without(body, added.dropped) + line[len(body) :])
+        self._rows.copy(output, added)
         kept = [self._columns[field.name] for field in self.fields if field.name in self._columns]
-        new = [_described(column) for column in columns]
-        names_of_new = {column.name for column in columns}
-        _write_sidecar(output, provenance, [c for c in kept if c["name"] not in names_of_new] + new)
+        new = [_described(column) for column in added.columns]
+        names_of_new = {column.name for column in added.columns}
+        _write_sidecar(output, added.provenance, [c for c in kept if c["name"] not in names_of_new] + new)
 
 
 def _field(field: TableField, described: Mapping[str, str]) -> TableField:
     text = described["datatype"] == "str" if "datatype" in described else None
-    return TableField(field.name, described.get("unit") or field.unit, described.get("ucd", ""), text)
+    return replace(field, unit=described.get("unit") or field.unit, ucd=described.get("ucd", ""), text=text)
 
 
 def _described(column: Column) -> dict[str, str]:
@@ -125,24 +135,18 @@ def _check_sidecar(path: Path) -> None:
         raise OutputError(f"{sidecar} exists and is not galmorph's; it would describe {path.name}: move it away.")
 
 
-def _open(path: Path, number: int | None) -> CsvTable:
-    return CsvTable(path)
-
-
-def _write(
-    output: Output, columns: Sequence[Column], blocks: Iterator[Block], n_rows: int, provenance: Provenance
-) -> None:
+def _write(output: Output, added: Added, _: int) -> None:
     delimiter = "\t" if ".tsv" in output.path.suffixes[-2:] else ","
-    Rows(output.path, delimiter, 0, 0, 1, nan="", empty="").write(output, columns, blocks)
-    _write_sidecar(output, provenance, [_described(column) for column in columns])
+    Rows(output.path, delimiter, 0, 0, 1, nan="", empty="").write(output, added)
+    _write_sidecar(output, added.provenance, [_described(column) for column in added.columns])
 
 
 TABLE = Format(
     name="csv",
     suffixes=(".csv", ".tsv", ".txt"),
     # Text that is nothing else is taken for CSV.
-    recognises=lambda head: False,
-    open=_open,
+    recognises=lambda _: False,
+    open=lambda path, _: CsvTable(path),
     write=_write,
     check=_check_sidecar,
 )

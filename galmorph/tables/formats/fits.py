@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.errors import CatalogError
-from galmorph.files.fits import Checksum
+from galmorph.files.fits import Checksum, checksum, padded
 from galmorph.files.reading import Input
 from galmorph.files.writing import Output
 from galmorph.tables.formats import (
+    Added,
     Array,
     Block,
     Column,
@@ -28,14 +29,10 @@ from galmorph.tables.formats import (
     native,
     text_array,
 )
-from galmorph.tables.formats._fits_hdus import Hdu, iterate_hdus, read_hdus
-from galmorph.tables.formats._fits_header import (
-    Header,
-    edit_header,
-    make_card,
-    padded,
-    read_header,
-)
+from galmorph.tables.formats._extra import Extra, of_fits
+from galmorph.tables.formats._fits_hdus import Hdu, check_by_rows, iterate_hdus, read_hdus
+from galmorph.tables.formats._fits_header import Header, edit_header, make_card, read_header
+from galmorph.tables.formats._fits_rows import write_rows
 from galmorph.tables.formats._votable_head import Head, redescribe
 from galmorph.tables.systems import declared_frame
 
@@ -225,14 +222,16 @@ class FitsTable:
     def _rows(self, source: Input, n_rows: int) -> NDArray[np.uint8]:
         return np.frombuffer(source.exactly(n_rows * self._width), np.uint8).reshape(n_rows, self._width)
 
-    def _copy_before(
-        self,
-        source: Input,
-        output: Output,
-        columns: Sequence[Column],
-        dropped: Collection[int],
-        provenance: Provenance,
-    ) -> None:
+    def write_rows(self, output: Output, keep: NDArray[np.bool_]) -> None:
+        """Write some of the rows; see `Table`."""
+        write_rows(output, self._open, self._start, self._header, keep)
+
+    def extra(self) -> Extra:
+        """Return what the file holds besides its columns; see `Table`."""
+        with self._open() as source:
+            return of_fits(source.path, self._start, {key for key, _, _ in self.provenance.cards})
+
+    def _copy_before(self, source: Input, output: Output, added: Added) -> None:
         """Copy what is before the table.
 
         TOPCAT and STILTS write a VOTable into the primary HDU that describes the table behind it ("fits-plus"). It gets
@@ -241,35 +240,27 @@ class FitsTable:
         header = read_header(source, b"SIMPLE")
         if header and _is_description(header) and header.size + padded(header.data_size) == self._start:
             text = source.exactly(header.data_size)
-            text = redescribe(text, [field.name for field in self.fields], columns, dropped, provenance)
+            text = redescribe(text, [field.name for field in self.fields], added)
             data = text.ljust(padded(len(text)), b"\0")
-            checksum = Checksum()
-            checksum.update(data)
             header = header.with_values({"NAXIS1": (len(text), header.card("NAXIS1")[1])})
-            output.write(header.with_checksums(checksum.value).to_bytes() + data)
+            output.write(header.with_checksums(checksum(data)).to_bytes() + data)
             return
         source.seek(0)
         for chunk in source.chunks(self._start):
             output.write(chunk)
 
-    def append(
-        self,
-        output: Output,
-        columns: Sequence[Column],
-        blocks: Iterator[Block],
-        dropped: Collection[int],
-        provenance: Provenance,
-    ) -> None:
+    def append(self, output: Output, added: Added) -> None:
         """Write the table with columns appended; see `Table`."""
-        kept = [cell for i, cell in enumerate(self._cells) if i not in dropped]
+        columns = added.columns
+        kept = [cell for i, cell in enumerate(self._cells) if i not in added.dropped]
         if len(kept) + len(columns) > _MAX_COLUMNS:
             raise CatalogError(f"FITS holds {_MAX_COLUMNS} columns at most, not {len(kept) + len(columns)}")
         kept_width = sum(cell.width for cell in kept)
         layout = _layout(columns, kept_width)
-        header = edit_header(self._header, columns, layout.itemsize, dropped, provenance)
+        header = edit_header(self._header, layout.itemsize, added)
         data_start, data_size = self._start + self._header.size, self._header.data_size
         with self._open() as source:
-            self._copy_before(source, output, columns, dropped, provenance)
+            self._copy_before(source, output, added)
             header_start = output.tell()
             output.write(header.to_bytes())
             before, after = Checksum(), Checksum()
@@ -283,7 +274,7 @@ class FitsTable:
 
             source.seek(data_start)
             n_rows = 0
-            for block in _smaller(blocks):
+            for block in _smaller(added.blocks):
                 rows = self._rows(source, len(next(iter(block.values()))))
                 put(rows.reshape(-1).data, _new_rows(rows, kept, columns, block, layout).data)
                 n_rows += len(rows)
@@ -366,7 +357,7 @@ def _encoded(column: Column, values: Array) -> NDArray[np.bytes_]:
 
 
 def _was_true(header: Header, datasum: int) -> bool:
-    """Tell whether a header's DATASUM is that of its data: a wrong one is left alone, so that damage stays visible."""
+    """Return whether a header's DATASUM is right: a wrong one is left alone, so that damage stays visible."""
     text = header.text("DATASUM")
     return "DATASUM" not in header or (text.isdigit() and int(text) == datasum)
 
@@ -389,6 +380,7 @@ def _open(path: Path, hdu: int | None) -> FitsTable:
             raise CatalogError(f"{path}: {_refusal(foreign[0].kind, foreign[0].number)}")
         raise CatalogError(f"{path} holds no table, so it is no catalog; its HDUs: {listing}")
     _check(path, chosen)
+    check_by_rows(chosen.header, path, chosen.number)
     described = _described(path, hdus[0]) if chosen.number == 1 else None
     try:
         table = FitsTable(partial(Input, path), chosen.start, chosen.header, described)
@@ -469,9 +461,7 @@ def _check(path: Path, hdu: Hdu) -> None:
         raise CatalogError(f"{path}: the table has more than {_MAX_COLUMNS} columns, and FITS has no room for another")
 
 
-def _write(
-    output: Output, columns: Sequence[Column], blocks: Iterator[Block], n_rows: int, provenance: Provenance
-) -> None:
+def _write(output: Output, added: Added, n_rows: int) -> None:
     primary = [("SIMPLE", True), ("BITPIX", 8), ("NAXIS", 0), ("EXTEND", True)]
     table = [("XTENSION", "BINTABLE"), ("BITPIX", 8), ("NAXIS", 2), ("NAXIS1", 0), ("NAXIS2", n_rows)]
     table += [("PCOUNT", 0), ("GCOUNT", 1), ("TFIELDS", 0)]
@@ -479,7 +469,7 @@ def _write(
     skeleton = first.to_bytes() + second.to_bytes()
     source = partial(Input, output.path, skeleton)
     header = Header(second.cards, len(second.to_bytes()))
-    FitsTable(source, len(first.to_bytes()), header).append(output, columns, blocks, (), provenance)
+    FitsTable(source, len(first.to_bytes()), header).append(output, added)
 
 
 TABLE = Format(

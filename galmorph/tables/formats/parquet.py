@@ -13,19 +13,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from galmorph.errors import CatalogError
 from galmorph.files.reading import Input
 from galmorph.files.writing import COMPRESSIONS, Output
-from galmorph.tables.formats import Array, Block, Column, Format, Provenance, TableField, text_array
+from galmorph.tables.formats import Added, Array, Block, Column, Format, Provenance, TableField, text_array
 from galmorph.tables.formats._column_yaml import ColumnYaml
+from galmorph.tables.formats._extra import Extra, of_parquet
 from galmorph.tables.formats._votable_head import Head, redescribe
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyarrow import parquet as pq
 
-_KEY = b"galmorph"
+KEY = b"galmorph"
 # Where STILTS and TOPCAT keep units and UCDs (as a VOTable without data), and where astropy does.
 _VOTABLE = b"IVOA.VOTable-Parquet.content"
 _ASTROPY = b"table_meta_yaml"
@@ -41,7 +43,7 @@ def _reading(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # of names that are no UTF-8
         raise CatalogError(f"{path} cannot be read as Parquet: {error}") from error
 
 
@@ -56,20 +58,23 @@ class ParquetTable:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with self._file() as file:
+        with self._file() as file, _reading(path):
             self.n_rows: int = file.metadata.num_rows
             self._schema: pa.Schema = file.schema_arrow
-        if not self._schema.names:
+            names = self._schema.names
+        if not names:
             raise CatalogError(f"{path} has no columns")
-        if len(set(self._schema.names)) < len(self._schema.names):
+        if len(set(names)) < len(names):
             raise CatalogError(f"{path} has several columns of the same name")
         metadata = self._schema.metadata or {}
         self._yaml = _astropy_yaml(path, metadata)
         described = {field.name: field for field in self._yaml.fields} if self._yaml else {}
         described |= _votable_fields(path, metadata)
-        self.fields = tuple(_field(field, described.get(field.name, TableField(field.name))) for field in self._schema)
+        self.fields = tuple(
+            table_field(field, described.get(field.name, TableField(field.name))) for field in self._schema
+        )
         try:
-            self.provenance = Provenance.from_json(json.loads(metadata.get(_KEY, b"null")))
+            self.provenance = Provenance.from_json(json.loads(metadata.get(KEY, b"null")))
         except (ValueError, CatalogError) as error:
             raise CatalogError(f"{path}: galmorph's own entry of the metadata is damaged: {error}") from error
 
@@ -89,33 +94,42 @@ class ParquetTable:
             groups, skip = _groups_from(file, start)
             batches = _read(self._path, file.iter_batches(batch_size=n_rows, row_groups=groups, columns=names))
             for table in _in_blocks(batches, n_rows, skip):
-                yield [_values(table.column(name), name) for name in names]
+                yield [column_values(table.column(name), name) for name in names]
 
-    def append(
-        self,
-        output: Output,
-        columns: Sequence[Column],
-        blocks: Iterator[Block],
-        dropped: Collection[int],
-        provenance: Provenance,
-    ) -> None:
+    def write_rows(self, output: Output, keep: NDArray[np.bool_]) -> None:
+        """Write some of the rows; see `Table`."""
+        import pyarrow as pa
+
+        first = 0
+        with self._file() as file:
+            options = _options(file, self._schema.names, [], self._schema)
+            with _writer(output, self._schema, **options) as writer:
+                for batch in _read(self._path, file.iter_batches()):
+                    writer.write_batch(batch.filter(pa.array(keep[first : first + batch.num_rows])))
+                    first += batch.num_rows
+
+    def extra(self) -> Extra:
+        """Return what the file holds besides its columns; see `Table`."""
+        return of_parquet(self._schema, self._yaml)
+
+    def append(self, output: Output, added: Added) -> None:
         """Write the table with columns appended; see `Table`."""
         import pyarrow as pa
 
-        kept = [name for i, name in enumerate(self._schema.names) if i not in dropped]
+        columns = added.columns
+        kept = [name for i, name in enumerate(self._schema.names) if i not in added.dropped]
         metadata = dict(self._schema.metadata or {})
         if _VOTABLE in metadata:
-            names = self._schema.names
-            metadata[_VOTABLE] = redescribe(metadata[_VOTABLE], names, columns, dropped, provenance)
+            metadata[_VOTABLE] = redescribe(metadata[_VOTABLE], self._schema.names, added)
         if self._yaml:
             gone = {name for name in self._schema.names if name not in kept}
             metadata[_ASTROPY] = "\n".join(self._yaml.edited(columns, gone)).encode()
             # astropy warns where the longest text of a column is not given.
             lengths = {f"table::len::{c.name}": str(max(c.width, 1)) for c in columns if c.dtype == "str"}
             metadata |= {key.encode(): value.encode() for key, value in lengths.items()}
-        fields = [*map(self._schema.field, kept), *map(_arrow_field, columns)]
-        schema = pa.schema(fields, metadata | _metadata(provenance))
-        feed = _Feed(columns, blocks)
+        fields = [*map(self._schema.field, kept), *map(arrow_field, columns)]
+        schema = pa.schema(fields, metadata | _metadata(added.provenance))
+        feed = _Feed(columns, added.blocks)
         with self._file() as file, _writer(output, schema, **_options(file, kept, columns, schema)) as writer:
             for group in range(file.num_row_groups):
                 size = file.metadata.row_group(group).num_rows
@@ -126,7 +140,8 @@ class ParquetTable:
                     new = feed.take(table.num_rows)
                     arrays = [*(table.column(name) for name in kept), *new]
                     writer.write_table(pa.Table.from_arrays(arrays, schema=schema), row_group_size=n_rows)
-        next(blocks, None)
+        if feed.is_left:
+            raise CatalogError(f"{self._path} is damaged: it has fewer rows than the {self.n_rows} that it states")
 
 
 class _Feed:
@@ -138,18 +153,25 @@ class _Feed:
         self._held: list[Block] = []
         self._n_held = 0
 
+    @property
+    def is_left(self) -> bool:
+        """Whether rows of the blocks were not taken."""
+        return self._n_held > 0 or next(self._blocks, None) is not None
+
     def take(self, n_rows: int) -> list[pa.ChunkedArray]:
         """Return the next rows as a chunked array for each column."""
         import pyarrow as pa
 
         while self._n_held < n_rows:
-            block = next(self._blocks)
+            block = next(self._blocks, None)
+            if block is None:
+                raise CatalogError("the Parquet file is damaged: it has more rows than it states")
             self._held.append(block)
             self._n_held += len(block[self._columns[0].name])
         values = {c.name: np.concatenate([block[c.name] for block in self._held]) for c in self._columns}
         self._held = [{name: array[n_rows:] for name, array in values.items()}]
         self._n_held -= n_rows
-        return [pa.chunked_array([pa.array(values[c.name][:n_rows], _arrow_type(c))]) for c in self._columns]
+        return [pa.chunked_array([pa.array(values[c.name][:n_rows], arrow_type(c))]) for c in self._columns]
 
 
 def _read(path: Path, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -186,7 +208,7 @@ def _in_blocks(batches: Iterator[pa.RecordBatch], n_rows: int, skip: int) -> Ite
         yield pa.Table.from_batches(held)
 
 
-def _values(column: pa.ChunkedArray, name: str) -> Array:
+def column_values(column: pa.ChunkedArray, name: str) -> Array:
     """Return a column as numbers (masked where null) or text ('' where null)."""
     import pyarrow as pa
 
@@ -220,7 +242,7 @@ def _astropy_yaml(path: Path, metadata: Mapping[bytes, bytes]) -> ColumnYaml | N
         raise CatalogError(f"{path}: the entry {_ASTROPY.decode()} of its metadata cannot be read: {error}") from error
 
 
-def _field(field: pa.TableField, described: TableField) -> TableField:
+def table_field(field: pa.TableField, described: TableField) -> TableField:
     """Return a column; unit and UCD are the column's own, else those that the file describes it with."""
     import pyarrow as pa
 
@@ -232,23 +254,25 @@ def _field(field: pa.TableField, described: TableField) -> TableField:
     return TableField(field.name, unit or described.unit, ucd or described.ucd, text=not number, scalar=scalar)
 
 
-def _arrow_type(column: Column) -> pa.DataType:
+def arrow_type(column: Column) -> pa.DataType:
+    """Return the type of a column to write."""
     import pyarrow as pa
 
     return pa.string() if column.dtype == "str" else pa.from_numpy_dtype(np.dtype(column.dtype))
 
 
-def _arrow_field(column: Column) -> pa.TableField:
+def arrow_field(column: Column) -> pa.TableField:
+    """Return a column to write as Arrow has it, with unit, UCD and description."""
     import pyarrow as pa
 
     texts = {"unit": column.unit, "ucd": column.ucd, "description": column.description}
     return pa.field(
-        column.name, _arrow_type(column), metadata={key: text for key, text in texts.items() if text} or None
+        column.name, arrow_type(column), metadata={key: text for key, text in texts.items() if text} or None
     )
 
 
 def _metadata(provenance: Provenance) -> dict[bytes, bytes]:
-    return {_KEY: json.dumps(provenance.to_json(), default=str).encode()}
+    return {KEY: json.dumps(provenance.to_json(), default=str).encode()}
 
 
 def _options(
@@ -301,20 +325,23 @@ def _written(schema: pa.Schema, options: Mapping[str, Any]) -> pq.ParquetFile:
     return pq.ParquetFile(pa.BufferReader(sink.getvalue()))
 
 
-class _Sink(io.RawIOBase):
+class Sink(io.RawIOBase):
     """An output as the file object that Arrow wants."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
 
     def writable(self) -> bool:
+        """Tell Arrow that it may write."""
         return True
 
     def write(self, data: Any) -> int:
+        """Write bytes; return their number."""
         self._output.write(data)
         return len(data)
 
     def tell(self) -> int:
+        """Return how many bytes have been written."""
         return self._output.tell()
 
 
@@ -326,21 +353,19 @@ def _writer(output: Output, schema: pa.Schema, **options: Any) -> Iterator[pq.Pa
     if output.path.suffix in COMPRESSIONS:
         raise CatalogError(f"{output.path}: Parquet compresses its columns itself; leave out {output.path.suffix}")
     try:
-        with pq.ParquetWriter(pa.PythonFile(_Sink(output), mode="w"), schema, **options) as writer:
+        with pq.ParquetWriter(pa.PythonFile(Sink(output), mode="w"), schema, **options) as writer:
             yield writer
     except pa.ArrowException as error:
         raise CatalogError(f"{output.path} cannot be written as Parquet: {error}") from error
 
 
-def _write(
-    output: Output, columns: Sequence[Column], blocks: Iterator[Block], n_rows: int, provenance: Provenance
-) -> None:
+def _write(output: Output, added: Added, _: int) -> None:
     import pyarrow as pa
 
-    schema = pa.schema(list(map(_arrow_field, columns)), _metadata(provenance))
+    schema = pa.schema(list(map(arrow_field, added.columns)), _metadata(added.provenance))
     with _writer(output, schema) as writer:
-        for block in blocks:
-            arrays = [pa.array(block[column.name], _arrow_type(column)) for column in columns]
+        for block in added.blocks:
+            arrays = [pa.array(block[column.name], arrow_type(column)) for column in added.columns]
             writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
 
 
@@ -348,6 +373,6 @@ TABLE = Format(
     name="parquet",
     suffixes=(".parquet", ".parq", ".pq"),
     recognises=lambda head: head.startswith(b"PAR1"),
-    open=lambda path, hdu: ParquetTable(path),
+    open=lambda path, _: ParquetTable(path),
     write=_write,
 )

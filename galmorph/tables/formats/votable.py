@@ -7,16 +7,22 @@ TABLE that has any; other tables, resources, PARAMs, INFOs and LINKs stay as the
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Collection, Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from itertools import dropwhile, islice, takewhile
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+import numpy as np
+from numpy.typing import NDArray
+
 from galmorph.errors import CatalogError
 from galmorph.files.reading import MAX_LINE, Input
 from galmorph.files.writing import Output
-from galmorph.tables.formats import Array, Block, Column, Format, Provenance, TableSummary, text_array
+from galmorph.tables.formats import Added, Array, Block, Column, Format, TableSummary, text_array
+from galmorph.tables.formats._extra import Extra, of_votable
 from galmorph.tables.formats._votable_head import Head, ascii_xml, fields_xml, params_xml
 from galmorph.tables.formats._votable_rows import BinaryRows, binary_cells, decoded, encoded
 from galmorph.tables.formats._xml import Event, Splice, events
@@ -52,7 +58,7 @@ class VoTable:
             yield from takewhile(lambda event: event.name != "TABLE", behind)
 
     def _text_rows(self, *, text: bool = True) -> Iterator[tuple[list[str], list[tuple[int, int]], int]]:
-        """Iterate over the rows of TABLEDATA: the texts of the cells, their places, and where the row ends."""
+        """Iterate over the rows of TABLEDATA: the texts and byte ranges of the cells, and where the row ends."""
         texts: list[str] = []
         spans: list[tuple[int, int]] = []
         cell: list[str] = []
@@ -101,42 +107,50 @@ class VoTable:
         texts = (row[position].strip() if position < len(row) else "" for row in rows)
         return text_array("" if text == null else text for text in texts)
 
-    def append(
-        self,
-        output: Output,
-        columns: Sequence[Column],
-        blocks: Iterator[Block],
-        dropped: Collection[int],
-        provenance: Provenance,
-    ) -> None:
+    def write_rows(self, output: Output, keep: NDArray[np.bool_]) -> None:
+        """Write some of the rows; see `Table`."""
+        from astropy.io import votable
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what is not quite VOTable, which is kept
+            document = votable.parse(self._path, verify="ignore")
+            table = list(document.iter_tables())[self._head.tables_before]
+            table.array = table.array[keep]
+            file = io.BytesIO()
+            document.to_xml(file)
+        output.write(file.getvalue())
+
+    def extra(self) -> Extra:
+        """Return what the file holds besides its columns; see `Table`."""
+        return of_votable(self._path, {key for key, _, _ in self.provenance.cards})
+
+    def append(self, output: Output, added: Added) -> None:
         """Write the table with columns appended; see `Table`."""
         head = self._head
         with Input(self._path) as source:
             splice = Splice(source, output)
-            for (start, stop), text in head.edits(columns, dropped, provenance):
+            for (start, stop), text in head.edits(added):
                 splice.copy(start)
                 splice.skip(stop)
                 splice.insert(text)
             if head.stream is not None:
-                cells = (row for block in blocks for row in binary_cells(columns, block))
+                cells = (row for block in added.blocks for row in binary_cells(added.columns, block))
                 splice.copy(head.stream[0])
                 splice.insert(b"\n")
-                rows = (self._binary.extended(row, dropped, next(cells)) for row in self._binary_rows())
+                rows = (self._binary.extended(row, added.dropped, next(cells)) for row in self._binary_rows())
                 for line in encoded(rows):
                     splice.insert(line)
                 splice.skip(head.stream[1])
                 next(cells, None)
             else:
-                self._copy_text_rows(splice, columns, blocks, dropped)
+                self._copy_text_rows(splice, added)
             splice.finish()
 
-    def _copy_text_rows(
-        self, splice: Splice, columns: Sequence[Column], blocks: Iterator[Block], dropped: Collection[int]
-    ) -> None:
+    def _copy_text_rows(self, splice: Splice, added: Added) -> None:
         prefix = self._head.prefix
-        cells = (row for block in blocks for row in _text_cells(prefix, columns, block))
+        cells = (row for block in added.blocks for row in _text_cells(prefix, added.columns, block))
         for texts, spans, end in self._text_rows(text=False):
-            for i in sorted(dropped):
+            for i in sorted(added.dropped):
                 if i < len(spans):
                     splice.copy(spans[i][0])
                     splice.skip(spans[i][1])
@@ -179,17 +193,17 @@ def _tables(path: Path) -> list[TableSummary]:
 _DESCRIPTION = "Galaxies with the probabilities of their morphology by galmorph; the PARAMs tell of the model."
 
 
-def _write(
-    output: Output, columns: Sequence[Column], blocks: Iterator[Block], n_rows: int, provenance: Provenance
-) -> None:
+def _write(output: Output, added: Added, n_rows: int) -> None:
     head = (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
         '<VOTABLE version="1.4" xmlns="http://www.ivoa.net/xml/VOTable/v1.3">\n<RESOURCE>\n'
         f'<TABLE nrows="{n_rows}">\n<DESCRIPTION>{_DESCRIPTION}</DESCRIPTION>\n'
     )
-    output.write((head + fields_xml("", columns) + params_xml("", provenance, ()) + "<DATA><TABLEDATA>\n").encode())
-    for block in blocks:
-        output.write(b"".join(b"<TR>" + cells + b"</TR>\n" for cells in _text_cells("", columns, block)))
+    output.write(
+        (head + fields_xml("", added.columns) + params_xml("", added.provenance, ()) + "<DATA><TABLEDATA>\n").encode()
+    )
+    for block in added.blocks:
+        output.write(b"".join(b"<TR>" + cells + b"</TR>\n" for cells in _text_cells("", added.columns, block)))
     output.write(b"</TABLEDATA></DATA>\n</TABLE>\n</RESOURCE>\n</VOTABLE>\n")
 
 

@@ -1,4 +1,4 @@
-"""Calibration: what the validation part tells of a trained model: sizes of sets, spread of votes, how far is unlike."""
+"""Calibration on the validation part: sizes of sets, spread of votes, threshold of unlikeness."""
 
 from __future__ import annotations
 
@@ -40,10 +40,8 @@ def calibrate(
     model : Model
         Where it was trained on the validation part too (``--refit``), sets and spread are kept as they are:
         probabilities of galaxies that it knows would promise too much.
-    dataset : Dataset
     train, val : ndarray of int64
         Rows of the two parts.
-    device : str
     """
     calibration = {k: v for k, v in model.card.calibration.items() if k != "unlikeness"}
     predictor = Predictor(model, device, "float32")
@@ -77,7 +75,7 @@ def calibrate(
 
 
 def _no_galaxy(schema: LabelSchema, dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which rows show no galaxy, as most people say: they are what the others are to be told from."""
+    """Return which rows show no galaxy according to most people."""
     if not schema.artifact:
         return np.zeros(len(rows), dtype=bool)
     label = schema.labels.index(schema.artifact)
@@ -110,12 +108,10 @@ def recalibrate(
 
     Parameters
     ----------
-    name : str or Path
     data : sequence of str or Path
         What it was trained on; samples without labels may be left out.
     out : Path
         The new weights file, ``.safetensors``; the card is written to the same name with ``.json``.
-    device : str
     exclude : sequence of str or Path
         The tables of galaxies that were left out then.
 
@@ -130,11 +126,11 @@ def recalibrate(
     trained = {entry["sha256"]: entry["name"] for entry in model.card.trained_on if entry.get("labelled", True)}
     excluded = {entry["sha256"]: entry["name"] for entry in model.card.training.get("excluded", ())}
     if {entry["sha256"] for entry in dataset.excluded} != set(excluded):
-        told = ", ".join(excluded.values()) or "no table"
-        raise SampleError(f"{told} left galaxies out when {model.card.name} was trained: give the same with --exclude.")
+        names = ", ".join(excluded.values()) or "nothing"
+        raise SampleError(f"{model.card.name} was trained with {names} excluded: give the same with --exclude.")
     if set(dataset.sha256.values()) != set(trained):
-        told = ", ".join(trained.values()) or "data that its card does not name"
-        raise SampleError(f"The model {model.card.name} was trained on {told}: give these, unchanged, with --data.")
+        names = ", ".join(trained.values()) or "data that its card does not name"
+        raise SampleError(f"The model {model.card.name} was trained on {names}: give these, unchanged, with --data.")
     rows = {part: part_rows(model, dataset, part)[1] for part in ("train", "val")}
     for part, chosen in rows.items():
         if not len(chosen):

@@ -25,18 +25,10 @@ _ROUNDING = 1 / np.sqrt(12)
 
 
 def measured(dataset: Dataset, rows: NDArray[np.int64]) -> dict[str, Array]:
-    """Return the conditions of galaxies, as far as the data tell them.
+    """Return the conditions of galaxies that the data give, NaN where unknown.
 
-    Parameters
-    ----------
-    dataset : Dataset
-    rows : ndarray of int64, shape (n,)
-
-    Returns
-    -------
-    dict of ndarray, shape (n,)
-        ``radius_arcsec`` and ``snr``, NaN where unknown, if they are known of any galaxy (catalogs of FITS cutouts);
-        ``picture_snr``, which every picture tells.
+    ``radius_arcsec`` and ``snr`` if they are known of any galaxy (catalogs of FITS cutouts); ``picture_snr`` of every
+    picture.
     """
     with ThreadPoolExecutor() as pool:
         apparent = np.array(list(pool.map(dataset.apparent, rows.tolist())), dtype=float).reshape(-1, 2)

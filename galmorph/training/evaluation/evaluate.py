@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from galmorph.errors import SampleError
 from galmorph.files.writing import write_file
-from galmorph.models.model import TRAINED_CONTENTS, TRAINED_GALAXIES, Model
+from galmorph.models.model import Model
 from galmorph.models.predictor import Predictor
 from galmorph.models.vote_spread import spread_scores
 from galmorph.schemas import LabelSchema
-from galmorph.training.dataset import Dataset, galaxy_hashes, load
+from galmorph.training.dataset import Dataset, load, n_seen
 from galmorph.training.evaluation.conditions import measured, score_by
 from galmorph.training.evaluation.predicting import predict
 from galmorph.training.evaluation.scores import scores, share_errors
@@ -79,7 +79,7 @@ def evaluate(
     result: dict[str, Any] = {
         **scores(model.schema, truth, predicted, set_threshold=model.card.set_threshold(tta)),
         "part": part,
-        "n_overlap": overlap(model, dataset, rows),
+        "n_overlap": n_seen(model.trained, dataset.galaxies[rows], dataset.contents[rows]),
         "model": model.card.name,
         "schema": model.card.schema,
         "sha256": model.sha256,
@@ -87,6 +87,8 @@ def evaluate(
         "dtype": str(predictor.dtype).removeprefix("torch."),
         "data": dict(dataset.sha256),
     }
+    if model.card.schema_definition:
+        result["schema_definition"] = dict(model.card.schema_definition)
     if exclude:
         result["excluded"] = [dict(entry) for entry in dataset.excluded]
     if model.card.concentration is not None:
@@ -141,8 +143,6 @@ def part_rows(model: Model, dataset: Dataset, part: str | None) -> tuple[str, ND
 
     Parameters
     ----------
-    model : Model
-    dataset : Dataset
     part : str or None
         ``train``, ``val``, ``test`` or ``all``; None is ``test`` where all the data are among what the model was
         trained on (by hash), else ``all``.
@@ -157,15 +157,3 @@ def part_rows(model: Model, dataset: Dataset, part: str | None) -> tuple[str, ND
     classes = model.schema.classes(dataset.fractions.numpy())
     parts = Split.from_card(model.card.split).parts(list(dataset.galaxies), classes)
     return part, np.flatnonzero(parts == part)
-
-
-def overlap(model: Model, dataset: Dataset, rows: NDArray[np.int64]) -> int:
-    """Return how many of the galaxies took part in training, known by their key or by their picture."""
-    seen = np.zeros(len(rows), dtype=bool)
-    for name, hashes in (
-        (TRAINED_GALAXIES, galaxy_hashes(list(dataset.galaxies[rows]))),
-        (TRAINED_CONTENTS, dataset.contents[rows]),
-    ):
-        if name in model.trained:
-            seen |= np.isin(hashes, model.trained[name].numpy())
-    return int(seen.sum())

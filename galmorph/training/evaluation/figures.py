@@ -1,4 +1,4 @@
-"""Figures of training and evaluation, in a palette that colour-blind readers can tell apart (Okabe & Ito 2008)."""
+"""Figures of training and evaluation, in a palette for colour-blind readers too (Okabe & Ito 2008)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from galmorph.files.writing import write_file
+from galmorph.errors import SampleError
+from galmorph.files.writing import write_csv, write_file
 from galmorph.schemas import LabelSchema, confusion
 
 if TYPE_CHECKING:
@@ -20,12 +21,13 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
 # The palette whole: black last, for it is the colour of text.
 PALETTE = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# What galaxies were seen under (see :mod:`galmorph.training.evaluation.conditions`), as axes tell it.
+# Labels of the axes of conditions (:mod:`galmorph.training.evaluation.conditions`).
 CONDITIONS = {
     "radius_arcsec": "apparent size: R90 (arcsec)",
     "snr": "signal to noise within half of R90",
     "picture_snr": "signal to noise of a pixel at the centre",
 }
+_HISTORY = {"epoch", "train_loss", "val_loss", "val_rmse", "seconds"}
 _BINS = np.linspace(0, 1, 11)
 
 Array = NDArray[np.floating[Any]]
@@ -47,10 +49,32 @@ def _figure(width: float, height: float, **options: Any) -> tuple[Figure, Any]:
     return figure, figure.subplots(**options)
 
 
+def _grid(n: int, width: float, height: float) -> tuple[Figure, Sequence[Any]]:
+    """Return a figure and its n panels of a size, four in a row."""
+    n_columns = min(4, n)
+    n_rows = -(-n // n_columns)
+    figure, grid = _figure(width * n_columns, height * n_rows, nrows=n_rows, ncols=n_columns, squeeze=False)
+    for axes in grid.flat[n:]:
+        axes.remove()
+    return figure, grid.flat[:n]
+
+
 def read_history(folder: Path) -> list[dict[str, float]]:
-    """Read ``history.csv`` of a training run: a line an epoch."""
-    with (folder / "history.csv").open(newline="") as stream:
-        return [{name: float(value) for name, value in line.items()} for line in csv.DictReader(stream)]
+    """Read ``history.csv`` of a training run: a line an epoch.
+
+    Raises
+    ------
+    SampleError
+        If the file is damaged.
+    """
+    try:
+        with (folder / "history.csv").open(newline="") as stream:
+            history = [{name: float(value) for name, value in line.items()} for line in csv.DictReader(stream)]
+        if not history or not history[0].keys() >= _HISTORY:
+            raise ValueError("it has no epoch, or not the columns of one")
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise SampleError(f"{folder / 'history.csv'} cannot be read: {error}.") from error
+    return history
 
 
 def learning_curves(history: Sequence[Mapping[str, float]]) -> Figure:
@@ -85,7 +109,7 @@ def compared_curves(histories: Mapping[str, Sequence[Sequence[Mapping[str, float
         for rank, (name, runs) in enumerate(histories.items()):
             values = np.full((len(runs), max(map(len, runs))), np.nan)  # runs may have stopped early
             for row, history in zip(values, runs, strict=True):
-                row[: len(history)] = [line[key] for line in history]
+                row[: len(history)] = [line.get(key, np.nan) for line in history]
             epochs = np.arange(1, values.shape[1] + 1)
             colour = PALETTE[rank % len(PALETTE)]
             style = ("-", "--", ":", "-.")[rank // len(PALETTE) % 4]
@@ -96,11 +120,6 @@ def compared_curves(histories: Mapping[str, Sequence[Sequence[Mapping[str, float
         axis.locator_params(axis="x", integer=True)
     axes[1].legend(frameon=False, fontsize="small")
     return figure
-
-
-def confusion_matrix(schema: LabelSchema, truth: Array, predicted: Array) -> Figure:
-    """Draw the confusion matrix of classes: counts, coloured by the share of each true class."""
-    return confusion_matrices(schema.labels, [[("", _counts(truth, predicted))]])
 
 
 def confusion_matrices(labels: Sequence[str], grid: Sequence[Sequence[tuple[str, NDArray[np.int64] | None]]]) -> Figure:
@@ -115,9 +134,9 @@ def confusion_matrices(labels: Sequence[str], grid: Sequence[Sequence[tuple[str,
     n, n_rows, n_columns = len(labels), len(grid), len(grid[0])
     titled = any(title for row in grid for title, _ in row)
     width, height = 1.6 + 0.62 * n * n_columns, 1.2 + (0.55 * n + 0.6 * titled) * n_rows
-    figure, places = _figure(width, height, nrows=n_rows, ncols=n_columns, squeeze=False, sharex=True, sharey=True)
+    figure, panels = _figure(width, height, nrows=n_rows, ncols=n_columns, squeeze=False, sharex=True, sharey=True)
     names = [label.replace("_", " ") for label in labels]
-    for axes, (title, matrix) in zip(places.flat, (cell for row in grid for cell in row), strict=True):
+    for axes, (title, matrix) in zip(panels.flat, (cell for row in grid for cell in row), strict=True):
         axes.set_xticks(range(n), names, rotation=60, ha="right", fontsize=8)
         axes.set_yticks(range(n), names, fontsize=8)
         axes.set_title(title, fontsize=9)
@@ -130,27 +149,19 @@ def confusion_matrices(labels: Sequence[str], grid: Sequence[Sequence[tuple[str,
             if count:
                 colour = "white" if share[row, column] > 0.6 else "black"
                 axes.text(column, row, count, ha="center", va="center", color=colour, fontsize=9)
-    for axes in places[-1]:
+    for axes in panels[-1]:
         axes.set_xlabel("predicted class")
-    for axes in places[:, 0]:
+    for axes in panels[:, 0]:
         axes.set_ylabel("true class")
-    figure.colorbar(image, ax=places, label="share of the true class", shrink=0.8 / n_rows)
+    figure.colorbar(image, ax=panels, label="share of the true class", shrink=0.8 / n_rows)
     return figure
-
-
-def _counts(truth: Array, predicted: Array) -> NDArray[np.int64]:
-    return confusion(truth.argmax(axis=1), predicted.argmax(axis=1), truth.shape[1])
 
 
 def fractions(schema: LabelSchema, truth: Array, predicted: Array) -> Figure:
     """Draw predicted against true vote fractions, one panel a question, one colour an answer."""
     known = [q for q, part in enumerate(schema.slices) if np.isfinite(truth[:, part]).any()]
-    n_columns = min(4, len(known))
-    n_rows = -(-len(known) // n_columns)
-    figure, grid = _figure(3.1 * n_columns, 3.2 * n_rows, nrows=n_rows, ncols=n_columns, squeeze=False)
-    for axes in grid.flat[len(known) :]:
-        axes.remove()
-    for axes, q in zip(grid.flat, known, strict=False):
+    figure, grid = _grid(len(known), 3.1, 3.2)
+    for axes, q in zip(grid, known, strict=True):
         part = schema.slices[q]
         for index, colour in zip(range(part.start, part.stop), PALETTE, strict=False):
             axes.plot(truth[:, index], predicted[:, index], ".", ms=3, alpha=0.5, color=colour, rasterized=True)
@@ -184,19 +195,27 @@ def calibration(schema: LabelSchema, truth: Array, predicted: Array) -> Figure:
     return figure
 
 
-def evaluation_figures(out: Path, schema: LabelSchema, truth: Array, predicted: Array) -> None:
-    """Write the figures of an evaluation: confusion matrix (its counts as CSV too) or fractions, and calibration."""
+def of_evaluation(schema: LabelSchema, truth: Array, predicted: Array) -> dict[str, Figure]:
+    """Return the figures of an evaluation by name: confusion matrix or fractions, and calibration."""
     if schema.is_classes:
-        matrix = _counts(truth, predicted)
-        save(confusion_matrices(schema.labels, [[("", matrix)]]), out / "confusion_matrix.png")
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["true", *schema.labels])
-        writer.writerows([label, *row] for label, row in zip(schema.labels, matrix.tolist(), strict=True))
-        write_file(out / "confusion_matrix.csv", text.getvalue().encode())
+        grid: Any = [[("", _counts(truth, predicted))]]
+        first = {"confusion_matrix": confusion_matrices(schema.labels, grid)}
     else:
-        save(fractions(schema, truth, predicted), out / "fractions.png")
-    save(calibration(schema, truth, predicted), out / "calibration.png")
+        first = {"fractions": fractions(schema, truth, predicted)}
+    return first | {"calibration": calibration(schema, truth, predicted)}
+
+
+def evaluation_figures(out: Path, schema: LabelSchema, truth: Array, predicted: Array) -> None:
+    """Write the figures of an evaluation, and the counts of a confusion matrix as CSV too."""
+    for name, figure in of_evaluation(schema, truth, predicted).items():
+        save(figure, out / f"{name}.png")
+    if schema.is_classes:
+        rows = zip(schema.labels, _counts(truth, predicted).tolist(), strict=True)
+        write_csv(out / "confusion_matrix.csv", ["true", *schema.labels], ([label, *row] for label, row in rows))
+
+
+def _counts(truth: Array, predicted: Array) -> NDArray[np.int64]:
+    return confusion(truth.argmax(axis=1), predicted.argmax(axis=1), truth.shape[1])
 
 
 def by_condition(groups: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
@@ -277,7 +296,6 @@ def panels(schema: LabelSchema, p: Array) -> dict[str, dict[str, Array]]:
 
     Parameters
     ----------
-    schema : LabelSchema
     p : ndarray, shape (n, n_labels)
 
     Returns
@@ -286,7 +304,7 @@ def panels(schema: LabelSchema, p: Array) -> dict[str, dict[str, Array]]:
         Classes: a panel each. A tree: a panel a question, with each answer's share among those asked, of the galaxies
         that were probably asked (0.5 or more).
     """
-    p = p[np.isfinite(p[:, 0])]
+    p = p[np.isfinite(p).any(axis=1)]
     if schema.is_classes:
         return {label.replace("_", " "): {"": p[:, i]} for i, label in enumerate(schema.labels)}
     shares, reached = schema.answers(p), schema.reached(p)
@@ -301,13 +319,8 @@ def panels(schema: LabelSchema, p: Array) -> dict[str, dict[str, Array]]:
 
 def histograms(shown: Mapping[str, Mapping[str, Array]]) -> Figure:
     """Draw histograms of probabilities, a panel each, one colour an answer."""
-    n_columns = min(4, len(shown))
-    n_rows = -(-len(shown) // n_columns)
-    size = (3.4 * n_columns, 2.5 * n_rows)
-    figure, grid = _figure(*size, nrows=n_rows, ncols=n_columns, squeeze=False)
-    for axes in grid.flat[len(shown) :]:
-        axes.remove()
-    for axes, (title, answers) in zip(grid.flat, shown.items(), strict=False):
+    figure, grid = _grid(len(shown), 3.4, 2.5)
+    for axes, (title, answers) in zip(grid, shown.items(), strict=True):
         n_galaxies = len(next(iter(answers.values())))
         alone = len(answers) == 1
         for colour, values in zip(PALETTE, answers.values() if n_galaxies else (), strict=False):

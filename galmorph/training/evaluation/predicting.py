@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from galmorph.images.normalization import Normalization
 from galmorph.models.predictor import Predictor
 from galmorph.training.augmentation import plain_view
 from galmorph.training.dataset import Dataset
@@ -42,9 +43,13 @@ def predict_by_views(
 
 
 def _batches(predictor: Predictor, dataset: Dataset, rows: NDArray[np.int64], batch_size: int) -> Iterator[Tensor]:
-    """Yield network inputs, (n, 3, y, x)."""
-    normalization = predictor.model.card.inputs[0].normalization
+    return network_inputs(dataset, rows, predictor.model.card.inputs[0].normalization, predictor.device, batch_size)
+
+
+def network_inputs(
+    dataset: Dataset, rows: NDArray[np.int64], normalization: Normalization, device: torch.device, batch_size: int = 64
+) -> Iterator[Tensor]:
+    """Yield batches of some rows as network inputs, (n, 3, y, x), not augmented."""
     for start in range(0, len(rows), batch_size):
         images, _ = dataset.batch(rows[start : start + batch_size])
-        view = plain_view(images.to(predictor.device), dataset.view, normalization.input_size)
-        yield normalization.network_input(view)
+        yield normalization.network_input(plain_view(images.to(device), dataset.view, normalization.input_size))

@@ -33,7 +33,6 @@ def scores(
 
     Parameters
     ----------
-    schema : LabelSchema
     truth, predicted : ndarray, shape (n, n_labels)
         ``truth`` is NaN where unknown.
     seed : int
@@ -125,7 +124,6 @@ def with_intervals(
     ----------
     score : callable
         ``score(rows)`` gives named scores of some galaxies.
-    n_galaxies, seed : int
     """
     generator = np.random.default_rng(seed)
     draws = [score(generator.integers(n_galaxies, size=n_galaxies)) for _ in range(N_BOOTSTRAP)]
@@ -153,7 +151,6 @@ def chance_calibration_error(confidence: Array, seed: int = 0) -> float:
     ----------
     confidence : ndarray, shape (n,)
         Probability of the predicted class.
-    seed : int
     """
     generator = np.random.default_rng(seed)
     bins = np.minimum((confidence * N_BINS).astype(int), N_BINS - 1)
@@ -168,7 +165,6 @@ def share_errors(schema: LabelSchema, truth: Array, predicted: Array) -> dict[st
 
     Parameters
     ----------
-    schema : LabelSchema
     truth, predicted : ndarray, shape (n, n_labels)
         Cumulative form; ``truth`` is NaN where unknown.
 

@@ -38,7 +38,7 @@ def fit_temperature(schema: LabelSchema, logits: Tensor, fractions: Tensor, loss
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        # The weak prior keeps a question that few galaxies tell of near 1.
+        # The weak prior keeps a question near 1 if few galaxies have votes on it.
         total = misfit(log_t) + log_t.square().sum()
         total.backward()
         return total
@@ -47,10 +47,10 @@ def fit_temperature(schema: LabelSchema, logits: Tensor, fractions: Tensor, loss
     fitted = log_t.detach()
     without = fitted * ~torch.eye(len(fitted), dtype=torch.bool)  # one question after the other at 1
     gain = torch.stack([misfit(each) for each in without]) - misfit(fitted)
-    told = 2 * gain > LIKELIHOOD_RATIO_95
+    significant = 2 * gain > LIKELIHOOD_RATIO_95
     if loss == "mse":
-        told &= torch.stack([known[:, part].any(dim=1).sum() >= MIN_VOTED for part in schema.slices])
-    fitted = fitted.where(told, 0.0)
+        significant &= torch.stack([known[:, part].any(dim=1).sum() >= MIN_VOTED for part in schema.slices])
+    fitted = fitted.where(significant, 0.0)
     temperature = [round(t, 4) for t in fitted.exp().tolist()]
     method = f"temperature of each question by {loss}"
     return {"method": method, "fitted_on": "val", "n": len(logits), "temperature": temperature}

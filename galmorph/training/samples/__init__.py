@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.errors import SampleError
-from galmorph.files.pictures import read_picture
 from galmorph.images.framing import Framing
+from galmorph.images.wcs import near_pairs
 from galmorph.schemas import LabelSchema
+from galmorph.training.bounds import propagate
 
 T = TypeVar("T")
 
@@ -62,6 +62,10 @@ class Sample:
         The key that each galaxy would have without a twin in another sample, to the key that it has.
     labelled : bool
         Whether the labels are used; of an unlabelled sample none is known.
+    composed : bool
+        Whether pictures are made of FITS cutouts, which are framed by the galaxies' radii.
+    one_class : bool
+        Whether it is the folder of one class, which is scored together with those of the others.
     """
 
     name: str
@@ -79,6 +83,8 @@ class Sample:
     upper: NDArray[np.float32] | None = None
     twins: Mapping[str, str] = field(default_factory=dict)
     labelled: bool = True
+    composed: bool = False
+    one_class: bool = False
 
     def __len__(self) -> int:
         return len(self.galaxies)
@@ -106,16 +112,23 @@ class Layout:
     matches : callable
         ``matches(path) -> bool``: is it this layout? Looks at names only.
     read : callable
-        ``read(path, schema) -> Sample``; raises SampleError.
+        ``read(path, schema, **options) -> Sample``; raises SampleError.
     before : tuple of str
         More general layouts, by name, that give way where both match.
+    labels_of : callable, optional
+        ``labels_of(path, **options)`` returns what its labels are, where no schema is named: the name of a schema of
+        galmorph, or the classes as they are written; raises SampleError.
+    options : tuple of str
+        Names of the options that ``read`` and ``labels_of`` take.
     """
 
     name: str
     description: str
     matches: Callable[[Path], bool]
-    read: Callable[[Path, LabelSchema], Sample]
+    read: Callable[..., Sample]
     before: tuple[str, ...] = ()
+    labels_of: Callable[..., str | tuple[str, ...]] | None = None
+    options: tuple[str, ...] = ()
 
 
 def content_hash(data: bytes) -> int:
@@ -174,7 +187,6 @@ def sky_groups(ra: NDArray[np.floating], dec: NDArray[np.floating], radius_arcse
     ----------
     ra, dec : ndarray, shape (n,)
         ICRS degrees; a position that is not finite is a group of its own.
-    radius_arcsec : float
 
     Returns
     -------
@@ -183,69 +195,17 @@ def sky_groups(ra: NDArray[np.floating], dec: NDArray[np.floating], radius_arcse
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
-    from scipy.spatial import cKDTree
 
     rows = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
-    lon, lat = np.radians(np.asarray(ra, float)[rows]), np.radians(np.asarray(dec, float)[rows])
-    vectors = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
-    chord = 2 * np.sin(np.radians(radius_arcsec / 3600) / 2)
-    pairs = rows[cKDTree(vectors).query_pairs(chord, output_type="ndarray")] if len(rows) else np.empty((0, 2), int)
+    pairs = rows[near_pairs(ra[rows], dec[rows], radius_arcsec)]
     links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(ra), len(ra)))
     _, first, group = np.unique(connected_components(links)[1], return_index=True, return_inverse=True)
     return first[group]
 
 
-def picture_folder(
-    path: Path,
-    labels: Path,
-    column: str,
-    identifiers: Sequence[str],
-    pictures: Sequence[Path],
-    fractions: NDArray[np.float32],
-    framing: Framing,
-) -> Sample:
-    """Make the sample of a folder with one picture file a galaxy.
-
-    Parameters
-    ----------
-    path, labels : Path
-        The folder and its table of labels.
-    column : str
-        The table's column of identifiers, by which ``same_galaxies.csv`` knows them. In ``labels.csv`` a column
-        ``GalaxyID`` holds the identifiers of the Galaxy Zoo challenge.
-    identifiers : sequence of str, length n
-    pictures : sequence of Path, length n
-    fractions : ndarray, shape (n, n_labels)
-    framing : Framing
-
-    Raises
-    ------
-    SampleError
-        If pictures are missing.
-    """
-    missing = [picture for picture in pictures if not picture.is_file()]
-    if missing:
-        raise SampleError(f"{len(missing)} of {len(pictures)} pictures of {path} are missing, first {missing[0]}.")
-    whole = hashlib.sha256(labels.read_bytes())
-    contents = []
-    for picture in pictures:
-        data = picture.read_bytes()
-        whole.update(data)
-        contents.append(content_hash(data))
-    name, known = path.resolve().name, known_galaxies(path, column)
-    if labels.name == "labels.csv" and column == "GalaxyID":
-        known = {identifier: f"{CHALLENGE}:{identifier}" for identifier in identifiers} | known
-    return Sample(
-        name=name,
-        galaxies=galaxy_keys(name, identifiers, known),
-        fractions=fractions,
-        image=partial(_picture, pictures),
-        contents=np.array(contents, dtype=np.int64),
-        sha256=whole.hexdigest(),
-        framing=framing,
-        twins=own_keys(name, known),
-    )
-
-
-def _picture(pictures: Sequence[Path], index: int) -> NDArray[np.uint8]:
-    return read_picture(pictures[index])
+def with_bounds(sample: Sample, schema: LabelSchema, lower: NDArray[np.float32] | None) -> Sample:
+    """Return a sample with least fractions, shape (n, n_labels), and what follows from them; itself without any."""
+    if lower is None:
+        return sample
+    low, high = propagate(schema, lower, np.full_like(lower, np.nan))
+    return dataclasses.replace(sample, lower=low, upper=high)

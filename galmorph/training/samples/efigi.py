@@ -28,5 +28,6 @@ SAMPLE = Layout(
     description=f"EFIGI: folder with {LABELS} (columns PGC_name, Bulge_to_Total, ...) and pictures",
     matches=_matches,
     read=partial(read, framing=FRAMING),
-    before=("labelled",),
+    before=("labelled", "classes"),
+    labels_of=lambda _, **__: "efigi",
 )

@@ -10,7 +10,6 @@ width of each other.
 from __future__ import annotations
 
 import hashlib
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from galmorph.images.framing import Framing
 from galmorph.schemas import LabelSchema
 from galmorph.training.samples import Layout, Sample, content_hash, galaxy_keys, known_galaxies, own_keys, sky_groups
 
-# Of the pictures of SDSS, which tell no pixel scale: of Galaxy Zoo's pixels each is 0.02 radii (R90).
+# The pictures of SDSS give no pixel scale. A pixel of Galaxy Zoo's pictures is 0.02 radii (R90).
 SDSS_FRAMING = Framing(radii=207 * 0.02)
 # Two pictures of Galaxy10 DECaLS (256 px of 0.262 arcsec) overlap within the diagonal of one.
 SAME_SKY_ARCSEC = 95.0
@@ -67,7 +66,7 @@ def read(path: Path, schema: LabelSchema) -> Sample:
         name=path.stem,
         galaxies=galaxy_keys(path.stem, identifiers, known),
         fractions=np.eye(n_labels, dtype=np.float32)[classes] if schema.learns else unlabelled,
-        image=partial(_row, images),
+        image=images.__getitem__,
         contents=np.array([content_hash(image.tobytes()) for image in images], dtype=np.int64),
         sha256=hashlib.sha256(images.tobytes() + classes.tobytes()).hexdigest(),
         framing=Framing(size_arcsec=images.shape[1] * pixscale) if pixscale else SDSS_FRAMING,
@@ -75,8 +74,12 @@ def read(path: Path, schema: LabelSchema) -> Sample:
     )
 
 
-def _row(images: np.ndarray, index: int) -> np.ndarray:
-    return images[index]
+def labels_of(path: Path, **_: str) -> str:
+    """Return the schema of a file: DECaLS has positions, SDSS has none."""
+    import h5py
+
+    with h5py.File(path) as file:
+        return "galaxy10_decals" if "ra" in file else "galaxy10_sdss"
 
 
 SAMPLE = Layout(
@@ -84,4 +87,5 @@ SAMPLE = Layout(
     description="Galaxy10 HDF5 file with the data sets images and ans",
     matches=_matches,
     read=read,
+    labels_of=labels_of,
 )

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from galmorph.classification.sources import Row
 from galmorph.errors import SampleError
 from galmorph.images.framing import Framing
 from galmorph.schemas import LabelSchema
-from galmorph.training.samples import Layout, Sample, picture_folder
+from galmorph.training.samples import Layout, Sample
+from galmorph.training.samples._pictures import picture_folder
 
 LABELS = "training_solutions_rev1.csv"
 IMAGES = "images_training_rev1"
@@ -37,7 +39,7 @@ def read(path: Path, schema: LabelSchema) -> Sample:
         path / LABELS,
         "GalaxyID",
         identifiers,
-        [path / IMAGES / f"{galaxy}.jpg" for galaxy in identifiers],
+        [Row(path / IMAGES / f"{galaxy}.jpg") for galaxy in identifiers],
         schema.from_columns({name: table[name].to_numpy(float) for name in table.columns}),
         FRAMING,
     )
@@ -48,5 +50,6 @@ SAMPLE = Layout(
     description=f"folder with {LABELS} and {IMAGES}/<GalaxyID>.jpg",
     matches=lambda path: (path / LABELS).is_file(),
     read=read,
-    before=("labelled",),
+    before=("labelled", "classes"),
+    labels_of=lambda _, **__: "galaxyzoo2",
 )

@@ -1,107 +1,103 @@
-"""A folder of pictures with ``labels.csv``: a column ``file`` and columns of labels.
+"""A folder of pictures or FITS cutouts with ``labels.csv``: a column ``file`` and columns of labels.
 
-Label columns are named as :meth:`galmorph.schemas.LabelSchema.from_columns` says, or are one column of classes
-(``label``, ``class``, or the first question's name) by number from 0 or by name; what a row does not tell is unknown.
-Of a decision tree the name of an answer says that most people gave it, which bounds fractions. ``labels.toml`` beside
-it, or the command line, says how wide the pictures are and which schema its labels are of
-(:mod:`galmorph.training.reading`); without it they are framed like Kaggle's (8.48 radii wide).
+The columns are those of a catalog (:mod:`galmorph.training.samples.catalog`); what a row does not give is unknown. Of a
+decision tree the name of an answer says that most people gave it, which bounds fractions. ``labels.toml`` beside it, or
+the command line, says how wide the pictures are and which schema its labels are of (:mod:`galmorph.training.reading`);
+without it they are framed like Kaggle's (8.48 radii wide). Other than in a catalog, all rows must be usable.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from galmorph.classification.sources import Row
 from galmorph.errors import SampleError
 from galmorph.images.framing import Framing
 from galmorph.schemas import LabelSchema
-from galmorph.training.bounds import propagate
-from galmorph.training.samples import TOTAL_VOTES, Layout, Sample, picture_folder
-from galmorph.training.samples._classes import CLASS_COLUMNS, class_numbers, majorities
+from galmorph.tables.catalog import Catalog, open_catalog
+from galmorph.training.samples import Layout, Sample, with_bounds
+from galmorph.training.samples._classes import column_named, find_label_column, labels_in, read_labels
+from galmorph.training.samples._pictures import FRAMING, picture_folder
 
 LABELS = "labels.csv"
-FRAMING = Framing(radii=8.48)
 # Columns that may identify a galaxy, the first that is there; ``GalaxyID`` is that of the Galaxy Zoo challenge.
 IDENTIFIERS = ("GalaxyID", "id", "name", "file")
+_BLOCK_ROWS = 16384
 
 
-def read(path: Path, schema: LabelSchema, framing: Framing = FRAMING) -> Sample:
+def read(
+    path: Path,
+    schema: LabelSchema,
+    *,
+    framing: Framing = FRAMING,
+    label_column: str = "",
+    cutout_column: str = "",
+    id_column: str = "",
+) -> Sample:
     """Read a folder with ``labels.csv``.
 
     Parameters
     ----------
-    path : Path
-    schema : LabelSchema
     framing : Framing
         Of the pictures.
+    label_column, cutout_column, id_column : str
+        Columns; default by the usual names.
 
     Raises
     ------
     SampleError
-        If the table has no column ``file`` or none of the schema's, or pictures are missing.
+        If the table has no column of files or none of the schema's, a row is wrong, or files are missing.
     """
-    import pandas as pd
-
-    column = next(name for name in (*IDENTIFIERS, "") if not name or name in pd.read_csv(path / LABELS, nrows=0))
-    table = pd.read_csv(path / LABELS, dtype={column: str} if column else None)
-    if "file" not in table.columns:
-        raise SampleError(f"{path / LABELS} has no column 'file' that names the pictures.")
-    numbers = table.select_dtypes("number")
-    fractions, lower = _labels(path / LABELS, table, schema)
-    sample = picture_folder(
-        path,
-        path / LABELS,
-        column,
-        table[column],
-        [path / name for name in table["file"]],
-        fractions,
-        framing,
-    )
-    total = next((numbers[name].to_numpy(np.float32) for name in TOTAL_VOTES if name in numbers), None)
-    sample = dataclasses.replace(sample, votes=total)
-    if lower is None:
-        return sample
-    low, high = propagate(schema, lower, np.full_like(lower, np.nan))
-    return dataclasses.replace(sample, lower=low, upper=high)
+    catalog, column = _opened(path, cutout_column, id_column)
+    labels = read_labels(catalog, schema, label_column)
+    if labels.wrong:
+        row, reason = next(iter(sorted(labels.wrong.items())))
+        named = find_label_column(catalog, label_column, (schema.class_column,), (schema.questions[0].name,))
+        what = ""
+        if schema.has_classes and named and " is none of the classes " in reason:
+            what = f"the column {named!r} holds more than the classes 0 to {len(schema.questions[0].answers) - 1}. "
+        raise SampleError(f"{catalog.path}: {what}{f'Row {row + 1}: ' if what else ''}{reason}")
+    rows, identifiers = [], []
+    for block in catalog.blocks(_BLOCK_ROWS):
+        values = (getattr(block, name).tolist() for name in ("cutout", "radius_arcsec", "ra", "dec"))
+        rows += [Row(path / file, *numbers) for file, *numbers in zip(*values, strict=True)]
+        identifiers += block.id.tolist()
+    sample = picture_folder(path, path / LABELS, column, identifiers, rows, labels.fractions, framing)
+    votes = labels.votes if np.isfinite(labels.votes).any() else None
+    return with_bounds(dataclasses.replace(sample, votes=votes), schema, labels.lower)
 
 
-def _labels(path: Path, table: Any, schema: LabelSchema) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """Return fractions and, where labels are names of a tree's answers, lower bounds of them."""
-    unknown = np.full((len(table), len(schema.labels)), np.nan, np.float32)
-    if not schema.learns:
-        return unknown, None
-    named = (schema.class_column, *CLASS_COLUMNS, schema.questions[0].name)
-    column = next((name for name in named if name in table.columns), None)
-    numbers = table.select_dtypes("number")
-    columns = {name: numbers[name].to_numpy(float) for name in numbers.columns}
-    if schema.has_classes and column is not None:
-        columns[column], wrong = class_numbers(table[column].to_numpy(), schema)
-        if wrong:
-            n_classes = len(schema.questions[0].answers)
-            row, reason = next(iter(wrong.items()))
-            raise SampleError(
-                f"{path}: the column {column!r} holds more than the classes 0 to {n_classes - 1}. Row {row + 1}: "
-                f"{reason}"
-            )
-        schema = dataclasses.replace(schema, class_column=column)
-    try:
-        return schema.from_columns(columns), None
-    except SampleError:
-        if schema.has_classes or column is None or column in numbers.columns:
-            raise
-    try:
-        return unknown, majorities(table[column].to_numpy(object), schema)
-    except SampleError as error:
-        raise SampleError(f"{path}: {error}") from error
+def _opened(path: Path, cutout_column: str = "", id_column: str = "") -> tuple[Catalog, str]:
+    """Return the table with its columns of files and identifiers, and the name of the latter."""
+    catalog = open_catalog(path / LABELS, needs_position=False)
+    names = catalog.column_names
+    files = column_named(catalog, cutout_column, "cutout_column") if cutout_column else catalog.cutout_column
+    if not cutout_column and "file" in names:
+        files = "file"
+    if files is None:
+        raise SampleError(
+            f"{path / LABELS} has no column 'file' that names the pictures; it has {', '.join(names[:12])}."
+        )
+    column = next((name for name in IDENTIFIERS if name in names), files)
+    if id_column:
+        column = column_named(catalog, id_column, "id_column")
+    return open_catalog(catalog.path, needs_position=False, id_column=column, cutout_column=files), column
+
+
+def labels_of(path: Path, *, label_column: str = "", **_: str) -> str | tuple[str, ...]:
+    """Return what the labels are; see `galmorph.training.samples._classes.labels_in`."""
+    return labels_in(open_catalog(path / LABELS, needs_position=False), label_column)
 
 
 SAMPLE = Layout(
     name="labelled",
-    description=f"folder with {LABELS} (columns 'file' and labels) and pictures",
+    description=f"folder with {LABELS} (columns 'file' and labels) and pictures or FITS cutouts",
     matches=lambda path: (path / LABELS).is_file(),
     read=read,
+    before=("classes",),
+    labels_of=labels_of,
+    options=("label_column", "cutout_column", "id_column"),
 )

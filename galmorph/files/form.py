@@ -1,0 +1,64 @@
+"""Forms: JSON that others may have written or damaged, checked as a whole where it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from galmorph.errors import GalmorphError
+
+T = TypeVar("T")
+
+# More than any of galmorph's files of JSON takes.
+MAX_JSON_BYTES = 1 << 26
+_LONGEST_SHOWN = 60
+_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
+
+
+def read_form(kind: type[T], text: str | bytes, where: str, error_type: type[GalmorphError] = GalmorphError) -> T:
+    """Return JSON as an object all of whose values are of the types that its class states.
+
+    Parameters
+    ----------
+    kind : type
+        What pydantic makes an adapter of, such as a dataclass.
+    text : str or bytes
+    where : str
+        What it is, as a message begins: ``"The model's card"``.
+    error_type : type
+        Of the error.
+
+    Raises
+    ------
+    GalmorphError
+        If it is no JSON, or a value is of another type; the message names the first by its path.
+    """
+    try:
+        return _adapter(kind).validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
+        given = "" if first["type"] == "missing" else f" ({str(first['input'])[:_LONGEST_SHOWN]!r} is given)"
+        raise error_type(f"{where} is damaged: {path or 'all of it'}: {first['msg']}{given}.") from error
+
+
+def read_form_of(kind: type[T], path: Path, error_type: type[GalmorphError] = GalmorphError) -> T:
+    """Return the content of a file of JSON; see `read_form`.
+
+    Raises
+    ------
+    GalmorphError
+        If the file cannot be read, is absurdly large, or `read_form` refuses it.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_JSON_BYTES + 1)
+    except OSError as error:
+        raise error_type(f"{path} cannot be read: {error.strerror}.") from error
+    if len(content) > MAX_JSON_BYTES:
+        raise error_type(f"{path} has more than {MAX_JSON_BYTES >> 20} MiB: it is none of galmorph's.")
+    return read_form(kind, content, str(path), error_type)

@@ -1,0 +1,147 @@
+"""The pictures of labelled galaxies: picture files as they are, FITS cutouts as `galmorph classify` shows them."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from galmorph.classification.prepare import colour_picture, open_cutout
+from galmorph.classification.sources import Row
+from galmorph.errors import CutoutError, SampleError
+from galmorph.files.pictures import read_picture
+from galmorph.files.reading import open_regular
+from galmorph.images.flags import Flag
+from galmorph.images.framing import Framing
+from galmorph.images.headers import band_files
+from galmorph.images.quality import signal_to_noise
+from galmorph.images.radius import measure_r90
+from galmorph.models.card import ModelCard, survey_inputs
+from galmorph.training.samples import CHALLENGE, Sample, content_hash, galaxy_keys, known_galaxies, own_keys
+
+_FITS_MAGIC = (b"SIMPLE  =", b"\x1f\x8b", b"BZh")
+# As Kaggle's.
+FRAMING = Framing(radii=8.48)
+SIDE_PX = 424
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")
+FITS_SUFFIXES = (".fits", ".fit", ".fts", *(f".fits.{packed}" for packed in ("gz", "bz2", "fz")), ".fit.gz")
+
+
+def is_picture(path: Path) -> bool:
+    """Return whether a file is a picture and no FITS file: by its suffix, else by its first bytes."""
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        return True
+    if path.name.lower().endswith(FITS_SUFFIXES) or "{band}" in path.name or not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return not stream.read(9).startswith(_FITS_MAGIC)
+
+
+def is_image(name: str) -> bool:
+    """Return whether a file's name is that of a picture or of a FITS image."""
+    return not name.startswith(".") and name.lower().endswith((*PICTURE_SUFFIXES, *FITS_SUFFIXES))
+
+
+def picture_folder(
+    path: Path,
+    labels: Path,
+    column: str,
+    identifiers: Sequence[str],
+    rows: Sequence[Row],
+    fractions: NDArray[np.float32],
+    framing: Framing,
+) -> Sample:
+    """Make the sample of a folder with one file a galaxy and a table of labels.
+
+    Parameters
+    ----------
+    path, labels : Path
+        The folder and its table of labels.
+    column : str
+        The table's column of identifiers, by which ``same_galaxies.csv`` knows them. In ``labels.csv`` a column
+        ``GalaxyID`` holds the identifiers of the Galaxy Zoo challenge.
+    identifiers : sequence of str, length n
+    rows : sequence of Row, length n
+        Pictures or FITS cutouts.
+    fractions : ndarray, shape (n, n_labels)
+
+    Raises
+    ------
+    SampleError
+        If files are missing.
+    """
+    files = [Path(str(row.cutout)) for row in rows]
+    missing = [file for file in files if "{band}" not in file.name and not file.is_file()]
+    if missing:
+        raise SampleError(f"{len(missing)} of {len(files)} pictures of {path} are missing, first {missing[0]}.")
+    whole = hashlib.sha256(labels.read_bytes())
+    contents = []
+    for file in files:
+        data = content(file)
+        whole.update(data)
+        contents.append(content_hash(data))
+    name, known = path.resolve().name, known_galaxies(path, column)
+    if labels.name == "labels.csv" and column == "GalaxyID":
+        known = {identifier: f"{CHALLENGE}:{identifier}" for identifier in identifiers} | known
+    return Sample(
+        name=name,
+        galaxies=galaxy_keys(name, identifiers, known),
+        fractions=fractions,
+        image=partial(picture, rows),
+        contents=np.array(contents, dtype=np.int64),
+        sha256=whole.hexdigest(),
+        framing=framing,
+        twins=own_keys(name, known),
+        composed=not all(map(is_picture, files)),
+    )
+
+
+def content(file: Path) -> bytes:
+    """Return the bytes of a cutout, of all its bands where ``{band}`` stands for one file a band.
+
+    CutoutError or OSError: there is none, or it is no regular file.
+    """
+    parts = list(band_files(str(file)).values()) if "{band}" in file.name else [file]
+    return b"".join(_bytes(part) for part in parts)
+
+
+def _bytes(file: str | Path) -> bytes:
+    with open_regular(file) as stream:
+        return stream.readall()
+
+
+def picture(rows: Sequence[Row], index: int) -> NDArray[np.uint8]:
+    """Return a picture, uint8 (y, x, 3), north up; raise CutoutError or OSError if the file cannot be used."""
+    path = Path(str(rows[index].cutout))
+    return read_picture(path) if is_picture(path) else _composite(rows[index])
+
+
+def _composite(row: Row) -> NDArray[np.uint8]:
+    prepared = row.prepare(_card())
+    if prepared.flux is None or prepared.flag & Flag.BLANK:
+        raise CutoutError(f"{row.cutout}: {prepared.reason or 'there is no galaxy at its centre.'}")
+    return np.ascontiguousarray((colour_picture(prepared) * 255).round().astype(np.uint8))
+
+
+def apparent(rows: Sequence[Row], index: int) -> tuple[float, float]:
+    """Return R90 in arcsec and the signal to noise; of a picture only what the catalog says."""
+    path, radius = Path(str(rows[index].cutout)), rows[index].radius_arcsec
+    if is_picture(path):
+        return radius, math.nan
+    opened = open_cutout(path, _card(), radius)
+    radius = opened.radius_arcsec if math.isfinite(opened.radius_arcsec) else measure_r90(opened.cutout)
+    if opened.entry is None:
+        return radius, math.nan
+    return radius, signal_to_noise(opened.cutout, opened.entry.normalization.bands, radius)
+
+
+@cache
+def _card() -> ModelCard:
+    """Return what frames and colours the pictures of a sample; no network belongs to it."""
+    inputs = survey_inputs(SIDE_PX, FRAMING, (0.0,) * 3, (1.0,) * 3)
+    return ModelCard("training sample", "", "", inputs)
