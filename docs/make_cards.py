@@ -14,7 +14,7 @@ def page() -> str:
     parts = [
         "# Model cards\n",
         "Made from the cards inside the weights files that ship with galmorph; `galmorph models show NAME` prints one "
-        "whole. How the models were trained and what was tried is told in [Models](models.md).\n",
+        "whole. How the models were trained and what was tried is in [How the models came to be](model_history.md).\n",
     ]
     for path in card.shipped().values():
         parts += _model(card.read_card(path), card.describe(path))

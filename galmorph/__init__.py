@@ -19,6 +19,7 @@ _PUBLIC = {
     "fetch": "retrieval.fetch",
     "report": "reports.catalog",
     "select": "selection.select",
+    "show": "reports.show",
     "train": "training.train",
 }
 __all__ = ["__version__", *_PUBLIC]

@@ -18,9 +18,10 @@ import torch
 from numpy.typing import NDArray
 
 import galmorph
-from galmorph.classification.batches import classify_rows, keep_unchanged
+from galmorph.classification.batches import classify_rows, keep_unchanged, single_threaded_operations
 from galmorph.classification.opening import open_survey
 from galmorph.classification.options import ClassifyOptions
+from galmorph.classification.outcome import Outcome
 from galmorph.classification.output_columns import column_values, output_columns, record_dtype, wanted_columns
 from galmorph.classification.process import Clock, keep_freed_memory
 from galmorph.classification.provenance import Record, is_record, picture_cards, provenance, record_path
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+DEFAULT_MODEL = "galaxyzoo2-mobilenet_v2"
 BATCH_SIZES = {"cpu": CPU_BATCH, "cuda": 256}
 _LISTED = 6
 
@@ -52,7 +54,7 @@ _LISTED = 6
 def classify(
     survey: Any = None,
     *,
-    model: str | Path | Predictor = "galaxyzoo2-mobilenet_v2",
+    model: str | Path | Predictor = DEFAULT_MODEL,
     out: str | Path | None = None,
     resume: bool = True,  # noqa: ARG001 - what happens anyway, said aloud
     restart: bool = False,
@@ -108,7 +110,7 @@ def classify(
     destination = _destination(source, out, overwrite=overwrite, restart=restart, record_provenance=record_provenance)
     if options.features is not None:
         check_features(Path(options.features), replace=overwrite or Journal.exists(destination))
-    with clock("model"):
+    with clock("model"), single_threaded_operations():
         computing = options.device, options.dtype, options.tta
         loaded = [model] if isinstance(model, Predictor) else on_devices(load(model), *computing)
     predictor = loaded[0]
@@ -141,7 +143,7 @@ def classify(
             raise Interrupted(f"Stopped after {done} targets; go on with the same command.") from None
         summary = summarize(journal, predictor.model.card, predictor.model.sha256, destination, clock)
         journal.remove()
-    return source.finish(summary)
+    return source.finish(Outcome(**vars(summary)))
 
 
 def _warn_of_unlearnt(card: ModelCard) -> None:

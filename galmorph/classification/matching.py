@@ -95,10 +95,10 @@ class CutoutFiles:
 
     def _remote(self, text: str, name: str) -> Remote | str:
         allowed = self.folder if isinstance(self.folder, Remote) else None
-        found = Remote.of(text) if is_remote(text) else None if allowed is None else allowed / text
-        if found is None or allowed is None or not allowed.holds(found):
-            return f"{name}: the cutout {found or text} lies outside {self.folder}; name its folder with --cutouts."
-        return found
+        address = Remote.of(text) if is_remote(text) else None if allowed is None else allowed / text
+        if address is None or allowed is None or not allowed.holds(address):
+            return f"{name}: the cutout {address or text} lies outside {self.folder}; name its folder with --cutouts."
+        return address
 
     def _named(self, name: str, by_name: Mapping[str, Path | Remote | str]) -> Path | Remote | str:
         if not name:
@@ -143,15 +143,15 @@ def files_by_name(folder: Path | Remote) -> dict[str, Path | Remote | str]:
 
     A file whose compression is not read does not count beside one that can be read.
     """
-    found: dict[str, Path | Remote | str] = {}
+    by_name: dict[str, Path | Remote | str] = {}
     for name, file in sorted(cutouts_in(folder), key=lambda pair: _is_unread(pair[1])):
-        if name in found:
+        if name in by_name:
             if _is_unread(file):
                 continue
-            found[name] = f"{name}: several cutouts have this name in {folder}, such as {file.name}."
+            by_name[name] = f"{name}: several cutouts have this name in {folder}, such as {file.name}."
         else:
-            found[name] = file
-    return found
+            by_name[name] = file
+    return by_name
 
 
 def _is_unread(file: Path | Remote) -> bool:

@@ -113,10 +113,10 @@ def _open_remote(survey: str | os.PathLike[str] | None, options: ClassifyOptions
 
 
 def _remote_cutouts(folder: Remote) -> Sequence[tuple[str, Path | Remote]]:
-    found = cutouts_in(folder)
-    if not found:
+    cutouts = cutouts_in(folder)
+    if not cutouts:
         raise CutoutError(f"There are no cutouts (FITS, JPEG or PNG) in {folder}.")
-    return found
+    return cutouts
 
 
 def _with_pictures(source: CutoutRows, options: ClassifyOptions) -> CutoutRows:
@@ -218,11 +218,11 @@ def _folder_of_cutouts(folder: Path) -> list[tuple[str, Path]]:
             f"{folder} is a HATS catalog: classify it with galmorph.classify_hats, or "
             f"galmorph classify {quote(str(folder))}"
         )
-    found = [(name, Path(file)) for name, file in cutout_files(folder)]
-    tables = [file for _, file in found if "{band}" not in file.name and not is_picture(file) and holds_table(file)]
+    cutouts = [(name, Path(file)) for name, file in cutout_files(folder)]
+    tables = [file for _, file in cutouts if "{band}" not in file.name and not is_picture(file) and holds_table(file)]
     for table in tables:
         log.info("%s is a table, not a cutout, and left out. Its rows: galmorph classify %s", table, table)
-    files = [(name, file) for name, file in found if file not in set(tables)]
+    files = [(name, file) for name, file in cutouts if file not in set(tables)]
     if files:
         return files
     if joined := parquet_folder(folder):

@@ -147,10 +147,10 @@ def wanted_columns(card: ModelCard, options: ClassifyOptions, *, pictures: bool 
 def _with_shares(schema: LabelSchema) -> list[int]:
     """Return the labels whose share among those who are asked is another than that among all."""
     pairs = zip(schema.slices, schema.parents, strict=True)
-    found = [index for part, parents in pairs if parents for index in range(part.start, part.stop)]
-    if not found:
+    indices = [index for part, parents in pairs if parents for index in range(part.start, part.stop)]
+    if not indices:
         raise ModelError(f"The labels of {schema.name} are no decision tree: leave out --shares, p_<label> are shares.")
-    return found
+    return indices
 
 
 def is_ok(records: NDArray[np.void]) -> NDArray[np.bool_]:

@@ -30,9 +30,11 @@ from galmorph.cli.options import (
     MAX_WORKERS,
     Dtype,
     Json,
+    Samp,
     Tta,
     catalog_option,
     computing_option,
+    images_option,
     imaging_option,
     input_option,
     model_option,
@@ -42,11 +44,11 @@ from galmorph.cli.options import (
     run_option,
     service_option,
 )
-from galmorph.cli.results import select
-from galmorph.cli.terminal import print_json, progress, show_fetched, show_plan, show_summary
+from galmorph.cli.results import select, show
+from galmorph.cli.terminal import check_hub, print_json, progress, send_by_samp, show_fetched, show_plan, show_summary
 from galmorph.cli.training import compare, evaluate, train
 from galmorph.environment import Variable, now
-from galmorph.errors import GalmorphError, Interrupted
+from galmorph.errors import CannotContinue, GalmorphError, Interrupted
 from galmorph.files.remote import is_remote
 from galmorph.images.sizes import MAX_SIDE_PX
 from galmorph.registry import missing_file
@@ -160,25 +162,29 @@ def fetch(
 
 @app.command()
 def classify(
-    survey: Annotated[Path | None, typer.Argument(help="A catalog, a cutout, a folder, or a survey image.")] = None,
+    survey: Annotated[
+        Path | None, typer.Argument(help="A catalog, a cutout, a folder, or a survey image; or its address.")
+    ] = None,
     cutouts: Annotated[Path | None, input_option(help="Folder of the cutouts; default the catalog's.")] = None,
     catalog: Annotated[
-        Path | None, input_option(help="Targets in survey images; without it galaxies are detected.")
+        Path | None, images_option(help="Targets in survey images; without it galaxies are detected.")
     ] = None,
     images: Annotated[
-        list[str] | None, input_option(help="A survey image, {band} for one file a band; repeat it for more images.")
+        list[str] | None, images_option(help="A survey image, {band} for one file a band; repeat it for more images.")
     ] = None,
     kind: Annotated[str | None, input_option("--as", help="Take the input for a catalog, cutout or field.")] = None,
     hdu: Annotated[int | None, input_option(min=0, max=MAX_HDU, help="HDU of the table, else of the image.")] = None,
-    image_hdu: Annotated[str | None, input_option(help="HDU (number or name) of the cutouts or images.")] = None,
-    id_column: Annotated[str | None, input_option(help="Identifiers; default found by UCD or name.")] = None,
-    ra_column: Annotated[str | None, input_option(help="Right ascensions.")] = None,
-    dec_column: Annotated[str | None, input_option(help="Declinations.")] = None,
-    cutout_column: Annotated[str | None, input_option(help="Paths of the cutouts.")] = None,
-    frame: Annotated[str, input_option(help="Frame of the positions, by astropy's name.")] = "icrs",
-    size_column: Annotated[str | None, input_option(help="Column of radii (R90, arcsec unless it has a unit).")] = None,
+    image_hdu: Annotated[str | None, images_option(help="HDU (number or name) of the cutouts or images.")] = None,
+    id_column: Annotated[str | None, catalog_option(help="Identifiers; default found by UCD or name.")] = None,
+    ra_column: Annotated[str | None, catalog_option(help="Right ascensions.")] = None,
+    dec_column: Annotated[str | None, catalog_option(help="Declinations.")] = None,
+    cutout_column: Annotated[str | None, catalog_option(help="Paths of the cutouts.")] = None,
+    frame: Annotated[str, catalog_option(help="Frame of the positions, by astropy's name.")] = "icrs",
+    size_column: Annotated[
+        str | None, catalog_option(help="Column of radii (R90, arcsec unless it has a unit).")
+    ] = None,
     zero_point: Annotated[
-        str | None, input_option(help="Survey images: AB magnitude of a pixel value of 1; 30, or g=25.1,r=24.9.")
+        str | None, images_option(help="Survey images: AB magnitude of a pixel value of 1; 30, or g=25.1,r=24.9.")
     ] = None,
     width_r90: Annotated[
         float | None,
@@ -226,6 +232,7 @@ def classify(
     features: Annotated[
         Path | None, output_option(help="File for the last layer's features: .parquet, .fits or .npy.")
     ] = None,
+    samp: Samp = False,
     overwrite: Annotated[bool, output_option("--overwrite", help="Replace an existing output.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -236,6 +243,8 @@ def classify(
     Example: galmorph classify --images 'legacysurvey-0001p000-image-{band}.fits.fz' --catalog tractor-0001p000.fits
     """
     _check_that_they_exist(survey, catalog, model)
+    if samp:
+        check_hub()
     from galmorph.classification.options import ClassifyOptions
 
     options = ClassifyOptions(
@@ -273,6 +282,8 @@ def classify(
     unread = catalog is None and 0 < summary.targets == summary.flags.get("unreadable", 0)
     if unread:
         say(f"No cutout of the {summary.targets} rows could be read, so none has a probability; the reasons are above.")
+    if samp:
+        send_by_samp(summary.out)
     print_json(summary, as_json, leave_out=("flags", "labels", "profile"))
     raise typer.Exit(1 if unread or (strict and summary.failed) else 0)
 
@@ -306,6 +317,7 @@ app.command()(train)
 app.command()(compare)
 app.command()(evaluate)
 app.command()(select)
+app.command()(show)
 
 
 @app.command()
@@ -450,7 +462,20 @@ def main() -> None:
     except KeyboardInterrupt:
         _ignore_signals()
         code = Interrupted.exit_code
-    sys.exit(code)
+    except OSError:  # not even a message can be printed: stderr is a full disk
+        code = CannotContinue.exit_code
+    sys.exit(_flushed(code))
+
+
+def _flushed(code: int) -> int:
+    """Return the exit code once all that was printed is out; that of a full disk where a stream cannot be written."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            code = code or CannotContinue.exit_code
+    return code
 
 
 def _ignore_signals() -> None:

@@ -40,7 +40,11 @@ _OF_PATHS = frozenset((errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, er
 _OF_PATHS |= frozenset((errno.ENAMETOOLONG, errno.ELOOP, errno.EXDEV, errno.ENXIO))
 _OF_MACHINE = frozenset((errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOENT, errno.ETIMEDOUT))
 # What torch says where memory runs out, on the CPU and on a GPU.
-_MEMORY_FULL = re.compile("not enough memory|can't allocate memory|out of memory", re.IGNORECASE)
+_MEMORY_FULL = re.compile(
+    "not enough memory|can(no|')t allocate|out of memory|bad_alloc|could not create a (memory|primitive)"
+    "|can't start new thread|failed to map segment",
+    re.IGNORECASE,
+)
 
 
 def exit_code_of(error: Exception) -> int:
@@ -53,7 +57,8 @@ def exit_code_of(error: Exception) -> int:
     """
     if isinstance(error, _UsageError):
         return _of_usage(error)
-    expected = error if isinstance(error, GalmorphError) else _of_system(error)
+    expected = error if isinstance(error, CannotContinue | Interrupted) else _of_memory(error)
+    expected = expected or (error if isinstance(error, GalmorphError) else _of_system(error))
     if expected is not None:
         show_error(str(expected), expected.exit_code)
         _show_traceback(error)
@@ -84,6 +89,16 @@ def _of_usage(error: Any) -> int:
     return GalmorphError.exit_code
 
 
+def _of_memory(error: BaseException | None) -> GalmorphError | None:
+    """Return the error to show where memory was full, whatever was made of that later: a damaged file, say."""
+    while error is not None:
+        full = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+        if full or (not isinstance(error, GalmorphError) and _MEMORY_FULL.search(str(error))):
+            return CannotContinue("Memory is full. Give a smaller --batch-size or fewer --workers, and run again.")
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def _of_system(error: Exception) -> GalmorphError | None:
     """Return the error to show where the machine or its environment is at fault, not the code."""
     if isinstance(error, OSError) and error.errno in _DISK_FULL:
@@ -93,9 +108,6 @@ def _of_system(error: Exception) -> GalmorphError | None:
         if error.errno in _OF_PATHS:
             return GalmorphError(reason)
         return CannotContinue(f"{reason} See to it, and run the same command again.")
-    is_memory = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
-    if is_memory or (isinstance(error, RuntimeError) and _MEMORY_FULL.search(str(error))):
-        return CannotContinue("Memory is full. Give a smaller --batch-size or fewer --workers, and run again.")
     if isinstance(error, ValueError) and "for backend" in str(error) and (backend := os.environ.get("MPLBACKEND")):
         return GalmorphError(f"MPLBACKEND is {backend[:40]!r}, which matplotlib does not know: unset it.")
     return None

@@ -26,6 +26,7 @@ MAX_HDU = 10_000
 catalog_option = partial(typer.Option, rich_help_panel="Catalog")
 input_option = partial(typer.Option, rich_help_panel="Input")
 picture_option = partial(typer.Option, rich_help_panel="Pictures (JPEG, PNG)")
+images_option = partial(typer.Option, rich_help_panel="Survey images")
 imaging_option = partial(typer.Option, rich_help_panel="What to fetch")
 service_option = partial(typer.Option, rich_help_panel="Service")
 model_option = partial(typer.Option, rich_help_panel="Model")
@@ -47,6 +48,7 @@ def positive(most: float | None = None) -> dict[str, Any]:
 
 
 Json = Annotated[bool, output_option("--json", help="Print one JSON object as the last line of stdout.")]
+Samp = Annotated[bool, output_option("--samp", help="Send the result to TOPCAT, Aladin or DS9.")]
 Device = Annotated[str, computing_option(help="auto, cpu, cuda, cuda:1, ...")]
 Dtype = Annotated[str, computing_option(help="auto, float32 or bfloat16.")]
 Tta = Annotated[int, computing_option(min=1, max=MAX_TTA, help="Orientations averaged, 1 to 8.")]

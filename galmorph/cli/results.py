@@ -1,18 +1,22 @@
-"""Commands that look at results: select."""
+"""Commands that look at results: select, show."""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from galmorph.cli.console import say, stdout
-from galmorph.cli.options import Json, input_option, output_option
-from galmorph.cli.terminal import print_json
+from galmorph.cli.options import Json, Samp, input_option, output_option, positive
+from galmorph.cli.terminal import check_hub, print_json, send_by_samp
 from galmorph.errors import GalmorphError
+
+if TYPE_CHECKING:
+    from galmorph.reports.show import Galaxy
 
 
 def select(
@@ -25,6 +29,7 @@ def select(
     out: Annotated[
         Path | None, output_option(help="Output; default <stem>_selected.<suffix> beside the catalog.")
     ] = None,
+    samp: Samp = False,
     count: Annotated[bool, output_option("--count", help="Only count the rows.")] = False,
     overwrite: Annotated[bool, output_option("--overwrite", help="Replace an existing output.")] = False,
     as_json: Json = False,
@@ -42,10 +47,14 @@ def select(
         return
     if catalog is None or condition is None:
         raise GalmorphError("Name a catalog and a condition: galmorph select targets_morph.fits 'spiral >= 0.5'")
+    if samp:
+        check_hub()
     selected = run(catalog, condition, out=out, prefix=prefix, overwrite=overwrite, write=not count)
     say(f"{len(selected)} of {selected.total} rows: {selected.condition}")
     if selected.out:
         say(f"Output: {selected.out}")
+    if samp and selected.out:
+        send_by_samp(selected.out)
     values = {"selected": len(selected), "total": selected.total, "condition": selected.condition, "out": selected.out}
     print_json(values, as_json)
 
@@ -62,3 +71,52 @@ def _show_cuts(as_json: bool) -> None:
     stdout.print(table)
     for source in dict.fromkeys(cut.source for cut in CUTS.values()):
         stdout.print(f"Source: {source}", soft_wrap=True)
+
+
+def show(
+    what: Annotated[str, typer.Argument(help="A cutout (FITS, JPEG, PNG), or a classified catalog.")],
+    row: Annotated[
+        str | None, typer.Argument(help="Of a catalog: the galaxy's identifier, or the number of its row from 0.")
+    ] = None,
+    cutouts: Annotated[Path | None, input_option(help="Folder of the cutouts; default where the catalog says.")] = None,
+    images: Annotated[list[str] | None, input_option(help="Survey images that were classified.")] = None,
+    prefix: Annotated[str | None, input_option(help="Which results, where the catalog holds several.")] = None,
+    size_column: Annotated[str | None, input_option(help="As it was given to galmorph classify.")] = None,
+    width_r90: Annotated[
+        float | None, input_option(help="Of a picture: its full width in radii (R90).", **positive())
+    ] = None,
+    model: Annotated[str | None, input_option(help="The model's name or file; default the catalog's.")] = None,
+    out: Annotated[Path | None, output_option(help="A PNG file, instead of the terminal.")] = None,
+    window: Annotated[bool, output_option("--window", help="Open a window, instead of the terminal.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Draw a galaxy as the model sees it, with its probabilities.
+
+    Example: galmorph show ngc1300.fits
+
+    Example: galmorph show targets_morph.fits 1237648704044957855 --out galaxy.png
+    """
+    from galmorph.cli.drawing import in_terminal
+    from galmorph.reports.show import show as run
+
+    options: dict[str, Any] = {"cutouts": cutouts, "images": images or (), "prefix": prefix, "size_column": size_column}
+    galaxy = run(what, row, model=model, width_r90=width_r90, out=out, **options)
+    if out is not None:
+        say(f"Picture: {out}")
+    elif window:
+        _open_window(galaxy)
+    elif not as_json:
+        stdout.print(in_terminal(galaxy, colours=stdout.color_system in ("truecolor", "256")))
+    if galaxy.picture is None:
+        say(f"No picture: {galaxy.reason}")
+    probabilities = dict(zip(galaxy.schema.labels, map(float, galaxy.p), strict=True))
+    values = {"id": galaxy.id, "label": galaxy.label, "model": galaxy.model, "flags": galaxy.flags}
+    print_json(values | {"probabilities": probabilities}, as_json)
+
+
+def _open_window(galaxy: Galaxy) -> None:
+    from matplotlib import pyplot
+
+    figure = pyplot.figure(num=galaxy.title)
+    figure.figimage(pyplot.imread(io.BytesIO(galaxy.png())), resize=True)
+    pyplot.show()

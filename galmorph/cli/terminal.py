@@ -73,6 +73,22 @@ def show_summary(summary: Summary, profile: bool) -> None:
     _emit_done(dataclasses.asdict(summary))
 
 
+def check_hub() -> None:
+    """Raise a GalmorphError where no hub of SAMP runs, before any work is done."""
+    from galmorph.reports.samp import hub
+
+    with hub():
+        pass
+
+
+def send_by_samp(path: str) -> None:
+    """Send a table to the programs that are connected to the hub of SAMP, and say which."""
+    from galmorph.reports.samp import send
+
+    names = send(path)
+    say(f"Sent to {', '.join(names)}." if names else "No program that takes tables is connected to the SAMP hub.")
+
+
 def _show_epoch(line: Mapping[str, float], step: TrainingStep | None) -> None:
     """Print the scores of an epoch of training, and the time left."""
     of = f" of {step.epochs}" if step else ""
@@ -127,6 +143,8 @@ def show_metrics(metrics: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None
     """Print the scores of each part of the split and each sample, with their intervals."""
     table = Table("part", "data", "score", "value", "95 % interval", box=SIMPLE_HEAD)
     table.columns[3].justify = "right"
+    for column in (0, 2, 3, 4):  # names of samples are the user's, and may be long
+        table.columns[column].no_wrap = True
     for part, samples in metrics.items():
         for sample, scores in samples.items():
             first = (part, sample)

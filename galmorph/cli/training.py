@@ -91,6 +91,9 @@ def train(
     Example: galmorph train --data galaxyzoo_kaggle --schema galaxyzoo2 --backbone mobilenet --out runs/first
     """
     from galmorph.models.card import read_about
+    from galmorph.training.reading import check_paths
+
+    check_paths((*data, *(unlabelled or ())))
     from galmorph.training.config import configure
     from galmorph.training.train import train as run
 
@@ -160,6 +163,9 @@ def compare(
 
     Example: galmorph compare --data Galaxy10.h5 --schema galaxy10_sdss --backbones mobilenet,resnet50 --out table
     """
+    from galmorph.training.reading import check_paths
+
+    check_paths(data)
     from galmorph.training.comparison import compare as run
 
     result = run(
@@ -199,6 +205,9 @@ def evaluate(
 
     Example: galmorph evaluate galaxyzoo2-mobilenet_v2 --data galaxyzoo_kaggle --tta 8
     """
+    from galmorph.training.reading import check_paths
+
+    check_paths(data)
     from galmorph.models.model import load
     from galmorph.training.evaluation.evaluate import evaluate as run
 

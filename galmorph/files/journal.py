@@ -223,9 +223,9 @@ class Journal:
         n, good = size // self._stored.itemsize, 0
         while good < n:
             count = min(BLOCK, n - good)
-            found = self._n_good(self._read(good, count), good)
-            good += found
-            if found < count:
+            n_more = self._n_good(self._read(good, count), good)
+            good += n_more
+            if n_more < count:
                 log.warning(
                     "%s: the results from number %d on are damaged; they are computed again.",
                     self._folder / "rows.bin",

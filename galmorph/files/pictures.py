@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from galmorph.files.reading import open_regular
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF")
 # 192 MB as RGB: a picture of a galaxy has a hundredth of it, and a few kilobytes can claim any number.
 MOST_PIXELS = 64_000_000
+# Of those that are written.
+JPEG_QUALITY = 88
 # Files that are taken for pictures by their names: among cutouts, WebP and TIFF are usually something else.
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -59,3 +62,24 @@ def read_picture(source: Path | bytes, *, name: str = "", most_pixels: int = MOS
             raise
         except Exception as error:  # the library's readers raise what they happen to run into
             raise CutoutError(f"{name} is not a whole picture (JPEG, PNG, WebP or TIFF): {error}.") from error
+
+
+def jpeg(rgb: NDArray[np.floating[Any]] | NDArray[np.uint8], side: int | None = None) -> bytes:
+    """Return a picture as a JPEG file.
+
+    Parameters
+    ----------
+    rgb : ndarray, shape (y, x, 3)
+        uint8, or floats in 0..1; the first row on top.
+    side : int, optional
+        Shrink it to this many pixels a side.
+    """
+    from PIL import Image
+
+    pixels = rgb if rgb.dtype == np.uint8 else (np.clip(rgb, 0, 1) * 255 + 0.5).astype(np.uint8)
+    image = Image.fromarray(pixels)
+    if side is not None:
+        image.thumbnail((side, side))
+    file = io.BytesIO()
+    image.save(file, "jpeg", quality=JPEG_QUALITY)
+    return file.getvalue()

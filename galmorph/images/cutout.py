@@ -177,10 +177,10 @@ def read_cutout(
     image = plain_image(path, MAX_SIDE_PX, verify=verify) if hdu is None else None
     if image is not None:
         return _cutout(choose_pictures(path, FileImages([image], {})), None, max_side_px)
-    with open_images(path, verify=verify) as found:
-        pictures = choose_pictures(path, found, hdu)
+    with open_images(path, verify=verify) as content:
+        pictures = choose_pictures(path, content, hdu)
         shape = pictures[0].shape[-2:]
-        maskbits = next((image for image in found.images if kind(image) == "maskbits" and image.shape == shape), None)
+        maskbits = next((image for image in content.images if kind(image) == "maskbits" and image.shape == shape), None)
         return _cutout(pictures, maskbits, max_side_px)
 
 
@@ -329,15 +329,15 @@ def cutout_chunks(cutout: Cutout, *, cards: Iterable[tuple[str, Any, str]] = ())
 
 def _copied_cards(header_text: str) -> dict[str, str]:
     """Return the cards of `_COPIED_KEYWORDS` as they stand, with the CONTINUE cards of long ones."""
-    found: dict[str, str] = {}
+    copied: dict[str, str] = {}
     keyword = ""
     for start in range(0, len(header_text), 80):
         text = header_text[start : start + 80].ljust(80)
         if not text.startswith("CONTINUE"):
             keyword = text[:8].strip()
         if _COPIED_KEYWORDS.fullmatch(keyword):
-            found[keyword] = found.get(keyword, "") + text
-    return found
+            copied[keyword] = copied.get(keyword, "") + text
+    return copied
 
 
 def cutout_files(folder: str | os.PathLike[str]) -> list[tuple[str, str]]:
@@ -380,8 +380,8 @@ def named_cutouts(paths: Iterable[str]) -> list[tuple[str, str]]:
             sets.setdefault(band_template(path), []).append(path)
         elif is_picture(name):
             pictures.append((path.rpartition(".")[0], path))
-    found = [
+    cutouts = [
         (split_band(template)[0], template) if len(names) > 1 else (SUFFIX.sub("", names[0]), names[0])
         for template, names in sets.items()
     ]
-    return sorted(found or pictures)
+    return sorted(cutouts or pictures)

@@ -125,17 +125,17 @@ def detect(planes: Planes) -> Detection:
     )
     pixscale = planes.pixscale if math.isfinite(planes.pixscale) else 0.262
     with _errors_of_sep(planes.name):
-        found, segmentation = _extract(image, empty)
-    objects = np.zeros(len(found), record)
-    if not len(found):
+        raw, segmentation = _extract(image, empty)
+    objects = np.zeros(len(raw), record)
+    if not len(raw):
         return Detection(objects, math.nan, measured, pixscale, sigma, noise, sky, segmentation)
     with _errors_of_sep(planes.name):
-        _measure(objects, found, image, measured, sigma, segmentation)
+        _measure(objects, raw, image, measured, sigma, segmentation)
         for i, plane in enumerate(planes.flux):
-            flux, area = _kron_flux(plane, objects, found, segmentation)
+            flux, area = _kron_flux(plane, objects, raw, segmentation)
             objects["flux"][:, i] = flux - sky[i] * area
             objects["flux_err"][:, i] = noise[i] * np.sqrt(area)
-    objects["flag"] = _flags(found, objects, planes, segmentation)
+    objects["flag"] = _flags(raw, objects, planes, segmentation)
     objects["galaxy"], seeing_px = find_galaxies(
         objects, image, segmentation, typical_seeing(planes.survey, REFERENCE_BAND) / planes.pixscale
     )
@@ -237,32 +237,32 @@ def _extract(image: NDArray[np.float32], empty: NDArray[np.bool_]) -> tuple[Arra
 
 
 def _measure(
-    objects: Array, found: Array, image: Array, measured: Array, sigma: float, segmentation: NDArray[np.int32]
+    objects: Array, raw: Array, image: Array, measured: Array, sigma: float, segmentation: NDArray[np.int32]
 ) -> None:
     """Fill in positions, sizes and shapes, the uncertainties after Condon 1997 (PASP 109, 166)."""
     import sep
 
-    numbers = np.arange(1, len(found) + 1, dtype=np.int32)
+    numbers = np.arange(1, len(raw) + 1, dtype=np.int32)
     # Windowed positions are as good as a fit of the profile; they fail where neighbours are near.
-    half_width = np.sqrt(found["a"] * found["b"])
-    x, y, failed = sep.winpos(image, found["x"], found["y"], half_width)
-    stray = (failed != 0) | (np.hypot(x - found["x"], y - found["y"]) > half_width) | (found["flag"] != 0)
-    objects["x"], objects["y"] = np.where(stray, found["x"], x), np.where(stray, found["y"], y)
-    theta = np.clip(found["theta"], -math.pi / 2, math.pi / 2)
+    half_width = np.sqrt(raw["a"] * raw["b"])
+    x, y, failed = sep.winpos(image, raw["x"], raw["y"], half_width)
+    stray = (failed != 0) | (np.hypot(x - raw["x"], y - raw["y"]) > half_width) | (raw["flag"] != 0)
+    objects["x"], objects["y"] = np.where(stray, raw["x"], x), np.where(stray, raw["y"], y)
+    theta = np.clip(raw["theta"], -math.pi / 2, math.pi / 2)
     kron, _ = sep.kron_radius(
-        image, found["x"], found["y"], found["a"], found["b"], theta, KRON_ELLIPSE, seg_id=numbers, segmap=segmentation
+        image, raw["x"], raw["y"], raw["a"], raw["b"], theta, KRON_ELLIPSE, seg_id=numbers, segmap=segmentation
     )
     # In the direction of the major axis.
-    least = MIN_KRON_PX / np.sqrt(found["a"] * found["b"])
-    objects["kron"] = found["a"] * np.maximum(KRON_FACTOR * np.nan_to_num(kron), least)
-    flux, area = _kron_flux(image, objects, found, segmentation)
+    least = MIN_KRON_PX / np.sqrt(raw["a"] * raw["b"])
+    objects["kron"] = raw["a"] * np.maximum(KRON_FACTOR * np.nan_to_num(kron), least)
+    flux, area = _kron_flux(image, objects, raw, segmentation)
     objects["light"] = flux
     snr = objects["snr"] = flux / np.sqrt(area)
-    objects["reach"] = GROWTH_KRON * objects["kron"] * np.sqrt(found["b"] / found["a"])
+    objects["reach"] = GROWTH_KRON * objects["kron"] * np.sqrt(raw["b"] / raw["a"])
     radii, growth = _growth(measured, objects["x"], objects["y"], objects["reach"], segmentation, numbers)
     for name, values in _petrosian(radii, growth, sigma).items():
         objects[name] = values
-    ratio = objects["axis_ratio"] = found["b"] / found["a"]
+    ratio = objects["axis_ratio"] = raw["b"] / raw["a"]
     objects["theta"] = theta
     with np.errstate(divide="ignore", invalid="ignore"):
         objects["axis_ratio_err"] = np.minimum(2 * ratio / snr, 1)
@@ -271,16 +271,16 @@ def _measure(
         objects["theta_err"] = np.clip(np.nan_to_num(error, nan=9), 0, math.pi / math.sqrt(12))
 
 
-def _kron_flux(plane: Array, objects: Array, found: Array, segmentation: NDArray[np.int32]) -> tuple[Array, Array]:
+def _kron_flux(plane: Array, objects: Array, raw: Array, segmentation: NDArray[np.int32]) -> tuple[Array, Array]:
     """Return the sum in the Kron ellipse, neighbours' pixels left out and made up for, and the ellipse's area (px)."""
     import sep
 
-    scale = objects["kron"] / found["a"]
-    theta = np.clip(found["theta"], -math.pi / 2, math.pi / 2)
-    numbers = np.arange(1, len(found) + 1, dtype=np.int32)
-    shape = (objects["x"], objects["y"], found["a"], found["b"], theta, scale)
+    scale = objects["kron"] / raw["a"]
+    theta = np.clip(raw["theta"], -math.pi / 2, math.pi / 2)
+    numbers = np.arange(1, len(raw) + 1, dtype=np.int32)
+    shape = (objects["x"], objects["y"], raw["a"], raw["b"], theta, scale)
     flux, _, _ = sep.sum_ellipse(plane, *shape, segmap=segmentation, seg_id=numbers, subpix=3)
-    return flux, math.pi * found["a"] * found["b"] * scale**2
+    return flux, math.pi * raw["a"] * raw["b"] * scale**2
 
 
 def _growth(
@@ -343,13 +343,13 @@ def _r90_px(
     return result
 
 
-def _flags(found: Array, objects: Array, planes: Planes, segmentation: NDArray[np.int32]) -> NDArray[np.int16]:
+def _flags(raw: Array, objects: Array, planes: Planes, segmentation: NDArray[np.int32]) -> NDArray[np.int16]:
     height, width = planes.shape
-    flag = np.where(found["flag"] & 1, DetectionFlag.DEBLENDED, 0)
+    flag = np.where(raw["flag"] & 1, DetectionFlag.DEBLENDED, 0)
     kron, x, y = objects["kron"], objects["x"], objects["y"]
     outside = (x < kron) | (y < kron) | (x > width - 1 - kron) | (y > height - 1 - kron)
-    flag |= np.where(outside | (found["flag"] & 2 > 0), DetectionFlag.EDGE, 0)
+    flag |= np.where(outside | (raw["flag"] & 2 > 0), DetectionFlag.EDGE, 0)
     if planes.bad is not None:
-        touched = np.bincount(segmentation[planes.bad], minlength=len(found) + 1)[1:] > 0
+        touched = np.bincount(segmentation[planes.bad], minlength=len(raw) + 1)[1:] > 0
         flag |= np.where(touched, DetectionFlag.SATURATED, 0)
     return flag.astype(np.int16)

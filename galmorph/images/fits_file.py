@@ -168,8 +168,8 @@ def open_images(path: str | Path, max_bytes: int | None = None, *, verify: bool 
                 stream = io.BytesIO(stream.read(second))
             # Not closed itself, for then astropy would read all that is left of it.
             hdus = fits.open(stream, mode="readonly", memmap=False, lazy_load_hdus=True)
-            found = _list_images(hdus, stream, size, path, max_bytes, verify)
-        yield found
+            content = _list_images(hdus, stream, size, path, max_bytes, verify)
+        yield content
 
 
 @contextmanager

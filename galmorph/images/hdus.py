@@ -16,7 +16,7 @@ _EDGE_TOLERANCE_PX = 1.0
 
 
 def choose_pictures(
-    path: str, found: FileImages, hdu: int | str | None = None, *, one_grid: bool = True
+    path: str, content: FileImages, hdu: int | str | None = None, *, one_grid: bool = True
 ) -> list[StoredImage]:
     """Return the images of the sky that a file holds for one galaxy: one image or cube, or one image a band.
 
@@ -24,7 +24,7 @@ def choose_pictures(
     ----------
     path : str
         The file, for messages.
-    found : FileImages
+    content : FileImages
         What it holds.
     hdu : int or str, optional
         Number or EXTNAME of the one to use.
@@ -37,10 +37,10 @@ def choose_pictures(
         If there is none, if it is not clear which, or if they are on different grids.
     """
     if hdu is not None:
-        return [_named(path, found, hdu)]
-    pictures = [image for image in found.images if _is_plane(image) and not kind(image)]
+        return [_named(path, content, hdu)]
+    pictures = [image for image in content.images if _is_plane(image) and not kind(image)]
     if not pictures:
-        raise CutoutError(f"{path}: {_why_none(found)}")
+        raise CutoutError(f"{path}: {_why_none(content)}")
     if all("BRICK" in image.own_cards for image in pictures):
         pictures = _one_brick(path, pictures)
     if len(pictures) == 1 or (pictures[0].index == 0 and pictures[0].n_planes > 1):
@@ -64,26 +64,26 @@ def _is_plane(image: StoredImage) -> bool:
     return len(image.shape) > 1 and min(image.shape[-2:]) > 1
 
 
-def _named(path: str, found: FileImages, hdu: int | str) -> StoredImage:
-    for image in found.images:
+def _named(path: str, content: FileImages, hdu: int | str) -> StoredImage:
+    for image in content.images:
         if str(image.index) == str(hdu) or str(image.own_cards.get("EXTNAME", "")).strip().lower() == str(hdu).lower():
             if not _is_plane(image):
                 raise CutoutError(f"{path}: {image.label} has the shape {image.shape} and is not a picture.")
             return image
-    labels = ", ".join(image.label for image in found.images) or "none"
+    labels = ", ".join(image.label for image in content.images) or "none"
     raise CutoutError(f"{path}: there is no image in HDU {hdu!r}. Images: {labels}.")
 
 
-def _why_none(found: FileImages) -> str:
-    kinds = {kind(image) for image in found.images} - {""}
-    others = set(found.others.values())
+def _why_none(content: FileImages) -> str:
+    kinds = {kind(image) for image in content.images} - {""}
+    others = set(content.others.values())
     if kinds:
         return (
             f"holds a {min(kinds)} image, not the picture of a galaxy. Give the image that goes with it; --image-hdu "
             "uses this one all the same."
         )
-    if found.images:
-        return f"its image has the shape {found.images[0].shape}: a picture has two axes of more than one pixel."
+    if content.images:
+        return f"its image has the shape {content.images[0].shape}: a picture has two axes of more than one pixel."
     if "groups" in others:
         return "holds random groups (radio visibilities), not an image."
     if "table" in others:

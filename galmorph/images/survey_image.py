@@ -32,6 +32,7 @@ from galmorph.images.headers import (
     band_template,
     cube_bands,
     flux_pixscale,
+    is_celestial,
     kind,
     number,
     pixel_scale,
@@ -40,7 +41,7 @@ from galmorph.images.headers import (
 )
 from galmorph.images.surveys import native_pixscale
 from galmorph.images.units import make_linear, nanomaggies, zero_point_factor
-from galmorph.images.wcs import celestial_wcs, same_grid
+from galmorph.images.wcs import read_wcs, same_grid
 
 log = logging.getLogger(__name__)
 
@@ -82,10 +83,19 @@ class Planes:
     pixscale: float = math.nan
     header_text: str = field(default="", repr=False)
 
-    @cached_property
+    @property
     def wcs(self) -> Any:
         """The celestial WCS as an astropy WCS; None where there is none."""
-        return celestial_wcs(self.header_text)
+        return self._wcs[0]
+
+    @property
+    def wcs_problem(self) -> str:
+        """Why the celestial coordinates in the header cannot be used; ``''`` where they can, or there are none."""
+        return self._wcs[1]
+
+    @cached_property
+    def _wcs(self) -> tuple[Any, str]:
+        return read_wcs(self.header_text)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -236,9 +246,9 @@ def _read(path: str, letter: str, hdu: int | str | None, points: Mapping[str, fl
     if image is not None:
         pictures = choose_pictures(path, FileImages([image], {}))
         return [_part(picture, letter, None, points) for picture in pictures]
-    with open_images(path, MAX_FIELD_BYTES) as found:
-        pictures = choose_pictures(path, found, hdu, one_grid=False)
-        mask = next((i for i in found.images if kind(i) == "maskbits" and i.shape == pictures[0].shape[-2:]), None)
+    with open_images(path, MAX_FIELD_BYTES) as content:
+        pictures = choose_pictures(path, content, hdu, one_grid=False)
+        mask = next((i for i in content.images if kind(i) == "maskbits" and i.shape == pictures[0].shape[-2:]), None)
         bits = bad_pixels(mask.load()) if mask is not None else None
         return [_part(picture, letter, bits if picture is pictures[0] else None, points) for picture in pictures]
 
@@ -270,17 +280,15 @@ def _unit(image: StoredImage, zero_point: float | None) -> tuple[float, bool]:
 
 def _scale(image: StoredImage) -> float:
     """Return arcsec per pixel; the survey's, or NaN, where the header has neither a WCS nor ``PIXSCALE``."""
-    if "CTYPE1" not in image.cards and "PIXSCALE" not in image.cards:
-        return native_pixscale(survey(image))
-    if "PIXSCALE" not in image.cards and celestial_wcs(image.header_text) is None:
-        return native_pixscale(survey(image))
-    return pixel_scale(image)
+    if "PIXSCALE" in image.cards or is_celestial(image):
+        return pixel_scale(image)
+    return native_pixscale(survey(image))
 
 
 def _bring(part: _Part, first: _Part) -> None:
     """Resample a part to the grid of the first, where its own differs; flux per native pixel of the first."""
     shape = first.flux.shape[1:]
-    there, here = celestial_wcs(part.header_text), celestial_wcs(first.header_text)
+    (there, why), (here, why_here) = read_wcs(part.header_text), read_wcs(first.header_text)
     if there is None and here is None:
         if part.flux.shape[1:] != shape:
             raise CutoutError(
@@ -289,7 +297,8 @@ def _bring(part: _Part, first: _Part) -> None:
             )
         return
     if there is None or here is None:
-        raise CutoutError(f"{part.path if there is None else first.path}: has no WCS, and the other bands have one.")
+        path, why = (part.path, why) if there is None else (first.path, why_here)
+        raise CutoutError(f"{path}: {why or 'has no WCS'}, and the other bands have a WCS.")
     if part.flux.shape[1:] == shape and same_grid(first.header_text, part.header_text, shape):
         return
     from reproject import reproject_interp
@@ -328,8 +337,8 @@ def _maskbits_beside(path: str) -> NDArray[np.bool_] | None:
     file = Path(path).with_name(name.replace("-image-{band}", "-maskbits"))
     if not file.is_file():
         return None
-    with open_images(file, MAX_FIELD_BYTES) as found:
-        return next((bad_pixels(i.load()) for i in found.images if kind(i) in ("maskbits", "")), None)
+    with open_images(file, MAX_FIELD_BYTES) as content:
+        return next((bad_pixels(i.load()) for i in content.images if kind(i) in ("maskbits", "")), None)
 
 
 def read_grid(path: str, hdu: int | str | None = None) -> tuple[str, tuple[int, int]]:
@@ -341,7 +350,7 @@ def read_grid(path: str, hdu: int | str | None = None) -> tuple[str, tuple[int, 
         As `read_planes`.
     """
     files = image_files(path)
-    with open_images(files.get(REFERENCE_BAND) or next(iter(files.values())), MAX_FIELD_BYTES) as found:
-        pictures = choose_pictures(path, found, hdu, one_grid=False)
+    with open_images(files.get(REFERENCE_BAND) or next(iter(files.values())), MAX_FIELD_BYTES) as content:
+        pictures = choose_pictures(path, content, hdu, one_grid=False)
         first = next((i for i in pictures if i.n_planes == 1 and band(i) == REFERENCE_BAND), pictures[0])
         return first.header_text, (first.shape[-2], first.shape[-1])

@@ -13,9 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 import galmorph
 from galmorph.errors import OutputError
 from galmorph.files.writing import write_errors
@@ -25,7 +22,6 @@ if TYPE_CHECKING:
     from markupsafe import Markup
     from matplotlib.figure import Figure
 
-_JPEG_QUALITY = 88
 # The mark of a report, within the first bytes of the page.
 GENERATOR = '<meta name="generator" content="galmorph'
 _HEAD_BYTES = 4096
@@ -126,27 +122,6 @@ def inline_svg(figure: Figure) -> Markup:
     # The colours of text and of bars are the page's, so that they suit the dark too.
     text = text.replace("#000000", "currentColor").replace(figures.BLUE.lower(), "var(--bar)")
     return Markup(re.sub(r"\n\s*", "\n", text))
-
-
-def jpeg(rgb: NDArray[np.floating[Any]] | NDArray[np.uint8], side: int | None = None) -> bytes:
-    """Return a picture as a JPEG file.
-
-    Parameters
-    ----------
-    rgb : ndarray, shape (y, x, 3)
-        uint8, or floats in 0..1; the first row on top.
-    side : int, optional
-        Shrink it to this many pixels a side.
-    """
-    from PIL import Image
-
-    pixels = rgb if rgb.dtype == np.uint8 else (np.clip(rgb, 0, 1) * 255 + 0.5).astype(np.uint8)
-    image = Image.fromarray(pixels)
-    if side is not None:
-        image.thumbnail((side, side))
-    file = io.BytesIO()
-    image.save(file, "jpeg", quality=_JPEG_QUALITY)
-    return file.getvalue()
 
 
 def data_uri(kind: str, content: bytes) -> str:

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from galmorph.classification.prepare import Prepared, colour_picture
-from galmorph.classification.provenance import recorded
+from galmorph.classification.prepare import colour_picture
 from galmorph.classification.results import Results
-from galmorph.classification.survey_images import FieldSource
-from galmorph.files.record import file_sha256
-from galmorph.images.framing import Framing
-from galmorph.images.survey_image import image_templates
-from galmorph.models import card as cards
-from galmorph.models.card import ModelCard
-from galmorph.reports.page import jpeg
+from galmorph.classification.seen import card_of, seen
+from galmorph.files.pictures import jpeg
 
 # Pixels a side of a picture on the page.
 SIDE_PX = 160
-# What all models of this version see, but for the size of the network's input.
-_USUAL_SIZE, _USUAL_FRAMING = SIDE_PX, Framing(radii=5.12)
-# Stamps that are cut out of survey images at once.
-_STAMPS_AT_ONCE = 16
 
 
 @dataclass
@@ -68,12 +58,9 @@ def composites(
     on_progress : callable, optional
         Called with the pictures done and their number.
     """
-    card, exact = _card(results, model)
-    if not images and folder is None and results.catalog.cutout_column is None:
-        images = recorded(results.catalog.path, "image")
+    card, exact = card_of(results, model)
     pictures, wanted = Composites(exact=exact), list(rows)
-    made = _of_images(results, wanted, images, card) if images else _of_cutouts(results, wanted, folder, card)
-    for done, (row, prepared) in enumerate(made, start=1):
+    for done, (row, prepared) in enumerate(seen(results, wanted, card, folder, images=images), start=1):
         if prepared.flux is None or prepared.entry is None:
             pictures.reasons[row] = prepared.reason
         else:
@@ -81,35 +68,3 @@ def composites(
         if on_progress:
             on_progress(done, len(wanted))
     return pictures
-
-
-def _of_cutouts(
-    results: Results, rows: Sequence[int], folder: Path | None, card: ModelCard
-) -> Iterator[tuple[int, Prepared]]:
-    cutouts = results.cutouts(folder)
-    for row in rows:
-        yield row, cutouts[row].prepare(card, pictures=results.pictures)
-
-
-def _of_images(
-    results: Results, rows: Sequence[int], images: Sequence[str | Path], card: ModelCard
-) -> Iterator[tuple[int, Prepared]]:
-    import torch
-
-    zero_point = results.card("GMZEROPT") or None
-    source = FieldSource(image_templates([str(path) for path in images]), results.catalog, None, zero_point)
-    source.open()
-    for start in range(0, len(rows), _STAMPS_AT_ONCE):
-        some = rows[start : start + _STAMPS_AT_ONCE]
-        yield from zip(some, source.prepare(some, card, torch.device("cpu")), strict=True)
-
-
-def _card(results: Results, model: str | None) -> tuple[ModelCard, bool]:
-    """Return the card of the model that made the results, and whether it is that very one."""
-    if model is not None:
-        return cards.read_card(cards.find(model)), True
-    path = cards.shipped().get(results.card("GMMODEL"))
-    if path is not None:
-        return cards.read_card(path), file_sha256(path) == results.card("GMSHA256")
-    inputs = cards.survey_inputs(_USUAL_SIZE, _USUAL_FRAMING, (0.5,) * 3, (0.5,) * 3)
-    return ModelCard("unknown", "mobilenet_v2", results.schema.name, inputs), False

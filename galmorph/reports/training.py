@@ -16,8 +16,9 @@ from pydantic import Field
 from galmorph import registry
 from galmorph.errors import GalmorphError, SampleError
 from galmorph.files.form import read_form_of
+from galmorph.files.pictures import jpeg
 from galmorph.files.writing import write_file
-from galmorph.reports.page import Report, data_uri, inline_svg, jpeg, render, save_figures
+from galmorph.reports.page import Report, data_uri, inline_svg, render, save_figures
 from galmorph.schemas import LabelSchema, schema_from_mapping, squared_errors
 from galmorph.training.evaluation import figures
 

@@ -26,8 +26,9 @@ from galmorph.files.writing import remove_leftovers
 from galmorph.progress import Progress, progress_bar
 from galmorph.retrieval import footprint
 from galmorph.retrieval import store as storage
+from galmorph.retrieval.enrolment import NO_COVERAGE
 from galmorph.retrieval.layout import BLOCK_ROWS, GALAXY_ZOO_FACTOR, Layout, entries, grids, problems
-from galmorph.retrieval.manifest import NO_COVERAGE, Manifest, read_counts
+from galmorph.retrieval.manifest import Manifest, read_counts
 from galmorph.retrieval.options import FetchOptions
 from galmorph.retrieval.store import Step
 from galmorph.retrieval.surveys import Imaging, Source, Survey

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from galmorph.errors import GalmorphError
 from galmorph.images.sizes import MAX_SIDE_PX
+from galmorph.retrieval.enrolment import Entry
 from galmorph.retrieval.footprint import Footprint
-from galmorph.retrieval.manifest import Entry
 from galmorph.retrieval.request import Request
 from galmorph.retrieval.surveys import Source
 from galmorph.tables.catalog import Catalog, Targets

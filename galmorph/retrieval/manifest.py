@@ -24,12 +24,16 @@ from typing import Any
 
 from galmorph.errors import CannotContinue, OutputError
 from galmorph.files.lock import locked
+from galmorph.retrieval.enrolment import (
+    PENDING,
+    STATES,
+    Entry,
+    enrol,
+)
 from galmorph.retrieval.request import Request
 
 NAME = "manifest.sqlite"
 FORMAT = 2
-PENDING, OK, PARTIAL, NO_COVERAGE, FAILED, INVALID = "pending", "ok", "partial", "no_coverage", "failed", "invalid"
-STATES = (OK, PARTIAL, NO_COVERAGE, FAILED, INVALID, PENDING)
 # A kill loses no more than this; files that it left under their final names are found again and adopted.
 _COMMIT_EVERY_S = 1.0
 
@@ -53,57 +57,7 @@ CREATE VIEW manifest AS
 
 _OBJECTS = {"meta", "requests", "pending", "targets", "manifest"}
 
-# The path of a request's file is taken from the manifest only where it is one that galmorph gives: the folder of the
-# key's first digits, a safe name and the key. Whatever else identifies a request comes from the catalog in each run.
-_OWN_PATH = (
-    "path LIKE substr(key, 1, 2) || '/%-' || key || '.fits' AND path NOT LIKE '%/%/%' AND path NOT GLOB '*/.*'"
-    " AND path NOT GLOB '*[^A-Za-z0-9._+/-]*' AND length(path) < 100"
-)
-_ENROLL = f"""
-INSERT INTO requests
-    (key, first_row, target_id, ra, dec, size, pixscale, radius, place, request, path, note)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (key) DO UPDATE SET
-    target_id = CASE WHEN first_row IS NULL THEN excluded.target_id ELSE target_id END,
-    first_row = COALESCE(first_row, excluded.first_row),
-    ra = excluded.ra, dec = excluded.dec, size = excluded.size, pixscale = excluded.pixscale,
-    radius = excluded.radius, place = COALESCE(excluded.place, place), note = excluded.note,
-    path = CASE WHEN {_OWN_PATH} THEN path ELSE excluded.path END
-"""
 _STATE = f"CASE WHEN t.problem <> '' THEN 'invalid' WHEN r.status IN {STATES} THEN r.status ELSE 'pending' END"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A row of the catalog and its request, if it has a usable position.
-
-    Parameters
-    ----------
-    problem : str
-        Why the row is invalid, else ``''``.
-    key, identity, path : str
-        Hash of the request, text of its pixels (see `galmorph.retrieval.surveys.Source.identity`), and path of its file
-        relative to the folder.
-    images : str or None
-        See `galmorph.retrieval.surveys.Source.images`.
-    request : Request or None
-        None for an invalid row.
-    note : str
-        A remark about the request.
-    refused : str
-        Why the request need not be made: the position is known to be outside the footprint.
-    """
-
-    row: int
-    target_id: str
-    problem: str = ""
-    key: str = ""
-    identity: str = ""
-    path: str = ""
-    images: str | None = ""
-    request: Request | None = None
-    note: str = ""
-    refused: str = ""
 
 
 @dataclass(frozen=True)
@@ -235,31 +189,11 @@ class Manifest:
         """
         with _explained(self.folder, CannotContinue):
             try:
-                # Positions outside an earlier footprint were never requested; this run may have another footprint.
-                self._db.execute(
-                    "UPDATE requests SET status = 'pending', error = NULL"
-                    " WHERE status = 'no_coverage' AND error LIKE 'outside the footprint %'"
-                    f" OR status NOT IN {STATES}"
-                )
-                self._db.execute("DELETE FROM targets")
-                self._db.execute("UPDATE requests SET first_row = NULL WHERE first_row IS NOT NULL")
-                for block in blocks:
-                    self._add(list(block), limit)
+                enrol(self._db, blocks, limit)
             except BaseException:
                 self._db.rollback()
                 raise
             self.commit()
-
-    def _add(self, entries: list[Entry], limit: int | None) -> None:
-        self._db.executemany(
-            "INSERT INTO targets (row, id, key, problem) VALUES (?, ?, ?, ?)",
-            [(e.row, e.target_id, e.key or None, e.problem) for e in entries],
-        )
-        self._db.executemany(_ENROLL, [_request_row(e, e.request, limit) for e in entries if e.request is not None])
-        self._db.executemany(
-            "UPDATE requests SET status = 'no_coverage', error = ? WHERE key = ? AND status = 'pending'",
-            [(e.refused, e.key) for e in entries if e.refused],
-        )
 
     def finished(self) -> Iterator[Recorded]:
         """Yield what is recorded of every request of this run that is not pending."""
@@ -431,23 +365,6 @@ def _number(value: Any) -> float:
     except (TypeError, ValueError):
         return 0.0
     return number if 0 <= number < 1e18 else 0.0
-
-
-def _request_row(entry: Entry, request: Request, limit: int | None) -> tuple[Any, ...]:
-    return (
-        entry.key,
-        entry.row if limit is None or entry.row < limit else None,
-        request.target_id,
-        request.ra,
-        request.dec,
-        request.size,
-        request.pixscale,
-        None if math.isnan(request.radius_arcsec) else request.radius_arcsec,
-        entry.images,
-        entry.identity,
-        entry.path,
-        entry.note or None,
-    )
 
 
 @contextmanager

@@ -20,7 +20,8 @@ from galmorph.files.writing import write_errors, write_file
 from galmorph.images.cutout import cutout_chunks
 from galmorph.retrieval.answers import check_grid, read_images
 from galmorph.retrieval.client import Failure
-from galmorph.retrieval.manifest import FAILED, NO_COVERAGE, OK, PARTIAL, PENDING, Outcome, Recorded
+from galmorph.retrieval.enrolment import FAILED, NO_COVERAGE, OK, PARTIAL, PENDING
+from galmorph.retrieval.manifest import Outcome, Recorded
 from galmorph.retrieval.request import Request
 from galmorph.retrieval.surveys import Delivery
 

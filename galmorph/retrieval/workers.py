@@ -19,7 +19,8 @@ from galmorph.progress import Progress
 from galmorph.retrieval import store as storage
 from galmorph.retrieval.addresses import Credentials, printable
 from galmorph.retrieval.client import Client, Failure, Limits, Session
-from galmorph.retrieval.manifest import FAILED, NO_COVERAGE, Manifest, Outcome, Recorded, Task
+from galmorph.retrieval.enrolment import FAILED, NO_COVERAGE
+from galmorph.retrieval.manifest import Manifest, Outcome, Recorded, Task
 from galmorph.retrieval.store import Step
 from galmorph.retrieval.surveys import Delivery, NoCoverage, Source
 

@@ -164,21 +164,21 @@ class Conversion:
 
     def losses(self, form: Format) -> list[str]:
         """Return what a format would not hold of the table, in words."""
-        found = [f"the arrays in column {each.name}" for each in self.table.fields if not each.scalar]
+        lost = [f"the arrays in column {each.name}" for each in self.table.fields if not each.scalar]
         for content in self.contents.values():
             name = content.field.name
             if not content.written:
                 kind = "null" if content.nulls else content.dtype
-                found.append(f"the {kind} values of column {name}")
+                lost.append(f"the {kind} values of column {name}")
             if form.ascii_only and not (content.ascii and (name + content.field.unit).isascii()):
-                found.append(f"what is not ASCII in column {name}")
+                lost.append(f"what is not ASCII in column {name}")
             if not name:
-                found.append("a column without a name")
+                lost.append("a column without a name")
         lower = [each.name.lower() for each in self.table.fields]
-        found += [f"one of two columns {name}" for name in dict.fromkeys(lower) if lower.count(name) > 1]
+        lost += [f"one of two columns {name}" for name in dict.fromkeys(lower) if lower.count(name) > 1]
         if len(lower) > form.max_columns:
-            found.append(f"columns beyond {form.max_columns}")
-        return [*found, *self._extra.others]
+            lost.append(f"columns beyond {form.max_columns}")
+        return [*lost, *self._extra.others]
 
     def columns(self, dropped: Collection[int]) -> list[Column]:
         """Return the columns to write without those at the positions `dropped`."""

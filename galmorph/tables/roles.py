@@ -222,13 +222,13 @@ def named(fields: Sequence[TableField], name: str, option: str) -> int:
     CatalogError
         If there is no such column, or more than one. The message begins with `option`.
     """
-    found = [i for i, field in enumerate(fields) if field.name == name]
-    found = found or [i for i, field in enumerate(fields) if field.name.lower() == name.strip().lower()]
-    if not found:
+    positions = [i for i, field in enumerate(fields) if field.name == name]
+    positions = positions or [i for i, field in enumerate(fields) if field.name.lower() == name.strip().lower()]
+    if not positions:
         raise CatalogError(f"{option}: {registry.unknown('column', name, [field.name for field in fields])}")
-    if len(found) > 1:
-        raise CatalogError(f"{option}: {len(found)} columns are named {name!r}; rename all but one")
-    return found[0]
+    if len(positions) > 1:
+        raise CatalogError(f"{option}: {len(positions)} columns are named {name!r}; rename all but one")
+    return positions[0]
 
 
 def _ucd_words(field: TableField) -> list[str]:

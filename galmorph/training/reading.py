@@ -133,12 +133,12 @@ def infer_schema(paths: Sequence[str | Path]) -> LabelSchema:
             continue
         if layout.labels_of is None:
             raise SampleError(f"{path}: name the schema of its labels with --schema.")
-        found = layout.labels_of(path, **{name: options[name] for name in layout.options if name in options})
-        if isinstance(found, str):
-            named.setdefault(found, path)
+        labels = layout.labels_of(path, **{name: options[name] for name in layout.options if name in options})
+        if isinstance(labels, str):
+            named.setdefault(labels, path)
         else:
-            classes |= {slug(text): text for text in found}
-            check_names((*found, *classes.values()), str(path))
+            classes |= {slug(text): text for text in labels}
+            check_names((*labels, *classes.values()), str(path))
     if len(named) > 1:
         both = ", ".join(f"{name} ({path})" for name, path in named.items())
         raise SampleError(f"The samples are labelled by several schemas, {both}: choose one with --schema.")
@@ -148,7 +148,7 @@ def infer_schema(paths: Sequence[str | Path]) -> LabelSchema:
     if len(classes) < 2:
         only = f"only the class {next(iter(classes.values()))!r}" if classes else "no class"
         raise SampleError(
-            f"{where}: {only}, and a model tells two or more apart. Give a folder for each class: "
+            f"{where}: {only}, and a model needs two or more. Give a folder for each class: "
             f"galmorph train --data {quote(str(plain(paths[0])))} --data ANOTHER --out runs/mine"
         )
     answers = sorted(classes, key=lambda name: (int(number) if (number := classes[name]).isdecimal() else -1, name))
@@ -212,6 +212,19 @@ def plain(path: str | Path) -> Path:
     return parse(path)[0]
 
 
+def check_paths(paths: Sequence[str | Path]) -> None:
+    """Raise SampleError if a sample is missing; quick, for it imports no torch.
+
+    Parameters
+    ----------
+    paths : sequence of str or Path
+        As for `read_sample`.
+    """
+    for path in map(plain, paths):
+        if not path.exists():
+            raise SampleError(registry.missing_file(path))
+
+
 def _declared(path: Path) -> dict[str, Any]:
     """Return what ``labels.toml`` in a sample's folder says."""
     file = path / DECLARED
@@ -219,7 +232,7 @@ def _declared(path: Path) -> dict[str, Any]:
         return {}
     try:
         return _checked(tomllib.loads(file.read_text()), str(file))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SampleError(f"{file} cannot be read as TOML: {error}.") from error
 
 
@@ -332,7 +345,7 @@ def excluded_keys(path: str | Path) -> set[str]:
     except (ValueError, UnicodeDecodeError) as error:
         raise SampleError(f"{path} cannot be read as CSV: {error}.") from error
     keys: set[str] = set()
-    found = False
+    matched = False
     for column in table.columns:
         if column == "galaxy":
             prefix = ""
@@ -340,12 +353,12 @@ def excluded_keys(path: str | Path) -> set[str]:
             prefix = f"{sample_of(column)}:"
         else:
             continue
-        found = True
+        matched = True
         keys.update(prefix + cell for cell in table[column] if cell)
     if {"sample", "item"} <= set(table.columns):
-        found = True
+        matched = True
         keys.update(table["sample"] + ":" + table["item"])
-    if not found:
+    if not matched:
         raise SampleError(
             f"{path} names no galaxies: it needs a column 'galaxy', columns 'sample' and 'item', or 'GalaxyID' (of the "
             "Galaxy Zoo challenge)."

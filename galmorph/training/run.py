@@ -233,7 +233,11 @@ def _say_what_begins(config: TrainConfig, schema: LabelSchema, device: torch.dev
     named = ", ".join(answers[:_NAMED]) + (", ..." if len(answers) > _NAMED else "")
     start = {"imagenet": "ImageNet's weights", "none": "fresh weights"}.get(config.pretrained, config.pretrained)
     where = f"cpu, {torch.get_num_threads()} threads" if device.type == "cpu" else str(device)
-    epochs = f"epochs {n_done + 1} to {config.epochs}" if n_done else f"{config.epochs} epochs"
+    epochs = (
+        f"epochs {n_done + 1} to {config.epochs}"
+        if n_done
+        else f"{config.epochs} epoch{'s' if config.epochs > 1 else ''}"
+    )
     parts = "all layers" if config.fine_tune else "the last layer"
     log.info("Training %s (%s, from %s) on %s.", config.backbone, parts, start, data)
     log.info("Schema %s: %s (%s). %s on %s.", schema.name, what, named, epochs, where)

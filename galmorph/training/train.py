@@ -120,7 +120,7 @@ def fit(
     best = min((line["val_rmse"] for line in run.history), default=math.inf)
     began, before = time.perf_counter(), len(run.history)
 
-    def told(epoch: int, batch: int, batches: int, loss: float) -> None:
+    def on_batch(epoch: int, batch: int, batches: int, loss: float) -> None:
         if on_step and processes.is_first:
             done = (epoch - before) * batches + batch
             left = (config.epochs - before) * batches - done
@@ -137,7 +137,7 @@ def fit(
         torch.manual_seed(seed + processes.rank * 10**9)
         if epoch:
             targets = _with_own_predictions(run, targets)
-        train_loss = _train_epoch(run, forward, targets, epoch, torch.Generator().manual_seed(seed), told)
+        train_loss = _train_epoch(run, forward, targets, epoch, torch.Generator().manual_seed(seed), on_batch)
         line: dict[str, float] = {}
         if processes.is_first:
             line = {"epoch": epoch + 1, "train_loss": train_loss, **_validate(run)}

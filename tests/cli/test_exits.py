@@ -83,6 +83,8 @@ def test_the_traceback_is_printed_where_it_is_asked_for(tmp_path, how):
         ("raise OSError(12, 'Cannot allocate memory')", 3),
         ("raise RuntimeError('[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate')", 3),
         ("raise RuntimeError('CUDA out of memory. Tried to allocate 20.00 GiB')", 3),
+        ("raise RuntimeError('could not create a primitive')", 3),
+        ("from galmorph.errors import ModelError; raise ModelError('x') from OSError(12, 'Cannot allocate')", 3),
         ("raise KeyboardInterrupt", 130),
         ("raise RuntimeError('something else')", 70),
         ("from galmorph.errors import CatalogError; raise CatalogError('t.csv: no columns')", 2),
@@ -110,6 +112,18 @@ def test_a_device_that_computes_nothing_is_refused(device):
 
     with pytest.raises(GalmorphError, match=f"The device '{device}' cannot be used"):
         pick_device(device)
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_stream_on_a_full_disk_is_no_traceback(stream):
+    command = [sys.executable, "-c", FAILING.format(statement="return []"), "doctor", "--json"]
+    command = command if stream == "stdout" else [*command[:-1], "--no-such"]
+    with Path("/dev/full").open("w") as full:
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | {stream: full}
+        done = subprocess.run(command, check=False, **streams)
+    assert done.returncode == 3 if stream == "stdout" else done.returncode in (2, 3)
+    assert b"Traceback" not in (done.stderr or b"")
+    assert b"Exception ignored" not in (done.stderr or b"")
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])

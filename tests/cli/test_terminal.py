@@ -29,6 +29,7 @@ COMMANDS = (
     "evaluate",
     "report",
     "select",
+    "show",
     "doctor",
     "demo",
     "models list",
@@ -69,7 +70,7 @@ def test_every_option_has_a_panel(name, monkeypatch):
     for line in invoke(*name.split(), "--help").stdout.splitlines():
         if title := re.match(r"╭─ (.+?) ─", line):
             options = shown.setdefault(title[1], set())
-        elif option := re.match(r"│ [* ]*(--[a-z-]+)", line):
+        elif option := re.match(r"│ [* ]*(--[a-z0-9-]+)", line):
             options.add(option[1])
     shown.pop("Arguments", None)
     assert shown.pop("Options") == {"--help"}, "each option has a panel"

@@ -135,3 +135,13 @@ def _interrupt(patch, at):
 
 def _press(*_, **__):
     raise KeyboardInterrupt
+
+
+def test_names_of_scores_are_whole_beside_a_long_name_of_the_data(monkeypatch, capsys):
+    monkeypatch.setattr(terminal, "stderr", SafeConsole(stderr=True, width=80))
+    scores = {"balanced_accuracy": 0.5, "balanced_accuracy_low": 0.4, "balanced_accuracy_high": 0.6}
+    terminal.show_metrics({"test_tta8": {"elliptical galaxies of my survey, spiral galaxies of my survey": scores}})
+    shown = capsys.readouterr().err
+    assert "balanced_accuracy" in shown
+    assert "0.4000 .. 0.6000" in shown
+    assert max(map(len, shown.splitlines())) <= 80

@@ -21,6 +21,7 @@ from galmorph.images.cutout import read_cutout
 from galmorph.models import card
 from galmorph.models.model import load
 from galmorph.retrieval.fetch import fetch
+from galmorph.schemas import read_schema
 from galmorph.tables.catalog import open_catalog
 
 HOWTO = Path(__file__).parents[2] / "docs" / "howto"
@@ -63,7 +64,9 @@ def test_own_survey(entry, tmp_path):
 
 
 def test_own_labels_and_own_backbone(entry, tmp_path, monkeypatch):
-    schema = entry("labels.md", "schemas", "bars")
+    page = (HOWTO / "labels.md").read_text()
+    (tmp_path / "bars.toml").write_text(first_block("labels.md", "toml"))
+    schema = read_schema(tmp_path / "bars.toml")
     backbone = entry("backbone.md", "backbones", "small")
     assert schema.labels == ("bar_yes", "bar_no", "strength_strong", "strength_weak")
     head, *rows = first_block("labels.md", "").splitlines()
@@ -77,6 +80,10 @@ def test_own_labels_and_own_backbone(entry, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GALMORPH_CACHE", str(tmp_path / "cache"))
     rng = np.random.default_rng(0)
+    for i in range(60):
+        (tmp_path / ("spirals", "ellipticals")[i % 2]).mkdir(exist_ok=True)
+        Image.fromarray(blob(1 - i % 2, rng)).save(tmp_path / ("spirals", "ellipticals")[i % 2] / f"{i}.png")
+    cutout_folder(tmp_path / "cutouts", n=2)
     (tmp_path / "pictures" / "images").mkdir(parents=True)
     lines = [head]
     for i in range(60):
@@ -85,12 +92,14 @@ def test_own_labels_and_own_backbone(entry, tmp_path, monkeypatch):
     (tmp_path / "pictures" / "labels.csv").write_text("\n".join(lines) + "\n")
     cutout_folder(tmp_path, n=2)
     Table({"id": ["a", "b"], "cutout": ["g0.fits", "g1.fits"]}).write(tmp_path / "targets.fits")
-    train, evaluate, report, classify = docrun.commands((HOWTO / "labels.md").read_text())
+    folders, of_folders, train, evaluate, report, classify = docrun.commands(page)
     quick = " --backbone small --pretrained none --epochs 2 --input-size 32 --device cpu"
-    for command in (train + quick, evaluate, report, classify):
+    for command in (folders + quick, of_folders, train + quick, evaluate, report, classify):
         CliRunner().invoke(cli.app, shlex.split(command)[1:], catch_exceptions=False)
     assert load(tmp_path / "runs" / "bars").card.backbone == "small"
     assert (tmp_path / "bars.html").stat().st_size > 10_000
+    mine = Table.read(tmp_path / "mine.fits")
+    assert np.allclose(mine["p_spirals"] + mine["p_ellipticals"], 1, atol=1e-5)
     table = Table.read(tmp_path / "targets_morph.fits")
     assert np.allclose(table["bars_p_bar_yes"] + table["bars_p_bar_no"], 1, atol=1e-5)
     assert np.allclose(

@@ -23,8 +23,8 @@ from galmorph.files.pictures import read_picture
 from galmorph.images.cutout import read_cutout
 from galmorph.retrieval.addresses import Credentials
 from galmorph.retrieval.client import Answer, Failure, retry_after_s
+from galmorph.retrieval.enrolment import STATES
 from galmorph.retrieval.fetch import fetch, status
-from galmorph.retrieval.manifest import STATES
 from galmorph.retrieval.request import Request
 from galmorph.retrieval.surveys import Imaging, decals, sdss
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from galmorph.errors import CannotContinue, OutputError
-from galmorph.retrieval.manifest import Entry, Manifest, Outcome, read_counts
+from galmorph.retrieval.enrolment import Entry
+from galmorph.retrieval.manifest import Manifest, Outcome, read_counts
 from galmorph.retrieval.request import Request
 
 
@@ -47,6 +48,17 @@ def test_tasks_and_results(tmp_path):
     rows = db.execute("SELECT row, id, status, attempts, error FROM manifest").fetchall()
     db.close()
     assert rows[:2] == [(0, "g0", "ok", 2, None), (1, "g1", "no_coverage", 0, "off")]
+
+
+def own(row):
+    """An entry whose path is one that galmorph gives."""
+    made = entry(row)
+    return replace(made, path=f"{made.key[:2]}/g-{made.key}.fits")
+
+
+def keys_of(folder):
+    with Manifest(folder) as manifest:
+        return [int(key, 16) for key in keys(manifest)]
 
 
 def test_another_list_keeps_what_is_known(tmp_path):
@@ -89,6 +101,40 @@ def test_a_list_that_changes_is_as_good_as_a_new_one(tmp_path, change, expected)
         assert sorted(int(key, 16) for key in keys(changed)) == expected
         for query in ("SELECT * FROM targets", "SELECT key, first_row, place FROM requests WHERE first_row >= 0"):
             assert changed._db.execute(query).fetchall() == fresh._db.execute(query).fetchall()
+
+
+def test_a_list_that_is_the_same_is_not_written_again(tmp_path):
+    rows = [*map(own, range(4)), replace(own(1), row=4), Entry(5, "g5", problem="ra is empty")]
+    for limit in (None, None, 3, 3):
+        with Manifest(tmp_path) as manifest:
+            before = manifest._db.total_changes
+            manifest.enroll([rows[:3], rows[3:]], limit)
+            written = manifest._db.total_changes - before
+        assert keys_of(tmp_path) == list(range(4 if limit is None else 3))
+    assert written == 0
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *("path = '../x'", "ra = 5", "size = 9", "radius = 3", "note = 'x'", "first_row = 0", "first_row = NULL"),
+        *("target_id = 'x'", "status = 'odd'", "pixscale = 'x'"),
+    ],
+)
+def test_what_was_changed_in_the_manifest_is_written_again(tmp_path, damage):
+    rows = [own(row) for row in range(4)]
+    for folder in ("whole", "damaged"):
+        with Manifest(tmp_path / folder) as manifest:
+            manifest.enroll([rows], None)
+    db = sqlite3.connect(tmp_path / "damaged" / "manifest.sqlite")
+    with db:
+        db.execute(f"UPDATE requests SET {damage} WHERE target_id = 'g2'")
+        db.execute("INSERT INTO requests (key, first_row, path) VALUES ('ffff', 1, 'ff/x-ffff.fits')")
+    db.close()
+    with Manifest(tmp_path / "whole") as whole, Manifest(tmp_path / "damaged") as damaged:
+        damaged.enroll([rows], None)
+        query = "SELECT * FROM requests WHERE first_row IS NOT NULL ORDER BY key"
+        assert damaged._db.execute(query).fetchall() == whole._db.execute(query).fetchall()
 
 
 @pytest.mark.parametrize(("first", "second"), [(None, 2), (2, None), (2, 3), (3, 2), (0, 0)])

@@ -84,7 +84,9 @@ def commands(text: str) -> Iterator[str]:
             for line in joined.splitlines():
                 match = re.match(r"(?:\$ |again )?(galmorph .*)", line)
                 if match:
-                    command = re.split(r"\s#\s|\s[|&;>]+\s?|;$", match[1])[0].strip()
+                    unquoted = re.sub(r"'[^']*'", lambda found: "q" * len(found[0]), match[1])
+                    end = re.search(r"\s#\s|\s[|&;>]+\s?|;$|$", unquoted)
+                    command = match[1][: end.start()].strip()
                     for _ in range(2):  # a variable may hold another
                         for name, value in variables.items():
                             command = re.sub(rf"\${name}\b|\${{{name}}}", lambda _, v=value: v, command)

@@ -122,7 +122,7 @@ def test_folders_under_a_named_schema(tmp_path):
         (("own/a", "own/b", "own"), "own holds pictures itself .* and folders of them .a.: move them"),
         (("own/train/a", "own/val/b"), "divided into train, val already.* --data .*own/train --data .*own/val"),
         (("own/a/deep", "own/b"), "own/a holds folders of pictures: a folder of a class holds"),
-        (("own",), "only the class 'own', and a model tells two or more apart.*--data .*own --data"),
+        (("own",), "only the class 'own', and a model needs two or more.*--data .*own --data"),
         (("own/a-b", "own/a_b"), "the classes 'a-b' and 'a_b' would both be 'a_b'"),
         (("own/a", "own/星系"), "the class '星系' has no letters a-z or digits"),
     ],
@@ -170,7 +170,7 @@ def test_classes_by_number(tmp_path, values, labels, found):
         (list(range(101)), "101 different values"),
         (["E+", "E-", "E+", "E-"], r"'E\+' and 'E-' would both be 'e'"),
         (["E"] * 4, "only the class 'E'"),
-        ([""] * 4, "no class, and a model tells two or more apart"),
+        ([""] * 4, "no class, and a model needs two or more"),
     ],
 )
 def test_columns_that_hold_no_classes(tmp_path, values, message):

@@ -84,11 +84,11 @@ class ColumnYaml:
     @property
     def column_extras(self) -> list[str]:
         """What columns have besides name, type, unit, description, format and UCD, in words."""
-        found = []
+        extras = []
         for field, node in zip(self.fields, self._columns.value, strict=True):
             keys = [str(key.value) for key, _ in _pairs(_value(node, "meta")) or ()]
-            found += [f"the entry {key} of column {field.name}" for key in keys if key != "ucd"]
-        return found
+            extras += [f"the entry {key} of column {field.name}" for key in keys if key != "ucd"]
+        return extras
 
     def edited(
         self,

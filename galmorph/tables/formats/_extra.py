@@ -137,6 +137,6 @@ def _is_plain_pandas(key: bytes, schema: pa.Schema) -> bool:
     """Return whether an entry says of a DataFrame only what the columns say: names and types, and a counted index."""
     if key != b"pandas":
         return False
-    found: dict[str, Any] = schema.pandas_metadata or {}
-    index: Iterable[Any] = found.get("index_columns", ())
-    return all(isinstance(each, dict) for each in index) and not found.get("attributes")
+    described: dict[str, Any] = schema.pandas_metadata or {}
+    index: Iterable[Any] = described.get("index_columns", ())
+    return all(isinstance(each, dict) for each in index) and not described.get("attributes")

@@ -190,7 +190,7 @@ def _tables(path: Path) -> list[TableSummary]:
         return Head.listing(source)
 
 
-_DESCRIPTION = "Galaxies with the probabilities of their morphology by galmorph; the PARAMs tell of the model."
+_DESCRIPTION = "Galaxies with the probabilities of their morphology by galmorph; the PARAMs describe the model."
 
 
 def _write(output: Output, added: Added, n_rows: int) -> None:

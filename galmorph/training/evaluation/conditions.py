@@ -32,10 +32,10 @@ def measured(dataset: Dataset, rows: NDArray[np.int64]) -> dict[str, Array]:
     """
     with ThreadPoolExecutor() as pool:
         apparent = np.array(list(pool.map(dataset.apparent, rows.tolist())), dtype=float).reshape(-1, 2)
-    found = {"radius_arcsec": apparent[:, 0], "snr": apparent[:, 1]}
-    found = {name: values for name, values in found.items() if np.isfinite(values).any()}
+    conditions = {"radius_arcsec": apparent[:, 0], "snr": apparent[:, 1]}
+    conditions = {name: values for name, values in conditions.items() if np.isfinite(values).any()}
     pictures = (picture_snr(dataset.images[row], dataset.view) for row in rows)
-    return {**found, "picture_snr": np.fromiter(pictures, dtype=float, count=len(rows))}
+    return {**conditions, "picture_snr": np.fromiter(pictures, dtype=float, count=len(rows))}
 
 
 def picture_snr(picture: NDArray[np.uint8], view: float) -> float:
@@ -78,13 +78,13 @@ def score_by(
         By condition, the groups from low to high: ``low``, ``median`` and ``high`` of the condition, and the scores.
         A condition that does not vary, or is known of fewer than `MIN_GROUP` galaxies, is left out.
     """
-    found: dict[str, list[dict[str, float]]] = {}
+    scored: dict[str, list[dict[str, float]]] = {}
     for name, values in conditions.items():
         known = np.flatnonzero(np.isfinite(values))
         if len(known) < MIN_GROUP or np.ptp(values[known]) == 0:
             continue
         known = known[np.argsort(values[known], kind="stable")]
-        found[name] = [
+        scored[name] = [
             {
                 "low": float(values[rows[0]]),
                 "median": float(np.median(values[rows])),
@@ -93,4 +93,4 @@ def score_by(
             }
             for rows in np.array_split(known, min(N_GROUPS, len(known) // MIN_GROUP))
         ]
-    return found
+    return scored

@@ -108,9 +108,9 @@ def evaluate(
 
 def _main_scores(schema: LabelSchema, truth: Array, predicted: Array) -> dict[str, float | int]:
     """Return the score that a model is known by, with its interval."""
-    found = scores(schema, truth, predicted)
+    every = scores(schema, truth, predicted)
     wanted = ("n", *(name + end for name in MAIN_SCORES for end in ("", "_low", "_high")))
-    return {name: found[name] for name in wanted if name in found}
+    return {name: every[name] for name in wanted if name in every}
 
 
 def _write(

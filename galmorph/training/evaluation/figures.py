@@ -227,15 +227,15 @@ def by_condition(groups: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
         Of :func:`galmorph.training.evaluation.conditions.score_by`; the first score that has an interval is drawn.
     """
     figure, grid = _figure(3.6 * len(groups), 3.1, ncols=len(groups), squeeze=False, sharey=True)
-    for axes, (name, found) in zip(grid.flat, groups.items(), strict=True):
-        score = next(key.removesuffix("_low") for key in found[0] if key.endswith("_low"))
+    for axes, (name, scored) in zip(grid.flat, groups.items(), strict=True):
+        score = next(key.removesuffix("_low") for key in scored[0] if key.endswith("_low"))
         middle, value, low, high = (
-            np.array([group[key] for group in found]) for key in ("median", score, f"{score}_low", f"{score}_high")
+            np.array([group[key] for group in scored]) for key in ("median", score, f"{score}_low", f"{score}_high")
         )
-        reach = [middle - [group["low"] for group in found], [group["high"] for group in found] - middle]
+        reach = [middle - [group["low"] for group in scored], [group["high"] for group in scored] - middle]
         axes.errorbar(middle, value, xerr=reach, yerr=[value - low, high - value], fmt="o", color=BLUE, ms=5, capsize=2)
         axes.set(xlabel=CONDITIONS[name])
-        if min(group["low"] for group in found) > 0:
+        if min(group["low"] for group in scored) > 0:
             axes.set_xscale("log")
         axes.spines[["top", "right"]].set_visible(False)
     grid.flat[0].set_ylabel(score)
@@ -308,13 +308,13 @@ def panels(schema: LabelSchema, p: Array) -> dict[str, dict[str, Array]]:
     if schema.is_classes:
         return {label.replace("_", " "): {"": p[:, i]} for i, label in enumerate(schema.labels)}
     shares, reached = schema.answers(p), schema.reached(p)
-    found = {}
+    shown = {}
     for q, (question, part) in enumerate(zip(schema.questions, schema.slices, strict=True)):
         asked = shares[reached[:, q] >= 0.5, part]
         # Of yes and no one says it all.
         answers = ["yes"] if question.answers == ("yes", "no") else [a.replace("_", " ") for a in question.answers]
-        found[question.name.replace("_", " ")] = dict(zip(answers, asked.T, strict=False))
-    return found
+        shown[question.name.replace("_", " ")] = dict(zip(answers, asked.T, strict=False))
+    return shown
 
 
 def histograms(shown: Mapping[str, Mapping[str, Array]]) -> Figure:

@@ -124,7 +124,7 @@ def read(
 
 
 def _galaxies(catalog: Catalog, path: Path) -> NDArray[np.object_]:
-    """Return the key of each row: its identifier or position, one for all rows at one place of the sky."""
+    """Return the key of each row: its identifier or position, one for all rows at one position."""
     blocks = list(catalog.blocks(_BLOCK_ROWS))
     ra, dec = (np.concatenate([getattr(block, axis) for block in blocks] or [np.empty(0)]) for axis in ("ra", "dec"))
     names = [name for block in blocks for name in block.id]
