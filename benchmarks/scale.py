@@ -192,8 +192,8 @@ def append(n_rows: int) -> dict[str, float]:
     """Print the time of a run's last step over that of writing as many bytes, and return the ratio."""
     from galmorph.classification import classify as classification
     from galmorph.classification.opening import open_source
+    from galmorph.classification.options import ClassifyOptions
     from galmorph.classification.output_columns import output_columns, record_dtype
-    from galmorph.classification.provenance import provenance
     from galmorph.classification.sources import Addition
     from galmorph.files.journal import Journal
     from galmorph.models.predictor import Predictor
@@ -213,10 +213,10 @@ def append(n_rows: int) -> dict[str, float]:
                     shares = generator.random((BLOCK, part.stop - part.start), np.float32)
                     block["p"][:, part] = shares / shares.sum(axis=1, keepdims=True)
                 journal.append(block[: n_rows - first])
-            added = Addition(columns, provenance(predictor))
+            added = Addition(columns, [])
             os.sync()
             begin, used = time.perf_counter(), processor_s()
-            classification._write(source, out, added, journal, predictor, spread=False)
+            classification._write(source, out, added, journal, predictor, ClassifyOptions())
             seconds, used = time.perf_counter() - begin, processor_s() - used
             journal.remove()
         n_bytes = out.stat().st_size

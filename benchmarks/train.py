@@ -72,6 +72,13 @@ class Stepper:
         return time.thread_time() - began
 
 
+def ready_batch(n: int, size: int, device: torch.device) -> MicroBatch:
+    """Return a batch of random pictures and classes that lies on a device."""
+    targets = torch.eye(len(SCHEMA.labels), device=device)[torch.randint(len(SCHEMA.labels), (n,))]
+    ones = torch.ones(n, device=device)
+    return MicroBatch(torch.rand(n, 3, size, size, device=device), targets, ones, ones, None, None, 1.0, True)
+
+
 def main() -> None:
     """Measure and print."""
     import tempfile

@@ -72,7 +72,7 @@ def classify_rows(
 
     logged = 0
     with (
-        _single_threaded_operations(),
+        single_threaded_operations(),
         ThreadPoolExecutor(workers, thread_name_prefix="galmorph") as pool,
         stop_requested() as stop,
     ):
@@ -120,8 +120,11 @@ def keep_unchanged(source: Source, journal: Journal, batch_size: int) -> int:
 
 
 @contextmanager
-def _single_threaded_operations() -> Iterator[None]:
-    """Let each torch operation run on one thread: the workers share the cores batch by batch, without waiting."""
+def single_threaded_operations() -> Iterator[None]:
+    """Let each torch operation run on one thread: the workers share the cores batch by batch, without waiting.
+
+    A model is prepared so too: threads that wait for each other over its small tensors take several times as long.
+    """
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -136,7 +139,8 @@ def _predict(
     """Return the journal's records of a batch; a target without flux has NaN for probabilities."""
     result = np.zeros(len(targets), record)
     result["p"] = result["ood"] = np.nan
-    if "features" in (record.names or ()):
+    with_features = "features" in (record.names or ())
+    if with_features:
         result["features"] = np.nan
     for name in ("flag", "ra", "dec", "state"):
         result[name] = [getattr(target, name) for target in targets]
@@ -158,10 +162,8 @@ def _predict(
             inputs[rows[0] : rows[-1] + 1] = pictures
         else:
             inputs[rows] = pictures
-    judged = dict(zip(("p", "ood", "features"), predictor.judge_with_features(inputs), strict=True))
-    for name, values in judged.items():
-        if name not in (result.dtype.names or ()):
-            continue
+    judged = predictor.judge_with_features(inputs) if with_features else predictor.judge(inputs)
+    for name, values in zip(("p", "ood", "features"), judged, strict=False):
         result[name][usable] = values.cpu().numpy()[usable]
     broken = [i for i in usable if not np.isfinite(result["p"][i]).all()]
     if broken:  # a network can overflow; no row is without probability and flag

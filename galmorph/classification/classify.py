@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 import galmorph
-from galmorph.classification.batches import classify_rows, keep_unchanged
+from galmorph.classification.batches import classify_rows, keep_unchanged, single_threaded_operations
 from galmorph.classification.opening import open_survey
 from galmorph.classification.options import ClassifyOptions
 from galmorph.classification.outcome import Outcome
@@ -110,7 +110,7 @@ def classify(
     destination = _destination(source, out, overwrite=overwrite, restart=restart, record_provenance=record_provenance)
     if options.features is not None:
         check_features(Path(options.features), replace=overwrite or Journal.exists(destination))
-    with clock("model"):
+    with clock("model"), single_threaded_operations():
         computing = options.device, options.dtype, options.tta
         loaded = [model] if isinstance(model, Predictor) else on_devices(load(model), *computing)
     predictor = loaded[0]

@@ -75,6 +75,8 @@ class Detected:
                 log.warning(
                     "%s: its pixel scale is unknown; it is taken for the one that the model is for.", planes.name
                 )
+            if planes.wcs_problem:
+                log.warning("%s: %s: its galaxies have no positions.", planes.name, planes.wcs_problem)
             tables.append(_located(objects[objects["galaxy"]], planes, image))
         targets = np.concatenate(tables)
         targets["primary"] = _primary(targets) if len(tables) > 1 else True

@@ -22,6 +22,7 @@ from typing import Any
 import galmorph
 from galmorph.environment import now
 from galmorph.errors import CatalogError, CutoutError
+from galmorph.files.reading import read_bounded
 from galmorph.files.record import file_sha256
 from galmorph.files.remote import Remote, is_remote
 from galmorph.images.headers import band_files
@@ -29,6 +30,8 @@ from galmorph.images.picture import PictureWidth
 from galmorph.models.card import ModelCard
 
 SUFFIX = ".prov.json"
+# A record names files and options; a larger file of the name is of others.
+_MAX_RECORD_BYTES = 1 << 26
 # A schema that is none of galmorph's own, as JSON: in headers, and in the record beside the output.
 SCHEMA_CARD, _SCHEMA_ATTRIBUTE = "GMLABELS", "galmorph:labels"
 _PREFIXES = {
@@ -208,7 +211,7 @@ def recorded(output: Path, role: str) -> list[Path]:
 def is_record(path: Path) -> bool:
     """Whether a file is a record that galmorph wrote."""
     try:
-        prefixes = json.loads(path.read_text("utf-8"))["prefix"]
+        prefixes = json.loads(read_bounded(path, _MAX_RECORD_BYTES))["prefix"]
         return not path.is_symlink() and isinstance(prefixes, dict) and prefixes.items() >= _PREFIXES.items()
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False

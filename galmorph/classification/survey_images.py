@@ -39,7 +39,7 @@ from galmorph.images.survey_image import (
     read_planes,
     zero_points,
 )
-from galmorph.images.wcs import celestial_wcs, edge_distance, pixels, side_arcsec
+from galmorph.images.wcs import edge_distance, pixels, read_wcs, side_arcsec
 from galmorph.models.card import ModelCard
 from galmorph.tables.catalog import Catalog, Column, check_new_catalog
 
@@ -269,10 +269,11 @@ class FieldSource(Source):
         grids = []
         for path in self._paths:
             text, shape = read_grid(path, self._hdu)
-            wcs = celestial_wcs(text)
+            wcs, problem = read_wcs(text)
             if wcs is None:
                 raise CatalogError(
-                    f"{path} has no WCS, so the positions of {catalog.path} cannot be found in it. Leave out --catalog."
+                    f"{path}: {problem or 'it has no WCS'}, so the positions of {catalog.path} cannot be found in it. "
+                    "Leave out --catalog."
                 )
             grids.append((wcs, shape, side_arcsec(wcs)))
         for block in catalog.blocks(_READ_ROWS):

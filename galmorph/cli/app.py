@@ -34,6 +34,7 @@ from galmorph.cli.options import (
     Tta,
     catalog_option,
     computing_option,
+    images_option,
     imaging_option,
     input_option,
     model_option,
@@ -161,25 +162,29 @@ def fetch(
 
 @app.command()
 def classify(
-    survey: Annotated[Path | None, typer.Argument(help="A catalog, a cutout, a folder, or a survey image.")] = None,
+    survey: Annotated[
+        Path | None, typer.Argument(help="A catalog, a cutout, a folder, or a survey image; or its address.")
+    ] = None,
     cutouts: Annotated[Path | None, input_option(help="Folder of the cutouts; default the catalog's.")] = None,
     catalog: Annotated[
-        Path | None, input_option(help="Targets in survey images; without it galaxies are detected.")
+        Path | None, images_option(help="Targets in survey images; without it galaxies are detected.")
     ] = None,
     images: Annotated[
-        list[str] | None, input_option(help="A survey image, {band} for one file a band; repeat it for more images.")
+        list[str] | None, images_option(help="A survey image, {band} for one file a band; repeat it for more images.")
     ] = None,
     kind: Annotated[str | None, input_option("--as", help="Take the input for a catalog, cutout or field.")] = None,
     hdu: Annotated[int | None, input_option(min=0, max=MAX_HDU, help="HDU of the table, else of the image.")] = None,
-    image_hdu: Annotated[str | None, input_option(help="HDU (number or name) of the cutouts or images.")] = None,
-    id_column: Annotated[str | None, input_option(help="Identifiers; default found by UCD or name.")] = None,
-    ra_column: Annotated[str | None, input_option(help="Right ascensions.")] = None,
-    dec_column: Annotated[str | None, input_option(help="Declinations.")] = None,
-    cutout_column: Annotated[str | None, input_option(help="Paths of the cutouts.")] = None,
-    frame: Annotated[str, input_option(help="Frame of the positions, by astropy's name.")] = "icrs",
-    size_column: Annotated[str | None, input_option(help="Column of radii (R90, arcsec unless it has a unit).")] = None,
+    image_hdu: Annotated[str | None, images_option(help="HDU (number or name) of the cutouts or images.")] = None,
+    id_column: Annotated[str | None, catalog_option(help="Identifiers; default found by UCD or name.")] = None,
+    ra_column: Annotated[str | None, catalog_option(help="Right ascensions.")] = None,
+    dec_column: Annotated[str | None, catalog_option(help="Declinations.")] = None,
+    cutout_column: Annotated[str | None, catalog_option(help="Paths of the cutouts.")] = None,
+    frame: Annotated[str, catalog_option(help="Frame of the positions, by astropy's name.")] = "icrs",
+    size_column: Annotated[
+        str | None, catalog_option(help="Column of radii (R90, arcsec unless it has a unit).")
+    ] = None,
     zero_point: Annotated[
-        str | None, input_option(help="Survey images: AB magnitude of a pixel value of 1; 30, or g=25.1,r=24.9.")
+        str | None, images_option(help="Survey images: AB magnitude of a pixel value of 1; 30, or g=25.1,r=24.9.")
     ] = None,
     width_r90: Annotated[
         float | None,

@@ -26,6 +26,7 @@ MAX_HDU = 10_000
 catalog_option = partial(typer.Option, rich_help_panel="Catalog")
 input_option = partial(typer.Option, rich_help_panel="Input")
 picture_option = partial(typer.Option, rich_help_panel="Pictures (JPEG, PNG)")
+images_option = partial(typer.Option, rich_help_panel="Survey images")
 imaging_option = partial(typer.Option, rich_help_panel="What to fetch")
 service_option = partial(typer.Option, rich_help_panel="Service")
 model_option = partial(typer.Option, rich_help_panel="Model")

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from galmorph.errors import GalmorphError
+from galmorph.files.reading import read_bounded
 
 T = TypeVar("T")
 
@@ -52,13 +53,10 @@ def read_form_of(kind: type[T], path: Path, error_type: type[GalmorphError] = Ga
     Raises
     ------
     GalmorphError
-        If the file cannot be read, is absurdly large, or `read_form` refuses it.
+        If the file cannot be read (see `read_bounded`), or `read_form` refuses it.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_JSON_BYTES + 1)
+        content = read_bounded(path, MAX_JSON_BYTES)
     except OSError as error:
         raise error_type(f"{path} cannot be read: {error.strerror}.") from error
-    if len(content) > MAX_JSON_BYTES:
-        raise error_type(f"{path} has more than {MAX_JSON_BYTES >> 20} MiB: it is none of galmorph's.")
     return read_form(kind, content, str(path), error_type)

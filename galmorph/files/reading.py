@@ -44,6 +44,20 @@ def open_regular(path: str | Path) -> io.FileIO:
     raise OSError(errno.EINVAL, "it is a pipe or a device, not a file", str(path))
 
 
+def read_bounded(path: str | Path, most: int) -> bytes:
+    """Return the content of a small file.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read, is a pipe or a device, or has more than `most` bytes.
+    """
+    with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > most:
+            raise OSError(errno.EFBIG, f"it has more than {most >> 20} MiB, so it is none of galmorph's", str(path))
+        return file.read(most) or b""
+
+
 class Input:
     """A file that is read forward; gzip and bzip2 are seen through by their content.
 

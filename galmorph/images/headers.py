@@ -162,10 +162,15 @@ def cube_bands(image: StoredImage) -> tuple[str, ...]:
     return names
 
 
+def is_celestial(image: StoredImage) -> bool:
+    """Tell whether the axes of an image are a longitude and a latitude, by their names."""
+    first, _ = repaired_ctypes(*(str(image.cards.get(f"CTYPE{axis}", "")) for axis in (1, 2)))
+    return first.startswith(CELESTIAL)
+
+
 def pixel_scale(image: StoredImage) -> float:
     """Return arcsec per pixel: the root of the area of a pixel, so turned and flipped images are right."""
-    ctype = repaired_ctypes(*(str(image.cards.get(f"CTYPE{axis}", "")) for axis in (1, 2)))[0]
-    if ctype.startswith(CELESTIAL):
+    if is_celestial(image):
         scale = _celestial_scale(image)
     else:
         scale = number(image, "PIXSCALE")

@@ -119,7 +119,7 @@ def _measured_plane(cutout: Cutout) -> Plane:
 def _middle(plane: Plane, side_px: float) -> Plane:
     """Return the middle of a plane, at least of that side and of `SMOOTHING_PX`, where it is as large."""
     side_px = max(side_px, SMOOTHING_PX)
-    rows, columns = (slice(cut := max(0, int((n - side_px) / 2)), n - cut) for n in plane.shape)
+    rows, columns = (slice(cut := int(max(0.0, (n - side_px) / 2)), n - cut) for n in plane.shape)
     return plane[rows, columns]
 
 

@@ -32,6 +32,7 @@ from galmorph.images.headers import (
     band_template,
     cube_bands,
     flux_pixscale,
+    is_celestial,
     kind,
     number,
     pixel_scale,
@@ -40,7 +41,7 @@ from galmorph.images.headers import (
 )
 from galmorph.images.surveys import native_pixscale
 from galmorph.images.units import make_linear, nanomaggies, zero_point_factor
-from galmorph.images.wcs import celestial_wcs, same_grid
+from galmorph.images.wcs import read_wcs, same_grid
 
 log = logging.getLogger(__name__)
 
@@ -82,10 +83,19 @@ class Planes:
     pixscale: float = math.nan
     header_text: str = field(default="", repr=False)
 
-    @cached_property
+    @property
     def wcs(self) -> Any:
         """The celestial WCS as an astropy WCS; None where there is none."""
-        return celestial_wcs(self.header_text)
+        return self._wcs[0]
+
+    @property
+    def wcs_problem(self) -> str:
+        """Why the celestial coordinates in the header cannot be used; ``''`` where they can, or there are none."""
+        return self._wcs[1]
+
+    @cached_property
+    def _wcs(self) -> tuple[Any, str]:
+        return read_wcs(self.header_text)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -270,17 +280,15 @@ def _unit(image: StoredImage, zero_point: float | None) -> tuple[float, bool]:
 
 def _scale(image: StoredImage) -> float:
     """Return arcsec per pixel; the survey's, or NaN, where the header has neither a WCS nor ``PIXSCALE``."""
-    if "CTYPE1" not in image.cards and "PIXSCALE" not in image.cards:
-        return native_pixscale(survey(image))
-    if "PIXSCALE" not in image.cards and celestial_wcs(image.header_text) is None:
-        return native_pixscale(survey(image))
-    return pixel_scale(image)
+    if "PIXSCALE" in image.cards or is_celestial(image):
+        return pixel_scale(image)
+    return native_pixscale(survey(image))
 
 
 def _bring(part: _Part, first: _Part) -> None:
     """Resample a part to the grid of the first, where its own differs; flux per native pixel of the first."""
     shape = first.flux.shape[1:]
-    there, here = celestial_wcs(part.header_text), celestial_wcs(first.header_text)
+    (there, why), (here, why_here) = read_wcs(part.header_text), read_wcs(first.header_text)
     if there is None and here is None:
         if part.flux.shape[1:] != shape:
             raise CutoutError(
@@ -289,7 +297,8 @@ def _bring(part: _Part, first: _Part) -> None:
             )
         return
     if there is None or here is None:
-        raise CutoutError(f"{part.path if there is None else first.path}: has no WCS, and the other bands have one.")
+        path, why = (part.path, why) if there is None else (first.path, why_here)
+        raise CutoutError(f"{path}: {why or 'has no WCS'}, and the other bands have a WCS.")
     if part.flux.shape[1:] == shape and same_grid(first.header_text, part.header_text, shape):
         return
     from reproject import reproject_interp

@@ -230,7 +230,7 @@ def read_wcs(header_text: str) -> tuple[Any, str]:
             problem = "they are not a longitude and a latitude"
         except Exception as error:  # on odd headers wcslib and astropy raise almost anything
             problem = str(error).strip().rpartition("\n")[2] or type(error).__name__
-        return None, f"its celestial coordinates cannot be read ({claimed}): {problem.rstrip('.')}"
+        return None, f"its celestial coordinates cannot be read ({claimed}): {problem.rstrip('.: ')}"
 
 
 def _in_another_form(header: Any) -> str:

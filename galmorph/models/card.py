@@ -231,13 +231,12 @@ def read_about(path: Path) -> dict[str, str]:
     ModelError
         If it cannot be read or holds something else.
     """
-    try:
-        texts = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path} cannot be read as JSON: {error}.") from error
-    if not isinstance(texts, dict) or not set(texts) <= set(TEXTS):
+    from galmorph.files.form import read_form_of
+
+    texts = read_form_of(dict[str, str], path, ModelError)
+    if not set(texts) <= set(TEXTS):
         raise ModelError(f"{path} may hold the texts {', '.join(TEXTS)}.")
-    return {name: str(text) for name, text in texts.items()}
+    return texts
 
 
 def read_card(path: Path) -> ModelCard:

@@ -172,7 +172,8 @@ def _file_state(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, AttributeError) as error:
         raise ModelError(f"{path} cannot be read as weights: {error}.") from error
     except Exception as error:  # torch.load raises pickle.UnpicklingError for anything that is not plain tensors
-        raise ModelError(f"{path} holds more than tensors, which is refused for safety: {error}.") from error
+        reason = str(error).partition("\n")[0]
+        raise ModelError(f"{path} holds more than tensors, which is refused for safety: {reason}.") from error
 
 
 def load(name: str | Path) -> Model:

@@ -20,6 +20,8 @@ def stated_blocks(table: Table, positions: Sequence[int], n_rows: int, start: in
     CatalogError
         If they are more or fewer, which a damaged file may hold.
     """
+    if not positions:
+        return
     done = min(start, table.n_rows)
     for block in table.blocks(positions, n_rows, start):
         done += len(block[0])

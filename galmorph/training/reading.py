@@ -232,7 +232,7 @@ def _declared(path: Path) -> dict[str, Any]:
         return {}
     try:
         return _checked(tomllib.loads(file.read_text()), str(file))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SampleError(f"{file} cannot be read as TOML: {error}.") from error
 
 

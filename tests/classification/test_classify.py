@@ -11,10 +11,12 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from astropy.io import fits
 from astropy.table import Table
 from made import cutout, cutout_folder, model_file
 
+from galmorph.classification import classify as classification
 from galmorph.classification.classify import classify
 from galmorph.classification.prepare import prepare
 from galmorph.errors import CatalogError, CutoutError, GalmorphError, Interrupted, ModelError, OutputError
@@ -592,3 +594,16 @@ def test_the_command_takes_one_file_a_band(model, tmp_path):
     command = ["classify", str(tmp_path / "x_{band}.fits"), "--model", str(model), "--out", str(tmp_path / "o.csv")]
     assert CliRunner().invoke(cli.app, command).exit_code == 0
     assert np.isfinite(probabilities(tmp_path / "o.csv")).all()
+
+
+def test_a_model_is_made_ready_on_one_thread(survey, model, tmp_path, monkeypatch):
+    """Threads that wait for each other over its small tensors take several times as long."""
+    seen = []
+    monkeypatch.setattr(classification, "load", lambda name: seen.append(torch.get_num_threads()) or load(name))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        classify(survey / "targets.fits", model=model, out=tmp_path / "out.fits", **FAST)
+        assert (seen, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(before)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -155,3 +156,8 @@ def test_a_damaged_record_is_a_message(tmp_path, entity):
     for read in (lambda: recorded_schema(tmp_path / "o.csv"), lambda: recorded(tmp_path / "o.csv", "input")):
         with pytest.raises(CatalogError, match=r"o\.csv\.prov\.json is damaged: entity"):
             read()
+
+
+def test_a_pipe_under_the_name_of_a_record_is_not_waited_for(tmp_path):
+    os.mkfifo(record_path(tmp_path / "o.csv"))
+    assert recorded_schema(tmp_path / "o.csv") == ""

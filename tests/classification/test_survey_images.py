@@ -319,6 +319,21 @@ def test_an_image_without_wcs_is_classified_all_the_same(field, classified, mode
     np.testing.assert_allclose(table[column], with_wcs[column], atol=1e-5)
 
 
+def test_an_image_whose_wcs_cannot_be_read_has_its_pixel_scale_and_says_why(model, tmp_path, caplog):
+    header = fits.Header({"BUNIT": "nanomaggy", "BANDS": "grz", "CTYPE1": "RA---TNX", "CTYPE2": "DEC--TNX"})
+    header.update({"WAT1_001": "wtype=tnx", "CRVAL1": 150.0, "CRVAL2": 2.0, "CRPIX1": 32.5, "CRPIX2": 32.5})
+    header.update({"CD1_1": -0.3 / 3600, "CD2_2": 0.3 / 3600})
+    noise = np.random.default_rng(0).normal(size=(3, 64, 64)).astype(np.float32)
+    fits.PrimaryHDU(noise, header).writeto(tmp_path / "tnx.fits")
+    assert read_planes(str(tmp_path / "tnx.fits")).pixscale == pytest.approx(0.3)
+    classify(tmp_path / "tnx.fits", model=model, out=tmp_path / "out.fits", **FAST)
+    assert "tnx: its celestial coordinates cannot be read (CTYPE1 'RA---TNX'" in caplog.text
+    assert "pixel scale is unknown" not in caplog.text
+    Table({"id": ["a"], "ra": [150.0], "dec": [2.0]}).write(tmp_path / "cat.fits")
+    with pytest.raises(CatalogError, match=r"tnx.fits: its celestial coordinates .*cannot be found in it"):
+        classify(images=[str(tmp_path / "tnx.fits")], catalog=tmp_path / "cat.fits", model=model, **FAST)
+
+
 @pytest.mark.parametrize("given", ["g=25,r=25,z=0", {"g": 25.0, "r": 25.0, "z": 0.0}], ids=["text", "mapping"])
 def test_zero_points_make_an_image_without_units_usable(field, classified, model, tmp_path, given):
     _, with_units, _ = classified

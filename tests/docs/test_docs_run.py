@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torchvision
 from astropy.table import Table
-from made import kaggle_folder
+from made import blob
+from PIL import Image
 from safetensors.torch import save_file
 from standin import Sky, StandIn
 from typer.testing import CliRunner
@@ -65,7 +66,11 @@ def test_readme(demo, tmp_path, monkeypatch, capsys):
     shutil.copytree(tmp_path / "cutouts", tmp_path / "DIR")
     shutil.copy(cutouts[5], tmp_path / "ngc1300.fits")
     mosaic(cutouts, tmp_path / "mosaic.fits")
-    kaggle_folder(tmp_path / "galaxyzoo_kaggle")
+    rng = np.random.default_rng(0)
+    for kind, name in enumerate(("ellipticals", "spirals")):
+        (tmp_path / name).mkdir()
+        for i in range(20):
+            Image.fromarray(blob(kind, rng)).save(tmp_path / name / f"{i}.jpg")
     text = (ROOT / "README.md").read_text()
     names = []
     with StandIn(Sky(real=tuple(cutouts))) as server:

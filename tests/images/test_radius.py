@@ -121,3 +121,5 @@ def test_share_of_neighbours(flux, distance):
     assert neighbour_share(cutout(galaxy), r90) < 0.01
     assert neighbour_share(cutout(blend), r90) == pytest.approx(flux / (0.9 * 200), rel=0.15)
     assert math.isnan(neighbour_share(cutout(galaxy), math.nan))
+    # A placeholder so large that its width overflows.
+    assert math.isfinite(neighbour_share(cutout(galaxy), 1.7e308))

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from galmorph import registry
 from galmorph.errors import GalmorphError, ModelError, OutputError
+from galmorph.files import form
 from galmorph.models import card as cards
 from galmorph.models.model import build, load, probabilities, save
 from galmorph.training.losses import cross_entropy, loss_named, mse
@@ -290,3 +293,14 @@ def test_sizes_and_factors_of_a_card_are_bounded(tmp_path, change):
     document["inputs"][0]["normalization"] |= change
     with pytest.raises(ModelError, match="A normalization needs"):
         cards.ModelCard.from_json(json.dumps(document))
+
+
+def test_texts_of_a_card_are_of_a_small_regular_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "large").write_bytes(b" " * (form.MAX_JSON_BYTES + 1))
+    for path, reason in ((tmp_path / "pipe", "a pipe"), (Path("/dev/zero"), "a device"), (tmp_path / "large", "MiB")):
+        with pytest.raises(ModelError, match=reason):
+            cards.read_about(path)
+    (tmp_path / "about.json").write_text('{"limits": 5}')
+    with pytest.raises(ModelError, match=r"about\.json is damaged: limits: .*valid string"):
+        cards.read_about(tmp_path / "about.json")

@@ -233,7 +233,7 @@ def test_sizes_that_are_none(tmp_path):
 
 
 def test_array_columns_are_not_taken_for_more(tmp_path):
-    columns = [fits.Column(name, "5E", array=np.ones((1, 5))) for name in ("petroR90_r", "ra", "dec", "objid")]
+    columns = [fits.Column(name, "5E", array=np.ones((2, 5))) for name in ("petroR90_r", "ra", "dec", "objid")]
     fits.BinTableHDU.from_columns(columns).writeto(tmp_path / "in.fits")
     catalog = open_catalog(tmp_path / "in.fits")
     assert (catalog.size_column, catalog.has_positions, catalog.id_column) == (None, False, None)

@@ -1,5 +1,8 @@
 """Which columns hold positions, identifiers and cutouts, under the names that surveys and programs write."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -7,7 +10,7 @@ from galmorph.errors import CatalogError
 from galmorph.tables.catalog import catalog_of, open_catalog
 from galmorph.tables.formats import TableField
 from galmorph.tables.positions import Frame
-from galmorph.tables.roles import find_roles, id_candidates, plain_name
+from galmorph.tables.roles import _EQUATORIAL, find_roles, id_candidates, plain_name
 
 
 def make(path, text):
@@ -186,3 +189,31 @@ def test_a_catalog_that_needs_no_position(tmp_path):
     assert not catalog.has_positions
     assert "could all be the position" in catalog.no_position
     assert next(catalog.blocks(1)).cutout.tolist() == ["a.fits"]
+
+
+def documented(row):
+    """The names of columns in a row of the table of names in docs/files.md."""
+    text = (Path(__file__).parents[2] / "docs" / "files.md").read_text()
+    line = next(line for line in text.splitlines() if line.startswith(f"| {row} "))
+    return [
+        name for name in re.findall("`([^`]+)`", line.split("|")[2]) if ";" not in name and not name.startswith("_1")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "role"), [("identifier", "id"), ("path of the cutout", "cutout"), ("radius (R90)", "size")]
+)
+def test_the_documented_names_are_found(row, role):
+    names = documented(row)
+    assert len(names) >= 2
+    for name in names:
+        if not name.startswith("_") and name != "label":
+            assert getattr(roles(name, "mag"), role) == 0, name
+
+
+def test_the_documented_positions_are_found():
+    pairs = {plain: pair for tier in _EQUATORIAL for pair in tier for plain in pair}
+    for name in documented("position"):
+        if name not in ("ra_1", "ra_x", "obj_ra", "i_ra", "position.ra", "decl"):
+            found = roles(*pairs[plain_name(name)])
+            assert (found.ra, found.dec) == (0, 1), name

@@ -322,6 +322,7 @@ def test_rows_are_as_many_as_the_file_states(tmp_path, monkeypatch, states):
         list(catalog.blocks(3))
     with pytest.raises(CatalogError, match=f"is damaged: it states {states} rows"):
         catalog.read(["id"])
+    assert catalog.read([]) == {}
     for name in ("out.parquet", "out.fits"):
         with pytest.raises(CatalogError, match=r"is damaged|the blocks have"):
             catalog.append(tmp_path / name, COLUMNS, [values(states)])
