@@ -72,6 +72,21 @@ def test_first_layers_take_some_pictures_at_a_time(name, dtype, monkeypatch):
     )
 
 
+def test_nothing_is_of_one_processor_alone(monkeypatch):
+    """On ARM, or with a build of torch without oneDNN, the same code computes in float32."""
+    plain, images = load("galaxyzoo2-mobilenet_v2"), torch.randn(2, 3, 64, 64)
+    expected = Predictor(plain, "cpu", "float32")(images)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    for unit in ("avx512_bf16", "amx_tile"):
+        monkeypatch.delattr(torch.cpu, f"_is_{unit}_supported", raising=False)
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    monkeypatch.setattr("platform.libc_ver", lambda: ("", ""))
+    predictor = Predictor(plain, "cpu", "auto")
+    assert predictor.dtype == torch.float32
+    assert not any(isinstance(module, cpu_fusion._JointConvolution) for module in predictor.network.modules())
+    torch.testing.assert_close(predictor(images), expected, rtol=0, atol=1e-4)
+
+
 def test_convolution_whose_result_goes_elsewhere_too_is_left():
     class Branch(nn.Module):
         def __init__(self):
