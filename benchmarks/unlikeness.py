@@ -29,6 +29,7 @@ from galmorph.models.predictor import Predictor
 from galmorph.training import dataset as datasets
 from galmorph.training.augmentation import plain_view
 from galmorph.training.evaluation.evaluate import part_rows
+from galmorph.training.evaluation.predicting import features
 
 OTHERS = (
     *(
@@ -159,7 +160,7 @@ def main() -> None:
     rows = {part: part_rows(model, data, part)[1] for part in ("train", "val", "test")}
     predictor = Predictor(model, dtype="float32")
 
-    def features(pictures: Tensor) -> Tensor:
+    def of_pictures(pictures: Tensor) -> Tensor:
         batches = pictures.clamp(0, 1).split(64)
         return torch.cat(
             [predictor.network[0](normalization.network_input(b).to(predictor.device)).cpu() for b in batches]
@@ -168,7 +169,7 @@ def main() -> None:
     own = {part: features(predictor, data, chosen) for part, chosen in rows.items()}
     made = distances(own["train"])
     plain = plain_view(data.batch(rows["val"][: options.faulty])[0], data.view, normalization.input_size)
-    kinds = {kind: features(pictures) for kind, pictures in faults(plain)}
+    kinds = {kind: of_pictures(pictures) for kind, pictures in faults(plain)}
     print(f"made-up faults against {len(own['val'])} pictures of the validation part, AUROC")
     for name, distance in made.items():
         scores = {kind: auroc(distance(own["val"]), distance(found)) for kind, found in kinds.items()}
@@ -177,7 +178,7 @@ def main() -> None:
     score, threshold = model.unlikeness, model.card.unlikeness_threshold
     flagged = np.mean([float((score(found) > threshold).float().mean()) for found in kinds.values()])
     print(f"  of them {flagged:.3f} are flagged by the model's own")
-    foreign = features(others(options.fits, len(rows["test"]), normalization.input_size))
+    foreign = of_pictures(others(options.fits, len(rows["test"]), normalization.input_size))
     known, unknown = score(own["test"]), score(foreign)
     print(f"test part against others: AUROC {auroc(known, unknown):.4f} ({len(known)} + {len(unknown)})")
     for name, values in (("galaxies", known), ("others", unknown)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -117,6 +116,5 @@ def show(
 def _open_window(galaxy: Galaxy) -> None:
     from matplotlib import pyplot
 
-    figure = pyplot.figure(num=galaxy.title)
-    figure.figimage(pyplot.imread(io.BytesIO(galaxy.png())), resize=True)
+    galaxy.draw(pyplot.figure(num=galaxy.title))
     pyplot.show()

@@ -103,8 +103,14 @@ class Galaxy:
         """Return picture and probabilities side by side."""
         from matplotlib.figure import Figure
 
+        figure = Figure()
+        self.draw(figure)
+        return figure
+
+    def draw(self, figure: Figure) -> None:
+        """Draw picture and probabilities side by side into an empty figure."""
         answers = self.answers
-        figure = Figure(figsize=(8, max(3.2, 0.9 + 0.21 * (len(answers) + len({a.question for a in answers})))))
+        figure.set_size_inches(8, max(3.2, 0.9 + 0.21 * (len(answers) + len({a.question for a in answers}))))
         image, bars = figure.subplots(1, 2, width_ratios=(1, 1.1))
         image.set_axis_off()
         if self.picture is not None:
@@ -114,7 +120,6 @@ class Galaxy:
         _draw_bars(bars, answers)
         figure.suptitle(self.title, fontsize=10)
         figure.tight_layout()
-        return figure
 
     def png(self) -> bytes:
         """Return the figure as a PNG file."""

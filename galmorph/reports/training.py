@@ -201,7 +201,7 @@ def _read(folder: Path) -> Evaluation:
         numbers = [[float(cell or "nan") for cell in line[1:]] for line in lines if len(line) == len(header)]
         true = [f"true_{label}" for label in labels]
         if not labels or header[len(labels) + 1 : 2 * len(labels) + 1] != true or len(numbers) < len(lines):
-            raise ValueError("predictions.csv lacks columns p_<label> and true_<label>, or has lines of other lengths")
+            raise ValueError("predictions.csv has no columns p_<label> and true_<label>, or lines of other lengths")
     except (OSError, ValueError, csv.Error) as error:
         raise SampleError(f"The evaluation in {folder} cannot be read: {error}") from error
     schema = _schema(folder, scores, labels)

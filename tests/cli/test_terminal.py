@@ -156,4 +156,4 @@ def test_a_folder_stays_free_where_nothing_was_trained(tmp_path, monkeypatch):
         config = configure("default", [path], "galaxyzoo2", "mobilenet_v3_small", **options)
         with pytest.raises(GalmorphError):
             train(config, tmp_path / "run")
-        assert not any((tmp_path / "run").iterdir())
+        assert not any((tmp_path / "run").glob("*"))

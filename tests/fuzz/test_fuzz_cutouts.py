@@ -13,7 +13,7 @@ from mutations import ODD, fuzzed, mutated, tried
 from galmorph.classification.opening import open_survey
 from galmorph.classification.options import ClassifyOptions
 from galmorph.classification.prepare import UNUSABLE, prepare
-from galmorph.images.cutout import cutout_pieces
+from galmorph.images.cutout import cutout_chunks
 from galmorph.images.flags import Flag
 from galmorph.images.framing import Framing
 from galmorph.models.card import ModelCard, survey_inputs
@@ -22,7 +22,7 @@ CARD = ModelCard("m", "mobilenet_v2", "galaxyzoo2", survey_inputs(64, Framing(ra
 
 
 def own(**options):
-    return b"".join(map(bytes, cutout_pieces(cutout("a", side=24, **options))))
+    return b"".join(map(bytes, cutout_chunks(cutout("a", side=24, **options))))
 
 
 def foreign(kind):

@@ -580,8 +580,8 @@ HISTORY = "epoch,train_loss,val_loss,val_rmse,seconds\n1,0.5,0.4,0.3,9\n"
         ("test/scores.json", '{"conditions": {"colour": []}}', r"scores\.json is damaged: conditions\.colour"),
         ("test/scores.json", '{"shares": 5}', r"scores\.json is damaged: shares"),
         ("test/predictions.csv", "galaxy,p_a\nx,y\n", "cannot be read: could not convert"),
-        ("test/predictions.csv", "galaxy,p_a\nx,1,2\n", "cannot be read: predictions.csv has no columns"),
-        ("test/predictions.csv", "galaxy\nx\n", "cannot be read: predictions.csv has no columns"),
+        ("test/predictions.csv", "galaxy,p_a\nx,1,2\n", "cannot be read: predictions.csv lacks columns"),
+        ("test/predictions.csv", "galaxy\nx\n", "cannot be read: predictions.csv lacks columns"),
     ],
 )
 def test_a_folder_that_is_not_as_galmorph_wrote_it(tmp_path, name, content, reason):

@@ -172,7 +172,7 @@ def test_a_window_opens(made, monkeypatch):
         model = ["--model", str(made[0] / "m.safetensors")]
         result = CliRunner().invoke(app, ["show", str(made[0] / "r.csv"), "a", "--window", *model])
     assert result.exit_code == 0, result.output
-    assert len(opened[0].images) == 1
+    assert [len(axes.images) for axes in opened[0].axes] == [1, 0]
     pyplot.close("all")
 
 
