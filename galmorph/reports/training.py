@@ -217,14 +217,16 @@ def _read(folder: Path) -> Evaluation:
 
 
 def _schema(folder: Path, scores: Mapping[str, Any], labels: Sequence[str]) -> LabelSchema:
-    """Return the schema that ``scores.json`` names or holds."""
-    schema: LabelSchema
+    """Return the schema that ``scores.json`` names or holds; earlier versions did neither: the one of these labels."""
     if own := scores.get("schema_definition"):
-        schema = schema_from_mapping(own, str(folder / "scores.json"))
+        schemas = [schema_from_mapping(own, str(folder / "scores.json"))]
     else:
-        schema = registry.load("schemas", str(scores.get("schema")))
-    if list(schema.labels) != list(labels):
-        raise SampleError(f"{folder / 'predictions.csv'} does not have the labels of the schema {schema.name}.")
+        names = [str(scores["schema"])] if "schema" in scores else registry.names("schemas")
+        schemas = [registry.load("schemas", name) for name in names]
+    schema: LabelSchema | None = next((schema for schema in schemas if list(schema.labels) == list(labels)), None)
+    if schema is None:
+        tried = " or ".join(schema.name for schema in schemas)
+        raise SampleError(f"{folder / 'predictions.csv'} does not have the labels of the schema {tried}.")
     return schema
 
 

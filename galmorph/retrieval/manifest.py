@@ -33,6 +33,7 @@ from galmorph.retrieval.enrolment import (
 from galmorph.retrieval.request import Request
 
 NAME = "manifest.sqlite"
+# Format 1 had no times of files.
 FORMAT = 2
 # A kill loses no more than this; files that it left under their final names are found again and adopted.
 _COMMIT_EVERY_S = 1.0
@@ -147,7 +148,11 @@ class Manifest:
                 self._db.execute("PRAGMA synchronous = NORMAL")
                 if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
                     self._db.executescript(f"BEGIN; {_SCHEMA} INSERT INTO meta VALUES ('format', '{FORMAT}'); COMMIT;")
-                _check_format(self._db, folder)
+                if _checked_format(self._db, folder) == 1:
+                    self._db.executescript(
+                        "BEGIN; ALTER TABLE requests ADD COLUMN mtime_ns INTEGER;"
+                        f" UPDATE meta SET value = '{FORMAT}' WHERE name = 'format'; COMMIT;"
+                    )
                 self._db.execute("BEGIN")
         except BaseException:
             self._lock.close()
@@ -328,7 +333,7 @@ def read_counts(folder: Path) -> tuple[dict[str, int], dict[str, float]]:
         mode = "mode=ro" if os.access(folder, os.W_OK) else "immutable=1"
         db = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True)
         try:
-            _check_format(db, folder)
+            _checked_format(db, folder)
             totals = db.execute("SELECT name, value FROM meta WHERE name <> 'format'").fetchall()
             return _counts(db, None), {name: _number(value) for name, value in totals}
         finally:
@@ -344,14 +349,15 @@ def _counts(db: sqlite3.Connection, limit: int | None) -> dict[str, int]:
     return dict.fromkeys(STATES, 0) | dict(counts.fetchall())
 
 
-def _check_format(db: sqlite3.Connection, folder: Path) -> None:
-    """Check the format of a manifest; views and triggers of others' making are refused before they are used."""
+def _checked_format(db: sqlite3.Connection, folder: Path) -> int:
+    """Return the format of a manifest; views and triggers of others' making are refused before they are used."""
     advice = "move it away (cutouts that lie in the folder are taken up again) or choose another --out."
     if {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE sql IS NOT NULL")} != _OBJECTS:
         raise OutputError(f"{folder / NAME} is not a manifest of galmorph, or damaged: {advice}")
     row = db.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()
-    if row is None or row[0] != str(FORMAT):
+    if row is None or row[0] not in map(str, range(1, FORMAT + 1)):
         raise OutputError(f"{folder / NAME} is damaged or of a newer galmorph: update galmorph, or {advice}")
+    return int(row[0])
 
 
 def _text(value: Any) -> str:

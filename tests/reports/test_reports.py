@@ -567,6 +567,18 @@ CONFIG = {"data": [], "schema": "galaxyzoo2", "backbone": "mobilenet_v2", "epoch
 HISTORY = "epoch,train_loss,val_loss,val_rmse,seconds\n1,0.5,0.4,0.3,9\n"
 
 
+def test_an_evaluation_of_an_earlier_version_names_no_schema(tmp_path):
+    labels = registry.load("schemas", "rings").labels
+    head = ",".join(["galaxy", *(f"{kind}_{label}" for kind in ("p", "true") for label in labels)])
+    (tmp_path / "predictions.csv").write_text(f"{head}\ng1,0.75,0.25,1,0\ng2,0.5,0.5,0,1\n")
+    (tmp_path / "scores.json").write_text('{"n": 2, "accuracy": 0.5}')
+    assert report.report(tmp_path, tmp_path / "r.html").rows == 2
+    assert labels[0].replace("_", " ") in (tmp_path / "r.html").read_text()
+    (tmp_path / "predictions.csv").write_text("galaxy,p_a,p_b,true_a,true_b\ng1,0.75,0.25,1,0\n")
+    with pytest.raises(GalmorphError, match="does not have the labels of the schema"):
+        report.report(tmp_path, tmp_path / "other.html")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [

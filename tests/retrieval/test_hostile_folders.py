@@ -144,6 +144,13 @@ def test_damaged_totals_count_as_none(out, value):
     assert status(out).requests == 0
 
 
+def test_a_manifest_of_the_first_format(server, table, out):
+    change(out, "UPDATE meta SET value = '1' WHERE name = 'format'")
+    change(out, "ALTER TABLE requests DROP COLUMN mtime_ns")
+    assert (status(out).ok, run(server, table, out).requests) == (3, 0)
+    assert run(server, table, out).requests == 0
+
+
 @pytest.mark.parametrize(
     "name", [".lock", "manifest.sqlite", "manifest.sqlite-wal", "targets.csv", "sub", ".downloads"]
 )
