@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
 
 Progress = Callable[[int, int], None]
 
@@ -41,6 +43,17 @@ def in_notebook() -> bool:
     return type(shell).__name__ == "ZMQInteractiveShell"
 
 
+def _bar(what: str, unit: str) -> Any:
+    if in_notebook() and find_spec("ipywidgets") is None:
+        from tqdm import tqdm
+
+        # A bar of text, among what the cell prints: notebooks show standard error as a fault.
+        return tqdm(desc=what, unit=f" {unit}", file=sys.stdout)
+    from tqdm.auto import tqdm
+
+    return tqdm(desc=what, unit=f" {unit}")
+
+
 @contextmanager
 def progress_bar(wanted: bool | None, what: str, unit: str, on_progress: Progress | None) -> Iterator[Progress | None]:
     """Show a bar while the context is open, if it is wanted.
@@ -62,9 +75,7 @@ def progress_bar(wanted: bool | None, what: str, unit: str, on_progress: Progres
     if not (in_notebook() if wanted is None else wanted):
         yield on_progress
         return
-    from tqdm.auto import tqdm
-
-    with tqdm(desc=what, unit=f" {unit}") as bar:
+    with _bar(what, unit) as bar:
 
         def update(done: int, total: int) -> None:
             if bar.total is None:  # a resumed run begins with some done: they are not of its rate

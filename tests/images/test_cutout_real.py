@@ -100,7 +100,7 @@ FILES = {
     "odd-nongalaxy/HorseHead.fits": "does not say the unit",
     "odd-sep/image.fits": "does not say the unit",
     "sdss-dr7-r/ic3478rss_256.fits": "has pixels in",
-    "sdss-dr7-r/ic3478rss_256_mask.fits": "has pixels in",
+    "sdss-dr7-r/ic3478rss_256_mask.fits": "holds a mask image",
     "sdss-frame-small/fpM-001000-r1-0100.fit": "a table",
     "sdss-frame-small/frame-r-001000-1-0100.fits.bz2": ("r", (100, 100), "sdss", 0.3959),
     "sdss-frame-small/photoObj-001000-1-0100.fits": "a table",

@@ -592,8 +592,8 @@ def test_an_evaluation_of_an_earlier_version_names_no_schema(tmp_path):
         ("test/scores.json", '{"conditions": {"colour": []}}', r"scores\.json is damaged: conditions\.colour"),
         ("test/scores.json", '{"shares": 5}', r"scores\.json is damaged: shares"),
         ("test/predictions.csv", "galaxy,p_a\nx,y\n", "cannot be read: could not convert"),
-        ("test/predictions.csv", "galaxy,p_a\nx,1,2\n", "cannot be read: predictions.csv lacks columns"),
-        ("test/predictions.csv", "galaxy\nx\n", "cannot be read: predictions.csv lacks columns"),
+        ("test/predictions.csv", "galaxy,p_a\nx,1,2\n", "cannot be read: predictions.csv has no columns"),
+        ("test/predictions.csv", "galaxy\nx\n", "cannot be read: predictions.csv has no columns"),
     ],
 )
 def test_a_folder_that_is_not_as_galmorph_wrote_it(tmp_path, name, content, reason):

@@ -106,10 +106,10 @@ EVILS = (
     packed("gzip", lambda body: body, says="damaged gzip"),
     packed("gzip", lambda body: gzip.compress(body)[:-20], says="cut short"),
     packed("gzip", bomb, says="more than"),
-    packed("gzip, gzip", lambda body: gzip.compress(gzip.compress(body)), says="not asked for"),
-    packed("br", lambda body: body, says="not asked for"),
+    packed("gzip, gzip", lambda body: gzip.compress(gzip.compress(body)), says="was not requested"),
+    packed("br", lambda body: body, says="was not requested"),
     packed("\x1b[31mfoo", lambda body: body, says=""),
-    packed(", ".join(["gzip"] * 3000), lambda body: body, says="not asked for"),
+    packed(", ".join(["gzip"] * 3000), lambda body: body, says="was not requested"),
     *map(
         redirect, (b"file:///etc/passwd", b"ftp://127.0.0.1/x", b"data:,x", b"http://[::1", b"http://127.0.0.1:99999/")
     ),

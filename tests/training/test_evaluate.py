@@ -110,7 +110,9 @@ def zoo(tmp_path, monkeypatch):
 def test_part_is_test_where_the_model_was_trained_on_the_data(zoo, tmp_path):
     data = dataset.load([zoo], GZ2, 64, 5.12)
     split = {"seed": 0, "val": 0.2, "test": 0.3}
-    known = load(model_file(tmp_path / "a.safetensors", trained_on=[{"sha256": data.sha256["zoo"]}], split=split))
+    known = load(
+        model_file(tmp_path / "a.safetensors", trained_on=[{"name": "zoo", "sha256": data.sha256["zoo"]}], split=split)
+    )
     parts = Split(**split).parts(list(data.galaxies))
     assert evaluation.part_rows(known, data, None)[0] == "test"
     assert np.array_equal(evaluation.part_rows(known, data, None)[1], np.flatnonzero(parts == "test"))
