@@ -137,7 +137,8 @@ class Axis:
 
     def degrees(self, values: Array) -> tuple[Floats, NDArray[np.object_]]:
         """Return the column's values in degrees (NaN where unusable), and for each why it is unusable or ''."""
-        degrees = to_float(values) * self._scale()
+        with np.errstate(invalid="ignore"):  # signalling NaNs, in columns of whatever bytes
+            degrees = to_float(values) * self._scale()
         problem = np.full(len(values), "", dtype=object)
         hours = self._scale() == 15 if self.field.unit.strip() else self.hours
         for i in np.flatnonzero(np.isnan(degrees)):

@@ -186,3 +186,9 @@ def test_numbers_of_any_column():
     assert to_float(text_array(["1", "", "x", "1e3"])).tolist()[::3] == [1, 1000]
     assert np.isnan(to_float(np.array([1 + 2j]))).all()
     assert to_float(np.array([True])).tolist() == [1]
+
+
+def test_a_signalling_nan_is_empty():
+    x, _, problem = icrs(np.array([0x7FF0000000000001], dtype=np.uint64).view(float), [1.0])
+    assert np.isnan(x[0])
+    assert problem.tolist() == ["ra is empty"]
