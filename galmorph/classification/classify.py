@@ -31,7 +31,7 @@ from galmorph.environment import now
 from galmorph.errors import CannotContinue, Interrupted, OutputError
 from galmorph.files.journal import Journal
 from galmorph.files.remote import is_remote
-from galmorph.files.writing import remove_leftovers
+from galmorph.files.writing import exists_already, remove_leftovers
 from galmorph.images.flags import Flag
 from galmorph.models.card import ModelCard
 from galmorph.models.cpu_fusion import CPU_BATCH
@@ -193,7 +193,7 @@ def _destination(
     if destination.is_dir():
         raise OutputError(f"The output {destination} is a folder: name a file with --out.")
     if destination.exists() and not overwrite and (restart or not Journal.exists(destination)):
-        raise _exists(destination)
+        raise exists_already(destination)
     source.check_output(destination)
     record = record_path(destination)
     if record_provenance and os.path.lexists(record) and not is_record(record):
@@ -206,16 +206,12 @@ def _may_replace(destination: Path, source: Source, journal: Journal, overwrite:
     # A run that was killed after its table had its name is put in order; no other file is replaced unasked.
     is_ours = len(journal) == source.n_rows and journal.wrote(destination)
     if destination.exists() and not overwrite and not is_ours:
-        raise _exists(destination)
+        raise exists_already(destination)
     return overwrite or is_ours
 
 
 def _has_pictures(journal: Journal) -> bool:
     return any(bool((records["flag"] & Flag.PICTURE.value).any()) for records in journal.blocks())
-
-
-def _exists(destination: Path) -> OutputError:
-    return OutputError(f"The output {destination} exists. Choose another --out, or --overwrite it.")
 
 
 def _write(

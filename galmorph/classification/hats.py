@@ -37,7 +37,7 @@ from galmorph.classification.summary import Summary
 from galmorph.errors import CannotContinue, GalmorphError, Interrupted, OutputError
 from galmorph.files.lock import locked
 from galmorph.files.record import as_json, file_sha256, is_continued, read_record, write_record
-from galmorph.files.writing import write_errors
+from galmorph.files.writing import exists_already, write_errors
 from galmorph.models.model import load
 from galmorph.models.predictor import Predictor, pick_device, pick_dtype
 from galmorph.progress import progress_bar
@@ -343,7 +343,7 @@ def _destination(root: Path, out: str | Path | None, *, overwrite: bool) -> Path
     if destination.is_relative_to(root) or root.is_relative_to(destination):
         raise OutputError(f"The output {destination} and the catalog {root} lie in each other: choose another --out.")
     if destination.exists() and not overwrite:
-        raise OutputError(f"The output {destination} exists. Choose another --out, or --overwrite it.")
+        raise exists_already(destination)
     if destination.exists() and not is_hats(destination):
         raise OutputError(f"The output {destination} is no HATS catalog and not overwritten: choose another --out.")
     return destination

@@ -34,6 +34,11 @@ _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EX
 Companion = Callable[[Path], tuple[Path, bytes, bool] | None]
 
 
+def exists_already(path: Path) -> OutputError:
+    """Return the error that the output of a command exists, and may not be replaced unasked."""
+    return OutputError(f"The output {path} exists. Choose another --out, or --overwrite it.")
+
+
 @contextmanager
 def write_errors(path: Path, *, resumable: bool = False) -> Iterator[None]:
     """Turn errors of the operating system while a path is written into errors that name it.

@@ -15,6 +15,7 @@ from galmorph import registry
 from galmorph.classification.results import Results, read_results
 from galmorph.classification.sources import output_beside
 from galmorph.errors import GalmorphError, OutputError
+from galmorph.files.writing import exists_already
 from galmorph.schemas import LabelSchema
 from galmorph.selection.cuts import CUTS
 from galmorph.selection.expression import Condition
@@ -87,7 +88,7 @@ def select(
     path = Path(catalog)
     results = read_results(path, prefix=prefix)
     parsed = Condition(_written_out(condition, results.schema))
-    values = {name: _values(results, name) for name in parsed.names}
+    values = _values(results, parsed.names)
     keep = parsed(values)
     for value in values.values():
         keep = keep & (np.isfinite(value) if value.dtype.kind == "f" else np.ones(len(keep), bool))
@@ -106,7 +107,7 @@ def _check(destination: Path, catalog: Path, *, overwrite: bool) -> None:
     if destination.exists() and destination.samefile(catalog):
         raise OutputError(f"The output {destination} is the catalog: choose another --out.")
     if destination.exists() and not overwrite:
-        raise OutputError(f"The output {destination} exists. Choose another --out, or --overwrite it.")
+        raise exists_already(destination)
 
 
 def _written_out(condition: str, schema: LabelSchema) -> str:
@@ -121,13 +122,19 @@ def _written_out(condition: str, schema: LabelSchema) -> str:
     return condition
 
 
-def _values(results: Results, name: str) -> Array:
-    """Return the values that a name in a condition means."""
+def _values(results: Results, names: Sequence[str]) -> dict[str, Array]:
+    """Return the values that the names in a condition mean; columns are read together."""
     columns = {column.lower(): column for column in results.catalog.column_names}
-    for given in (name, f"{results.prefix}{name}"):
-        if given.lower() in columns:
-            column = columns[given.lower()]
-            return _plain(results.catalog.read([column])[column])
+    forms = {name: (name.lower(), f"{results.prefix}{name}".lower()) for name in names}
+    found = {name: next((columns[form] for form in forms[name] if form in columns), None) for name in names}
+    labels = {name: _of_label(results, name) for name, column in found.items() if column is None}
+    wanted = list(dict.fromkeys(filter(None, found.values())))
+    cells = results.catalog.read(wanted) if wanted else {}
+    return {name: labels[name] if column is None else _plain(cells[column]) for name, column in found.items()}
+
+
+def _of_label(results: Results, name: str) -> Array:
+    """Return the probabilities, or the shares, of the label that a name means."""
     kind, _, word = name.partition("_") if name.startswith(("p_", "share_")) else ("p", "", name)
     index = _label(results.schema, word)
     if index is None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import torch
+from astropy.table import Table
 from PIL import Image
 
 from galmorph import registry
@@ -111,4 +113,14 @@ def cutout_folder(path, n=5, **options):
     path.mkdir(parents=True, exist_ok=True)
     for i in range(n):
         write_cutout(cutout(f"g{i}", seed=i, **options), path / f"g{i}.fits")
+    return path
+
+
+def table(path, **columns):
+    """A user's catalog with these columns, in the format of its suffix."""
+    if path.suffix == ".parquet":
+        pd.DataFrame(columns).to_parquet(path, index=False)
+        return path
+    forms = {".csv": "ascii.csv", ".ecsv": "ascii.ecsv", ".fits": "fits", ".vot": "votable"}
+    Table(columns).write(path, format=forms[path.suffix])
     return path

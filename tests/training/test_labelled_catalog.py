@@ -4,12 +4,10 @@ import dataclasses
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from astropy.io import fits
-from astropy.table import Table
-from made import blob, cutout, cutout_folder, model_file
+from made import blob, cutout, cutout_folder, model_file, table
 from PIL import Image
 
 from galmorph import registry
@@ -36,16 +34,6 @@ EFIGI = registry.load("schemas", "efigi")
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("GALMORPH_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
-
-
-def table(path, **columns):
-    """A user's catalog with these columns, in the format of its suffix."""
-    if path.suffix == ".parquet":
-        pd.DataFrame(columns).to_parquet(path, index=False)
-        return path
-    forms = {".csv": "ascii.csv", ".ecsv": "ascii.ecsv", ".fits": "fits", ".vot": "votable"}
-    Table(columns).write(path, format=forms[path.suffix])
-    return path
 
 
 def cutouts(folder, n=4):

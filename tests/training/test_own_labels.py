@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from astropy.table import Table
-from made import blob, cutout_folder, labelled_folder, model_file
+from made import blob, cutout_folder, labelled_folder, model_file, table
 from PIL import Image
 
 from galmorph import registry
@@ -54,15 +53,6 @@ def class_folder(path, kind, n=4, seed=0):
     rng = np.random.default_rng(seed + 100 * kind)
     for i in range(n):
         Image.fromarray(blob(kind, rng)).save(path / f"{i}.png")
-    return path
-
-
-def table(path, **columns):
-    if path.suffix == ".parquet":
-        pd.DataFrame(columns).to_parquet(path, index=False)
-        return path
-    forms = {".csv": "ascii.csv", ".ecsv": "ascii.ecsv", ".fits": "fits", ".vot": "votable"}
-    Table(columns).write(path, format=forms[path.suffix])
     return path
 
 
