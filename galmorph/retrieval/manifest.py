@@ -297,7 +297,7 @@ class Manifest:
             return _counts(self._db, limit)
 
     def results(self, n: int) -> Iterator[list[tuple[str, str]]]:
-        """Yield the path of the cutout and the state of all rows of the catalog, `n` at a time; '' where not known yet."""
+        """Yield the path of the cutout and the state of all rows of the catalog, `n` at a time; '' where unknown."""
         yield from self._pages(
             "SELECT CASE WHEN r.status IN ('ok', 'partial') THEN r.path ELSE '' END,"
             f" CASE WHEN r.status = 'pending' THEN '' ELSE {_STATE} END"
