@@ -251,7 +251,9 @@ def table_field(field: pa.TableField, described: TableField) -> TableField:
     kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
     number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
     scalar = not pa.types.is_nested(kind)
-    return TableField(field.name, unit or described.unit, ucd or described.ucd, text=not number, scalar=scalar)
+    return TableField(
+        field.name, unit or described.unit, ucd or described.ucd, text=not number, scalar=scalar, frame=described.frame
+    )
 
 
 def arrow_type(column: Column) -> pa.DataType:
