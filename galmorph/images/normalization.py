@@ -15,6 +15,7 @@ import numpy as np
 from galmorph.errors import ModelError
 from galmorph.images.colours import MAPPINGS
 from galmorph.images.framing import Framing
+from galmorph.images.on_device import constant
 from galmorph.images.sizes import MAX_INPUT_PX, MIN_INPUT_PX
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ class Normalization:
         factors = np.array([mapping.factor(scale) for scale in self.scales], np.float32)[:, None, None]
         if flux[0].device.type != "cpu":
             flux = flux if isinstance(flux, torch.Tensor) else torch.stack(list(flux))
-            return mapping.colours(flux * torch.from_numpy(factors).to(flux.device), torch, self.softening, self.offset)
+            scales = constant(tuple(factors.ravel().tolist()), flux.device).view(3, 1, 1)
+            return mapping.colours(flux * scales, torch, self.softening, self.offset)
         # NumPy's operations take less time than torch's there, and less on what stays in the core's cache.
         result = np.empty((len(flux), *flux[0].shape), np.float32)
         for first in range(0, len(flux), PICTURES_AT_ONCE):
@@ -109,5 +111,7 @@ class Normalization:
         """Normalise colours in 0..1, shape (n, 3, y, x), for the network."""
         if self.grey:
             rgb = rgb.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
-        mean, std = rgb.new_tensor(self.mean).view(3, 1, 1), rgb.new_tensor(self.std).view(3, 1, 1)
+        mean, std = (
+            constant(tuple(values), rgb.device).to(rgb.dtype).view(3, 1, 1) for values in (self.mean, self.std)
+        )
         return (rgb - mean) / std
