@@ -25,10 +25,9 @@ class _Captured:
 
 
 class Graphs:
-    """A function of a batch on a GPU, as a CUDA graph for each shape of the batch.
+    """A function of a batch on a GPU, as a CUDA graph for the shapes of batch that were captured; others run as it is.
 
-    The same kernels run each time, chosen by rule and never by a timing: equal batches give equal bytes. What cannot be
-    captured runs as it is.
+    The same kernels run each time, chosen by rule and never by a timing: equal batches give equal bytes.
 
     Parameters
     ----------
@@ -42,12 +41,16 @@ class Graphs:
         self._captured: dict[torch.Size, _Captured | None] = {}
         self._lock = threading.Lock()
 
-    def __call__(self, batch: Tensor) -> tuple[Tensor, ...]:
-        """Return what the function does; threads may call it at a time."""
+    def capture(self, batch: Tensor) -> None:
+        """Make the graph for batches like this one, once; it keeps the memory that such a batch takes."""
         with self._lock, torch.cuda.device(self._device):
             if batch.shape not in self._captured:
                 self._captured[batch.shape] = self._capture(batch)
-            captured = self._captured[batch.shape]
+
+    def __call__(self, batch: Tensor) -> tuple[Tensor, ...]:
+        """Return what the function does; threads may call it at a time."""
+        with self._lock, torch.cuda.device(self._device):
+            captured = self._captured.get(batch.shape)
             if captured is None:
                 return self._run(batch)
             captured.given.copy_(batch)

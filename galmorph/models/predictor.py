@@ -122,11 +122,13 @@ class Predictor:
             logits += self.logits(features)
         return self.model.probabilities(logits / self.tta), distance, first
 
+    @torch.inference_mode()
     def warm_up(self, batch_size: int) -> None:
-        """Make the CUDA graph of a batch's size, where there is a GPU: a thread that is alone does it best."""
+        """Let batches of a size run as a CUDA graph, where there is a GPU."""
         if self._graphs is not None:
             size = self.model.card.input_size
-            self(torch.zeros(batch_size, 3, size, size))
+            images = torch.zeros(batch_size, 3, size, size, device=self.device)
+            self._graphs.capture(images.contiguous(memory_format=torch.channels_last))
 
     @property
     def n_features(self) -> int:

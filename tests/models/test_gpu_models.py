@@ -12,6 +12,12 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 MODEL = "galaxyzoo2-mobilenet_v2"
 
 
+def made(dtype="auto"):
+    predictor = Predictor(load(MODEL), "cuda", dtype)
+    predictor.warm_up(24)
+    return predictor
+
+
 @pytest.fixture(scope="module")
 def images():
     """Network inputs of smooth blobs, as galaxies are."""
@@ -29,7 +35,7 @@ def expected(images):
 
 @pytest.mark.parametrize(("dtype", "within"), [("float32", 0.005), ("bfloat16", 0.02)])
 def test_probabilities_are_those_of_the_cpu(images, expected, dtype, within):
-    predictor = Predictor(load(MODEL), "cuda", dtype)
+    predictor = made(dtype)
     p, distance = (result.cpu() for result in predictor.judge(images))
     assert (p - expected[0]).abs().max() < within
     assert (distance - expected[1]).abs().max() < 0.1
@@ -38,18 +44,19 @@ def test_probabilities_are_those_of_the_cpu(images, expected, dtype, within):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_equal_bytes_whatever_else_is_in_the_batch(images, dtype):
-    first = Predictor(load(MODEL), "cuda", dtype).judge_with_features(images)
-    predictor = Predictor(load(MODEL), "cuda", dtype)
+    first = made(dtype).judge_with_features(images)
+    predictor = made(dtype)
     for _ in range(3):
         predictor(torch.randn_like(images))
         again = predictor.judge_with_features(images)
         assert all(one.equal(other) for one, other in zip(first, again, strict=True))
     others = torch.cat([images[:12], torch.zeros_like(images[12:])])
-    assert all(one[:12].equal(other[:12]) for one, other in zip(first, predictor.judge_with_features(others)))
+    pairs = zip(first, predictor.judge_with_features(others), strict=True)
+    assert all(one[:12].equal(other[:12]) for one, other in pairs)
 
 
 def test_threads_share_a_graph(images):
-    predictor = Predictor(load(MODEL), "cuda")
+    predictor = made()
     batches = [images.roll(shift, 0) for shift in range(24)]
     alone = [predictor(batch).cpu() for batch in batches]
     with ThreadPoolExecutor(8) as pool:
@@ -58,7 +65,7 @@ def test_threads_share_a_graph(images):
 
 
 def test_memory_does_not_grow(images):
-    predictor = Predictor(load(MODEL), "cuda")
+    predictor = made()
     predictor(images)
     before = torch.cuda.memory_allocated()
     for _ in range(5):
