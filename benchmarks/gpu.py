@@ -109,8 +109,7 @@ class Planes:
 
     def pictures(self, stamps: torch.Tensor) -> torch.Tensor:
         """Return the network's inputs."""
-        rgb = self.normalization.rgb(stamps)
-        return self.normalization.network_input(rgb).contiguous(memory_format=torch.channels_last)
+        return self.normalization.network_inputs(stamps).contiguous(memory_format=torch.channels_last)
 
     def behind(self, stamps: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return probabilities and the like of stamps, without a graph."""
@@ -186,7 +185,13 @@ def planes(device: torch.device, small: bool) -> Iterator[tuple[str, Any]]:
     cut = stamps()
     pictures = made.pictures(cut)
     network = made.predictor.network
-    steps = {"cut": stamps, "colours": lambda: made.pictures(cut), "network": lambda: network(pictures)}
+    one_by_one = made.normalization
+    steps = {
+        "stamps": stamps,
+        "colours": lambda: made.pictures(cut),
+        "colours, step by step": lambda: one_by_one.network_input(one_by_one.rgb(cut)),
+        "network": lambda: network(pictures),
+    }
     for name, call in steps.items():
         yield f"ms of {batch}: {name}", 1e3 / rate(call, 1, device, seconds)
     yield "kernels", kernels(lambda: made.behind(stamps()), device)

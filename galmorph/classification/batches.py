@@ -163,7 +163,7 @@ def _predict(
         flux: Any = [torch.as_tensor(framed[i]) for i in rows]
         if predictor.device.type != "cpu":
             flux = stacked(flux, predictor.device)
-        pictures = entry.normalization.network_input(entry.normalization.rgb(flux))
+        pictures = entry.normalization.network_inputs(flux)
         if rows[-1] - rows[0] == len(rows) - 1:  # several times faster than by a list
             inputs[rows[0] : rows[-1] + 1] = pictures
         else:

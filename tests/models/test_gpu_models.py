@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
+from galmorph.images.normalization import fused_kernel
 from galmorph.models.model import load
 from galmorph.models.predictor import Predictor
 
@@ -71,3 +72,13 @@ def test_memory_does_not_grow(images):
     for _ in range(5):
         predictor(images)
     assert torch.cuda.memory_allocated() == before
+
+
+def test_colours_in_one_kernel_are_those_of_the_steps():
+    pytest.importorskip("triton")
+    normalization = load(MODEL).card.inputs[0].normalization
+    flux = torch.randn(3, 3, 50, 50) * torch.tensor([0.01, 1.0, 300.0]).view(3, 1, 1, 1)
+    flux[0, :, :5] = 0
+    assert fused_kernel(torch.device("cuda", 0)) is not None
+    expected = normalization.network_input(normalization.rgb(flux))
+    torch.testing.assert_close(normalization.network_inputs(flux.cuda()).cpu(), expected, rtol=0, atol=1e-4)
