@@ -76,7 +76,7 @@ def fetch(
     dec_column: Annotated[str | None, catalog_option(help="Declinations.")] = None,
     id_column: Annotated[str | None, catalog_option(help="Identifiers.")] = None,
     size_column: Annotated[str | None, catalog_option(help="Column of sizes that frames each galaxy.")] = None,
-    frame: Annotated[str, catalog_option(help="Frame of the positions, by astropy's name.")] = "icrs",
+    frame: Annotated[str | None, catalog_option(help="Frame of the positions; default the file's, else icrs.")] = None,
     hdu: Annotated[int | None, catalog_option(min=0, max=MAX_HDU, help="HDU of the table.")] = None,
     limit: Annotated[int | None, catalog_option(min=1, help="Only the first rows, this many.")] = None,
     survey: Annotated[str, imaging_option(help="decals, sdss or hips.")] = "decals",
@@ -179,7 +179,7 @@ def classify(
     ra_column: Annotated[str | None, catalog_option(help="Right ascensions.")] = None,
     dec_column: Annotated[str | None, catalog_option(help="Declinations.")] = None,
     cutout_column: Annotated[str | None, catalog_option(help="Paths of the cutouts.")] = None,
-    frame: Annotated[str, catalog_option(help="Frame of the positions, by astropy's name.")] = "icrs",
+    frame: Annotated[str | None, catalog_option(help="Frame of the positions; default the file's, else icrs.")] = None,
     size_column: Annotated[
         str | None, catalog_option(help="Column of radii (R90, arcsec unless it has a unit).")
     ] = None,
