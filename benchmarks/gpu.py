@@ -16,12 +16,14 @@ of which takes longer than its share of the time (``LIMITS``):
 - ``compiled``: the network and the training steps with torch.compile.
 
 Each part prints the most memory that it took on the device. What fails or takes too long is printed and stops no other
-part. With ``$OUT`` set, the table of kernels is also written to ``$OUT/kernels.txt``.
+part. With ``$OUT`` set, the table of kernels is written to ``$OUT/kernels.txt``, and
+that of the network of ``fused.py``, whose convolutions are kernels of Triton, to ``$OUT/fused.txt``.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import signal
@@ -115,6 +117,14 @@ class Planes:
         """Return probabilities and the like of stamps, without a graph."""
         return self.predictor._judge(self.pictures(stamps))
 
+    def by_triton(self) -> Any:
+        """Return the predictor with the convolutions of fused.py."""
+        from fused import fused
+
+        other = copy.copy(self.predictor)
+        other.network = torch.nn.Sequential(fused(self.predictor.network[0]), self.predictor.network[1])
+        return other
+
 
 def bare(made: Planes, batch: int, seconds: float) -> Iterator[tuple[str, Any]]:
     """Yield the rates of the network alone."""
@@ -134,6 +144,24 @@ def bare(made: Planes, batch: int, seconds: float) -> Iterator[tuple[str, Any]]:
             yield tried(
                 f"network {name}, {batch}, CUDA graph", lambda call=call: rate(graphed(call), batch, device, seconds)
             )
+
+
+def by_triton(made: Planes, batch: int, seconds: float) -> Iterator[tuple[str, Any]]:
+    """Yield what the kernels of fused.py change: the rates of the network and of all, and the numbers."""
+    from galmorph.models.cuda_graph import Graphs
+
+    predictor, stamps = made.by_triton(), made.stamps(batch)
+    images = made.pictures(stamps())
+    p, other = made.predictor._judge(images)[0], predictor._judge(images)[0]
+    yield "largest change of a probability by fused convolutions", float((p - other).abs().max())
+    name = f"network fused by Triton, {batch}, CUDA graph"
+    yield tried(name, lambda: rate(graphed(lambda: predictor.network(images)), batch, made.device, seconds))
+    graphs = Graphs(lambda flux: predictor._judge(made.pictures(flux)), made.device)
+    graphs.capture(stamps())
+    name = f"planes to probabilities, {batch}, one graph, fused by Triton"
+    yield tried(name, lambda: rate(lambda: graphs(stamps()), batch, made.device, seconds))
+    if batch == 512:
+        yield "kernels, fused by Triton", kernels(lambda: predictor._judge(images), made.device, "fused")
 
 
 def whole(made: Planes, batch: int, seconds: float) -> Iterator[tuple[str, Any]]:
@@ -179,6 +207,16 @@ def planes(device: torch.device, small: bool) -> Iterator[tuple[str, Any]]:
                 kind = name.partition(" ")[0]
                 best[kind] = max(best[kind], found if isinstance(found, float) else 0.0)
                 yield name, found
+        if device.type == "cuda":
+            try:
+                for name, found in by_triton(made, batch, seconds):
+                    yield name, found
+                    if (kind := name.partition(" ")[0]) in best and isinstance(found, float):
+                        best[kind] = max(best[kind], found)
+            except TimeoutError:
+                raise
+            except Exception:
+                yield f"fused by Triton, {batch}, failed", traceback.format_exc(limit=-3)
         yield "share of the bare network, fastest of each so far", best["planes"] / best["network"]
     batch = 16 if small else 512
     stamps = made.stamps(batch)
@@ -197,7 +235,7 @@ def planes(device: torch.device, small: bool) -> Iterator[tuple[str, Any]]:
     yield "kernels", kernels(lambda: made.behind(stamps()), device)
 
 
-def kernels(call: Callable[[], Any], device: torch.device) -> str:
+def kernels(call: Callable[[], Any], device: torch.device, name: str = "kernels") -> str:
     """Return the table of what takes most of a call's time on the device."""
     from torch.profiler import ProfilerActivity, profile
 
@@ -210,7 +248,7 @@ def kernels(call: Callable[[], Any], device: torch.device) -> str:
     events = sorted(profiler.key_averages(), key=lambda event: -getattr(event, key))[:24]
     table = "\n".join(f"{getattr(event, key):10.0f} us {event.count:5d} x {event.key[:150]}" for event in events)
     if folder := os.environ.get("OUT"):
-        Path(folder, "kernels.txt").write_text(table + "\n")
+        Path(folder, f"{name}.txt").write_text(table + "\n")
     return "\n" + table
 
 
