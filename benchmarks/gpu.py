@@ -256,7 +256,7 @@ def cutouts(device: torch.device, small: bool) -> Iterator[tuple[str, Any]]:
     from classify import made_survey
 
     from galmorph import classify
-    from galmorph.classification import readers
+    from galmorph.classification.reading import readers
 
     chosen = [("processes", 2, 2), ("threads", 2, 1)]
     if not small:

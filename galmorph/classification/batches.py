@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from galmorph.classification.prepare import Prepared
 from galmorph.classification.process import Clock
-from galmorph.classification.readers import Readers
+from galmorph.classification.reading.readers import Readers
 from galmorph.classification.sources import Source
 from galmorph.files.journal import BLOCK, Journal
 from galmorph.images.flags import Flag
-from galmorph.images.on_device import stacked
+from galmorph.images.gpu.tensors import stacked
 from galmorph.models.predictor import Predictor
 from galmorph.threads import stop_requested
 

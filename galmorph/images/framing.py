@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.errors import ModelError
-from galmorph.images.on_device import to_device
+from galmorph.images.gpu.tensors import to_device
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,7 +17,7 @@ import numpy as np
 from galmorph.errors import ModelError
 from galmorph.images.colours import MAPPINGS, ZOO
 from galmorph.images.framing import Framing
-from galmorph.images.on_device import constant
+from galmorph.images.gpu.tensors import constant
 from galmorph.images.sizes import MAX_INPUT_PX, MIN_INPUT_PX
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def fused_kernel(device: torch.device) -> Callable[..., Tensor] | None:
     import torch
 
     try:
-        from galmorph.images._triton_colours import galaxyzoo_decals
+        from galmorph.images.gpu.triton_colours import galaxyzoo_decals
 
         some = torch.ones(1, 3, 1, 1, device=device)
         galaxyzoo_decals(some, some.flatten(), some.flatten(), some.flatten(), **ZOO)

@@ -14,7 +14,7 @@ from galmorph.environment import Variable
 from galmorph.errors import ModelError, WeightsUnavailable, first_line
 from galmorph.files.record import file_sha256
 from galmorph.files.writing import write_file
-from galmorph.images.on_device import constant
+from galmorph.images.gpu.tensors import constant
 from galmorph.models import card as cards
 from galmorph.models.backbones import Backbone
 from galmorph.models.card import ModelCard

@@ -4,8 +4,8 @@ import pytest
 import torch
 from made import cutout_folder, model_file
 
-from galmorph.classification import readers
 from galmorph.classification.classify import classify
+from galmorph.classification.reading import readers
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 

@@ -12,8 +12,8 @@ import torch
 from astropy.table import Table
 from made import cutout_folder, model_file
 
-from galmorph.classification import readers
 from galmorph.classification.classify import classify
+from galmorph.classification.reading import readers
 from galmorph.classification.sources import CutoutSource, Row
 from galmorph.errors import CannotContinue
 from galmorph.files.remote import Remote
@@ -151,7 +151,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import torch
-from galmorph.classification import readers
+from galmorph.classification.reading import readers
 from galmorph.classification.sources import CutoutSource, Row
 from galmorph.models import card
 readers.DEVICES, readers.MIN_CORES, readers.MIN_ROWS = ("cpu",), 1, 0

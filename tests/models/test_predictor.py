@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from galmorph import registry
-from galmorph.images.on_device import to_device
+from galmorph.images.gpu.tensors import to_device
 from galmorph.models import cpu_fusion
 from galmorph.models.cpu_fusion import _has_joint_convolution, _round_kernels, prepare
 from galmorph.models.model import load

@@ -36,7 +36,7 @@ MIN_CORES = 8
 DEVICES = ("cuda",)
 # Of fewer rows a process would take longer to start than to read.
 MIN_ROWS = 2048
-_SERVE = "from galmorph.classification.readers import serve; serve({fd}, {n_bytes})"
+_SERVE = "from galmorph.classification.reading.readers import serve; serve({fd}, {n_bytes})"
 
 
 def wanted(source: Source, device: torch.device) -> bool:
