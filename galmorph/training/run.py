@@ -60,9 +60,17 @@ class Labels:
     learnt : ndarray of int64
         Rows to learn from.
     targets : Tensor, float32, shape (n, n_labels)
+<<<<<<< HEAD
+        Labels, mixed with what teachers say.
+    self_taught : ndarray of int64
+        Unlabelled rows whose targets are what the averaged weights say, from the second epoch on.
+    exact : ndarray of bool, shape (n,)
+        Which galaxies have a label that is more than a bound.
+=======
         Labels, mixed with predictions of the teachers.
     self_labelled : ndarray of int64
         Unlabelled rows whose targets are predictions of the averaged weights, from the second epoch on.
+>>>>>>> main
     """
 
     dataset: Dataset
@@ -70,7 +78,12 @@ class Labels:
     parts: NDArray[np.str_]
     learnt: NDArray[np.int64]
     targets: Tensor
+<<<<<<< HEAD
+    self_taught: NDArray[np.int64]
+    exact: NDArray[np.bool_]
+=======
     self_labelled: NDArray[np.int64]
+>>>>>>> main
 
     @cached_property
     def rows(self) -> dict[str, NDArray[np.int64]]:
@@ -265,16 +278,16 @@ def _labels(
     counts = ", ".join(f"{(parts == part).sum()} {what}" for part, what in zip(PARTS, _PURPOSES, strict=True))
     log.info("%d galaxies: %s.", len(dataset), counts)
     _warn_of_rare_classes(schema, classes[learnt])
-    targets = dataset.fractions
+    targets = dataset.fractions_of_twins()
+    exact = ~targets.isnan().all(dim=1).numpy()
     if teachers:
         targets = soft_targets(
-            *(dataset, schema, teachers, config.teacher_share, split, learnt),
+            *(dataclasses.replace(dataset, fractions=targets), schema, teachers, config.teacher_share, split, learnt),
             lambda size: dataset if size == config.input_size else opened(size),
             *(config.device, config.dtype),
         )
-    return Labels(
-        dataset, split, parts, learnt, targets, learnt[:0] if teachers else learnt[dataset.unlabelled[learnt]]
-    )
+    self_taught = learnt[:0] if teachers else learnt[dataset.unlabelled[learnt]]
+    return Labels(dataset, split, parts, learnt, targets, self_taught, exact)
 
 
 def _open_folder(config: TrainConfig, out: Path, resume: bool) -> list[dict[str, float]]:
