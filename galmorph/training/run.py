@@ -60,17 +60,11 @@ class Labels:
     learnt : ndarray of int64
         Rows to learn from.
     targets : Tensor, float32, shape (n, n_labels)
-<<<<<<< HEAD
-        Labels, mixed with what teachers say.
-    self_taught : ndarray of int64
-        Unlabelled rows whose targets are what the averaged weights say, from the second epoch on.
-    exact : ndarray of bool, shape (n,)
-        Which galaxies have a label that is more than a bound.
-=======
         Labels, mixed with predictions of the teachers.
     self_labelled : ndarray of int64
         Unlabelled rows whose targets are predictions of the averaged weights, from the second epoch on.
->>>>>>> main
+    exact : ndarray of bool, shape (n,)
+        Which galaxies have a label that is more than a bound.
     """
 
     dataset: Dataset
@@ -78,12 +72,8 @@ class Labels:
     parts: NDArray[np.str_]
     learnt: NDArray[np.int64]
     targets: Tensor
-<<<<<<< HEAD
-    self_taught: NDArray[np.int64]
-    exact: NDArray[np.bool_]
-=======
     self_labelled: NDArray[np.int64]
->>>>>>> main
+    exact: NDArray[np.bool_]
 
     @cached_property
     def rows(self) -> dict[str, NDArray[np.int64]]:
@@ -286,8 +276,8 @@ def _labels(
             lambda size: dataset if size == config.input_size else opened(size),
             *(config.device, config.dtype),
         )
-    self_taught = learnt[:0] if teachers else learnt[dataset.unlabelled[learnt]]
-    return Labels(dataset, split, parts, learnt, targets, self_taught, exact)
+    self_labelled = learnt[:0] if teachers else learnt[dataset.unlabelled[learnt]]
+    return Labels(dataset, split, parts, learnt, targets, self_labelled, exact)
 
 
 def _open_folder(config: TrainConfig, out: Path, resume: bool) -> list[dict[str, float]]:

@@ -164,14 +164,8 @@ def _train_epoch(
 ) -> float:
     """Train an epoch and return its mean loss."""
     config, processes, labels = run.config, run.processes, run.labels
-<<<<<<< HEAD
-    learnt = labels.learnt if epoch else np.setdiff1d(labels.learnt, labels.self_taught)
-    order = epoch_order(learnt, labels.exact, config.epoch_size, generator)
-=======
     learnt = labels.learnt if epoch else np.setdiff1d(labels.learnt, labels.self_labelled)
-    exact = ~run.dataset.fractions.isnan().all(dim=1).numpy()
-    order = epoch_order(learnt, exact, config.epoch_size, generator)
->>>>>>> main
+    order = epoch_order(learnt, labels.exact, config.epoch_size, generator)
     if not processes.is_first:
         generator.manual_seed(generator.initial_seed() + processes.rank * 10**9)
     n_steps = math.ceil(min(len(labels.learnt), config.epoch_size or len(labels.learnt)) / config.batch_size)
