@@ -20,9 +20,6 @@ from galmorph.images.sizes import MAX_INPUT_PX, MIN_INPUT_PX
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Pictures mapped at once. More do not fit into a core's cache; with fewer, threads wait for one another too often.
-PICTURES_AT_ONCE = 8
-
 
 @dataclass(frozen=True)
 class Normalization:
@@ -96,18 +93,34 @@ class Normalization:
         if flux[0].device.type != "cpu":
             flux = flux if isinstance(flux, torch.Tensor) else torch.stack(list(flux))
             return mapping.colours(flux * torch.from_numpy(factors).to(flux.device), torch, self.softening, self.offset)
-        # NumPy's operations take less time than torch's there, and less on what stays in the core's cache.
+        # NumPy's operations take less time than torch's there, and one picture stays in the core's cache.
         result = np.empty((len(flux), *flux[0].shape), np.float32)
-        for first in range(0, len(flux), PICTURES_AT_ONCE):
-            part = result[first : first + PICTURES_AT_ONCE]
-            for scaled, one in zip(part, flux[first : first + PICTURES_AT_ONCE], strict=True):
-                np.multiply(one.numpy(), factors, out=scaled)
-            mapping.colours(part, np, self.softening, self.offset)
+        for scaled, one in zip(result, flux, strict=True):
+            np.multiply(one.numpy(), factors, out=scaled)
+            mapping.colours(scaled, np, self.softening, self.offset)
         return torch.from_numpy(result)
+
+    def fill(self, inputs: Tensor, flux: Tensor | Sequence[Tensor]) -> None:
+        """Fill network inputs (n, 3, y, x) with flux, as `network_input` of `rgb` does.
+
+        On the CPU picture by picture, which takes less than half the time: one stays in a core's cache.
+
+        Parameters
+        ----------
+        inputs : Tensor, float32, shape (n, 3, y, x)
+            In any memory format.
+        flux : Tensor or sequence of n Tensors
+            As `rgb` takes it.
+        """
+        if inputs.device.type != "cpu":
+            inputs[:] = self.network_input(self.rgb(flux))
+            return
+        for picture, one in zip(inputs, flux, strict=True):
+            picture[:] = self.network_input(self.rgb(one[None]))[0]
 
     def network_input(self, rgb: Tensor) -> Tensor:
         """Normalise colours in 0..1, shape (n, 3, y, x), for the network."""
         if self.grey:
             rgb = rgb.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
         mean, std = rgb.new_tensor(self.mean).view(3, 1, 1), rgb.new_tensor(self.std).view(3, 1, 1)
-        return (rgb - mean) / std
+        return (rgb - mean).div_(std)
