@@ -60,4 +60,5 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     limits = (_M_MMAP_THRESHOLD, _MMAP_BYTES), (_M_TRIM_THRESHOLD, _TRIM_BYTES), (_M_TOP_PAD, _TOP_PAD_BYTES)
-    return all([mallopt(*limit) for limit in limits])
+    taken = [mallopt(*limit) for limit in limits]
+    return all(taken)
