@@ -96,6 +96,37 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
+class RowReader:
+    """Reads a row's cutout and frames it: all that it takes, to be sent to another process.
+
+    Attributes
+    ----------
+    card : ModelCard
+    hdu : int or str, optional
+    locates : bool
+        Whether the position of the cutout's centre is wanted.
+    pictures : PictureWidth
+        How wide cutouts that are pictures are.
+    """
+
+    card: ModelCard
+    hdu: int | str | None
+    locates: bool
+    pictures: PictureWidth
+
+    def __call__(self, row: Row) -> Prepared:
+        """Return the row read and framed; what is unexpected ends a row and not the run."""
+        state = row.state  # before it is read: a change while it is read is noticed when the run goes on
+        try:
+            prepared = row.prepare(self.card, hdu=self.hdu, locate=self.locates, pictures=self.pictures)
+        except GalmorphError:
+            raise
+        except Exception as error:
+            prepared = unexpected(str(row.cutout), error)
+        return replace(prepared, state=state)
+
+
+@dataclass(frozen=True)
 class Addition:
     """What a run adds to a table, but for the values; as of :meth:`galmorph.tables.catalog.Catalog.append`."""
 
@@ -134,9 +165,9 @@ class Source(ABC):
     def check(self, columns: Sequence[Column], *, replace: bool) -> None:  # noqa: B027 nothing to check
         """Raise CatalogError if the columns cannot be appended; a new table takes any."""
 
-    @abstractmethod
     def check_output(self, destination: Path) -> None:
         """Raise a GalmorphError if the result cannot be written under this name."""
+        check_new_catalog(destination)
 
     def open(self) -> None:  # noqa: B027 nothing to open
         """Read what must be read before the first row, and detect galaxies where they are to be detected."""
@@ -167,9 +198,15 @@ class Source(ABC):
     def prepare(self, rows: Sequence[Any], card: ModelCard, device: torch.device) -> list[Prepared]:
         """Read rows and frame them as a card asks; flux may lie on the device."""
 
-    @abstractmethod
+    def own_columns(self) -> tuple[Sequence[Column], ValuesOf]:
+        """Return the columns of a new table before those of the results, and the function that gives their values."""
+        return (), lambda *_: {}
+
     def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
-        """Write the table with columns appended; results are blocks of consecutive rows, all of them together."""
+        """Write the table, here a new one; results are blocks of consecutive rows, all of them together."""
+        own, values = self.own_columns()
+        settings = {name: value for name, value in vars(added).items() if name not in ("columns", "replace")}
+        write_catalog(destination, [*own, *added.columns], new_blocks(values, results), self.n_rows, **settings)
 
     def finish(self, summary: Summary) -> Any:
         """Return what the run gives back: the summary, or the table where one was given."""
@@ -196,23 +233,17 @@ class CutoutRows(Source):
     def blocks(self, n_rows: int, start: int) -> Iterator[list[Row]]:
         """Yield blocks of rows from a row on."""
 
+    def row_reader(self, card: ModelCard) -> RowReader:
+        """Return what reads and frames a row."""
+        return RowReader(card, self.cutout_hdu, self.locates, self.pictures)
+
     def prepare(self, rows: Sequence[Row], card: ModelCard, device: torch.device) -> list[Prepared]:  # noqa: ARG002
         """Read the cutouts one by one; what is unexpected ends a row and not the run."""
-        return [self._prepared(row, card) for row in rows]
+        return list(map(self.row_reader(card), rows))
 
     def states(self, rows: Sequence[Row]) -> list[int]:
         """Return the states of the rows' cutouts."""
         return [row.state for row in rows]
-
-    def _prepared(self, row: Row, card: ModelCard) -> Prepared:
-        state = row.state  # before it is read: a change while it is read is noticed when the run goes on
-        try:
-            prepared = row.prepare(card, hdu=self.cutout_hdu, locate=self.locates, pictures=self.pictures)
-        except GalmorphError:
-            raise
-        except Exception as error:
-            prepared = unexpected(str(row.cutout), error)
-        return replace(prepared, state=state)
 
 
 class CatalogSource(CutoutRows):
@@ -319,17 +350,13 @@ class CutoutSource(CutoutRows):
         for first in range(start, self.n_rows, n_rows):
             yield [Row(path) for _, path in self._files[first : first + n_rows]]
 
-    def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
-        """Write a new table: identifier, position and path of each cutout, and the columns."""
-        write_new_table(destination, *self.own_columns(), added, results, self.n_rows)
-
     def names(self) -> Iterator[Sequence[str]]:
         """Yield the names of the cutouts, in blocks of the journal's."""
         names = [name for name, _ in self._files]
         return (names[first : first + BLOCK] for first in range(0, len(names), BLOCK))
 
     def own_columns(self) -> tuple[Sequence[Column], ValuesOf]:
-        """Return the columns before those of the results, and what gives their values."""
+        """Return identifier, position and path of each cutout."""
         names, paths = [name for name, _ in self._files], [self._name(path) for _, path in self._files]
         own = (
             Column("id", "str", ucd="meta.id;meta.main", description="name of the cutout", width=_width(names)),
@@ -354,28 +381,6 @@ class CutoutSource(CutoutRows):
 def cutout_name(path: Path) -> str:
     """Return the name of a cutout without its suffix."""
     return path.stem if is_picture(path) else path.name.split(".fit")[0]
-
-
-def write_new_table(
-    destination: Path,
-    own: Sequence[Column],
-    values: ValuesOf,
-    added: Addition,
-    results: Iterable[Result],
-    n_rows: int,
-) -> None:
-    """Write a table that there was not before.
-
-    Parameters
-    ----------
-    own : sequence of Column
-        The columns before those of the results.
-    values : callable
-        Their values, from the slice of rows and the journal's records of these.
-    results : iterable of Result
-    """
-    settings = {name: value for name, value in vars(added).items() if name not in ("columns", "replace")}
-    write_catalog(destination, [*own, *added.columns], new_blocks(values, results), n_rows, **settings)
 
 
 def new_blocks(values: ValuesOf, results: Iterable[Result]) -> Iterator[Mapping[str, NDArray[Any]]]:
