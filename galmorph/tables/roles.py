@@ -114,6 +114,8 @@ _IDS = (
 _LABEL = "label"
 _PHOTUTILS = frozenset(("xcentroid", "x_centroid", "segment_flux", "sky_centroid.ra", "bbox_xmin", "semimajor_sigma"))
 _ROW_INDICES = ("", "unnamed:_0")
+# Identifiers that are unique within a brick or a tile only, and the columns that say which: with it they are unique.
+_WITHIN = {"objid": ("brickid", "brickname"), "number": ("tilename", "tile_name", "tile")}
 # Petrosian R90, as SDSS, the NASA-Sloan Atlas and Galaxy Zoo 2 name it (without `_`, in lower case).
 _SIZES = ("petror90r", "petror90", "petroth90r", "petroth90")
 _CUTOUT = "cutout"
@@ -134,6 +136,8 @@ class Roles:
     ----------
     size_scale : float
         Turns the size column into arcsec.
+    within : int or None
+        The column of the brick within which identifiers are unique: Tractor's ``brickid`` beside ``objid``.
     chosen : frozenset of str
         Those of ``ra``, ``dec``, ``id``, ``size``, ``cutout`` that the user named.
     unclear : str
@@ -148,11 +152,13 @@ class Roles:
     size_scale: float
     chosen: frozenset[str] = frozenset()
     unclear: str = ""
+    within: int | None = None
 
     @property
     def columns(self) -> list[int]:
         """The positions of all these columns, each once, in order."""
-        return sorted({p for p in (self.ra, self.dec, self.id, self.size, self.cutout) if p is not None})
+        every = (self.ra, self.dec, self.id, self.within, self.size, self.cutout)
+        return sorted({position for position in every if position is not None})
 
 
 def find_roles(
@@ -188,11 +194,15 @@ def find_roles(
             names = ", ".join(dict.fromkeys(fields[i].name for axis in zip(*pairs, strict=True) for i in axis))
             unclear = f"{names} could all be the position: say which with --ra-column and --dec-column"
     size, size_scale = _find_size(fields, size_column)
+    id = _find_id(fields) if id_column is None else named(fields, id_column, "--id-column")
     given = {"ra": ra_column, "dec": dec_column, "id": id_column, "size": size_column, "cutout": cutout_column}
     return Roles(
         ra=pair[0],
         dec=pair[1],
-        id=_find_id(fields) if id_column is None else named(fields, id_column, "--id-column"),
+        id=id,
+        within=None
+        if id is None or id_column is not None
+        else _first(fields, _WITHIN.get(plain_name(fields[id].name), ())),
         size=size,
         cutout=_find_cutout(fields) if cutout_column is None else named(fields, cutout_column, "--cutout-column"),
         size_scale=size_scale,
