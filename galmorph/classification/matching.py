@@ -123,8 +123,9 @@ def file_key(name: str, by_name: Mapping[str, Path | Remote | str]) -> str | Non
     """
     if name in by_name:
         return name
+    name = name.removeprefix("=").strip("\"'")  # as spreadsheets are kept from taking identifiers for numbers
     spaced = " ".join(name.split())
-    forms = [_without_fraction(name), spaced, spaced.replace(" ", "_"), spaced.replace(" ", "")]
+    forms = [name, _without_fraction(name), spaced, spaced.replace(" ", "_"), spaced.replace(" ", "")]
     return next((form for form in forms if form in by_name), None)
 
 
@@ -298,13 +299,15 @@ def _keys(
     """Return the names of the files that a column's first values are of; None where they are row numbers."""
     keys: list[str | None] = []
     numbers = position is not None and is_row_index(catalog.column_names[position])
-    counted = numbers
+    counts = {0, 1} if numbers else set()  # pandas counts rows from 0, R from 1
     for targets in catalog.by_identifier(position).blocks(_BLOCK_ROWS):
-        counted = counted and targets.id.tolist() == [str(row) for row in targets.row.tolist()]
+        counts = {
+            start for start in counts if targets.id.tolist() == [str(row + start) for row in targets.row.tolist()]
+        }
         keys += [file_key(name, by_name) for name in targets.id]
         if len(keys) >= SAMPLE_ROWS:
             break
-    return None if numbers and counted else keys
+    return None if counts else keys
 
 
 def _hint(catalog: Catalog, by_name: Mapping[str, Path | Remote | str], others: Mapping[int, object]) -> str:

@@ -65,6 +65,16 @@ def test_row_numbers_of_pandas_are_no_identifiers(tmp_path, folder):
     assert files(tmp_path, ",mag\n2,1\n4,1\n", folder) == ["2.fits", "4.fits"]
 
 
+def test_row_numbers_of_r_are_no_identifiers(tmp_path, folder):
+    with pytest.raises(CatalogError, match="no column of identifiers"):
+        files(tmp_path, '"","mag"\n"1",15\n"2",16\n"3",17\n', folder)
+
+
+@pytest.mark.parametrize("cell", ['"=""2"""', "'2"])
+def test_identifiers_that_a_spreadsheet_took_for_text(tmp_path, folder, cell):
+    assert files(tmp_path, f"id,mag\n{cell},15\n", folder) == ["2.fits"]
+
+
 def test_the_column_whose_values_name_files_is_the_identifier(tmp_path, folder):
     assert files(tmp_path, "id,NUMBER\n1001,2\n1002,3\n", folder) == ["2.fits", "3.fits"]
     assert files(tmp_path, "id,NUMBER\n2,2\n3,3\n", folder) == ["2.fits", "3.fits"]
