@@ -100,13 +100,13 @@ _RADIANS_OR_DEGREES = ("coord_ra", "coord_dec")
 # Identifiers as the surveys name them, the sooner the surer.
 _IDS = (
     *("objid", "object_id", "obj_id", "id", "targetid", "target_id", "galaxyid", "galaxy_id", "source_id", "sourceid"),
-    *("ls_id", "dr8objid", "dr7objid", "iauname", "name", "object", "unnamed:_0"),
+    *("ls_id", "dr8objid", "dr7objid", "iauname", "sga_id", "name", "object", "unnamed:_0"),
     *("coadd_object_id", "coadd_objects_id", "objectid", "diaobjectid", "id_str", "dr8_id", "cataid", "nsaid"),
     *("nsa_id", "nsa_nsaid", "pgc", "pgcname", "main_id", "designation", "object_name", "objname", "iau_name"),
     *("galaxy", "galaxy_name", "galaxyname", "gal_id", "galid", "specobjid", "mangaid", "plateifu", "survey_id"),
     *("zooniverse_id", "asset_id", "subject_id", "unique_id", "uniqueid", "uid", "uuid", "identifier", "source"),
     *("source_name", "src_id", "srcid", "sdss_id", "sdssid", "sdss_objid", "hsc_id", "photoid", "photo_id"),
-    *("quick_object_id", "unwise_objid", "galex_id", "sga_id", "thing_id", "matchid", "sdss_name", "allwise"),
+    *("quick_object_id", "unwise_objid", "galex_id", "thing_id", "matchid", "sdss_name", "allwise"),
     *("gal_name", "targname", "obj_no", "objno", "catalogue_id"),
     *("catalog_id", "cat_id", "catid", "number", "seqnr", "seq_nr", "cutout_id", "image_id"),
 )
