@@ -33,7 +33,8 @@ _COMPANIONS = frozenset(
 )
 # Such words in EXTNAME alone; in IMAGETYP they mean something else ('science exposure').
 _COMPANION_EXTENSIONS = frozenset(
-    {"con", "cov", "coverage", "exp", "exptime", "expmap", "exposure", "time", "samp", "area", "model", "residual"}
+    {"con", "cov", "coverage", "exp", "exptime", "expmap", "exposure", "time", "samp", "area", "model", "models"}
+    | {"residual", "resid", "residuals", "seg", "back", "bkgd", "bkgrms", "snr", "chi", "objmask"}
 )
 # Such words at the end of a file's name, where the header says nothing: SWarp's ``coadd.weight.fits``.
 _COMPANION_FILE = re.compile(

@@ -177,6 +177,8 @@ def extensions(path, names, **cards):
         (["SCI", "WHT", "CTX"], 0),  # HST drz
         (["SCI", "ERR", "DQ", "SAMP", "TIME"], 0),  # HST, WFC3/IR
         (["SCI", "MSK", "WGT"], 0),  # DES
+        (["SCI", "MODEL", "RESID", "SEG"], 0),
+        (["BACK", "SCIENCE", "BKGRMS", "SNR"], 1),
         (["MASK", "IMAGE", "VARIANCE"], 1),  # HSC and Rubin calexp
         (["RMS", "FLG", "SCI"], 2),  # Euclid
         (["ERR", "SKY_SUB"], 1),
