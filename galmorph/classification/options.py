@@ -70,7 +70,8 @@ class ClassifyOptions:
     dtype : str
         ``auto``, ``float32`` or ``bfloat16``.
     workers : int, optional
-        Threads that take batches through; default one a core.
+        Threads that take batches through; default one a core. For a GPU of a machine with 8 cores or more each reads
+        cutouts by a process of its own.
 
     Raises
     ------

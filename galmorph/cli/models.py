@@ -34,7 +34,7 @@ def models_list(as_json: Json = False) -> None:
     entries = [card.describe(path) for path in card.shipped().values()]
     if not as_json:
         table = Table("name", "labels", "size", "scores of the test part", box=SIMPLE_HEAD, pad_edge=False)
-        table.columns[0].no_wrap, table.columns[0].overflow = True, "ignore"  # a name is typed again: never cut
+        table.columns[0].no_wrap, table.columns[0].overflow = True, "ignore"  # users type the name: never cut it
         table.columns[0].min_width = max(len(entry["name"]) for entry in entries) if entries else 0
         for entry in entries:
             scores = "\n".join(f"{name} {value:.3f}" for name, value in entry["scores"].items())

@@ -184,8 +184,10 @@ def _check_dialect(
         raise CatalogError(f"{path} is {_OTHER_KINDS[b'Region file format']}")
     below = texts(lines[1], delimiter) if len(lines) > 1 else []
     if _are_dashes(cells) or (len(cells) > 2 and sum(map(bool, cells)) == 1 < sum(bool(t) for t in below)):
-        line = first.decode("utf-8", "replace")
-        raise CatalogError(f"{path} has {line!r} in place of names: give it a first line with the names of its columns")
+        shown = first.decode("utf-8", "replace")
+        raise CatalogError(
+            f"{path} has {shown!r} in place of names: give it a first line with the names of its columns"
+        )
     if len(cells) == 1:
         if any(map(_SEXTRACTOR.match, comments)):
             raise CatalogError(

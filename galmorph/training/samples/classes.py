@@ -1,8 +1,8 @@
 """Class folders: a folder of pictures or FITS cutouts that is named for a class, or one folder of such folders.
 
 ``spirals/*.jpg`` beside ``ellipticals/*.jpg``, each given by its own ``--data``, or ``own/spiral/*.jpg`` and
-``own/elliptical/*.jpg`` as ``own``. The names are read as a column of labels is. Pictures are taken whole: the galaxy
-fills them as it fills the frame of a model (5.12 R90) where nothing else is said. Files of other kinds, and pictures
+``own/elliptical/*.jpg`` as ``own``. The names are read as a column of labels is. Pictures are taken whole, and by
+default count as wide as the frame of a model (5.12 R90). Files of other kinds, and pictures
 that cannot be read, are left out.
 """
 
@@ -28,7 +28,7 @@ from galmorph.training.samples._pictures import apparent, content, is_image, is_
 
 # The frame of the default model: pictures are taken whole.
 WHOLE = Framing(radii=5.12)
-_PARTS = ("train", "training", "val", "valid", "validation", "test", "testing")
+_SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testing")
 
 
 def class_files(path: Path) -> dict[str, list[Path]]:
@@ -47,7 +47,7 @@ def class_files(path: Path) -> dict[str, list[Path]]:
             "a folder that is named for their class."
         )
     deeper = [folder for folder in folders if folder.name not in classes and any(map(_images, _folders(folder)))]
-    if deeper and all(folder.name.lower() in _PARTS for folder in deeper):
+    if deeper and all(folder.name.lower() in _SPLIT_NAMES for folder in deeper):
         names, options = (
             ", ".join(folder.name for folder in deeper),
             " ".join(f"--data {quote(str(f))}" for f in deeper),
