@@ -61,12 +61,6 @@ def _entry_points() -> Any:
     return entry_points()
 
 
-def forget_installed() -> None:
-    """Look for entries of installed packages again: a package was installed since."""
-    for cached in (_entry_points, installed, _load_installed):
-        cached.cache_clear()
-
-
 def folder(kind: str) -> Path:
     """Return the folder whose modules are the entries of a kind."""
     return Path(__file__).parent.joinpath(*KINDS[kind][0].split("."))
@@ -128,4 +122,4 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(name.lower(), [k.lower() for k in known], n=1, cutoff=0.5)
     hint = f" Did you mean {next(k for k in known if k.lower() == close[0])!r}?" if close else ""
-    return f"There is no {kind} {name!r}.{hint} Known: {', '.join(known) or 'none'}."
+    return f"There is no {kind} {name!r}.{hint} There are: {', '.join(known) or 'none'}."

@@ -215,8 +215,8 @@ class Client:
             except Failure as error:
                 # For the other targets too: part of the control may have gone well, and would look like a proof.
                 self._down = CannotContinue(
-                    f"The service is down or is not what it should be: a position that it certainly has gave: {error} "
-                    "What is done is kept; run the same command again later."
+                    "The service does not deliver even a galaxy that it has; it, or the network, is down. "
+                    f"The last answer: {error} What is done is kept; run the same command again later."
                 )
                 raise self._down from error
 

@@ -184,7 +184,7 @@ def _layout_of(path: Path) -> Layout:
         raise refused
     if not chosen:
         known = "; ".join(f"{layout.name}: {layout.description}" for layout in layouts)
-        raise SampleError(f"{path} has no known layout{why_no_catalog(path)}. Known: {known}.")
+        raise SampleError(f"{path} has no layout of labelled data{why_no_catalog(path)}. Layouts: {known}.")
     if len(chosen) > 1:
         both = "; ".join(f"{layout.name}: {layout.description}" for layout in chosen)
         raise SampleError(f"{path} has several layouts: {both}. Give each a folder of its own.")
