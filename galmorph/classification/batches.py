@@ -1,7 +1,7 @@
 """Batches of rows through the network: prepared and computed by worker threads, into the journal in order.
 
 The boundaries of batches follow from the row number alone. Each thread takes whole batches through: it reads and frames
-the cutouts and runs the network on one core, so that no core waits for another.
+the cutouts, itself or by a process of its own, and runs the network on one core, so that no core waits for another.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 
 from galmorph.classification.prepare import Prepared
 from galmorph.classification.process import Clock
+from galmorph.classification.reading.readers import Readers
 from galmorph.classification.sources import Source
 from galmorph.files.journal import BLOCK, Journal
 from galmorph.images.flags import Flag
-from galmorph.models.predictor import Predictor, to_device
+from galmorph.images.gpu.tensors import stacked
+from galmorph.models.predictor import Predictor
 from galmorph.threads import stop_requested
 
 log = logging.getLogger(__name__)
@@ -65,14 +67,18 @@ def classify_rows(
     def classify_batch(rows: Sequence[Any], predictor: Predictor) -> tuple[NDArray[np.void], list[str]] | None:
         if stop.is_set():  # no further batch is started
             return None
-        with clock("read"):
-            targets = source.prepare(rows, predictor.model.card, predictor.device)
-        with clock("network"):
-            return _predict(targets, predictor, batch_size, journal.record), [t.reason for t in targets if t.reason]
+        with ExitStack() as reading:
+            with clock("read"):
+                targets = reading.enter_context(readers.read(rows, predictor.device))
+            with clock("network"):
+                return _predict(targets, predictor, batch_size, journal.record), [t.reason for t in targets if t.reason]
 
     logged = 0
+    for predictor in predictors:
+        predictor.warm_up(batch_size)
     with (
         single_threaded_operations(),
+        Readers(source, predictors[0].model.card, predictors[0].device, batch_size) as readers,
         ThreadPoolExecutor(workers, thread_name_prefix="galmorph") as pool,
         stop_requested() as stop,
     ):
@@ -156,8 +162,8 @@ def _predict(
         rows = [i for i in usable if targets[i].entry == entry]
         flux: Any = [torch.as_tensor(framed[i]) for i in rows]
         if predictor.device.type != "cpu":
-            flux = to_device(torch.stack(flux), predictor.device)
-        pictures = entry.normalization.network_input(entry.normalization.rgb(flux))
+            flux = stacked(flux, predictor.device)
+        pictures = entry.normalization.network_inputs(flux)
         if rows[-1] - rows[0] == len(rows) - 1:  # several times faster than by a list
             inputs[rows[0] : rows[-1] + 1] = pictures
         else:

@@ -37,8 +37,8 @@ class ClassifyOptions:
         The catalog's columns of identifiers, positions and paths of cutouts; default: by UCD, else by the usual names.
     size_column : str, optional
         The catalog's column of radii (R90), arcsec unless it has a unit.
-    frame : str
-        Frame of the positions, by astropy's name.
+    frame : str, optional
+        Frame of the positions, by astropy's name; default: as the file says, else ICRS.
     zero_point : float, str or mapping, optional
         AB magnitude of a pixel value of 1 in survey images, for all bands or by band (``g=25.1,r=24.9``).
     width_r90, width_arcsec : float, optional
@@ -70,7 +70,8 @@ class ClassifyOptions:
     dtype : str
         ``auto``, ``float32`` or ``bfloat16``.
     workers : int, optional
-        Threads that take batches through; default one a core.
+        Threads that take batches through; default one a core. For a GPU of a machine with 8 cores or more each reads
+        cutouts by a process of its own.
 
     Raises
     ------
@@ -89,7 +90,7 @@ class ClassifyOptions:
     dec_column: str | None = None
     cutout_column: str | None = None
     size_column: str | None = None
-    frame: str = "icrs"
+    frame: str | None = None
     zero_point: ZeroPoint = None
     width_r90: float | None = None
     width_arcsec: float | None = None

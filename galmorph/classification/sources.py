@@ -96,6 +96,37 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
+class RowReader:
+    """Reads a row's cutout and frames it: all that it takes, to be sent to another process.
+
+    Attributes
+    ----------
+    card : ModelCard
+    hdu : int or str, optional
+    locates : bool
+        Whether the position of the cutout's centre is wanted.
+    pictures : PictureWidth
+        How wide cutouts that are pictures are.
+    """
+
+    card: ModelCard
+    hdu: int | str | None
+    locates: bool
+    pictures: PictureWidth
+
+    def __call__(self, row: Row) -> Prepared:
+        """Return the row read and framed; what is unexpected ends a row and not the run."""
+        state = row.state  # before it is read: a change while it is read is noticed when the run goes on
+        try:
+            prepared = row.prepare(self.card, hdu=self.hdu, locate=self.locates, pictures=self.pictures)
+        except GalmorphError:
+            raise
+        except Exception as error:
+            prepared = unexpected(str(row.cutout), error)
+        return replace(prepared, state=state)
+
+
+@dataclass(frozen=True)
 class Addition:
     """What a run adds to a table, but for the values; as of :meth:`galmorph.tables.catalog.Catalog.append`."""
 
@@ -196,23 +227,17 @@ class CutoutRows(Source):
     def blocks(self, n_rows: int, start: int) -> Iterator[list[Row]]:
         """Yield blocks of rows from a row on."""
 
+    def row_reader(self, card: ModelCard) -> RowReader:
+        """Return what reads and frames a row."""
+        return RowReader(card, self.cutout_hdu, self.locates, self.pictures)
+
     def prepare(self, rows: Sequence[Row], card: ModelCard, device: torch.device) -> list[Prepared]:  # noqa: ARG002
         """Read the cutouts one by one; what is unexpected ends a row and not the run."""
-        return [self._prepared(row, card) for row in rows]
+        return list(map(self.row_reader(card), rows))
 
     def states(self, rows: Sequence[Row]) -> list[int]:
         """Return the states of the rows' cutouts."""
         return [row.state for row in rows]
-
-    def _prepared(self, row: Row, card: ModelCard) -> Prepared:
-        state = row.state  # before it is read: a change while it is read is noticed when the run goes on
-        try:
-            prepared = row.prepare(card, hdu=self.cutout_hdu, locate=self.locates, pictures=self.pictures)
-        except GalmorphError:
-            raise
-        except Exception as error:
-            prepared = unexpected(str(row.cutout), error)
-        return replace(prepared, state=state)
 
 
 class CatalogSource(CutoutRows):

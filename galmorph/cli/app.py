@@ -1,4 +1,4 @@
-"""The command line: one short function a command. Messages go to stderr, results to stdout."""
+"""The command line: one short function for each command. Messages go to stderr, results to stdout."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def fetch(
     dec_column: Annotated[str | None, catalog_option(help="Declinations.")] = None,
     id_column: Annotated[str | None, catalog_option(help="Identifiers.")] = None,
     size_column: Annotated[str | None, catalog_option(help="Column of sizes that frames each galaxy.")] = None,
-    frame: Annotated[str, catalog_option(help="Frame of the positions, by astropy's name.")] = "icrs",
+    frame: Annotated[str | None, catalog_option(help="Frame of the positions; default the file's, else icrs.")] = None,
     hdu: Annotated[int | None, catalog_option(min=0, max=MAX_HDU, help="HDU of the table.")] = None,
     limit: Annotated[int | None, catalog_option(min=1, help="Only the first rows, this many.")] = None,
     survey: Annotated[str, imaging_option(help="decals, sdss or hips.")] = "decals",
@@ -177,7 +177,7 @@ def classify(
     ra_column: Annotated[str | None, catalog_option(help="Right ascensions.")] = None,
     dec_column: Annotated[str | None, catalog_option(help="Declinations.")] = None,
     cutout_column: Annotated[str | None, catalog_option(help="Paths of the cutouts.")] = None,
-    frame: Annotated[str, catalog_option(help="Frame of the positions, by astropy's name.")] = "icrs",
+    frame: Annotated[str | None, catalog_option(help="Frame of the positions; default the file's, else icrs.")] = None,
     size_column: Annotated[
         str | None, catalog_option(help="Column of radii (R90, arcsec unless it has a unit).")
     ] = None,
@@ -287,7 +287,7 @@ def classify(
 
 
 def _check_that_they_exist(survey: Path | None, catalog: Path | None, model: str) -> None:
-    """Raise a GalmorphError for a name that is mistyped, before torch is imported, which takes seconds."""
+    """Raise a GalmorphError for a mistyped name, before the import of torch, which takes seconds."""
     from galmorph.models.card import find
 
     for path in filter(None, (survey, catalog)):
@@ -435,7 +435,7 @@ _stops: list[int] = []
 
 
 def _interrupt(number: int, _: object) -> None:
-    """End the run in order at the first signal, at once at the second, which then is as safe as a kill."""
+    """End the run in order at the first signal; at the second exit at once, which is as safe as a kill."""
     _stops.append(number)
     if len(_stops) > 1:
         with suppress(OSError):
@@ -448,10 +448,10 @@ def _interrupt(number: int, _: object) -> None:
 def main() -> None:
     """Run the command line and turn errors into exit codes."""
     for number in _SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup starts a run
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, _interrupt)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # names that the terminal's encoding cannot show are escaped
+        if isinstance(stream, io.TextIOWrapper):  # escape characters that the terminal's encoding lacks
             stream.reconfigure(errors="backslashreplace")
     try:
         code = _run()
@@ -459,13 +459,13 @@ def main() -> None:
     except KeyboardInterrupt:
         _ignore_signals()
         code = Interrupted.exit_code
-    except OSError:  # not even a message can be printed: stderr is a full disk
+    except OSError:  # stderr is on a full disk: no message can be printed
         code = CannotContinue.exit_code
     sys.exit(_flushed(code))
 
 
 def _flushed(code: int) -> int:
-    """Return the exit code once all that was printed is out; that of a full disk where a stream cannot be written."""
+    """Flush both streams and return the exit code; that of a full disk if a stream cannot be written."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -476,7 +476,7 @@ def _flushed(code: int) -> int:
 
 
 def _ignore_signals() -> None:
-    """Ignore signals from here on: how the run ended is settled."""
+    """Ignore signals from here on: the exit code is fixed."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
@@ -484,7 +484,7 @@ def _ignore_signals() -> None:
 def _run() -> int:
     try:
         return app(prog_name="galmorph", standalone_mode=False) or 0
-    except BrokenPipeError:  # the reader of stdout has gone, as head does
+    except BrokenPipeError:  # the reader of stdout, such as head, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except (KeyboardInterrupt, typer.Abort):

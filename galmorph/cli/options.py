@@ -10,7 +10,7 @@ import typer
 
 from galmorph.images.sizes import MAX_INPUT_PX
 
-# Far more than helps anywhere: a number beyond these is a mistake that would only show when memory is full.
+# Far more than is useful: a larger number is a mistake that would only show when memory is full.
 MAX_BATCH = 4096
 MAX_WORKERS = 256
 MAX_REQUESTS_PER_S = 10_000.0

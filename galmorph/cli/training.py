@@ -40,12 +40,12 @@ def train(
     data: Data,
     unlabelled: Annotated[
         list[str] | None,
-        input_option(help="Pictures to learn from without labels, by what a model says of them; may be repeated."),
+        input_option(help="Pictures without labels; a model's predictions are the targets. May be repeated."),
     ] = None,
     exclude: Exclude = None,
     schema: Annotated[
         str | None,
-        input_option(help="galaxyzoo2, galaxy10_sdss, efigi, rings, ... or a TOML file; default: what the data say."),
+        input_option(help="galaxyzoo2, galaxy10_sdss, efigi, rings, ... or a TOML file; default: by the data."),
     ] = None,
     backbone: Annotated[str, model_option(help="mobilenet, resnet50, vgg16, mobilenet_v1, ...")] = "mobilenet",
     pretrained: Annotated[
@@ -142,7 +142,7 @@ def train(
 
 
 def _again(out: Path) -> str:
-    """Return how to go on with this run."""
+    """Return the command that continues this run."""
     words = ["galmorph", *sys.argv[1:]]
     if not (out / "config.json").exists():
         return f"Begin again with: {shlex.join(words)}"

@@ -12,6 +12,15 @@ import numpy as np
 # The softened minimum and the maximum of Galaxy Zoo DECaLS's arcsinh stretch, in units of the band's scale, and the
 # colour contrast above which nothing is desaturated (zooniverse/decals, the code that made the pictures).
 ZOO_LOW, ZOO_HIGH, ZOO_CONTRAST = -0.5, 300.0, 2.5
+_SLOPE = 1 / (math.asinh(ZOO_HIGH) - math.asinh(ZOO_LOW))
+# The mapping's numbers: where a band begins, its slope and zero, how fast contrast saves colours, and where it is all.
+ZOO = {
+    "low": math.asinh(ZOO_LOW),
+    "slope": _SLOPE,
+    "zero": -math.asinh(ZOO_LOW) * _SLOPE,
+    "steep": _SLOPE / ZOO_CONTRAST * math.pi / 2,
+    "half_pi": math.pi / 2,
+}
 
 # The mappings take scaled flux (..., 3, y, x) as an array of NumPy or of torch, with the module that it is of, and work
 # in place, since memory traffic takes most of their time.
@@ -36,8 +45,7 @@ def _galaxyzoo_decals(scaled: Any, xp: Any, *_: float) -> Any:
     A band is ``(arcsinh(flux / scale) - low) / (high - low)``; where the mean of the bands is negative, what comes out
     is black.
     """
-    low, high = math.asinh(ZOO_LOW), math.asinh(ZOO_HIGH)
-    slope, zero = 1 / (high - low), -low / (high - low)
+    low, slope, zero = (ZOO[name] for name in ("low", "slope", "zero"))
     values = _arcsinh(scaled, xp)
     one, two, three = (values[..., i, :, :] for i in range(3))
     grey = one + two
@@ -49,7 +57,7 @@ def _galaxyzoo_decals(scaled: Any, xp: Any, *_: float) -> Any:
     xp.maximum(colour, three, out=colour)
     colour -= low
     colour /= grey
-    colour *= slope / ZOO_CONTRAST * math.pi / 2
+    colour *= ZOO["steep"]
     xp.clip(colour, 0, math.pi / 2, out=colour)
     xp.cos(colour, out=colour)
     fade = 1 - colour

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.errors import ModelError
+from galmorph.images.gpu.tensors import to_device
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -225,7 +226,7 @@ def _windows(planes: Tensor, size: int, near: tuple[Array, Array, Array]) -> Ten
     if planes.device.type == "cpu":  # several times faster than torch there
         windows = np.lib.stride_tricks.sliding_window_view(planes.numpy(), (size, size), axis=(1, 2))
         return torch.from_numpy(windows[near])
-    index = tuple(torch.from_numpy(axis).to(planes.device) for axis in near)
+    index = tuple(to_device(torch.from_numpy(axis), planes.device) for axis in near)
     return planes.unfold(1, size, 1).unfold(2, size, 1)[index]
 
 
@@ -239,6 +240,6 @@ def _sampled(patches: Tensor, down: Array, across: Array) -> Tensor:
     n, n_out = down.shape
     grid = torch.empty(n, 2, n_out, n_out, device=patches.device)
     scale = np.float32(2 / patches.shape[-1])
-    grid[:, 0] = torch.from_numpy(across * scale - 1).to(grid.device)[:, None, :]
-    grid[:, 1] = torch.from_numpy(down * scale - 1).to(grid.device)[:, :, None]
+    grid[:, 0] = to_device(torch.from_numpy(across * scale - 1), grid.device)[:, None, :]
+    grid[:, 1] = to_device(torch.from_numpy(down * scale - 1), grid.device)[:, :, None]
     return torch.nn.functional.grid_sample(patches, grid.permute(0, 2, 3, 1), align_corners=False)

@@ -37,6 +37,7 @@ from galmorph.images.headers import (
     number,
     pixel_scale,
     split_band,
+    stated_scale,
     survey,
 )
 from galmorph.images.surveys import native_pixscale
@@ -279,8 +280,8 @@ def _unit(image: StoredImage, zero_point: float | None) -> tuple[float, bool]:
 
 
 def _scale(image: StoredImage) -> float:
-    """Return arcsec per pixel; the survey's, or NaN, where the header has neither a WCS nor ``PIXSCALE``."""
-    if "PIXSCALE" in image.cards or is_celestial(image):
+    """Return arcsec per pixel; the survey's, or NaN, where the header has neither a WCS nor a card of it."""
+    if is_celestial(image) or not math.isnan(stated_scale(image)):
         return pixel_scale(image)
     return native_pixscale(survey(image))
 

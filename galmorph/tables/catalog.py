@@ -361,7 +361,7 @@ def open_catalog(
     id_column: str | None = None,
     size_column: str | None = None,
     cutout_column: str | None = None,
-    frame: str = "icrs",
+    frame: str | None = None,
     needs_position: bool = True,
 ) -> Catalog:
     """Open a catalog: FITS, CSV, ECSV, VOTable or Parquet, by its content first and then by its suffix.
@@ -381,8 +381,9 @@ def open_catalog(
         A radius, in arcsec where the column has no unit. Default: ``petroR90_r`` and its like.
     cutout_column : str, optional
         Default: the column ``cutout``, else ``file_loc`` and its like.
-    frame : str
-        The frame of the positions, by astropy's name.
+    frame : str, optional
+        The frame of the positions, by astropy's name. Default: that which the file declares or the names of the columns
+        state, else ICRS.
     needs_position : bool
         Whether several columns that could all be the position are an error; else such a catalog has none.
 
@@ -405,7 +406,7 @@ def open_catalog(
 
 
 def catalog_of(
-    table: Table, path: Path, form: str, frame: str = "icrs", *, needs_position: bool = True, **columns: str | None
+    table: Table, path: Path, form: str, frame: str | None = None, *, needs_position: bool = True, **columns: str | None
 ) -> Catalog:
     """Return an opened table as a catalog; `columns` are those of `open_catalog`.
 
@@ -414,7 +415,7 @@ def catalog_of(
     CatalogError
         If its columns are not clear.
     """
-    sky = Frame(frame)
+    sky = None if frame is None else Frame(frame)
     try:
         roles = find_roles(table.fields, sky, **columns)
         if roles.unclear and needs_position:

@@ -19,7 +19,6 @@ from galmorph.files.reading import Input
 from galmorph.files.writing import COMPRESSIONS
 from galmorph.tables.formats import Format, TableSummary
 from galmorph.tables.formats.fits import list_hdus
-from galmorph.tables.positions import Frame
 from galmorph.tables.roles import plain_name, usefulness
 
 _HEAD_BYTES = 65536
@@ -160,7 +159,7 @@ def _meant(path: Path, tables: Sequence[TableSummary], named: Collection[str]) -
         return tables[0]
     names = {plain_name(name) for name in named}
     fitting = [table for table in tables if names <= {plain_name(field.name) for field in table.fields}]
-    uses = [usefulness(table.fields, Frame("icrs")) for table in fitting]
+    uses = [usefulness(table.fields) for table in fitting]
     best = [table for table, use in zip(fitting, uses, strict=True) if use == max(uses)]
     filled = [table for table in best if table.n_rows != 0] or best
     if not filled:
@@ -225,7 +224,7 @@ def _is_catalog(path: Path, image: int, stored: Sequence[int], form: Format) -> 
         if min(stored) < image:
             raise
         return False  # the reader of images says what is wrong
-    uses = {table.number: usefulness(table.fields, Frame("icrs")) for table in tables if _counts(table)}
+    uses = {table.number: usefulness(table.fields) for table in tables if _counts(table)}
     if any(use and number < image for number, use in uses.items()):
         return True
     catalogs = [table for table in tables if uses.get(table.number, 0) >= _A_CATALOG]

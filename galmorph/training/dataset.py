@@ -42,7 +42,7 @@ class Dataset:
     source : ndarray of str, shape (n,)
         The sample's name.
     sha256 : dict
-        Of each sample, by name.
+        Hash of each sample, by name.
     view : float
         The framed width as a share of ``side``.
     framing : Framing
@@ -52,9 +52,9 @@ class Dataset:
     skipped : dict
         How many rows of each sample were left out, by name, where some were.
     samples : tuple of Sample
-        What was joined, in order.
+        The samples, in order.
     lower, upper : Tensor, float32, shape (n, n_labels), optional
-        Bounds on fractions that are not known exactly; NaN where there is none.
+        Bounds on fractions without an exact label; NaN where there is none.
     excluded : tuple of dict
         ``name``, ``sha256`` of each table of galaxies to leave out, and the number ``n`` of rows that it left out.
     """
@@ -79,13 +79,13 @@ class Dataset:
 
     @cached_property
     def unlabelled(self) -> NDArray[np.bool_]:
-        """Which rows are of samples whose labels are not used, shape (n,)."""
-        parts = [np.full(len(sample), not sample.labelled) for sample in self.samples]
-        return np.concatenate(parts) if parts else np.zeros(len(self), dtype=bool)
+        """Which rows belong to samples without labels, shape (n,)."""
+        masks = [np.full(len(sample), not sample.labelled) for sample in self.samples]
+        return np.concatenate(masks) if masks else np.zeros(len(self), dtype=bool)
 
     @cached_property
     def scored(self) -> dict[str, NDArray[np.bool_]]:
-        """What is scored by itself, by name: the rows of each sample, of the folders of single classes all together."""
+        """The rows that are scored together, by name: each sample; but all folders of single classes as one."""
         together = [sample.name for sample in self.samples if sample.one_class]
         groups: dict[str, NDArray[np.bool_]] = {}
         for sample in self.samples:
@@ -119,7 +119,7 @@ class Dataset:
         return torch.from_numpy(self.images[rows]), self.fractions[torch.from_numpy(rows)]
 
     def apparent(self, row: int) -> tuple[float, float]:
-        """Return R90 in arcsec and the signal to noise of a galaxy, NaN where its sample does not know them."""
+        """Return R90 in arcsec and the signal to noise of a galaxy, NaN where its sample has none."""
         for sample in self.samples:
             if row < len(sample):
                 return (math.nan, math.nan) if sample.apparent is None else sample.apparent(row)
@@ -145,8 +145,8 @@ def load(
     input_size : int
         Side of the network's input; the framed part of a picture is stored at about this size.
     radii : float
-        Framed full width in radii, for pictures that are framed by size; others are framed whole, and so are all for a
-        model framed by angle (0). Of samples of different width the smallest is kept: wider pictures are cropped.
+        Framed full width in radii, for pictures that are framed by size; others are taken whole, and so are all
+        for a model framed by angle (0). The smallest width of the samples is kept: wider pictures are cropped.
     unlabelled : sequence of str or Path
         Samples whose labels are not used.
     exclude : sequence of str or Path
@@ -189,7 +189,7 @@ def load(
 
 
 def _check_names(samples: Sequence[Sample], paths: Sequence[Path]) -> None:
-    """Raise SampleError where two files or folders have one name: their galaxies would be taken for the same."""
+    """Raise SampleError if two files or folders have the same name: their galaxies would get the same keys."""
     first: dict[str, Path] = {}
     for sample, path in zip(samples, paths, strict=True):
         if (other := first.setdefault(sample.name, path)) != path:
@@ -199,7 +199,7 @@ def _check_names(samples: Sequence[Sample], paths: Sequence[Path]) -> None:
 def _common_framing(samples: Sequence[Sample], radii: float) -> tuple[float, Framing]:
     """Return the width in radii at which pictures are stored (0: whole) and the framed one.
 
-    An unlabelled sample does not narrow the others' margin: around its pictures they are mirrored.
+    An unlabelled sample does not reduce the margin of the others: its pictures are mirrored at their edges.
     """
     framings = {sample.framing for sample in samples}
     if all(framing.radii for framing in framings):
@@ -215,18 +215,18 @@ def _joined(samples: Sequence[Sample], name: str) -> Tensor | None:
     """Return a bound of all rows, None where no sample has bounds."""
     if all(getattr(sample, name) is None for sample in samples):
         return None
-    parts = [np.full_like(s.fractions, np.nan) if getattr(s, name) is None else getattr(s, name) for s in samples]
-    return torch.from_numpy(np.concatenate(parts))
+    bounds = [np.full_like(s.fractions, np.nan) if getattr(s, name) is None else getattr(s, name) for s in samples]
+    return torch.from_numpy(np.concatenate(bounds))
 
 
 def _without_excluded(
     samples: Sequence[Sample], listed: Mapping[str, set[str]]
 ) -> tuple[list[Sample], list[NDArray[np.int64]], tuple[Mapping[str, Any], ...]]:
-    """Return samples without the listed galaxies, the rows that were kept of each, and what was left out by what."""
+    """Return samples without the listed galaxies, the rows that were kept of each, and the entries of the card."""
     twins = {own: key for sample in samples for own, key in sample.twins.items()}
     shared = {path: {twins.get(key, key) for key in keys} for path, keys in listed.items()}
-    whole = set().union(*shared.values())
-    kept = [np.flatnonzero([galaxy not in whole for galaxy in sample.galaxies]) for sample in samples]
+    every = set().union(*shared.values())
+    kept = [np.flatnonzero([galaxy not in every for galaxy in sample.galaxies]) for sample in samples]
     left_out = []
     for path, keys in shared.items():
         n = sum(galaxy in keys for sample in samples for galaxy in sample.galaxies)
@@ -237,7 +237,7 @@ def _without_excluded(
 
 
 def n_seen(trained: Mapping[str, Tensor], galaxies: NDArray[np.object_], contents: NDArray[np.int64]) -> int:
-    """Return how many galaxies a training saw, by the hashes (in the model's file) of their keys and pictures."""
+    """Return how many galaxies were in the training data, by the hashes of keys and pictures in the model's file."""
     own = {TRAINED_GALAXIES: galaxy_hashes(galaxies), TRAINED_CONTENTS: contents}
     seen = [np.isin(hashes, trained[name].numpy()) for name, hashes in own.items() if name in trained]
     return int(np.any(seen, axis=0).sum())

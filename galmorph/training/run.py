@@ -38,12 +38,12 @@ from galmorph.training.learnt import learnt_labels, warn_of_unlearnt
 from galmorph.training.losses import BoundedLoss, loss_named
 from galmorph.training.processes import Processes
 from galmorph.training.reading import plain
-from galmorph.training.schedule import averaging, class_weights, parameter_groups, set_learning_parts
+from galmorph.training.schedule import averaging, class_weights, freeze_layers, parameter_groups
 from galmorph.training.split import PARTS, Split
 
 log = logging.getLogger(__name__)
 
-# Answers that are named in the first lines of a run.
+# How many answers are named in the first lines of a run.
 _NAMED = 6
 _PURPOSES = ("to learn from", "to validate", "to test")
 STATE = "state.json"
@@ -51,18 +51,18 @@ STATE = "state.json"
 
 @dataclass(frozen=True)
 class Labels:
-    """The labelled galaxies of a run and what is learnt from each.
+    """The labelled galaxies of a run, their split and their targets.
 
     Attributes
     ----------
     parts : ndarray of str, shape (n,)
-        Part of each galaxy.
+        ``train``, ``val`` or ``test`` for each galaxy.
     learnt : ndarray of int64
-        Rows that are learnt from.
+        Rows to learn from.
     targets : Tensor, float32, shape (n, n_labels)
-        Labels, mixed with what teachers say.
-    self_taught : ndarray of int64
-        Unlabelled rows whose targets are what the averaged weights say, from the second epoch on.
+        Labels, mixed with predictions of the teachers.
+    self_labelled : ndarray of int64
+        Unlabelled rows whose targets are predictions of the averaged weights, from the second epoch on.
     """
 
     dataset: Dataset
@@ -70,7 +70,7 @@ class Labels:
     parts: NDArray[np.str_]
     learnt: NDArray[np.int64]
     targets: Tensor
-    self_taught: NDArray[np.int64]
+    self_labelled: NDArray[np.int64]
 
     @cached_property
     def rows(self) -> dict[str, NDArray[np.int64]]:
@@ -91,7 +91,7 @@ class Run:
     descent : Ancestry
         Models that it starts and learns from.
     network, averaged : nn.Module
-        The weights that learn, and their moving average, which is validated and kept.
+        The trained weights, and their moving average, which is validated and kept.
     history : list of dict
         The epochs so far.
     """
@@ -127,7 +127,7 @@ class Run:
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """Where the run is kept after each epoch."""
+        """The state of the run, saved after each epoch."""
         return Checkpoint(self.out, self.network, self.averaged, self.optimizer)
 
     @cached_property
@@ -146,13 +146,13 @@ class Run:
 
 
 @contextmanager
-def held(out: Path) -> Iterator[None]:
-    """Hold a run's folder, which is made if it is not there: no other run trains in it meanwhile.
+def locked_folder(out: Path) -> Iterator[None]:
+    """Lock a run's folder, and make it if needed: no other run can train in it meanwhile.
 
     Raises
     ------
     OutputError
-        If another run holds it, or it cannot be written.
+        If another run trains in it, or it cannot be written.
     """
     is_new = not out.exists()
     lock = locked(out / ".lock", f"training in {out}")
@@ -161,7 +161,7 @@ def held(out: Path) -> Iterator[None]:
     finally:
         with lock, suppress(OSError):
             (out / ".lock").unlink()
-            if is_new:  # of a run that could not begin nothing is left
+            if is_new:  # a run that could not begin leaves nothing
                 out.rmdir()
 
 
@@ -182,7 +182,7 @@ def open_run(
     device = processes.device(config.device)
     history = processes.shared(_open_folder(config, out, resume) if processes.is_first else [])
     if processes.is_first:
-        _say_what_begins(config, schema, device, len(history))
+        _log_start(config, schema, device, len(history))
 
     # First of all: weights may be absent, and reading many pictures takes long.
     torch.manual_seed(config.seed)
@@ -202,17 +202,17 @@ def open_run(
     if n := n_seen(descent.trained, dataset.galaxies[test], dataset.contents[test]):
         log.warning("Of %d galaxies of the test part %d are known to a start or teacher.", len(test), n)
 
-    # Only now: where something is missing nothing is written, and the folder stays free for the next try.
+    # Not earlier: if something is missing, nothing is written and the folder stays free for the next try.
     if processes.is_first:
         write_record(out / STATE, state)
         write_file(out / "config.json", config.to_json().encode())
         rows = zip(dataset.source, dataset.galaxies, labels.parts, strict=True)
         write_csv(out / "split.csv", ("sample", "galaxy", "part"), rows)
-    known = learnt_labels(schema, dataset, labels.learnt, [*teachers, *descent.start])
-    warn_of_unlearnt(schema, known)
-    card = dataclasses.replace(_card(config, name, schema, backbone, labels, descent), learnt=known, **about)
+    learnt = learnt_labels(schema, dataset, labels.learnt, [*teachers, *descent.start])
+    warn_of_unlearnt(schema, learnt)
+    card = dataclasses.replace(_card(config, name, schema, backbone, labels, descent), learnt=learnt, **about)
     if not config.fine_tune:
-        set_learning_parts(network, backbone, config, 0)
+        freeze_layers(network, backbone, config, 0)
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=averaging(config.ema), use_buffers=True)
     optimizer = torch.optim.AdamW(parameter_groups(network, backbone, config))
@@ -226,8 +226,8 @@ def open_run(
     return run
 
 
-def _say_what_begins(config: TrainConfig, schema: LabelSchema, device: torch.device, n_done: int) -> None:
-    """Say what is trained on what, and where, before any picture is read."""
+def _log_start(config: TrainConfig, schema: LabelSchema, device: torch.device, n_done: int) -> None:
+    """Log model, data, schema and device before any picture is read."""
     data = ", ".join(plain(path).resolve().name for path in config.data)
     answers = schema.questions[0].answers if schema.is_classes else tuple(q.name for q in schema.questions)
     what = f"{len(answers)} {'classes' if schema.is_classes else 'questions'}"
@@ -306,7 +306,7 @@ def _open_folder(config: TrainConfig, out: Path, resume: bool) -> list[dict[str,
 
 
 def _digest(dataset: Dataset, parts: NDArray[np.str_]) -> str:
-    """Return a hash of which galaxies are in which part, in order."""
+    """Return a hash of the split: the part of each galaxy, in order."""
     lines = "\n".join(f"{galaxy}\t{part}" for galaxy, part in zip(dataset.galaxies, parts, strict=True))
     return hashlib.sha256(lines.encode()).hexdigest()
 
@@ -341,15 +341,15 @@ def _card(
         schema_definition=config.schema_definition,
         inputs=survey_inputs(config.input_size, dataset.framing, backbone.mean, backbone.std),
         description=schema.description,
-        trained_on=tuple(_samples(dataset, labels.parts)),
+        trained_on=tuple(_sample_entries(dataset, labels.parts)),
         split=labels.split.card(),
         training=options,
         versions=versions(),
     )
 
 
-def _samples(dataset: Dataset, parts: NDArray[np.str_]) -> Iterator[dict[str, Any]]:
-    """Yield what a card says of each sample."""
+def _sample_entries(dataset: Dataset, parts: NDArray[np.str_]) -> Iterator[dict[str, Any]]:
+    """Yield the entry of each sample in the card."""
     first = 0
     for sample in dataset.samples:
         n_train = int((parts[first : first + len(sample)] == "train").sum())
@@ -360,7 +360,7 @@ def _samples(dataset: Dataset, parts: NDArray[np.str_]) -> Iterator[dict[str, An
 
 
 def _warn_of_rare_classes(schema: LabelSchema, classes: NDArray[np.int64]) -> None:
-    """Tell of classes that the training part has two examples of at most: what is said of them is hardly learnt."""
+    """Warn of classes with one or two examples to train on."""
     if not schema.has_classes:
         return
     counts = np.bincount(classes[classes >= 0], minlength=len(schema.questions[0].answers))

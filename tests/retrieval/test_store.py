@@ -87,7 +87,7 @@ def zeroed(*places):
         (zeroed(slice(None)), "no_coverage", (0, 0, 0)),
     ],
 )
-def test_judge(pixels, status, coverage):
+def test_coverage_sets_the_state(pixels, status, coverage):
     assert judge(("g", "r", "z"), pixels) == (status, dict(zip("grz", coverage, strict=True)))
 
 

@@ -21,6 +21,7 @@ from galmorph.files.writing import COMPRESSIONS, Output
 from galmorph.tables.formats import Added, Array, Block, Column, Format, Provenance, TableField, text_array
 from galmorph.tables.formats._column_yaml import ColumnYaml
 from galmorph.tables.formats._extra import Extra, of_parquet
+from galmorph.tables.formats._parquet_footer import with_columns, with_row_count
 from galmorph.tables.formats._votable_head import Head, redescribe
 
 if TYPE_CHECKING:
@@ -101,12 +102,14 @@ class ParquetTable:
         import pyarrow as pa
 
         first = 0
+        counted = with_row_count(self._schema.metadata or {}, self.n_rows, int(keep.sum()))
         with self._file() as file:
             options = _options(file, self._schema.names, [], self._schema)
-            with _writer(output, self._schema, **options) as writer:
-                for batch in _read(self._path, file.iter_batches()):
-                    writer.write_batch(batch.filter(pa.array(keep[first : first + batch.num_rows])))
-                    first += batch.num_rows
+            with _writer(output, self._schema.with_metadata(counted), **options) as writer:
+                for group in range(file.num_row_groups):  # each apart, for rows may be sorted within them only
+                    for batch in _read(self._path, file.iter_batches(row_groups=[group])):
+                        writer.write_batch(batch.filter(pa.array(keep[first : first + batch.num_rows])))
+                        first += batch.num_rows
 
     def extra(self) -> Extra:
         """Return what the file holds besides its columns; see `Table`."""
@@ -118,7 +121,7 @@ class ParquetTable:
 
         columns = added.columns
         kept = [name for i, name in enumerate(self._schema.names) if i not in added.dropped]
-        metadata = dict(self._schema.metadata or {})
+        metadata = with_columns(self._schema.metadata or {}, kept, columns)
         if _VOTABLE in metadata:
             metadata[_VOTABLE] = redescribe(metadata[_VOTABLE], self._schema.names, added)
         if self._yaml:
@@ -251,7 +254,9 @@ def table_field(field: pa.TableField, described: TableField) -> TableField:
     kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
     number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
     scalar = not pa.types.is_nested(kind)
-    return TableField(field.name, unit or described.unit, ucd or described.ucd, text=not number, scalar=scalar)
+    return TableField(
+        field.name, unit or described.unit, ucd or described.ucd, text=not number, scalar=scalar, frame=described.frame
+    )
 
 
 def arrow_type(column: Column) -> pa.DataType:
@@ -288,6 +293,8 @@ def _options(
     chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
     options: dict[str, Any] = {
         "use_compliant_nested_type": False,
+        "sorting_columns": _sorting(file, kept),
+        "write_page_index": any(chunk.has_column_index for chunk in chunks),
         "use_deprecated_int96_timestamps": any(chunk.physical_type == "INT96" for chunk in chunks),
     }
     for version in (metadata.format_version, "2.6"):
@@ -304,6 +311,25 @@ def _options(
         paths = [written.schema.column(i).path for i in range(len(written.schema))]
         options["compression"] = dict(zip(paths, codecs, strict=True))
     return options
+
+
+def _sorting(file: pq.ParquetFile, kept: Collection[str]) -> list[pq.SortingColumn] | None:
+    """Return by which columns all row groups say that their rows are sorted, as far as they are kept; None for none."""
+    from pyarrow import parquet as pq
+
+    groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+    stated = {group.sorting_columns for group in groups}
+    if len(stated) != 1:
+        return None
+    owners = [field.name for field in file.schema_arrow for _ in range(_n_leaves(field.type))]
+    left = [owner for owner in owners if owner in kept]
+    sorting = []
+    for each in stated.pop():
+        name = owners[each.column_index]
+        if name not in kept or owners.count(name) > 1:  # what is sorted within equal values of it is not sorted alone
+            break
+        sorting.append(pq.SortingColumn(left.index(name), each.descending, each.nulls_first))
+    return sorting or None
 
 
 def _n_leaves(kind: pa.DataType) -> int:

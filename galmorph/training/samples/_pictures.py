@@ -25,10 +25,10 @@ from galmorph.images.headers import band_files
 from galmorph.images.quality import signal_to_noise
 from galmorph.images.radius import measure_r90
 from galmorph.models.card import ModelCard, survey_inputs
-from galmorph.training.samples import CHALLENGE, Sample, content_hash, galaxy_keys, known_galaxies, own_keys
+from galmorph.training.samples import CHALLENGE, Sample, content_hash, galaxy_keys, own_keys, shared_galaxies
 
 _FITS_MAGIC = (b"SIMPLE  =", b"\x1f\x8b", b"BZh")
-# As Kaggle's.
+# As in the Galaxy Zoo challenge on Kaggle.
 FRAMING = Framing(radii=8.48)
 SIDE_PX = 424
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")
@@ -88,18 +88,18 @@ def picture_folder(
         data = content(file)
         whole.update(data)
         contents.append(content_hash(data))
-    name, known = path.resolve().name, known_galaxies(path, column)
+    name, shared = path.resolve().name, shared_galaxies(path, column)
     if labels.name == "labels.csv" and column == "GalaxyID":
-        known = {identifier: f"{CHALLENGE}:{identifier}" for identifier in identifiers} | known
+        shared = {identifier: f"{CHALLENGE}:{identifier}" for identifier in identifiers} | shared
     return Sample(
         name=name,
-        galaxies=galaxy_keys(name, identifiers, known),
+        galaxies=galaxy_keys(name, identifiers, shared),
         fractions=fractions,
         image=partial(picture, rows),
         contents=np.array(contents, dtype=np.int64),
         sha256=whole.hexdigest(),
         framing=framing,
-        twins=own_keys(name, known),
+        twins=own_keys(name, shared),
         composed=not all(map(is_picture, files)),
     )
 
@@ -196,8 +196,8 @@ def content(file: Path) -> bytes:
 
     CutoutError or OSError: there is none, or it is no regular file.
     """
-    parts = list(band_files(str(file)).values()) if "{band}" in file.name else [file]
-    return b"".join(_bytes(part) for part in parts)
+    files = band_files(str(file)).values() if "{band}" in file.name else [file]
+    return b"".join(_bytes(each) for each in files)
 
 
 def _bytes(file: str | Path) -> bytes:
@@ -219,7 +219,7 @@ def _composite(row: Row) -> NDArray[np.uint8]:
 
 
 def apparent(rows: Sequence[Row], index: int) -> tuple[float, float]:
-    """Return R90 in arcsec and the signal to noise; of a picture only what the catalog says."""
+    """Return R90 in arcsec and the signal to noise; for a picture only the radius of the catalog."""
     path, radius = Path(str(rows[index].cutout)), rows[index].radius_arcsec
     if is_picture(path):
         return radius, math.nan
@@ -232,6 +232,6 @@ def apparent(rows: Sequence[Row], index: int) -> tuple[float, float]:
 
 @cache
 def _card() -> ModelCard:
-    """Return what frames and colours the pictures of a sample; no network belongs to it."""
+    """Return the card that sets frame and colours of a sample's pictures; it has no network."""
     inputs = survey_inputs(SIDE_PX, FRAMING, (0.0,) * 3, (1.0,) * 3)
     return ModelCard("training sample", "", "", inputs)

@@ -4,7 +4,7 @@ Fractions stand in columns named as :meth:`galmorph.schemas.LabelSchema.from_col
 numbers or names (``label``, ``class``, the name of the schema's first question, ...). Columns that galmorph wrote are
 its own predictions and not read. FITS cutouts become pictures as `galmorph classify` makes them (radius of the
 catalog's size column, else of the cutout's card, else measured), pictures (JPEG, PNG) are taken as they are, framed
-like Kaggle's where nothing else is said. A row that cannot be used is left out, with a warning, and counted.
+like Kaggle's by default. A row that cannot be used is left out, with a warning, and counted.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _matches(path: Path) -> bool:
 
 
 def why_no_catalog(path: Path) -> str:
-    """Return why a file is no such catalog, in brackets behind a blank; '' for a folder."""
+    """Return the reason why a file is not such a catalog, in brackets after a blank; '' for a folder."""
     if path.is_dir():
         return f" ({why})" if (why := parquet_folder(path)) else ""
     try:
@@ -103,8 +103,8 @@ def _galaxies(catalog: Catalog, path: Path) -> NDArray[np.object_]:
     ra, dec = (np.concatenate([getattr(block, axis) for block in blocks] or [np.empty(0)]) for axis in ("ra", "dec"))
     names = [name for block in blocks for name in block.id]
     first = sky_groups(ra, dec, SAME_GALAXY_ARCSEC)
-    placed = catalog.id_column is None and catalog.has_positions
-    keys = [f"{x:.5f}{y:+.5f}" if placed and x == x else name for x, y, name in zip(ra, dec, names, strict=True)]
+    by_position = catalog.id_column is None and catalog.has_positions
+    keys = [f"{x:.5f}{y:+.5f}" if by_position and x == x else name for x, y, name in zip(ra, dec, names, strict=True)]
     return galaxy_keys(path.name.partition(".")[0], [keys[row] for row in first], {})
 
 

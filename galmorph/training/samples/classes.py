@@ -1,8 +1,8 @@
 """Class folders: a folder of pictures or FITS cutouts that is named for a class, or one folder of such folders.
 
 ``spirals/*.jpg`` beside ``ellipticals/*.jpg``, each given by its own ``--data``, or ``own/spiral/*.jpg`` and
-``own/elliptical/*.jpg`` as ``own``. The names are read as a column of labels is. Pictures are taken whole: the galaxy
-fills them as it fills the frame of a model (5.12 R90) where nothing else is said. Files of other kinds, and pictures
+``own/elliptical/*.jpg`` as ``own``. The names are read as a column of labels is. Pictures are taken whole, and by
+default count as wide as the frame of a model (5.12 R90). Files of other kinds, and pictures
 that cannot be read, are left out. Folders ``train``, ``val`` and ``test`` of such folders are the parts of the split.
 """
 
