@@ -22,9 +22,9 @@ def modules() -> list[Path]:
     return sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py" or path.parent != PACKAGE)
 
 
-# Packages that torch would make slow to import. The demo classifies, so it needs torch.
+# Packages that torch would make slow to import. The demo classifies, and kernels are of torch's tensors.
 LIGHT = ("files", "schemas", "tables", "images", "retrieval", "selection", "reports", "cli")
-NEEDS_TORCH = {"galmorph.cli.demo"}
+NEEDS_TORCH = {"galmorph.cli.demo", "galmorph.images.gpu.triton_colours"}
 
 
 def test_light_packages_do_not_import_torch():

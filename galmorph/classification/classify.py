@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,9 +40,6 @@ from galmorph.models.predictor import Predictor, on_devices
 from galmorph.progress import progress_bar
 from galmorph.tables.features import check_features, write_features
 from galmorph.threads import ahead
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 

@@ -28,7 +28,6 @@ from galmorph.classification.sources import (
     ValuesOf,
     cutout_name,
     new_blocks,
-    write_new_table,
 )
 from galmorph.classification.summary import Summary
 from galmorph.errors import GalmorphError
@@ -37,7 +36,7 @@ from galmorph.images.cutout import Cutout
 from galmorph.models.card import ModelCard
 from galmorph.tables import formats as tables
 from galmorph.tables.blocks import checked_blocks
-from galmorph.tables.catalog import Column, catalog_of, check_new_catalog
+from galmorph.tables.catalog import Column, catalog_of
 from galmorph.tables.formats import Added, Provenance
 from galmorph.tables.frames import FrameTable, is_frame
 from galmorph.tables.memory import MemoryTable
@@ -60,6 +59,25 @@ class _InMemory(Source):
     """
 
     result: Any
+
+    def check_output(self, destination: Path) -> None:
+        """Raise a GalmorphError if the table cannot be written to a file that was named."""
+        if destination != self.default_output:
+            super().check_output(destination)
+
+    def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
+        """Make the table, and write it if a file was named."""
+        kept = list(results)
+        self.result = self._table(added, kept)
+        if destination != self.default_output:
+            super().write(destination, added, kept)
+
+    def _table(self, added: Addition, results: Iterable[Result]) -> Any:
+        own, values = self.own_columns()
+        columns = [*own, *added.columns]
+        blocks = checked_blocks(columns, new_blocks(values, results), self.n_rows)
+        provenance = Provenance().updated([column.name for column in columns], tables.check_cards(added.cards), ())
+        return MemoryTable(Table()).appended(Added(columns, blocks, provenance))
 
     @cached_property
     def default_output(self) -> Path:
@@ -107,19 +125,10 @@ class MemorySource(_InMemory, CatalogSource):
             digest.update(np.stack([targets.ra, targets.dec, targets.radius_arcsec]).tobytes())
         return {"content": digest.hexdigest()}
 
-    def check_output(self, destination: Path) -> None:
-        """Raise a GalmorphError if the table cannot be written to a file that was named."""
-        if destination != self.default_output:
-            self.catalog.check_destination(destination)
-
-    def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
-        """Make the table with the columns appended, and write it where a file was named."""
+    def _table(self, added: Addition, results: Iterable[Result]) -> Any:
         dropped, provenance = self.catalog.changes(added.columns, added.cards, replace=added.replace)
-        kept = list(results)
-        new = checked_blocks(added.columns, (values for _, values in kept), self.n_rows)
-        self.result = self._memory.appended(Added(added.columns, new, provenance, dropped))
-        if destination != self.default_output:
-            super().write(destination, added, kept)
+        new = checked_blocks(added.columns, (values for _, values in results), self.n_rows)
+        return self._memory.appended(Added(added.columns, new, provenance, dropped))
 
 
 class PathsSource(_InMemory, CutoutSource):
@@ -135,18 +144,6 @@ class PathsSource(_InMemory, CutoutSource):
         files = [Remote.of(path) if is_remote(path) else Path(path) for path in paths]
         super().__init__(Path.cwd(), [(cutout_name(Path(file.name)), file) for file in files], hdu)
         self._texts = {file: os.fspath(path) for file, path in zip(files, paths, strict=True)}
-
-    def check_output(self, destination: Path) -> None:
-        """Raise a GalmorphError if the table cannot be written to a file that was named."""
-        if destination != self.default_output:
-            super().check_output(destination)
-
-    def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
-        """Make the table, and write it where a file was named."""
-        kept = list(results)
-        self.result = _new_table(*self.own_columns(), added, kept, self.n_rows)
-        if destination != self.default_output:
-            super().write(destination, added, kept)
 
     def _name(self, path: Any) -> str:
         return self._texts[path]
@@ -186,11 +183,6 @@ class ArraySource(_InMemory):
         """Return a hash of the array."""
         return {"content": hashlib.sha256(np.ascontiguousarray(self._flux).data).hexdigest()}
 
-    def check_output(self, destination: Path) -> None:
-        """Raise a GalmorphError if the table cannot be written to a file that was named."""
-        if destination != self.default_output:
-            check_new_catalog(destination)
-
     def prepare(self, rows: Sequence[int], card: ModelCard, device: torch.device) -> list[Prepared]:  # noqa: ARG002
         """Frame galaxies as a card asks, with radii that are measured on them."""
         entry = card.input_for("", self._bands, self._pixscale)
@@ -200,26 +192,10 @@ class ArraySource(_InMemory):
         flux = np.ascontiguousarray(self._flux[row], np.float32)
         return Cutout(f"galaxy {row}", "", self._bands, flux, self._pixscale, self._pixscale)
 
-    def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
-        """Make the table, and write it where a file was named."""
+    def own_columns(self) -> tuple[Sequence[Column], ValuesOf]:
+        """Return the numbers of the galaxies."""
         own = (Column("id", "int64", ucd="meta.id;meta.main", description="number in the array, from 0"),)
-
-        def values(part: slice, _: NDArray[np.void]) -> Mapping[str, NDArray[Any]]:
-            return {"id": np.arange(part.start, part.stop)}
-
-        kept = list(results)
-        self.result = _new_table(own, values, added, kept, self.n_rows)
-        if destination != self.default_output:
-            write_new_table(destination, own, values, added, kept, self.n_rows)
-
-
-def _new_table(
-    own: Sequence[Column], values: ValuesOf, added: Addition, results: Iterable[Result], n_rows: int
-) -> Table:
-    columns = [*own, *added.columns]
-    blocks = checked_blocks(columns, new_blocks(values, results), n_rows)
-    provenance = Provenance().updated([column.name for column in columns], tables.check_cards(added.cards), ())
-    return MemoryTable(Table()).appended(Added(columns, blocks, provenance))
+        return own, lambda part, _: {"id": np.arange(part.start, part.stop)}
 
 
 def memory_source(given: Any, options: ClassifyOptions) -> MemorySource | PathsSource | ArraySource:

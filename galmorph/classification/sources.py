@@ -165,9 +165,9 @@ class Source(ABC):
     def check(self, columns: Sequence[Column], *, replace: bool) -> None:  # noqa: B027 nothing to check
         """Raise CatalogError if the columns cannot be appended; a new table takes any."""
 
-    @abstractmethod
     def check_output(self, destination: Path) -> None:
         """Raise a GalmorphError if the result cannot be written under this name."""
+        check_new_catalog(destination)
 
     def open(self) -> None:  # noqa: B027 nothing to open
         """Read what must be read before the first row, and detect galaxies where they are to be detected."""
@@ -198,9 +198,15 @@ class Source(ABC):
     def prepare(self, rows: Sequence[Any], card: ModelCard, device: torch.device) -> list[Prepared]:
         """Read rows and frame them as a card asks; flux may lie on the device."""
 
-    @abstractmethod
+    def own_columns(self) -> tuple[Sequence[Column], ValuesOf]:
+        """Return the columns of a new table before those of the results, and the function that gives their values."""
+        return (), lambda *_: {}
+
     def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
-        """Write the table with columns appended; results are blocks of consecutive rows, all of them together."""
+        """Write the table, here a new one; results are blocks of consecutive rows, all of them together."""
+        own, values = self.own_columns()
+        settings = {name: value for name, value in vars(added).items() if name not in ("columns", "replace")}
+        write_catalog(destination, [*own, *added.columns], new_blocks(values, results), self.n_rows, **settings)
 
     def finish(self, summary: Summary) -> Any:
         """Return what the run gives back: the summary, or the table where one was given."""
@@ -344,17 +350,13 @@ class CutoutSource(CutoutRows):
         for first in range(start, self.n_rows, n_rows):
             yield [Row(path) for _, path in self._files[first : first + n_rows]]
 
-    def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
-        """Write a new table: identifier, position and path of each cutout, and the columns."""
-        write_new_table(destination, *self.own_columns(), added, results, self.n_rows)
-
     def names(self) -> Iterator[Sequence[str]]:
         """Yield the names of the cutouts, in blocks of the journal's."""
         names = [name for name, _ in self._files]
         return (names[first : first + BLOCK] for first in range(0, len(names), BLOCK))
 
     def own_columns(self) -> tuple[Sequence[Column], ValuesOf]:
-        """Return the columns before those of the results, and what gives their values."""
+        """Return identifier, position and path of each cutout."""
         names, paths = [name for name, _ in self._files], [self._name(path) for _, path in self._files]
         own = (
             Column("id", "str", ucd="meta.id;meta.main", description="name of the cutout", width=_width(names)),
@@ -379,28 +381,6 @@ class CutoutSource(CutoutRows):
 def cutout_name(path: Path) -> str:
     """Return the name of a cutout without its suffix."""
     return path.stem if is_picture(path) else path.name.split(".fit")[0]
-
-
-def write_new_table(
-    destination: Path,
-    own: Sequence[Column],
-    values: ValuesOf,
-    added: Addition,
-    results: Iterable[Result],
-    n_rows: int,
-) -> None:
-    """Write a table that there was not before.
-
-    Parameters
-    ----------
-    own : sequence of Column
-        The columns before those of the results.
-    values : callable
-        Their values, from the slice of rows and the journal's records of these.
-    results : iterable of Result
-    """
-    settings = {name: value for name, value in vars(added).items() if name not in ("columns", "replace")}
-    write_catalog(destination, [*own, *added.columns], new_blocks(values, results), n_rows, **settings)
 
 
 def new_blocks(values: ValuesOf, results: Iterable[Result]) -> Iterator[Mapping[str, NDArray[Any]]]:

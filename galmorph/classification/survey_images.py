@@ -16,14 +16,7 @@ from numpy.typing import NDArray
 
 from galmorph.classification.detected import Detected, has_pixels, image_name, pixel_columns
 from galmorph.classification.prepare import Prepared, unexpected
-from galmorph.classification.sources import (
-    Addition,
-    Result,
-    Source,
-    file_state,
-    output_beside,
-    write_new_table,
-)
+from galmorph.classification.sources import Addition, Result, Source, ValuesOf, file_state, output_beside
 from galmorph.errors import CatalogError, GalmorphError, OutputError
 from galmorph.files.record import identity
 from galmorph.images.detection import Detection, detect
@@ -41,7 +34,7 @@ from galmorph.images.survey_image import (
 )
 from galmorph.images.wcs import edge_distance, pixels, read_wcs, side_arcsec
 from galmorph.models.card import ModelCard
-from galmorph.tables.catalog import Catalog, Column, check_new_catalog
+from galmorph.tables.catalog import Catalog, Column
 
 if TYPE_CHECKING:
     import torch
@@ -148,7 +141,7 @@ class FieldSource(Source):
         if self._catalog is not None:
             self._catalog.check_destination(destination)
         else:
-            check_new_catalog(destination)
+            super().check_output(destination)
 
     def open(self) -> None:
         """Detect the galaxies of all images, or find the pixels of the catalog's positions."""
@@ -244,13 +237,13 @@ class FieldSource(Source):
         if self._catalog is not None:
             self._catalog.append(destination, blocks=(new for _, new in results), **vars(added))
             return
+        super().write(destination, added, results)
+
+    def own_columns(self) -> tuple[Sequence[Column], ValuesOf]:
+        """Return what was measured of the detected galaxies."""
         assert self._detected is not None
         own = self._detected.columns()
-
-        def values(part: slice, _: NDArray[np.void]) -> dict[str, Array]:
-            return {column.name: array[part] for column, array in own}
-
-        write_new_table(destination, [column for column, _ in own], values, added, results, self.n_rows)
+        return [column for column, _ in own], lambda part, _: {column.name: array[part] for column, array in own}
 
     def _open(self, image: int) -> _Opened:
         with self._lock:

@@ -33,7 +33,8 @@ _COMPANIONS = frozenset(
 )
 # Such words in EXTNAME alone; in IMAGETYP they mean something else ('science exposure').
 _COMPANION_EXTENSIONS = frozenset(
-    {"con", "cov", "coverage", "exp", "exptime", "expmap", "exposure", "time", "samp", "area", "model", "residual"}
+    {"con", "cov", "coverage", "exp", "exptime", "expmap", "exposure", "time", "samp", "area", "model", "models"}
+    | {"residual", "resid", "residuals", "seg", "back", "bkgd", "bkgrms", "snr", "chi", "objmask"}
 )
 # Such words at the end of a file's name, where the header says nothing: SWarp's ``coadd.weight.fits``.
 _COMPANION_FILE = re.compile(
@@ -46,6 +47,8 @@ _BACKGROUNDS = frozenset({"sky", "bkg", "background"})
 _SUBTRACTED = frozenset({"sub", "subtr", "subtracted", "removed"})
 # Filters of the Legacy Surveys' northern telescopes (Bok, Mayall) whose names do not hold the letter as a word.
 _FILTER_BANDS = {"bokr": "r", "zd": "z"}
+# Bands of the system of SDSS in upper case or without a mark before them: Hyper Suprime-Cam's HSC-R2, SLOAN-R, SDSSr.
+_UPPER_CASE = re.compile(r"\bHSC-([GRIZY])2?\b|\b(?:SDSS|SLOAN)[-_ ]?([UGRIZ])\b", re.IGNORECASE)
 _SPECTRAL = ("FREQ", "WAVE", "AWAV", "WAVN", "LAMBDA", "VELO", "VRAD", "VOPT", "FELO", "ZOPT", "BETA", "ENER", "STOKES")
 # What comments of cards with a pixel scale say.
 _ARCSEC_PER_PIXEL = re.compile(r"(arc-? ?sec\w*|\basec|\"|'')[\])]?\s*(/|per)\s*[\[(]?pi?x", re.IGNORECASE)
@@ -105,6 +108,8 @@ def _band_name(text: str) -> str:
 
     Upper case is another photometric system: Johnson's R is not SDSS's r.
     """
+    if named := _UPPER_CASE.search(text):
+        return (named[1] or named[2]).lower()
     words = re.findall(r"[A-Za-z0-9]+", text)
     letters = {_FILTER_BANDS.get(word, word) for word in words} & set(BAND_LETTERS)
     return letters.pop() if len(letters) == 1 else text.strip()
@@ -237,7 +242,7 @@ def _stated(image: StoredImage, keyword: str, *, sure: bool = False) -> float:
     stated = re.match(r"\s*(-?[\d.]+(?:E[+-]?\d+)?)(.*)", str(value), re.IGNORECASE)
     if value is None or isinstance(value, bool) or stated is None:
         return math.nan
-    said = f"{stated[2]} {_comment(image, keyword)}"
+    said = f"{stated[2]} {comment(image, keyword)}"
     if not _ARCSEC_PER_PIXEL.search(said) and (sure or _OTHER_SCALE.search(said)):
         return math.nan
     try:
@@ -246,7 +251,7 @@ def _stated(image: StoredImage, keyword: str, *, sure: bool = False) -> float:
         return math.nan
 
 
-def _comment(image: StoredImage, keyword: str) -> str:
+def comment(image: StoredImage, keyword: str) -> str:
     """Return the comment of a card of the image's own header; ``''`` for none."""
     cards = (image.header_text[i : i + 80] for i in range(0, len(image.header_text), 80))
     card = next((card for card in cards if card.startswith(f"{keyword:<8}=")), "")

@@ -101,7 +101,7 @@ class Normalization:
         factors = np.array([mapping.factor(scale) for scale in self.scales], np.float32)[:, None, None]
         if flux[0].device.type != "cpu":
             flux = flux if isinstance(flux, torch.Tensor) else torch.stack(list(flux))
-            scales = constant(tuple(factors.ravel().tolist()), flux.device).view(3, 1, 1)
+            scales = constant(factors.ravel().tolist(), flux.device).view(3, 1, 1)
             return mapping.colours(flux * scales, torch, self.softening, self.offset)
         # NumPy's operations take less time than torch's there, and less on what stays in the core's cache.
         result = np.empty((len(flux), *flux[0].shape), np.float32)
@@ -122,8 +122,8 @@ class Normalization:
         fuses = self.kind == "galaxyzoo_decals" and not self.grey
         if fuses and isinstance(flux, torch.Tensor) and flux.is_cuda and (kernel := fused_kernel(flux.device)):
             device = flux.device
-            factors = constant(tuple(1 / scale for scale in self.scales), device)
-            return kernel(flux, factors, constant(tuple(self.mean), device), constant(tuple(self.std), device), **ZOO)
+            factors = constant([1 / scale for scale in self.scales], device)
+            return kernel(flux, factors, constant(self.mean, device), constant(self.std, device), **ZOO)
         return self.network_input(self.rgb(flux))
 
     def network_input(self, rgb: Tensor) -> Tensor:

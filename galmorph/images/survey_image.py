@@ -41,7 +41,7 @@ from galmorph.images.headers import (
     survey,
 )
 from galmorph.images.surveys import native_pixscale
-from galmorph.images.units import make_linear, nanomaggies, zero_point_factor
+from galmorph.images.units import check_linear, make_linear, nanomaggies, zero_point_factor
 from galmorph.images.wcs import read_wcs, same_grid
 
 log = logging.getLogger(__name__)
@@ -276,7 +276,10 @@ def _part(image: StoredImage, letter: str, bad: NDArray[np.bool_] | None, points
 
 def _unit(image: StoredImage, zero_point: float | None) -> tuple[float, bool]:
     """Return the factor from pixel values to nanomaggies, and whether they may hold the sky too."""
-    return nanomaggies(image) if zero_point is None else (zero_point_factor(zero_point), True)
+    if zero_point is None:
+        return nanomaggies(image)
+    check_linear(image)
+    return zero_point_factor(zero_point), True
 
 
 def _scale(image: StoredImage) -> float:

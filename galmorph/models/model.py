@@ -14,7 +14,7 @@ from galmorph.environment import Variable
 from galmorph.errors import ModelError, WeightsUnavailable, first_line
 from galmorph.files.record import file_sha256
 from galmorph.files.writing import write_file
-from galmorph.images.gpu.tensors import constant
+from galmorph.images.gpu.tensors import index
 from galmorph.models import card as cards
 from galmorph.models.backbones import Backbone
 from galmorph.models.card import ModelCard
@@ -91,7 +91,7 @@ def probabilities(schema: LabelSchema, logits: Tensor, temperature: Sequence[flo
         share = shares[:, part]
         if parents:
             so_far = torch.cat(parts, dim=1)
-            share = share * so_far.index_select(1, constant(tuple(parents), share.device)).sum(dim=1, keepdim=True)
+            share = share * so_far.index_select(1, index(parents, share.device)).sum(dim=1, keepdim=True)
         parts.append(share)
     return torch.cat(parts, dim=1)
 

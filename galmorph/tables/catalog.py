@@ -136,9 +136,15 @@ class Catalog:
         """The positions of the columns that hold one value in each cell."""
         return [i for i, field in enumerate(self._table.fields) if field.scalar]
 
+    @property
+    def within_column(self) -> str | None:
+        """The name of the column of bricks, which identifiers that are unique within a brick only begin with."""
+        return self._name(self._roles.within)
+
     def by_identifier(self, id: int | None = None) -> Catalog:
-        """Return the catalog without a column of cutouts, and with another one of identifiers, by its position."""
-        return replace(self, _roles=replace(self._roles, id=self._roles.id if id is None else id, cutout=None))
+        """Return the catalog without a column of cutouts, and with one of identifiers alone, by its position."""
+        changed = {"cutout": None} if id is None else {"cutout": None, "id": id, "within": None}
+        return replace(self, _roles=replace(self._roles, **changed))
 
     def _name(self, position: int | None) -> str | None:
         return None if position is None else self._table.fields[position].name
@@ -177,13 +183,23 @@ class Catalog:
             radius[~(np.isfinite(radius) & (radius > 0))] = np.nan
         return Targets(
             row=row,
-            id=as_text(values[roles.id]) if roles.id is not None else text_array(map(str, row.tolist())),
+            id=self._identifiers(row, values),
             ra=ra,
             dec=dec,
             cutout=as_text(values[roles.cutout]) if roles.cutout is not None else text_array([""] * n),
             radius_arcsec=radius,
             problem=problem,
         )
+
+    def _identifiers(self, row: NDArray[np.int64], values: Mapping[int, Array]) -> NDArray[np.object_]:
+        roles = self._roles
+        if roles.id is None:
+            return text_array(map(str, row.tolist()))
+        ids = as_text(values[roles.id])
+        if roles.within is None:
+            return ids
+        bricks = as_text(values[roles.within])
+        return text_array(f"{brick}_{id}" if id else "" for brick, id in zip(bricks, ids, strict=True))
 
     def _numbers(self, values: Array, position: int) -> Array:
         return with_points(values, self._table.fields[position].decimal)

@@ -287,6 +287,8 @@ def recognise(path: Path) -> Format:
         raise CatalogError(
             f"{path} is a web page, not a table; perhaps a server answered with an error or a login page"
         )
+    if start.startswith(b"#asdf"):
+        raise CatalogError(f"{path} is ASDF, which is not read; save its table as FITS or Parquet, its images as FITS")
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise CatalogError(f"{path} is written in UTF-16; save it as UTF-8")
     if head.startswith(b"PK") and (b"xl/" in head or path.suffix.lower() in _WORKBOOKS):

@@ -100,13 +100,13 @@ _RADIANS_OR_DEGREES = ("coord_ra", "coord_dec")
 # Identifiers as the surveys name them, the sooner the surer.
 _IDS = (
     *("objid", "object_id", "obj_id", "id", "targetid", "target_id", "galaxyid", "galaxy_id", "source_id", "sourceid"),
-    *("ls_id", "dr8objid", "dr7objid", "iauname", "name", "object", "unnamed:_0"),
+    *("ls_id", "dr8objid", "dr7objid", "iauname", "sga_id", "name", "object", "unnamed:_0"),
     *("coadd_object_id", "coadd_objects_id", "objectid", "diaobjectid", "id_str", "dr8_id", "cataid", "nsaid"),
     *("nsa_id", "nsa_nsaid", "pgc", "pgcname", "main_id", "designation", "object_name", "objname", "iau_name"),
     *("galaxy", "galaxy_name", "galaxyname", "gal_id", "galid", "specobjid", "mangaid", "plateifu", "survey_id"),
     *("zooniverse_id", "asset_id", "subject_id", "unique_id", "uniqueid", "uid", "uuid", "identifier", "source"),
     *("source_name", "src_id", "srcid", "sdss_id", "sdssid", "sdss_objid", "hsc_id", "photoid", "photo_id"),
-    *("quick_object_id", "unwise_objid", "galex_id", "sga_id", "thing_id", "matchid", "sdss_name", "allwise"),
+    *("quick_object_id", "unwise_objid", "galex_id", "thing_id", "matchid", "sdss_name", "allwise"),
     *("gal_name", "targname", "obj_no", "objno", "catalogue_id"),
     *("catalog_id", "cat_id", "catid", "number", "seqnr", "seq_nr", "cutout_id", "image_id"),
 )
@@ -114,6 +114,8 @@ _IDS = (
 _LABEL = "label"
 _PHOTUTILS = frozenset(("xcentroid", "x_centroid", "segment_flux", "sky_centroid.ra", "bbox_xmin", "semimajor_sigma"))
 _ROW_INDICES = ("", "unnamed:_0")
+# Identifiers that are unique within a brick or a tile only, and the columns that say which: with it they are unique.
+_WITHIN = {"objid": ("brickid", "brickname"), "number": ("tilename", "tile_name", "tile")}
 # Petrosian R90, as SDSS, the NASA-Sloan Atlas and Galaxy Zoo 2 name it (without `_`, in lower case).
 _SIZES = ("petror90r", "petror90", "petroth90r", "petroth90")
 _CUTOUT = "cutout"
@@ -134,6 +136,8 @@ class Roles:
     ----------
     size_scale : float
         Turns the size column into arcsec.
+    within : int or None
+        The column of the brick within which identifiers are unique: Tractor's ``brickid`` beside ``objid``.
     chosen : frozenset of str
         Those of ``ra``, ``dec``, ``id``, ``size``, ``cutout`` that the user named.
     unclear : str
@@ -148,11 +152,13 @@ class Roles:
     size_scale: float
     chosen: frozenset[str] = frozenset()
     unclear: str = ""
+    within: int | None = None
 
     @property
     def columns(self) -> list[int]:
         """The positions of all these columns, each once, in order."""
-        return sorted({p for p in (self.ra, self.dec, self.id, self.size, self.cutout) if p is not None})
+        every = (self.ra, self.dec, self.id, self.within, self.size, self.cutout)
+        return sorted({position for position in every if position is not None})
 
 
 def find_roles(
@@ -188,11 +194,15 @@ def find_roles(
             names = ", ".join(dict.fromkeys(fields[i].name for axis in zip(*pairs, strict=True) for i in axis))
             unclear = f"{names} could all be the position: say which with --ra-column and --dec-column"
     size, size_scale = _find_size(fields, size_column)
+    id = _find_id(fields) if id_column is None else named(fields, id_column, "--id-column")
     given = {"ra": ra_column, "dec": dec_column, "id": id_column, "size": size_column, "cutout": cutout_column}
     return Roles(
         ra=pair[0],
         dec=pair[1],
-        id=_find_id(fields) if id_column is None else named(fields, id_column, "--id-column"),
+        id=id,
+        within=None
+        if id is None or id_column is not None
+        else _first(fields, _WITHIN.get(plain_name(fields[id].name), ())),
         size=size,
         cutout=_find_cutout(fields) if cutout_column is None else named(fields, cutout_column, "--cutout-column"),
         size_scale=size_scale,

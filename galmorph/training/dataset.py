@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +22,7 @@ from galmorph.images.framing import Framing
 from galmorph.models.model import TRAINED_CONTENTS, TRAINED_GALAXIES
 from galmorph.schemas import LabelSchema
 from galmorph.training.decoding import Pictures, decode, without_unreadable
+from galmorph.training.losses import clip
 from galmorph.training.reading import excluded_keys, plain, read_sample
 from galmorph.training.samples import Sample, content_hash
 from galmorph.training.split import Split
@@ -114,6 +116,26 @@ class Dataset:
                 parts[rows] = np.where(validates, "val", sample.parts)
         return parts
 
+    def fractions_of_twins(self) -> Tensor:
+        """Return the fractions, shape (n, n_labels), where only bounds are at hand those of the same galaxy elsewhere.
+
+        Each fraction is that of the first sample that has it, moved into the bounds.
+        """
+        if self.lower is None or self.upper is None:
+            return self.fractions
+        has_any = ~self.fractions.isnan().all(dim=1).numpy() & ~self.unlabelled
+        bounded = (~self.lower.isnan() | ~self.upper.isnan()).any(dim=1).numpy() & ~has_any
+        by_galaxy: dict[str, Tensor] = {}
+        for row in np.flatnonzero(has_any):
+            earlier = by_galaxy.get(galaxy := self.galaxies[row])
+            own = self.fractions[row]
+            by_galaxy[galaxy] = own if earlier is None else own.where(earlier.isnan(), earlier)
+        fractions = self.fractions.clone()
+        for row in np.flatnonzero(bounded):
+            if (of_twin := by_galaxy.get(self.galaxies[row])) is not None:
+                fractions[row] = clip(of_twin, self.lower[row], self.upper[row])
+        return fractions
+
     def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return pictures, uint8 (n, 3, side, side), and fractions (n, n_labels) of some rows."""
         return torch.from_numpy(self.images[rows]), self.fractions[torch.from_numpy(rows)]
@@ -160,6 +182,7 @@ def load(
     listed = {str(path): excluded_keys(path) for path in exclude}
     samples = [read_sample(path, schema) for path in paths]
     samples += [read_sample(path, schema, labelled=False) for path in unlabelled]
+    samples = _joined_by_picture(samples)
     _check_names(samples, [plain(path).resolve() for path in (*paths, *unlabelled)])
     width, framing = _common_framing(samples, radii)
     view = framing.radii / width if framing.radii else 1.0
@@ -186,6 +209,18 @@ def load(
         upper=_joined(samples, "upper"),
         excluded=excluded,
     )
+
+
+def _joined_by_picture(samples: Sequence[Sample]) -> list[Sample]:
+    """Return samples in which a picture has the key that the same bytes have in an earlier sample."""
+    first: dict[int, str] = {}
+    joined = []
+    for sample in samples:
+        keys = sample.galaxies.copy()
+        for row, content in enumerate(sample.contents.tolist()):
+            keys[row] = first.setdefault(content, keys[row])
+        joined.append(dataclasses.replace(sample, galaxies=keys))
+    return joined
 
 
 def _check_names(samples: Sequence[Sample], paths: Sequence[Path]) -> None:

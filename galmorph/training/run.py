@@ -63,6 +63,8 @@ class Labels:
         Labels, mixed with predictions of the teachers.
     self_labelled : ndarray of int64
         Unlabelled rows whose targets are predictions of the averaged weights, from the second epoch on.
+    exact : ndarray of bool, shape (n,)
+        Which galaxies have a label that is more than a bound.
     """
 
     dataset: Dataset
@@ -71,6 +73,7 @@ class Labels:
     learnt: NDArray[np.int64]
     targets: Tensor
     self_labelled: NDArray[np.int64]
+    exact: NDArray[np.bool_]
 
     @cached_property
     def rows(self) -> dict[str, NDArray[np.int64]]:
@@ -267,16 +270,16 @@ def _labels(
     log.info("%d galaxies: %s.", len(dataset), counts)
     _say_how_divided(dataset, parts)
     _warn_of_rare_classes(schema, classes[learnt])
-    targets = dataset.fractions
+    targets = dataset.fractions_of_twins()
+    exact = ~targets.isnan().all(dim=1).numpy()
     if teachers:
         targets = soft_targets(
-            *(dataset, schema, teachers, config.teacher_share, split, learnt),
+            *(dataclasses.replace(dataset, fractions=targets), schema, teachers, config.teacher_share, split, learnt),
             lambda size: dataset if size == config.input_size else opened(size),
             *(config.device, config.dtype),
         )
-    return Labels(
-        dataset, split, parts, learnt, targets, learnt[:0] if teachers else learnt[dataset.unlabelled[learnt]]
-    )
+    self_labelled = learnt[:0] if teachers else learnt[dataset.unlabelled[learnt]]
+    return Labels(dataset, split, parts, learnt, targets, self_labelled, exact)
 
 
 def _say_how_divided(dataset: Dataset, parts: NDArray[np.str_]) -> None:

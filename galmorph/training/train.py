@@ -165,8 +165,7 @@ def _train_epoch(
     """Train an epoch and return its mean loss."""
     config, processes, labels = run.config, run.processes, run.labels
     learnt = labels.learnt if epoch else np.setdiff1d(labels.learnt, labels.self_labelled)
-    exact = ~run.dataset.fractions.isnan().all(dim=1).numpy()
-    order = epoch_order(learnt, exact, config.epoch_size, generator)
+    order = epoch_order(learnt, labels.exact, config.epoch_size, generator)
     if not processes.is_first:
         generator.manual_seed(generator.initial_seed() + processes.rank * 10**9)
     n_steps = math.ceil(min(len(labels.learnt), config.epoch_size or len(labels.learnt)) / config.batch_size)
@@ -183,12 +182,13 @@ def _train_epoch(
                 weights = galaxy_weights(run.schema, batch.targets, run.class_weights) * batch.weights
             bounds = (batch.lower, batch.upper)
             loss = run.loss(run.schema, logits.float(), batch.targets, weights, batch.votes, *bounds) * batch.share
-            if not torch.isfinite(loss):
-                raise SampleError(
-                    f"The loss is {loss.item()} in epoch {epoch + 1}: lower --lr. Checkpoint kept in {run.out}."
-                )
             loss.backward()
-            total += loss.item()
+            # Only now: a GPU has its work of the whole step before it is waited for.
+            if not math.isfinite(value := loss.item()):
+                raise SampleError(
+                    f"The loss is {value} in epoch {epoch + 1}: lower --lr. Checkpoint kept in {run.out}."
+                )
+            total += value
         if batch.ends_batch:
             processes.sum_gradients(run.network.parameters())
             run.optimizer.step()
@@ -230,7 +230,7 @@ def finish(run: Run, *, test: bool) -> dict[str, Any]:
     config, out, schema, dataset, rows = run.config, run.out, run.schema, run.dataset, run.labels.rows
     # Rounded to 16 bits as in the file: what is fitted and scored from here on holds for the saved model.
     network = load(out / f"best{SUFFIX}").network.half().float()
-    logits = _logits(run, rows["val"], network, torch.device("cpu"), torch.float32)
+    logits = _logits(run, rows["val"], network.to(run.device), run.device, torch.float32)
     if config.refit:
         calibration = load(config.pretrained).card.calibration
     else:
@@ -240,7 +240,7 @@ def finish(run: Run, *, test: bool) -> dict[str, Any]:
         TRAINED_GALAXIES: torch.from_numpy(galaxy_hashes(dataset.galaxies[seen])),
         TRAINED_CONTENTS: torch.from_numpy(dataset.contents[seen]),
     }
-    model = Model(dataclasses.replace(run.card, calibration=calibration), network, run.descent.merged(hashes))
+    model = Model(dataclasses.replace(run.card, calibration=calibration), network.cpu(), run.descent.merged(hashes))
     model = calibrate(model, dataset, rows["train"], rows["val"], config.device)
     scored = [part for part, wanted in (("val", not config.refit), ("test", test)) if wanted]
     metrics = _score(model, dataset, rows, config.device, scored)

@@ -131,7 +131,10 @@ def test_where_an_extension_names_its_band(write, cards):
 
 @pytest.mark.parametrize(
     ("text", "band"),
-    [("F105W", "F105W"), ("R", "R"), ("z", "z"), ("DES-i", "i"), ("g.MP9402", "g"), ("g or r", "g or r")],
+    [
+        *(("F105W", "F105W"), ("R", "R"), ("z", "z"), ("DES-i", "i"), ("g.MP9402", "g"), ("g or r", "g or r")),
+        *(("HSC-R", "r"), ("HSC-I2", "i"), ("SLOAN-G", "g"), ("SDSSr", "r"), ("OCAM_r_SDSS", "r")),
+    ],
 )
 def test_band_names(write, text, band):
     assert read_cutout(write(IMAGE, header(FILTER=text, BUNIT="nanomaggy"))).bands == (band,)

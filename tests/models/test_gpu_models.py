@@ -34,12 +34,12 @@ def expected(images):
     return Predictor(load(MODEL), "cpu", "float32").judge(images)
 
 
-@pytest.mark.parametrize(("dtype", "within"), [("float32", 0.005), ("bfloat16", 0.02)])
+@pytest.mark.parametrize(("dtype", "within"), [("float32", 0.01), ("bfloat16", 0.02)])
 def test_probabilities_are_those_of_the_cpu(images, expected, dtype, within):
     predictor = made(dtype)
     p, distance = (result.cpu() for result in predictor.judge(images))
     assert (p - expected[0]).abs().max() < within
-    assert (distance - expected[1]).abs().max() < 0.1
+    assert (distance / expected[1] - 1).abs().max() < 0.05
     assert all(captured is not None for captured in predictor._graphs._captured.values())
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -30,10 +31,21 @@ def stacked(tensors: list[Tensor], device: torch.device) -> Tensor:
     return torch.stack(tensors, out=locked).to(device, non_blocking=True)
 
 
+def constant(values: Sequence[float], device: torch.device) -> Tensor:
+    """Return numbers as float32 that are on a device from the first call on."""
+    return _constant(tuple(map(float, values)), device)
+
+
+def index(values: Sequence[int], device: torch.device) -> Tensor:
+    """Return whole numbers as int64 that are on a device from the first call on."""
+    return _constant(("index", *values), device)
+
+
 @lru_cache(maxsize=256)
-def constant(values: tuple[float, ...] | tuple[int, ...], device: torch.device) -> Tensor:
-    """Return a tensor of numbers (float32, or int64 of integers) that is on a device from the first call on."""
+def _constant(values: tuple[Any, ...], device: torch.device) -> Tensor:
     import torch
 
     with torch.inference_mode(mode=False):  # gradients may pass it too
-        return torch.tensor(values, device=device)
+        if values[0] == "index":  # 1 and 1.0 are one key otherwise
+            return torch.tensor(values[1:], dtype=torch.int64, device=device)
+        return torch.tensor(values, dtype=torch.float32, device=device)

@@ -37,6 +37,8 @@ _UNKNOWN = ("", "nan", "--", "none", "null", "unknown")
 _ROUNDING = 1e-3
 # Names of votes and fractions in published catalogs.
 _VOTES = re.compile(r"(t\d\d_|class\d).*|.*_(fraction|debiased|weighted|votes?|count)")
+# Of Galaxy Zoo, in names of columns: smooth-or-featured-dr5_smooth_fraction.
+_CAMPAIGN = re.compile(r"_(dr\d+|desi|gz2)(?=_)")
 # Of columns and of labels in a message.
 _LISTED = 8
 
@@ -82,10 +84,10 @@ def read_labels(catalog: Catalog, schema: LabelSchema, label_column: str = "") -
     if not schema.learns:
         return TableLabels(unknown, unknown[:, 0].copy(), {})
     given = _given(catalog)
-    forms = [*(form for label in schema.labels for form in (label, f"p_{label}")), *schema.codes, *schema.conditional]
     column = find_label_column(catalog, label_column, (schema.class_column,), (schema.questions[0].name,))
-    sources = {name: given[name.lower()] for name in forms if name.lower() in given and given[name.lower()] != column}
-    total = next((given[name] for name in TOTAL_VOTES if name in given), None)
+    sources = {name: at for name, at in _columns_of(catalog, schema).items() if at != column}
+    totals = [name for name in given.values() if _plain(name) in map(_plain, TOTAL_VOTES)]
+    total = _only(totals) or next((given[name] for name in TOTAL_VOTES if name in given), None)
     cells = catalog.read([*sources.values(), *filter(None, (column, total))])
     votes = np.full(catalog.n_rows, np.nan) if total is None else to_float(cells[total])
     votes = np.where(votes > 0, votes, np.nan).astype(np.float32)
@@ -113,8 +115,9 @@ def _fractions(
 ) -> tuple[dict[str, NDArray[np.float64]], dict[int, str]]:
     columns = {name: to_float(cells[at]) for name, at in sources.items()}
     wrong: dict[int, str] = {}
-    for name in [name for name in sources if name not in schema.conditional]:
-        outside = (columns[name] < 0) | (columns[name] > 1 + _ROUNDING)
+    for name in sources:
+        negative = (columns[name] < 0) & (name not in schema.conditional)
+        outside = negative | (columns[name] > 1 + _ROUNDING)
         wrong |= {int(row): f"{name} is {columns[name][row]:g}, not a fraction." for row in np.flatnonzero(outside)}
         columns[name] = np.where(outside, np.nan, columns[name])
     return columns, wrong
@@ -204,8 +207,37 @@ def column_named(catalog: Catalog, name: str, option: str) -> str:
 
 def belongs(catalog: Catalog, schema: LabelSchema) -> bool:
     """Return whether a column of fractions of the schema is in a table."""
-    forms = [*schema.labels, *(f"p_{label}" for label in schema.labels), *schema.codes, *schema.conditional]
-    return not _given(catalog).keys().isdisjoint(form.lower() for form in forms)
+    return bool(_columns_of(catalog, schema))
+
+
+def _columns_of(catalog: Catalog, schema: LabelSchema) -> dict[str, str]:
+    """Return the columns of fractions of a schema, by the names that it has for them.
+
+    A column beside one with the same name and ``_fraction``, or beside the question's number of votes, counts votes.
+    """
+    given = _given(catalog)
+    plain: dict[str, list[str]] = {}
+    for name in given.values():
+        plain.setdefault(_plain(name), []).append(name)
+    counted = {
+        label
+        for question in schema.questions
+        for label in (f"{question.name}_{answer}" for answer in question.answers)
+        if f"{question.name}_total_votes" in plain or f"{label}_fraction" in plain
+    }
+    forms = [form for label in schema.labels for form in (label, f"p_{label}") if form not in counted]
+    columns = {name: given[name.lower()] for name in (*forms, *schema.codes) if name.lower() in given}
+    shares = {name: given.get(name.lower()) or _only(plain.get(_plain(name), ())) for name in schema.conditional}
+    return columns | {name: column for name, column in shares.items() if column}
+
+
+def _plain(name: str) -> str:
+    """Return a column's name with ``_`` for hyphens, without the campaign that Zoobot writes behind the question."""
+    return _CAMPAIGN.sub("", name.strip().lower().replace("-", "_"))
+
+
+def _only(names: Sequence[str]) -> str | None:
+    return names[0] if len(names) == 1 else None
 
 
 def labels_in(catalog: Catalog, label_column: str = "") -> str | tuple[str, ...]:
