@@ -156,17 +156,17 @@ def _predict(
         return result
     # A batch always has the same shape: a last, short one would be computed in another order of sums.
     size = predictor.model.card.input_size
-    inputs = torch.zeros(batch_size, 3, size, size, device=predictor.device)
-    inputs = inputs.contiguous(memory_format=torch.channels_last)
+    inputs = torch.zeros(batch_size, size, size, 3, device=predictor.device).permute(0, 3, 1, 2)  # channels last
     for entry in {entry for target in targets if (entry := target.entry)}:
         rows = [i for i in usable if targets[i].entry == entry]
         flux: Any = [torch.as_tensor(framed[i]) for i in rows]
         if predictor.device.type != "cpu":
             flux = stacked(flux, predictor.device)
-        pictures = entry.normalization.network_inputs(flux)
-        if rows[-1] - rows[0] == len(rows) - 1:  # several times faster than by a list
-            inputs[rows[0] : rows[-1] + 1] = pictures
+        if rows[-1] - rows[0] == len(rows) - 1:  # a view
+            entry.normalization.fill(inputs[rows[0] : rows[-1] + 1], flux)
         else:
+            pictures = torch.empty_like(inputs[: len(rows)])
+            entry.normalization.fill(pictures, flux)
             inputs[rows] = pictures
     judged = predictor.judge_with_features(inputs) if with_features else predictor.judge(inputs)
     for name, values in zip(("p", "ood", "features"), judged, strict=False):

@@ -16,6 +16,8 @@ from functools import cache
 # of that may lie unused at its end.
 _M_MMAP_THRESHOLD, _MMAP_BYTES = -3, 32 * 2**20
 _M_TRIM_THRESHOLD, _TRIM_BYTES = -1, 256 * 2**20
+# Threads have heaps of 64 MiB. A second one that is empty again is given back whole, unless so much is to be kept.
+_M_TOP_PAD, _TOP_PAD_BYTES = -2, 64 * 2**20
 
 
 class Clock:
@@ -57,4 +59,6 @@ def keep_freed_memory() -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    return all([mallopt(_M_MMAP_THRESHOLD, _MMAP_BYTES), mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)])
+    limits = (_M_MMAP_THRESHOLD, _MMAP_BYTES), (_M_TRIM_THRESHOLD, _TRIM_BYTES), (_M_TOP_PAD, _TOP_PAD_BYTES)
+    taken = [mallopt(*limit) for limit in limits]
+    return all(taken)

@@ -55,7 +55,7 @@ def prepare(network: nn.Module, device: torch.device, dtype: torch.dtype, input_
 
     network = copy.deepcopy(network).float().cpu().eval()
     try:
-        network = fuse(network)
+        network = fuse(network, inplace=True)  # it is a copy already
     except (TraceError, TypeError):  # its path depends on the input: it runs as it is
         network.register_forward_pre_hook(lambda _, images: (images[0].to(dtype),))
         return network.to(device, dtype).to(memory_format=torch.channels_last)
