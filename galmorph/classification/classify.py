@@ -33,7 +33,7 @@ from galmorph.files.journal import Journal
 from galmorph.files.remote import is_remote
 from galmorph.files.writing import exists_already, remove_leftovers
 from galmorph.images.flags import Flag
-from galmorph.models.card import ModelCard
+from galmorph.models.card import DEFAULT_MODEL, ModelCard
 from galmorph.models.cpu_fusion import CPU_BATCH
 from galmorph.models.model import load
 from galmorph.models.predictor import Predictor, on_devices
@@ -43,7 +43,6 @@ from galmorph.threads import ahead
 
 log = logging.getLogger(__name__)
 
-DEFAULT_MODEL = "galaxyzoo2-mobilenet_v2"
 BATCH_SIZES = {"cpu": CPU_BATCH, "cuda": 256}
 _LISTED = 6
 

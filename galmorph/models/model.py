@@ -155,8 +155,16 @@ def _imagenet_state(entry: Backbone) -> dict[str, Tensor]:
         reason = f"they could not be fetched ({error})"
     raise WeightsUnavailable(
         f"weights unavailable: no ImageNet weights for {entry.name} in the folder GALMORPH_PRETRAINED "
-        f"({folder or 'not set'}), and {reason}. Use --pretrained none or a file."
+        f"({folder or 'not set'}), and {reason}. Start from {_instead(entry.name)}."
     )
+
+
+def _instead(backbone: str) -> str:
+    """Return what a training can start from where ImageNet's weights are absent."""
+    models = [name for name, path in cards.shipped().items() if cards.read_card(path).backbone == backbone]
+    models.sort(key=lambda name: name != cards.DEFAULT_MODEL)
+    ways = [f"a model of galaxies (--pretrained {name})" for name in models[:1]]
+    return " or from ".join([*ways, "a weights file (--pretrained FILE)", "nothing (--pretrained none)"])
 
 
 def _file_state(path: Path) -> dict[str, Tensor]:
