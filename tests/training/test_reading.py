@@ -203,8 +203,8 @@ def test_listed_galaxies_are_left_out_of_all_samples(tmp_path):
     np.testing.assert_array_equal(less.fractions, whole.fractions[kept])
     np.testing.assert_array_equal(less.contents, whole.contents[kept])
     np.testing.assert_array_equal(less.source, whole.source[kept])
-    (told,) = less.excluded
-    assert (told["name"], told["n"], len(told["sha256"])) == ("exclude.csv", 3, 64)
+    (entry,) = less.excluded
+    assert (entry["name"], entry["n"], len(entry["sha256"])) == ("exclude.csv", 3, 64)
 
 
 def test_tables_of_galaxies_to_leave_out(tmp_path, caplog):
