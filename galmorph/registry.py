@@ -61,12 +61,6 @@ def _entry_points() -> Any:
     return entry_points()
 
 
-def forget_installed() -> None:
-    """Forget the entries of installed packages, so that they are looked up again."""
-    for cached in (_entry_points, installed, _load_installed):
-        cached.cache_clear()
-
-
 def folder(kind: str) -> Path:
     """Return the folder whose modules are the entries of a kind."""
     return Path(__file__).parent.joinpath(*KINDS[kind][0].split("."))
@@ -128,4 +122,4 @@ def unknown(kind: str, name: str, names: Iterable[str]) -> str:
     names = sorted(names)
     close = difflib.get_close_matches(name.lower(), [k.lower() for k in names], n=1, cutoff=0.5)
     hint = f" Did you mean {next(k for k in names if k.lower() == close[0])!r}?" if close else ""
-    return f"There is no {kind} {name!r}.{hint} Known: {', '.join(names) or 'none'}."
+    return f"There is no {kind} {name!r}.{hint} There are: {', '.join(names) or 'none'}."

@@ -1,4 +1,4 @@
-"""The options of a classification, made once where the user's words come in."""
+"""The options of a classification."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from galmorph.images.survey_image import ZeroPoint
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifyOptions:
-    """What to classify, how to compute it and which columns to write.
+    """What to classify, how, and which columns to write.
 
     Attributes
     ----------

@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 import galmorph
-from galmorph.cli.console import say, set_up_messages, stdout
+from galmorph.cli.console import say, set_up_messages, stdout, table_of
 from galmorph.cli.exits import exit_code_of
 from galmorph.cli.models import models_app
 from galmorph.cli.options import (
@@ -51,6 +49,7 @@ from galmorph.environment import Variable, now
 from galmorph.errors import CannotContinue, GalmorphError, Interrupted
 from galmorph.files.remote import is_remote
 from galmorph.images.sizes import MAX_SIDE_PX
+from galmorph.models.card import DEFAULT_MODEL
 from galmorph.registry import missing_file
 
 if TYPE_CHECKING:
@@ -65,13 +64,11 @@ app = typer.Typer(
 )
 app.add_typer(models_app, name="models")
 
-DEFAULT_MODEL = "galaxyzoo2-mobilenet_v2"
-
 
 @app.command()
 def fetch(
     targets: Annotated[Path | None, typer.Argument(help="Targets: CSV, FITS, ECSV, VOTable or Parquet.")] = None,
-    catalog: Annotated[Path | None, catalog_option(help="The targets, as an option.")] = None,
+    catalog: Annotated[Path | None, catalog_option(help="The targets, as an option instead.")] = None,
     ra_column: Annotated[str | None, catalog_option(help="Right ascensions; default found by UCD or name.")] = None,
     dec_column: Annotated[str | None, catalog_option(help="Declinations.")] = None,
     id_column: Annotated[str | None, catalog_option(help="Identifiers.")] = None,
@@ -163,7 +160,8 @@ def fetch(
 @app.command()
 def classify(
     survey: Annotated[
-        Path | None, typer.Argument(help="A catalog, a cutout, a folder, or a survey image; or its address.")
+        Path | None,
+        typer.Argument(metavar="INPUT", help="A catalog, a cutout, a folder, or a survey image; or its address."),
     ] = None,
     cutouts: Annotated[Path | None, input_option(help="Folder of the cutouts; default the catalog's.")] = None,
     catalog: Annotated[
@@ -399,9 +397,8 @@ def demo(
     with progress("classifying") as on_progress:
         result = run(out, on_progress=on_progress)
     title = "The shipped model on real galaxies, and on drawn ones"
-    table = Table(title=title, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
-    for name in result.header:
-        table.add_column(name, justify="right" if name in ("smooth", "flag") else "left")
+    look = {"title": title, "show_edge": False, "pad_edge": False, "collapse_padding": True}
+    table = table_of(*result.header, numbers=("smooth", "flag"), **look)
     for row in result.rows:
         table.add_row(*row)
     stdout.print(table)

@@ -56,9 +56,10 @@ BatchSize = Annotated[int, computing_option(min=1, max=MAX_BATCH, help="Galaxies
 Data = Annotated[
     list[str],
     input_option(
-        help="Labelled data: a folder for each class, a folder of such folders, a table with columns of files and "
-        "labels, a folder with labels.csv, a Galaxy10 .h5, a Kaggle folder; PATH:question,... for some questions "
-        "alone, PATH:width_r90=6.4,label_column=NAME,labels=SCHEMA for what the data do not say. Several are joined."
+        help="Labelled data: a folder for each class, a folder of such folders (or of train, val and test that hold "
+        "them), a table with columns of files and labels, a folder with labels.csv, a Galaxy10 .h5, a Kaggle folder. "
+        "Several are joined. Options go behind a colon, as in PATH:label_column=NAME, PATH:width_r90=6.4, "
+        "PATH:labels=SCHEMA, or PATH:question,... for some questions alone."
     ),
 ]
 Exclude = Annotated[
@@ -69,4 +70,6 @@ Settings = Annotated[list[str] | None, training_option("--set", help="Another op
 InputSize = Annotated[
     int | None, training_option(min=1, max=MAX_INPUT_PX, help="Side of the network's input in pixels.")
 ]
-Epochs = Annotated[int | None, training_option(min=1, max=MAX_EPOCHS)]
+Epochs = Annotated[
+    int | None, training_option(min=1, max=MAX_EPOCHS, help="Passes through the galaxies; default the recipe's, 20.")
+]

@@ -48,7 +48,9 @@ def train(
         input_option(help="galaxyzoo2, galaxy10_sdss, efigi, rings, ... or a TOML file; default: by the data."),
     ] = None,
     backbone: Annotated[str, model_option(help="mobilenet, resnet50, vgg16, mobilenet_v1, ...")] = "mobilenet",
-    pretrained: Annotated[str, model_option(help="imagenet, none or a weights file.")] = "imagenet",
+    pretrained: Annotated[
+        str, model_option(help="imagenet, none, a model's name (galmorph models list) or a weights file.")
+    ] = "imagenet",
     teacher: Annotated[
         list[str] | None, model_option(help="A trained model to learn from beside the labels; may be repeated.")
     ] = None,
@@ -61,7 +63,9 @@ def train(
         bool | None, training_option("--fine-tune/--freeze", help="Refine all weights (the default), or only the head.")
     ] = None,
     epochs: Epochs = None,
-    batch_size: Annotated[int | None, training_option(min=1, max=MAX_BATCH)] = None,
+    batch_size: Annotated[
+        int | None, training_option(min=1, max=MAX_BATCH, help="Galaxies in a batch; default the recipe's, 32.")
+    ] = None,
     lr: Annotated[
         float | None,
         training_option(help="Peak learning rate of the backbone; the head's is three times it.", **positive()),
@@ -76,7 +80,9 @@ def train(
         training_option("--refit", help="Train on the validation part too, from a trained model; choices are made."),
     ] = False,
     settings: Settings = None,
-    seed: Annotated[int, training_option(min=0, max=MAX_SEED)] = 0,
+    seed: Annotated[
+        int, training_option(min=0, max=MAX_SEED, help="Of the split and of all that is drawn at random.")
+    ] = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
     test: Annotated[
@@ -87,6 +93,8 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a model on labelled galaxies.
+
+    Example: galmorph train --data spirals --data ellipticals --out runs/mine
 
     Example: galmorph train --data galaxyzoo_kaggle --schema galaxyzoo2 --backbone mobilenet --out runs/first
     """
@@ -146,7 +154,9 @@ def compare(
     data: Data,
     schema: Annotated[str, input_option(help="galaxyzoo2, galaxy10_sdss, efigi, rings, ... or a TOML file.")],
     backbones: Annotated[str, model_option(help="Names, separated by commas.")] = "mobilenet_v1,resnet50,vgg16",
-    pretrained: Annotated[str, model_option(help="imagenet, none or weights files, by commas.")] = "imagenet,none",
+    pretrained: Annotated[
+        str, model_option(help="imagenet, none, names of models or weights files, by commas.")
+    ] = "imagenet,none",
     seeds: Annotated[
         int, training_option(min=1, max=MAX_SEEDS, help="Runs of each cell, each with another split.")
     ] = 3,

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Pictures mapped at once. More do not fit into a core's cache; with fewer, threads wait for one another too often.
-PICTURES_AT_ONCE = 8
-
 
 @dataclass(frozen=True)
 class Normalization:
@@ -103,13 +100,11 @@ class Normalization:
             flux = flux if isinstance(flux, torch.Tensor) else torch.stack(list(flux))
             scales = constant(factors.ravel().tolist(), flux.device).view(3, 1, 1)
             return mapping.colours(flux * scales, torch, self.softening, self.offset)
-        # NumPy's operations take less time than torch's there, and less on what stays in the core's cache.
+        # NumPy's operations take less time than torch's there, and one picture stays in the core's cache.
         result = np.empty((len(flux), *flux[0].shape), np.float32)
-        for first in range(0, len(flux), PICTURES_AT_ONCE):
-            part = result[first : first + PICTURES_AT_ONCE]
-            for scaled, one in zip(part, flux[first : first + PICTURES_AT_ONCE], strict=True):
-                np.multiply(one.numpy(), factors, out=scaled)
-            mapping.colours(part, np, self.softening, self.offset)
+        for scaled, one in zip(result, flux, strict=True):
+            np.multiply(one.numpy(), factors, out=scaled)
+            mapping.colours(scaled, np, self.softening, self.offset)
         return torch.from_numpy(result)
 
     def network_inputs(self, flux: Tensor | Sequence[Tensor]) -> Tensor:
@@ -126,6 +121,24 @@ class Normalization:
             return kernel(flux, factors, constant(self.mean, device), constant(self.std, device), **ZOO)
         return self.network_input(self.rgb(flux))
 
+    def fill(self, inputs: Tensor, flux: Tensor | Sequence[Tensor]) -> None:
+        """Fill network inputs (n, 3, y, x) with flux, as `network_inputs` does.
+
+        On the CPU picture by picture, which takes less than half the time: one stays in a core's cache.
+
+        Parameters
+        ----------
+        inputs : Tensor, float32, shape (n, 3, y, x)
+            In any memory format.
+        flux : Tensor or sequence of n Tensors
+            As `rgb` takes it.
+        """
+        if inputs.device.type != "cpu":
+            inputs[:] = self.network_inputs(flux)
+            return
+        for picture, one in zip(inputs, flux, strict=True):
+            picture[:] = self.network_inputs(one[None])[0]
+
     def network_input(self, rgb: Tensor) -> Tensor:
         """Normalise colours in 0..1, shape (n, 3, y, x), for the network."""
         if self.grey:
@@ -133,7 +146,7 @@ class Normalization:
         mean, std = (
             constant(tuple(values), rgb.device).to(rgb.dtype).view(3, 1, 1) for values in (self.mean, self.std)
         )
-        return (rgb - mean) / std
+        return (rgb - mean).div_(std)
 
 
 @cache

@@ -264,6 +264,10 @@ def read_card(path: Path) -> ModelCard:
     return ModelCard.from_json(text)
 
 
+# Which model is meant where none is named.
+DEFAULT_MODEL = "galaxyzoo2-mobilenet_v2"
+
+
 def folders() -> tuple[Path, ...]:
     """Return the folders where shipped models may lie: in the installed package, then in the checkout."""
     package = Path(__file__).parents[1]
@@ -296,7 +300,7 @@ def find(name: str | Path) -> Path:
     if path.is_file():
         return path
     if path.suffix == SUFFIX or path.name != str(name):
-        raise ModelError(f"There is no model file {path}. Shipped models: {', '.join(sorted(models)) or 'none'}.")
+        raise ModelError(f"{registry.missing_file(path)} Shipped models: {', '.join(sorted(models)) or 'none'}.")
     raise ModelError(registry.unknown("model", str(name), models))
 
 

@@ -255,9 +255,9 @@ def _picture(prepared: Prepared) -> NDArray[np.uint8] | None:
 
 
 def _of_cutout(path: str, model: str | None, width_r90: float | None) -> Galaxy:
-    from galmorph.classification.classify import DEFAULT_MODEL, classify
+    from galmorph.classification.classify import classify
 
-    name = model or DEFAULT_MODEL
+    name = model or cards.DEFAULT_MODEL
     result = classify([path], model=name, width_r90=width_r90, progress=False)[0]
     card = cards.read_card(cards.find(name))
     file = Remote.of(path) if is_remote(path) else Path(path)

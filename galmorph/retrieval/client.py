@@ -215,8 +215,8 @@ class Client:
             except Failure as error:
                 # Kept for the other targets: an answer during the control must not count as evidence.
                 self._down = CannotContinue(
-                    f"The service is down or is not what it should be: a position that it certainly has gave: {error} "
-                    "What is done is kept; run the same command again later."
+                    "The service does not deliver even a galaxy that it has; it, or the network, is down. "
+                    f"The last answer: {error} What is done is kept; run the same command again later."
                 )
                 raise self._down from error
 

@@ -186,6 +186,6 @@ def _unknown(results: Results, name: str) -> str:
         return f"{name!r} may be {', '.join(several)}: say which."
     words = [word for word, _ in (*_words(schema), *_questions(schema))]
     usable: Sequence[str] = sorted({*results.catalog.column_names, *schema.labels, *words, *CUTS})
-    return registry.unknown("column, label or cut", name, usable).partition(" Known:")[0] + (
+    return registry.unknown("column, label or cut", name, usable).partition(" There are:")[0] + (
         f" Labels: {', '.join(schema.labels[:_LISTED])}, ...; words: {', '.join(dict.fromkeys(words))}."
     )

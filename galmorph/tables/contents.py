@@ -10,6 +10,7 @@ import re
 import stat
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from galmorph import registry
@@ -31,6 +32,8 @@ _NO_IMAGE = re.compile(rb"NAXIS   = +[01] ")
 _NOT_OF_GALAXIES = frozenset(("HDRTAB", "ASDF"))
 # From here on a table beside an image is taken seriously: positions and identifiers, or cutouts.
 _A_CATALOG = 3
+# Of a folder that is named instead of a table: files that are looked at, tables that are named.
+_LOOKED_AT, _NAMED = 200, 3
 
 
 @dataclass(frozen=True)
@@ -98,9 +101,22 @@ def check_file(path: Path) -> None:
     except (OSError, ValueError) as error:  # a link that leads to itself; a NUL in the name
         raise CatalogError(f"{str(path)!r} cannot be read: {error}") from error
     if stat.S_ISDIR(mode):
-        raise CatalogError(parquet_folder(path) or f"{path} is a folder, not a catalog")
+        raise CatalogError(parquet_folder(path) or _folder_instead(path))
     if not stat.S_ISREG(mode):
         raise CatalogError(f"{path} is a pipe or a device, not a file: save what it gives as a file first")
+
+
+def _folder_instead(folder: Path) -> str:
+    """Return what to do where a folder is named instead of a table."""
+    first = (entry for entry in islice(sorted(folder.iterdir()), _LOOKED_AT) if entry.is_file() and format_of(entry))
+    tables = list(islice((entry for entry in first if not _is_fits(entry) or holds_table(entry)), _NAMED))
+    named = f" Tables in it: {', '.join(map(str, tables))}." if tables else ""
+    return f"{folder} is a folder, and a table is wanted here: name the file.{named}"
+
+
+def _is_fits(path: Path) -> bool:
+    form = format_of(path)
+    return form is not None and form.name == "fits"
 
 
 def holds_table(path: Path) -> bool:

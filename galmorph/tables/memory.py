@@ -1,4 +1,4 @@
-"""Tables in memory: an astropy Table as a catalog, and the same table back with columns appended."""
+"""Tables in memory: an astropy Table as a catalog, and a copy with columns appended."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class MemoryTable:
             yield [_cells(column[first : first + n_rows]) for column in columns]
 
     def extra(self) -> Extra:
-        """Return the descriptions of the columns; what else the table has stays with the user."""
+        """Return the descriptions of the columns; other content of the table is not read."""
         texts = {name: self._table[name].info.description for name in self._table.colnames}
         return Extra({name: text for name, text in texts.items() if text})
 

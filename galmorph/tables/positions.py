@@ -15,8 +15,7 @@ from galmorph.tables.units import angle_factor
 
 Floats = NDArray[np.float64]
 
-# What people and programs write for a minus (hyphens, dashes), for the marks of degrees, minutes and seconds; then the
-# blanks between thousands.
+# Other characters for a minus (hyphens, dashes) and for degrees, minutes and seconds; then blanks between thousands.
 _SIGNS = str.maketrans(
     {
         **dict.fromkeys("\u2212\u2010\u2011\u2012\u2013\uff0d", "-"),
@@ -180,9 +179,9 @@ class Frame:
             return
         from astropy.coordinates import frame_transform_graph
 
-        known = frame_transform_graph.get_names()
-        if self.name not in known:
-            raise CatalogError(registry.unknown("frame", name, known))
+        usable = frame_transform_graph.get_names()
+        if self.name not in usable:
+            raise CatalogError(registry.unknown("frame", name, usable))
         try:
             self.to_icrs(np.array([10.0]), np.array([20.0]))
         except Exception as error:  # astropy raises ValueError, TypeError, ConvertError and more, by frame
@@ -197,18 +196,18 @@ class Frame:
 
     def to_icrs(self, lon: Floats, lat: Floats) -> tuple[Floats, Floats]:
         """Return ICRS right ascension (0..360) and declination in degrees; NaN stays NaN."""
-        known = np.isfinite(lon) & np.isfinite(lat)
+        usable = np.isfinite(lon) & np.isfinite(lat)
         ra, dec = np.full(len(lon), np.nan), np.full(len(lat), np.nan)
         if self.name == "icrs":
-            ra[known], dec[known] = lon[known], lat[known]
+            ra[usable], dec[usable] = lon[usable], lat[usable]
             ra[ra < 0] += 360
             ra[ra == 360] = 0
             return ra, dec
         from astropy import units
         from astropy.coordinates import SkyCoord
 
-        sky = SkyCoord(lon[known] * units.deg, lat[known] * units.deg, frame=self.name, **self._equinox).icrs
-        ra[known], dec[known] = sky.ra.deg, sky.dec.deg
+        sky = SkyCoord(lon[usable] * units.deg, lat[usable] * units.deg, frame=self.name, **self._equinox).icrs
+        ra[usable], dec[usable] = sky.ra.deg, sky.dec.deg
         return ra, dec
 
 

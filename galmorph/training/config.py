@@ -6,17 +6,21 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from galmorph import registry
 from galmorph.errors import GalmorphError
 from galmorph.models.backbones._flatten import bound_to
+from galmorph.models.card import find
 from galmorph.schemas import LabelSchema, schema_from_mapping
 from galmorph.training.augmentation import PLAIN, Augmentation
 from galmorph.training.losses import loss_named
 from galmorph.training.reading import infer_schema, schema_named
 from galmorph.training.split import Split
 
+# Starts that are no model of galaxies: ImageNet's photographs, or nothing.
+WITHOUT_GALAXIES = ("imagenet", "none")
 DEFAULT_AUGMENTATION = Augmentation(grey=0.2, colour=0.1)
 # For pictures without labels, whose targets a model predicts from the plain picture.
 STRONG_AUGMENTATION = Augmentation(shift=0.05, zoom=0.25, grey=0.2, colour=0.25, noise=0.05, blur=2.0)
@@ -246,6 +250,18 @@ _PARSERS: Mapping[str, Any] = {
 _TYPE_NAMES = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "text"}
 
 
+def _start(pretrained: str | Path) -> str:
+    """Return where a run starts: ``imagenet``, ``none``, or the file of weights that is meant by a model's name.
+
+    Raises
+    ------
+    GalmorphError
+        If there is neither such a file nor such a model.
+    """
+    name = str(pretrained)
+    return name if name in WITHOUT_GALAXIES or Path(name).is_file() else str(find(name))
+
+
 def configure(
     recipe: str, data: Sequence[str], schema: str | None, backbone: str, settings: Sequence[str] = (), **options: Any
 ) -> TrainConfig:
@@ -289,7 +305,8 @@ def configure(
     )
     chosen["strong"] = replace(STRONG_AUGMENTATION, **inner["strong"])
     chosen["augmentation"] = replace(chosen.get("augmentation", DEFAULT_AUGMENTATION), **inner["augmentation"])
-    if chosen.get("pretrained") == "none":
+    chosen["pretrained"] = start = _start(chosen.get("pretrained", TrainConfig.pretrained))
+    if start == "none":
         chosen["fine_tune"] = True  # random weights are not worth freezing
     size = chosen.get("input_size", TrainConfig.input_size)
     backbone = bound_to(size, chosen.pop("backbone", "") + registry.load("backbones", backbone).name)
@@ -314,7 +331,7 @@ def configure(
         raise GalmorphError(registry.unknown("schedule", chosen["schedule"], SCHEDULES))
     if chosen.get("tensorboard") and find_spec("tensorboard") is None:
         raise GalmorphError("--set tensorboard=true needs TensorBoard: pip install tensorboard.")
-    if chosen.get("refit") and (chosen.get("pretrained", "imagenet") in ("imagenet", "none") or chosen.get("patience")):
+    if chosen.get("refit") and (start in WITHOUT_GALAXIES or chosen.get("patience")):
         raise GalmorphError("--refit goes on from a trained model (--pretrained FILE), for all epochs (no --patience).")
     if loaded.name not in registry.own_names("schemas"):
         chosen["schema_definition"] = loaded.to_mapping()

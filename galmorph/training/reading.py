@@ -184,7 +184,7 @@ def _layout_of(path: Path) -> Layout:
         raise refused
     if not chosen:
         layout_texts = "; ".join(f"{layout.name}: {layout.description}" for layout in layouts)
-        raise SampleError(f"{path} has no known layout{why_no_catalog(path)}. Known: {layout_texts}.")
+        raise SampleError(f"{path} has no layout of labelled data{why_no_catalog(path)}. Layouts: {layout_texts}.")
     if len(chosen) > 1:
         both = "; ".join(f"{layout.name}: {layout.description}" for layout in chosen)
         raise SampleError(f"{path} has several layouts: {both}. Give each a folder of its own.")

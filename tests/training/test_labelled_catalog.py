@@ -292,7 +292,7 @@ def test_why_a_file_is_no_labelled_catalog_is_said(tmp_path):
     with pytest.raises(SampleError, match=r"as a catalog it lacks a column cutout; it has id, ra, dec"):
         read_sample(tmp_path / "a.csv", schema)
     (tmp_path / "b.fits").write_bytes(b"SIMPLE  =                    T")
-    with pytest.raises(SampleError, match=r"b.fits has no known layout \(.*no END"):
+    with pytest.raises(SampleError, match=r"b.fits has no layout of labelled data \(.*no END"):
         read_sample(tmp_path / "b.fits", schema)
     (tmp_path / "c.parquet").mkdir()
     (tmp_path / "c.parquet" / "part.0.parquet").touch()

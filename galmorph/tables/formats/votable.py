@@ -1,7 +1,7 @@
 """VOTable: the XML is edited where it must be and copied as bytes elsewhere.
 
 TABLEDATA keeps the text of its cells and gets TD elements behind them. The rows of BINARY and BINARY2 are cut into
-cells, which are copied as bytes with ours behind them; the base64 around them is written anew. Columns go to the first
+cells, which are copied as bytes, followed by the new ones; their base64 is written again. Columns go to the first
 TABLE that has any; other tables, resources, PARAMs, INFOs and LINKs stay as they were.
 """
 
@@ -117,7 +117,7 @@ class VoTable:
         from astropy.io import votable
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what is not quite VOTable, which is kept
+            warnings.simplefilter("ignore")  # about deviations from the standard, which are kept
             document = votable.parse(self._path, verify="ignore")
             table = list(document.iter_tables())[self._head.tables_before]
             table.array = table.array[keep]
@@ -179,7 +179,7 @@ def _text_cells(prefix: str, columns: Sequence[Column], block: Block) -> Iterato
 
 
 def _tables(path: Path) -> list[TableSummary]:
-    """List the TABLEs of a file, which is parsed for that only where it has several."""
+    """List the TABLEs of a file, which is parsed only if it has several."""
     with Input(path) as source:
         overlap = b""
         n_tables = 0

@@ -155,5 +155,5 @@ def part_rows(model: Model, dataset: Dataset, part: str | None) -> tuple[str, ND
     if not model.card.split:
         raise SampleError("The model's card names no split: only --part all can be scored.")
     classes = model.schema.classes(dataset.fractions.numpy())
-    parts = Split.from_card(model.card.split).parts(list(dataset.galaxies), classes)
+    parts = dataset.parts(Split.from_card(model.card.split), classes)
     return part, np.flatnonzero(parts == part)
