@@ -27,6 +27,7 @@ _SIGNS = str.maketrans(
 )
 _BLANKS = dict.fromkeys(map(ord, "\u00a0\u2009\u202f"), "")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+\.\d*")
+_FORTRAN = re.compile(r"([\d.])[dD]([+-]?\d+)$")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _SEXAGESIMAL = re.compile(
     r"([+-]?)\s*(\d{1,3})\s*([:hd°\s])\s*(\d{1,2}(?:\.\d*)?)\s*(?:(?:[:m'\s])\s*(\d{1,2}(?:\.\d*)?)\s*[s\"]?|[m']?)"
@@ -70,12 +71,12 @@ def to_float(values: Array) -> Floats:
 
 
 def _number(cell: str) -> float:
-    """Return the number in a text: also with other minus signs, a degree sign, and separated thousands (1,000.5)."""
+    """Return the number in a text: also with other minus signs, a degree sign, thousands (1,000.5), as 1.5D+02."""
     text = cell.strip().translate(_SIGNS).translate(_BLANKS).removesuffix("°").rstrip()
     if _THOUSANDS.fullmatch(text):
         text = text.replace(",", "")
     try:
-        return float(text)
+        return float(_FORTRAN.sub(r"\1e\2", text))
     except ValueError:
         return np.nan
 
@@ -86,7 +87,8 @@ def sexagesimal(text: str, hours: bool) -> float:
     Parameters
     ----------
     text : str
-        The angle. An ``h`` in it means hours and a ``d`` or ``°`` degrees, whatever `hours` says.
+        The angle. An ``h`` in it means hours and a ``d`` or ``°`` degrees, whatever `hours` says; a comma is as good as
+        a point.
     hours : bool
         Whether the first number counts hours (15 degrees each).
 
@@ -95,7 +97,7 @@ def sexagesimal(text: str, hours: bool) -> float:
     float
         Degrees; NaN if the text is no such angle.
     """
-    match = _SEXAGESIMAL.fullmatch(text.strip().lower().translate(_SIGNS))
+    match = _SEXAGESIMAL.fullmatch(text.strip().lower().translate(_SIGNS).replace(",", "."))
     if match is None:
         return np.nan
     sign, whole, mark, minutes, seconds = match.groups()

@@ -8,6 +8,7 @@ TABLE that has any; other tables, resources, PARAMs, INFOs and LINKs stay as the
 from __future__ import annotations
 
 import io
+import logging
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,8 @@ from galmorph.tables.formats._extra import Extra, of_votable
 from galmorph.tables.formats._votable_head import Head, ascii_xml, fields_xml, params_xml
 from galmorph.tables.formats._votable_rows import BinaryRows, binary_cells, decoded, encoded
 from galmorph.tables.formats._xml import Event, Splice, events
+
+log = logging.getLogger(__name__)
 
 _TABLE_TAG = re.compile(rb"<(?:[\w.-]+:)?TABLE[\s>/]")
 _LONGEST_TAG = 80
@@ -46,6 +49,8 @@ class VoTable:
         self._path = path
         with Input(path) as source:
             self._head = Head(source, number)
+        if self._head.is_cut:
+            log.warning("%s lacks rows: the service that made it says that it reached its limit (OVERFLOW).", path)
         self.fields = tuple(cell.field for cell in self._head.cells)
         self._binary = BinaryRows(self._head.cells, flagged=self._head.serialisation == "BINARY2")
         self.n_rows = self._head.n_rows if self._head.stream is None else sum(1 for _ in self._binary_rows())
