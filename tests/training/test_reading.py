@@ -116,9 +116,9 @@ def test_classes_by_name_or_number(tmp_path):
 
 
 def test_the_same_galaxy_has_one_key_in_every_sample(tmp_path):
-    zoo = kaggle_folder(tmp_path / "galaxyzoo_kaggle", n=4)
+    zoo = kaggle_folder(tmp_path / "galaxyzoo_kaggle", n=4, seed=1)
     clean = labelled_folder(tmp_path / "clean", GalaxyID=[1001, 2000, 2001, 2002], label=[0, 1, 0, 1])
-    hart = kaggle_folder(tmp_path / "hart", n=4)
+    hart = kaggle_folder(tmp_path / "hart", n=4, seed=2)
     pd.DataFrame({"GalaxyID": [1003], "galaxyzoo_kaggle_GalaxyID": [1002]}).to_csv(
         hart / "same_galaxies.csv", index=False
     )
@@ -188,7 +188,7 @@ def test_a_narrow_sample_without_labels_is_mirrored_at_its_edges(tmp_path):
 
 def test_listed_galaxies_are_left_out_of_all_samples(tmp_path):
     zoo = kaggle_folder(tmp_path / "galaxyzoo_kaggle", n=6)
-    hart = kaggle_folder(tmp_path / "hart", n=4)
+    hart = kaggle_folder(tmp_path / "hart", n=4, seed=1)
     pd.DataFrame({"GalaxyID": [1000], "challenge_GalaxyID": [1005]}).to_csv(
         hart / "twins_in_challenge.csv", index=False
     )
