@@ -15,6 +15,7 @@ from galmorph.files.writing import write_file
 from galmorph.models.model import Model
 from galmorph.models.predictor import Predictor
 from galmorph.models.vote_spread import spread_scores
+from galmorph.ranges import BATCH, ORIENTATIONS
 from galmorph.schemas import LabelSchema
 from galmorph.training.dataset import Dataset, load, n_seen
 from galmorph.training.evaluation.conditions import measured, score_by
@@ -68,6 +69,8 @@ def evaluate(
     SampleError
         If the data cannot be used or the part is empty.
     """
+    ORIENTATIONS.check("--tta ", tta)
+    BATCH.check("--batch-size ", batch_size)
     normalization = model.card.inputs[0].normalization
     dataset = load(data, model.schema, normalization.input_size, normalization.framing.radii, exclude=exclude)
     part, rows = part_rows(model, dataset, part)
