@@ -36,12 +36,16 @@ class _Unlikeness:
     quantile: Share
 
 
+# A value that may be left out, but is not null where it is given.
+_ABSENT: Any = None
+
+
 @dataclass
 class _Calibration:
-    temperature: list[Factor] | None = None
-    spread: _Spread | None = None
-    conformal: _Conformal | None = None
-    unlikeness: _Unlikeness | None = None
+    temperature: list[Factor] = _ABSENT
+    spread: _Spread = _ABSENT
+    conformal: _Conformal = _ABSENT
+    unlikeness: _Unlikeness = _ABSENT
     method: str = ""
 
 
