@@ -93,7 +93,7 @@ def check_notes(document: dict[str, Any], schema: LabelSchema) -> None:
     relied_on = {key: document[key] for key in wanted if document[key] != {}}
     noted = read_form(_Noted, json.dumps(relied_on), WHERE, ModelError)
     calibration, n = noted.calibration, len(schema.questions)
-    each = {"temperature": calibration.temperature}
+    each: dict[str, list[float] | None] = {"temperature": calibration.temperature}
     each["spread.concentration"] = calibration.spread.concentration if calibration.spread else None
     for name, values in each.items():
         if values is not None and len(values) != n:
