@@ -130,3 +130,14 @@ def test_a_range_in_words():
     assert str(Range(0.5, 60)) == "a number from 0.5 to 60"
     assert 1.5 not in Range(1, 2, whole=True)
     assert "1" not in Range(1, 2)
+
+
+def test_one_image_and_columns_in_one_text_are_what_they_say():
+    options = ClassifyOptions(images="a-{band}.fits", columns="morph_*,p_bar_yes")
+    assert (options.images, options.columns) == (["a-{band}.fits"], ["morph_*", "p_bar_yes"])
+
+
+@pytest.mark.parametrize("name", ["frame", "device", "dtype", "prefix"])
+def test_a_text_of_another_type_is_refused(name):
+    with pytest.raises(GalmorphError, match=f"--{name} None: a text"):
+        ClassifyOptions(**{name: None})

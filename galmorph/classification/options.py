@@ -37,7 +37,7 @@ class ClassifyOptions:
         current one. Without a ``cutout`` column the files are ``<id>.fits`` there.
     catalog : path, optional
         Targets in the survey images; without it galaxies are detected.
-    images : sequence of path
+    images : path or sequence of paths
         Survey images, instead of the survey; ``{band}`` stands for one file a band.
     hdu : int, optional
         HDU of the catalog's table (of a VOTable the TABLE, from 0); of the cutout's or survey image, where there is no
@@ -67,7 +67,7 @@ class ClassifyOptions:
         Whether ``p_<label>_err`` is written too: how far vote fractions scatter around the expected ones.
     shares : bool
         Whether ``share_<label>`` is written too: of a decision tree, an answer's share among those who would be asked.
-    columns : sequence of str
+    columns : str or sequence of str
         The new columns to write, without the prefix, ``*`` for any text (``morph_*``); default: all.
     features : path, optional
         A file for the features that enter the network's last layer, in the order of the rows: ``.parquet``, ``.fits``
@@ -138,6 +138,13 @@ class ClassifyOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_hdu", _hdu(self.image_hdu))
         zero_points(self.zero_point)
+        for name in ("frame", "device", "dtype", "prefix"):
+            if not isinstance(value := getattr(self, name), str):
+                raise GalmorphError(f"{OPTION.format(name)}{str(value)[:40]}: a text.")
+        if isinstance(self.columns, str):
+            object.__setattr__(self, "columns", [name for name in self.columns.split(",") if name])
+        if isinstance(self.images, str | Path):
+            object.__setattr__(self, "images", [self.images])
         if self.width_r90 is not None and self.width_arcsec is not None:
             raise GalmorphError("--width-r90 and --width-arcsec both say how wide the pictures are: give one.")
         check_fields(self, OPTION)

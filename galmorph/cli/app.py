@@ -268,7 +268,7 @@ def classify(
         replace=replace,
         spread=spread,
         shares=shares,
-        columns=columns.split(",") if columns else (),
+        columns=columns or (),
         features=features,
         tta=tta,
         batch_size=batch_size,
