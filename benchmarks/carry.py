@@ -1,16 +1,17 @@
 """Makes the folder that a machine without internet needs for the GPU benchmark and the training there.
 
-    python benchmarks/carry.py packages --out .carried [--python 3.12] [--has numpy,torch,torchvision,pillow]
+    python benchmarks/carry.py packages --out .carried [--python 3.12]
     python benchmarks/carry.py weights --from resnet50.imagenet-lower.fp16.safetensors --out resnet50.safetensors
     python benchmarks/carry.py pictures --out .carried --schema galaxyzoo2 --data PATH [--data PATH] [--galaxies 20000]
 
 ``weights`` completes ResNet50's lower layers by fresh upper ones, so that ``--pretrained`` takes them. ``packages``
-fetches the wheels that galmorph needs and that machine lacks, for its Python, and unpacks them into ``OUT/packages``,
-to be named in PYTHONPATH. ``pictures`` reads samples as `galmorph train` does and writes ``OUT/pictures.tar``, of 40
-MiB at most: a folder with ``labels.csv`` and each galaxy's picture as WebP; it prints how wide they are. There:
+fetches the wheels that `classify` and `train` need and that a machine with PyTorch, SciPy, pandas and matplotlib lacks,
+for its Python, and packs them without their tests into ``OUT/packages.tar.xz``. ``pictures`` reads samples as
+`galmorph train` does and writes ``OUT/pictures.tar``, of 40 MiB at most: a folder with ``labels.csv`` and each galaxy's
+picture as WebP; it prints how wide they are. There:
 
-    tar -xf .carried/pictures.tar -C /tmp
-    PYTHONPATH=$PWD:.carried/packages python -c "from galmorph.cli import main; main()" train --schema galaxyzoo2 \\
+    tar -xf .carried/packages.tar.xz -C /tmp; tar -xf .carried/pictures.tar -C /tmp
+    PYTHONPATH=$PWD:/tmp/packages python -c "from galmorph.cli import main; main()" train --schema galaxyzoo2 \\
         --data /tmp/pictures:width_r90=8.48 --backbone resnet50 --input-size 224 --pretrained resnet50.safetensors
 """
 
@@ -22,29 +23,42 @@ import io
 import subprocess
 import sys
 import tarfile
+import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 MAX_BYTES = 40 * 2**20
 RADII = 5.12  # the width that a network of the default recipe sees
 
 
-def packages(out: Path, python: str, present: set[str]) -> None:
-    """Unpack the wheels of what is missing there."""
-    import tomllib
+# What `classify` and `train` import beside what comes with PyTorch, SciPy, pandas and matplotlib.
+PACKAGES = (
+    *("astropy", "pyerfa", "astropy-iers-data", "sep", "sniffio", "tenacity"),
+    *("pydantic", "pydantic-core", "annotated-types", "typing-inspection"),
+)
+PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64", "manylinux1_x86_64")
+UNUSED = {"tests", "__pycache__"}
 
-    from packaging.requirements import Requirement
 
-    project = tomllib.loads((Path(__file__).resolve().parents[1] / "pyproject.toml").read_text())["project"]
-    wanted = [text for text in project["dependencies"] if Requirement(text).name.lower() not in present]
-    target = out / "packages"
-    platform = ["--platform", "manylinux_2_28_x86_64", "--platform", "manylinux2014_x86_64", "--only-binary=:all:"]
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(target), "--python-version", python]
-    subprocess.run([*command, *platform, *wanted], check=True)
-    for name in present:  # a dependency of a dependency, which is there already
-        for path in [*target.glob(f"{name}*"), *target.glob("nvidia*"), *target.glob("triton*")]:
-            subprocess.run(["rm", "-r", "--", str(path)], check=False)
-    size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
-    print(f"{target}: {size / 2**20:.1f} MiB")
+def packages(out: Path, python: str) -> None:
+    """Pack the wheels of what is missing there."""
+    wheels = {"--only-binary": ":all:", "--python-version": python, "--implementation": "cp"}
+    options = [text for option in wheels.items() for text in option]
+    options += [text for platform in PLATFORMS for text in ("--platform", platform)]
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "packages.tar.xz"
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--target", folder]
+        # The versions of this environment, which agree with one another.
+        pinned = [f"{name}=={version(name)}" for name in PACKAGES]
+        subprocess.run([*command, *options, *pinned], check=True)
+
+        def used(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
+            return None if UNUSED & set(Path(entry.name).parts) and "astropy/tests" not in entry.name else entry
+
+        with tarfile.open(path, "w:xz") as archive:
+            archive.add(folder, "packages", filter=used)
+    print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB")
 
 
 def pictures(out: Path, schema_name: str, data: list[str], n_galaxies: int, side: int, quality: int) -> None:
@@ -108,7 +122,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--from", type=Path, dest="given", help="Weights of ResNet50 without its last layers.")
     parser.add_argument("--python", default="3.12")
-    parser.add_argument("--has", default="numpy,torch,torchvision,pillow")
     parser.add_argument("--schema", default="galaxyzoo2")
     parser.add_argument("--data", action="append", default=[])
     parser.add_argument("--galaxies", type=int, default=20_000)
@@ -118,7 +131,7 @@ def main() -> None:
     if options.what == "weights":
         weights(options.given, options.out)
     elif options.what == "packages":
-        packages(options.out, options.python, set(options.has.split(",")))
+        packages(options.out, options.python)
     else:
         pictures(options.out, options.schema, options.data, options.galaxies, options.side, options.quality)
 

@@ -1,24 +1,32 @@
 """What one GPU makes of it, in three minutes: classification, training steps, memory, and the tests marked ``gpu``.
 
-    python benchmarks/gpu.py [--device cuda] [--small] [--parts planes,cutouts,same,train,tests] [--json FILE]
+    python benchmarks/gpu.py [--device cuda] [--small] [--parts planes,cutouts,same,train,tests,...] [--json FILE]
 
-Data are made here. ``--small --device cpu`` tries it where there is no GPU; its figures mean nothing. The parts:
+Data are made here. ``--small --device cpu`` tries it where there is no GPU; its figures mean nothing. The parts, none
+of which takes longer than its share of the time (``LIMITS``):
 
-- ``planes``: stamps cut from planes that lie on the device, to probabilities, batches of 256 to 2,048, with the batch's
-  positions copied on a stream of their own, with and without CUDA graphs; and the network alone, as it was trained and
-  folded, in bfloat16 and channels last: the share is that of the fastest of these;
-- ``cutouts``: `galmorph classify` of FITS cubes with 1 to 16 threads that read;
+- ``planes``: the network alone, as trained and as it is folded, channels last or not, with and without CUDA graphs;
+  then stamps cut from planes that lie on the device, to probabilities, batches of 256 to 2,048: without graphs, with
+  the network as one, with all behind the stamps as one, and with the next stamps cut on a stream of their own. The
+  share is that of the fastest of both. Then the milliseconds of each step, and the kernels that take most of the time;
+- ``cutouts``: `galmorph classify` of FITS cubes with 1 to 16 readers, processes and threads;
 - ``same``: probabilities against the CPU's float32 (bound: 0.02), and the bytes of two runs;
-- ``train``: steps a second at 192 px of MobileNet V2 and ResNet50 with autocast, with and without torch.compile;
-- ``tests``: the tests marked ``gpu``.
+- ``train``: steps a second at 192 px of MobileNet V2 and ResNet50 with autocast;
+- ``tests``: the tests marked ``gpu``;
+- ``fused``: the network and planes to probabilities with the convolutions of ``fused.py``, which are Triton kernels;
+- ``compiled``: the network and the training steps with torch.compile.
 
-Each part prints the most memory that it took on the device. What fails is printed and stops no other part.
+Each part prints the most memory that it took on the device. What fails or takes too long is printed and stops no other
+part. With ``$OUT`` set, the tables of kernels are written to ``$OUT/kernels.txt`` and ``$OUT/fused.txt`` too.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -34,6 +42,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests" / "support")]
 MODEL = "galaxyzoo2-mobilenet_v2"
+LIMITS = {"planes": 50, "cutouts": 50, "same": 25, "train": 25, "tests": 50, "fused": 50, "compiled": 40}
 Figures = dict[str, Any]
 
 
@@ -66,68 +75,216 @@ def graphed(call: Callable[[], Any]) -> Callable[[], Any]:
     return graph.replay
 
 
+def tried(name: str, measure: Callable[[], float]) -> tuple[str, Any]:
+    """Return a name with what is measured, or with why it cannot be."""
+    try:
+        return name, measure()
+    except TimeoutError:
+        raise
+    except Exception as error:
+        return name, f"failed: {type(error).__name__}: {error}"[:300]
+
+
+class Planes:
+    """Planes on a device, with positions in them, and what takes stamps to probabilities."""
+
+    def __init__(self, device: torch.device, side: int) -> None:
+        from galmorph.models.model import load
+        from galmorph.models.predictor import Predictor
+
+        self.device, self.side = device, side
+        self.trained = load(MODEL).network.to(device, torch.bfloat16)
+        self.predictor = Predictor(load(MODEL), str(device), "bfloat16")
+        card = self.predictor.model.card
+        self.normalization, self.size = card.inputs[0].normalization, card.input_size
+        self.generator = np.random.default_rng(0)
+        self.flux = self.generator.normal(0, 0.01, (3, side, side)).astype(np.float32)
+        self.on_device = torch.from_numpy(self.flux).to(device)
+
+    def stamps(self, batch: int) -> Callable[[], torch.Tensor]:
+        """Return what cuts the stamps of a batch."""
+        from galmorph.images.framing import cut
+
+        x, y = self.generator.uniform(100, self.side - 100, (2, batch))
+        width = self.generator.uniform(40, 120, batch)
+        return lambda: torch.stack(cut(self.flux, x, y, width, self.size, planes=self.on_device))
+
+    def pictures(self, stamps: torch.Tensor) -> torch.Tensor:
+        """Return the network's inputs."""
+        return self.normalization.network_inputs(stamps).contiguous(memory_format=torch.channels_last)
+
+    def behind(self, stamps: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return probabilities and the like of stamps, without a graph."""
+        return self.predictor._judge(self.pictures(stamps))
+
+    def by_triton(self) -> Any:
+        """Return the predictor with the convolutions of fused.py."""
+        from fused import fused
+
+        other = copy.copy(self.predictor)
+        other.network = torch.nn.Sequential(fused(self.predictor.network[0]), self.predictor.network[1])
+        return other
+
+
+def bare(made: Planes, batch: int, seconds: float) -> Iterator[tuple[str, Any]]:
+    """Yield the rates of the network alone."""
+    device = made.device
+    images = torch.rand(batch, 3, made.size, made.size, device=device)
+    last = images.contiguous(memory_format=torch.channels_last)
+    trained_last = made.trained.to(memory_format=torch.channels_last)
+    calls = {
+        "as trained, channels last": lambda: trained_last(last.bfloat16()),
+        "folded, channels last": lambda: made.predictor.network(last),
+        "folded": lambda: made.predictor.network(images),
+    }
+    for name, call in calls.items():
+        if name != "folded":
+            yield tried(f"network {name}, {batch}", lambda call=call: rate(call, batch, device, seconds))
+        if device.type == "cuda":
+            yield tried(
+                f"network {name}, {batch}, CUDA graph", lambda call=call: rate(graphed(call), batch, device, seconds)
+            )
+
+
+@torch.inference_mode()
+def fused(device: torch.device, small: bool) -> Iterator[tuple[str, Any]]:
+    """What the kernels of fused.py change: the numbers, and the rates of the network and of all."""
+    from galmorph.models.cuda_graph import Graphs
+
+    if small or device.type != "cuda":
+        return
+    made = Planes(device, 3600)
+    predictor = made.by_triton()
+    for batch in (512, 1024):
+        stamps = made.stamps(batch)
+        images = made.pictures(stamps())
+        began = time.perf_counter()
+        p, other = made.predictor._judge(images)[0], predictor._judge(images)[0]
+        yield f"largest change of a probability, {batch}", float((p - other).abs().max())
+        yield f"first batch of {batch}, s", time.perf_counter() - began
+        graph = graphed(lambda images=images: predictor.network(images))
+        yield f"network fused by Triton, {batch}, CUDA graph", rate(graph, batch, device, 0.6)
+        graphs = Graphs(lambda flux: predictor._judge(made.pictures(flux)), device)
+        graphs.capture(stamps())
+        both = lambda stamps=stamps, graphs=graphs: graphs(stamps())  # noqa: E731
+        name = f"planes to probabilities, {batch}, one graph, fused by Triton"
+        yield name, rate(both, batch, device, 0.6)
+    yield "kernels, fused by Triton", kernels(lambda: predictor._judge(images), device, "fused")
+
+
+def whole(made: Planes, batch: int, seconds: float) -> Iterator[tuple[str, Any]]:
+    """Yield the rates from planes to probabilities."""
+    from galmorph.models.cuda_graph import Graphs
+
+    device, stamps = made.device, made.stamps(batch)
+    name = f"planes to probabilities, {batch}"
+    yield tried(name, lambda: rate(lambda: made.behind(stamps()), batch, device, seconds))
+    judge = made.predictor.judge
+    yield tried(
+        f"{name}, as classify does", lambda: rate(lambda: judge(made.pictures(stamps())), batch, device, seconds)
+    )
+    if device.type != "cuda":
+        return
+    graphs = Graphs(made.behind, device)
+    graphs.capture(stamps())
+    yield tried(f"{name}, one graph", lambda: rate(lambda: graphs(stamps()), batch, device, seconds))
+    aside, ready = torch.cuda.Stream(), [stamps()]
+
+    def overlapped() -> Any:
+        now = torch.cuda.current_stream()
+        aside.wait_stream(now)
+        result = graphs(ready.pop())
+        with torch.cuda.stream(aside):
+            ready.append(stamps())
+            ready[0].record_stream(now)
+        now.wait_stream(aside)
+        return result[0].to("cpu", non_blocking=True)
+
+    yield tried(f"{name}, one graph, next stamps on a stream", lambda: rate(overlapped, batch, device, seconds))
+
+
 @torch.inference_mode()
 def planes(device: torch.device, small: bool) -> Iterator[tuple[str, Any]]:
     """From planes to probabilities, and the network alone."""
-    from galmorph.images.framing import cut
-    from galmorph.models.model import load
-    from galmorph.models.predictor import Predictor
+    made = Planes(device, 600 if small else 3600)
+    seconds = 0.1 if small else 0.4
+    best = {"network": 0.0, "planes": 0.0}
+    for batch in (16,) if small else (512, 256, 1024, 2048):
+        for part in (bare, whole):
+            for name, found in part(made, batch, seconds):
+                kind = name.partition(" ")[0]
+                best[kind] = max(best[kind], found if isinstance(found, float) else 0.0)
+                yield name, found
+        yield "share of the bare network, fastest of each so far", best["planes"] / best["network"]
+    batch = 16 if small else 512
+    stamps = made.stamps(batch)
+    cut = stamps()
+    pictures = made.pictures(cut)
+    network = made.predictor.network
+    one_by_one = made.normalization
+    steps = {
+        "stamps": stamps,
+        "colours": lambda: made.pictures(cut),
+        "colours, step by step": lambda: one_by_one.network_input(one_by_one.rgb(cut)),
+        "network": lambda: network(pictures),
+    }
+    for name, call in steps.items():
+        yield f"ms of {batch}: {name}", 1e3 / rate(call, 1, device, seconds)
+    yield "kernels", kernels(lambda: made.behind(stamps()), device)
 
-    model = load(MODEL)
-    predictor = Predictor(model, str(device), "bfloat16")
-    normalization = model.card.inputs[0].normalization
-    side, size = (600, model.card.input_size) if small else (3600, model.card.input_size)
-    generator = np.random.default_rng(0)
-    flux = generator.normal(0, 0.01, (3, side, side)).astype(np.float32)
-    on_device = torch.from_numpy(flux).to(device)
-    seconds = 0.1 if small else 2.0
-    bare = 0.0
-    for batch in (16,) if small else (256, 512, 1024, 2048):
-        images = torch.rand(batch, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
-        trained = load(MODEL).network.to(device, torch.bfloat16, memory_format=torch.channels_last)
-        half = images.bfloat16()
-        alone = {"as trained": lambda net=trained, x=half: net(x), "folded": lambda x=images: predictor.network(x)}
-        for name, call in alone.items():
-            yield f"network {name}, {batch}", (found := rate(call, batch, device, seconds))
-            bare = max(bare, found)
-            if device.type == "cuda":
-                yield f"network {name}, {batch}, CUDA graph", (found := rate(graphed(call), batch, device, seconds))
-                bare = max(bare, found)
-        x, y = generator.uniform(100, side - 100, (2, batch))
-        width = generator.uniform(40, 120, batch)
 
-        def whole(x: Any = x, y: Any = y, width: Any = width) -> Any:
-            stamps = cut(flux, x, y, width, size, planes=on_device)
-            return predictor.judge(normalization.network_input(normalization.rgb(stamps)))
+def kernels(call: Callable[[], Any], device: torch.device, name: str = "kernels") -> str:
+    """Return the table of what takes most of a call's time on the device."""
+    from torch.profiler import ProfilerActivity, profile
 
-        yield f"planes to probabilities, {batch}", (found := rate(whole, batch, device, seconds))
-        yield f"share of the bare network, {batch}", found / bare
+    kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
+    with profile(activities=kinds) as profiler:
+        call()
         if device.type == "cuda":
-            aside = torch.cuda.Stream()
-
-            def overlapped(aside: Any = aside, x: Any = x, y: Any = y, width: Any = width) -> Any:
-                with torch.cuda.stream(aside):
-                    stamps = cut(flux, x, y, width, size, planes=on_device)
-                torch.cuda.current_stream().wait_stream(aside)
-                return predictor.judge(normalization.network_input(normalization.rgb(stamps)))
-
-            yield f"planes to probabilities, {batch}, stamps on a stream", rate(overlapped, batch, device, seconds)
+            torch.cuda.synchronize()
+    key = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    events = sorted(profiler.key_averages(), key=lambda event: -getattr(event, key))[:24]
+    table = "\n".join(f"{getattr(event, key):10.0f} us {event.count:5d} x {event.key[:150]}" for event in events)
+    if folder := os.environ.get("OUT"):
+        Path(folder, f"{name}.txt").write_text(table + "\n")
+    return "\n" + table
 
 
 def cutouts(device: torch.device, small: bool) -> Iterator[tuple[str, Any]]:
-    """`classify` of cubes of 256 px, by the threads that read."""
+    """`classify` of cubes of 256 px, by what reads them."""
+    from astropy.table import Table, vstack
     from classify import made_survey
 
     from galmorph import classify
+    from galmorph.classification.reading import readers
 
-    n = 64 if small else 4096
+    chosen = [("processes", 2, 2), ("threads", 2, 1)]
+    if not small:
+        chosen = [("processes", 16, 64), ("threads", 16, 16), ("processes", 8, 32), ("processes", 4, 16)]
+        chosen += [("threads", 4, 8), ("threads", 1, 4)]
     with tempfile.TemporaryDirectory() as name:
-        table = made_survey(Path(name), n, 256, radius=True)
-        for workers in (1, 2) if small else (1, 4, 8, 16):
-            options = {"device": str(device), "workers": workers, "overwrite": True}
-            summary = classify(table, out=Path(name, "out.fits"), **options)
-            yield f"cutouts to probabilities, {workers} threads", n / summary.profile["total"]
-            yield f"seconds by step, {workers} threads", {k: round(v, 2) for k, v in summary.profile.items()}
+        folder = Path(name)
+        made = Table.read(made_survey(folder, 32 if small else 256, 256, radius=True))
+        readers.DEVICES, readers.MIN_CORES = (device.type,), 1
+        for kind, workers, times in chosen:
+            table = vstack([made] * times)
+            table.write(folder / "repeated.fits", overwrite=True)
+            readers.MIN_ROWS = 0 if kind == "processes" else len(table) + 1
+            seen: list[tuple[float, int]] = []
+            summary = classify(
+                folder / "repeated.fits",
+                out=folder / "out.fits",
+                device=str(device),
+                workers=workers,
+                overwrite=True,
+                on_progress=lambda done, _, seen=seen: seen.append((time.perf_counter(), done)),
+            )
+            how = f"{workers} {kind}"
+            yield f"cutouts to probabilities, {how}, start to end", len(table) / summary.profile["total"]
+            if len(seen) > 1 and seen[-1][1] > seen[0][1]:
+                rates = (seen[-1][1] - seen[0][1]) / (seen[-1][0] - seen[0][0])
+                yield f"cutouts to probabilities, {how}, from the first batch on", rates
+            yield f"seconds by step, {how}", {k: round(v, 2) for k, v in summary.profile.items()}
 
 
 def same(device: torch.device, small: bool) -> Iterator[tuple[str, Any]]:
@@ -139,7 +296,7 @@ def same(device: torch.device, small: bool) -> Iterator[tuple[str, Any]]:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        table = made_survey(folder, 32 if small else 512, 128, radius=True)
+        table = made_survey(folder, 32 if small else 256, 128, radius=True)
         runs = {"cpu.fits": ("cpu", "float32"), "a.fits": (str(device), "auto"), "b.fits": (str(device), "auto")}
         for out, (where, dtype) in runs.items():
             classify(table, out=folder / out, device=where, dtype=dtype, record_provenance=False)
@@ -149,7 +306,7 @@ def same(device: torch.device, small: bool) -> Iterator[tuple[str, Any]]:
         yield "two runs give the same values", bool(tables[1].tobytes() == tables[2].tobytes())
 
 
-def train(device: torch.device, small: bool) -> Iterator[tuple[str, Any]]:
+def steps(device: torch.device, small: bool, *, compiled: bool) -> Iterator[tuple[str, Any]]:
     """Steps of training on tensors that lie ready."""
     from train import SCHEMA, Stepper, ready_batch
 
@@ -158,25 +315,75 @@ def train(device: torch.device, small: bool) -> Iterator[tuple[str, Any]]:
     n, size = (4, 64) if small else (128, 192)
     batch = ready_batch(n, size, device)
     for name in ("mobilenet_v2", "resnet50"):
-        for compiled in (False,) if small else (False, True):
-            network = registry.load("backbones", name).build(len(SCHEMA.labels)).to(device)
-            network = network.to(memory_format=torch.channels_last).train()
-            began = time.perf_counter()
-            step = Stepper(torch.compile(network) if compiled else network, device, torch.bfloat16)
-            step(batch)
-            how = f"{name}, batches of {n}" + (", compiled" if compiled else "")
-            yield f"first step, {how}, s", time.perf_counter() - began
-            yield f"training steps, {how}", rate(lambda step=step: step(batch), 1, device, 0.1 if small else 4.0)
+        network = registry.load("backbones", name).build(len(SCHEMA.labels)).to(device)
+        network = network.to(memory_format=torch.channels_last).train()
+        began = time.perf_counter()
+        step = Stepper(torch.compile(network) if compiled else network, device, torch.bfloat16)
+        step(batch)
+        how = f"{name}, batches of {n}" + (", compiled" if compiled else "")
+        yield f"first step, {how}, s", time.perf_counter() - began
+        yield f"training steps, {how}", rate(lambda step=step: step(batch), 1, device, 0.1 if small else 2.0)
+
+
+def train(device: torch.device, small: bool) -> Iterator[tuple[str, Any]]:
+    """Steps of training."""
+    yield from steps(device, small, compiled=False)
+
+
+def compiled(device: torch.device, small: bool) -> Iterator[tuple[str, Any]]:
+    """The network and the steps of training, compiled; skipped where the trial is small."""
+    if small:
+        return
+    with torch.inference_mode():
+        made, batch = Planes(device, 600), 512
+        images = torch.rand(batch, 3, made.size, made.size, device=device).contiguous(memory_format=torch.channels_last)
+        began = time.perf_counter()
+        network = torch.compile(made.predictor.network)
+        network(images)
+        yield "first batch, network compiled, s", time.perf_counter() - began
+        yield tried(f"network compiled, {batch}", lambda: rate(lambda: network(images), batch, device, 0.6))
+        if device.type == "cuda":
+            graph = graphed(lambda: network(images))
+            yield f"network compiled, {batch}, CUDA graph", rate(graph, batch, device, 0.6)
+    yield from steps(device, small, compiled=True)
 
 
 def tests(device: torch.device, small: bool) -> Iterator[tuple[str, Any]]:
     """The tests marked ``gpu``."""
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", str(ROOT / "tests" / "models")]
+    names = (
+        "models/test_gpu_models.py",
+        "models/test_predictor.py",
+        "classification/test_gpu_classify.py",
+        "training/test_gpu_training.py",
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "--tb=short"]
+    command += [str(ROOT / "tests" / name) for name in names]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        yield "failed tests", "\n" + done.stdout[-6000:] + done.stderr[-1000:]
     yield "tests marked gpu", done.stdout.strip().splitlines()[-1]
 
 
-PARTS = {"planes": planes, "cutouts": cutouts, "same": same, "train": train, "tests": tests}
+PARTS = {
+    "planes": planes,
+    "cutouts": cutouts,
+    "same": same,
+    "train": train,
+    "tests": tests,
+    "fused": fused,
+    "compiled": compiled,
+}
+
+
+def too_long(*_: object) -> None:
+    """End a part."""
+    raise TimeoutError("the part took longer than its share of the time")
+
+
+def written(path: Path | None, figures: Figures) -> None:
+    """Write the figures so far."""
+    if path:
+        path.write_text(json.dumps(figures, indent=1))
 
 
 def main() -> None:
@@ -187,6 +394,7 @@ def main() -> None:
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--json", type=Path, help="Where the figures go.")
     options = parser.parse_args()
+    signal.signal(signal.SIGALRM, too_long)
     device = torch.device(options.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
     print(f"torch {torch.__version__}, {name}", flush=True)
@@ -195,19 +403,22 @@ def main() -> None:
         began = time.perf_counter()
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
+        signal.alarm(0 if device.type == "cpu" else LIMITS[part])
         try:
             for what, value in PARTS[part](device, options.small):
                 figures[what] = value
+                written(options.json, figures)
                 print(f"  {what}: {value:.4g}" if isinstance(value, float) else f"  {what}: {value}", flush=True)
         except Exception:
             figures[f"{part} failed"] = traceback.format_exc()
-            traceback.print_exc()
+            traceback.print_exc(limit=-4)
+        finally:
+            signal.alarm(0)
         if device.type == "cuda":
             figures[f"{part}, peak memory MB"] = torch.cuda.max_memory_allocated() / 1e6
             print(f"  memory: {torch.cuda.max_memory_allocated() / 1e6:.0f} MB")
         print(f"{part}: {time.perf_counter() - began:.0f} s", flush=True)
-        if options.json:
-            options.json.write_text(json.dumps(figures, indent=1))
+        written(options.json, figures)
     sys.exit(any(key.endswith(" failed") for key in figures))
 
 

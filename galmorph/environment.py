@@ -74,7 +74,7 @@ def now(seconds: float | None = None) -> datetime:
     Parameters
     ----------
     seconds : float, optional
-        A time in seconds since 1970, in place of the present.
+        A time in seconds since 1970; default: the present.
 
     Raises
     ------

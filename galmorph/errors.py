@@ -30,7 +30,7 @@ class ModelError(GalmorphError):
 
 
 class WeightsUnavailable(ModelError):
-    """Pretrained weights that are neither on the disk nor to be fetched."""
+    """Pretrained weights that are not on the disk and cannot be fetched."""
 
 
 class SampleError(GalmorphError):

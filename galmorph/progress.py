@@ -14,7 +14,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """How far a training run is: after a batch.
+    """The state of a training run after a batch.
 
     Attributes
     ----------
@@ -25,7 +25,7 @@ class TrainingStep:
     loss : float
         Mean loss of the epoch so far.
     seconds_left : float
-        For the whole run, by the batches of this call; NaN where it is not known yet.
+        For the whole run, estimated from the batches of this call.
     """
 
     epoch: int
@@ -37,7 +37,7 @@ class TrainingStep:
 
 
 def in_notebook() -> bool:
-    """Tell whether a notebook runs this, which shows bars and HTML."""
+    """Return whether this runs in a notebook, which can show bars and HTML."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return type(shell).__name__ == "ZMQInteractiveShell"
@@ -47,7 +47,7 @@ def _bar(what: str, unit: str) -> Any:
     if in_notebook() and find_spec("ipywidgets") is None:
         from tqdm import tqdm
 
-        # A bar of text, among what the cell prints: notebooks show standard error as a fault.
+        # A bar of text on standard output: notebooks mark standard error as an error.
         return tqdm(desc=what, unit=f" {unit}", file=sys.stdout)
     from tqdm.auto import tqdm
 
@@ -65,12 +65,12 @@ def progress_bar(wanted: bool | None, what: str, unit: str, on_progress: Progres
     what, unit : str
         Text before the bar; plural of what is counted.
     on_progress : callable, optional
-        Called too, with the same numbers.
+        Also called, with the same numbers.
 
     Yields
     ------
     callable or None
-        To be called with the number done and the whole number; None where nobody wants to know.
+        To be called with the number done and the total; None if there is nothing to update.
     """
     if not (in_notebook() if wanted is None else wanted):
         yield on_progress
@@ -78,7 +78,7 @@ def progress_bar(wanted: bool | None, what: str, unit: str, on_progress: Progres
     with _bar(what, unit) as bar:
 
         def update(done: int, total: int) -> None:
-            if bar.total is None:  # a resumed run begins with some done: they are not of its rate
+            if bar.total is None:  # a resumed run starts with some done, which must not count in its rate
                 bar.reset(total)
                 bar.n = bar.initial = done
                 bar.refresh()

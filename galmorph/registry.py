@@ -1,4 +1,4 @@
-"""A folder is a registry: every module in it is one entry, found by its file name.
+"""A folder is a registry: every module in it is one entry, named as its file.
 
 Adding an entry is adding a file that defines the folder's constant (``SURVEY``, ``BACKBONE``, ...), or installing a
 package with an entry point in the group ``galmorph.<kind>`` that names such an object (``bars = "our_package:BARS"`` in
@@ -20,7 +20,7 @@ from typing import Any
 
 from galmorph.errors import GalmorphError
 
-# kind -> (its package, the constant that each module defines, what one entry is called in messages, its type there)
+# kind -> (its package, the constant that each module defines, the name of an entry in messages, its type there)
 KINDS: Mapping[str, tuple[str, str, str, str]] = {
     "tables": ("tables.formats", "TABLE", "table format", "Format"),
     "survey_facts": ("images.surveys", "FACTS", "survey", "SurveyFacts"),
@@ -51,7 +51,7 @@ def own_names(kind: str) -> tuple[str, ...]:
 
 @cache
 def installed(kind: str) -> Mapping[str, EntryPoint]:
-    """Return the entries that other installed packages give, by name; a name of galmorph's own stays galmorph's."""
+    """Return the entries that other installed packages give, by name; galmorph's own names have priority."""
     given = _entry_points().select(group=f"galmorph.{kind}")
     return {entry.name: entry for entry in given if entry.name not in own_names(kind)}
 
@@ -59,12 +59,6 @@ def installed(kind: str) -> Mapping[str, EntryPoint]:
 @cache
 def _entry_points() -> Any:
     return entry_points()
-
-
-def forget_installed() -> None:
-    """Look for entries of installed packages again: a package was installed since."""
-    for cached in (_entry_points, installed, _load_installed):
-        cached.cache_clear()
 
 
 def folder(kind: str) -> Path:
@@ -100,7 +94,7 @@ def _load_installed(kind: str, name: str) -> Any:
     giver = point.dist.name if point.dist else "another package"
     try:
         entry = point.load()
-    except Exception as error:  # the code of others
+    except Exception as error:  # code of another package
         raise GalmorphError(
             f"The {description} {name!r} of the package {giver} ({point.value}) cannot be loaded: "
             f"{type(error).__name__}: {error}. Update or remove the package."
@@ -123,9 +117,9 @@ def missing_file(path: Path) -> str:
     return f"There is no file {path}." + (f" Did you mean {folder / close[0]}?" if close else "")
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """Return the message for a name that does not exist: the list of names, and the closest one."""
-    known = sorted(known)
-    close = difflib.get_close_matches(name.lower(), [k.lower() for k in known], n=1, cutoff=0.5)
-    hint = f" Did you mean {next(k for k in known if k.lower() == close[0])!r}?" if close else ""
-    return f"There is no {kind} {name!r}.{hint} Known: {', '.join(known) or 'none'}."
+def unknown(kind: str, name: str, names: Iterable[str]) -> str:
+    """Return the message for a name that does not exist, with all names and the closest one."""
+    names = sorted(names)
+    close = difflib.get_close_matches(name.lower(), [k.lower() for k in names], n=1, cutoff=0.5)
+    hint = f" Did you mean {next(k for k in names if k.lower() == close[0])!r}?" if close else ""
+    return f"There is no {kind} {name!r}.{hint} There are: {', '.join(names) or 'none'}."

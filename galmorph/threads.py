@@ -1,4 +1,4 @@
-"""Helper threads: work prepared ahead, and signals that let a run finish the batches it has started."""
+"""Helper threads: prepare items ahead, and let a run finish the batches it has started after a signal."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def stop_requested() -> Iterator[threading.Event]:
-    """Give an event that SIGINT, SIGTERM or SIGHUP sets; a second signal does what it would have done without this.
+    """Give an event that SIGINT, SIGTERM or SIGHUP sets; a second signal has its usual effect.
 
-    A signal that has its default action (SIGTERM in a program that does not handle it) or is ignored is left alone, as
-    are all of them in a thread that is not the main one, which gets no signals.
+    A signal with its default action (SIGTERM in a program that does not handle it) or an ignored one is left alone, and
+    so are all signals outside the main thread, which gets none.
     """
     event = threading.Event()
     earlier = {}
@@ -43,10 +43,10 @@ def stop_requested() -> Iterator[threading.Event]:
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
-    """Yield items, the next of which is made in a thread while the last one is used."""
+    """Yield items; the next one is made in a thread while the current one is used."""
     nothing = object()
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, items, nothing)
         while (item := coming.result()) is not nothing:
             coming = pool.submit(next, items, nothing)
-            yield item  # type: ignore[misc]  # nothing is no item
+            yield item  # type: ignore[misc]  # nothing is not an item

@@ -139,5 +139,5 @@ def test_one_image_and_columns_in_one_text_are_what_they_say():
 
 @pytest.mark.parametrize("name", ["frame", "device", "dtype", "prefix"])
 def test_a_text_of_another_type_is_refused(name):
-    with pytest.raises(GalmorphError, match=f"--{name} None: a text"):
-        ClassifyOptions(**{name: None})
+    with pytest.raises(GalmorphError, match=f"--{name} 5: a text"):
+        ClassifyOptions(**{name: 5})

@@ -1,7 +1,7 @@
-"""Batches of rows through the network: prepared and computed by worker threads, into the journal in order.
+"""Batches of rows: worker threads prepare them and run the network, and the results go into the journal in order.
 
-The boundaries of batches follow from the row number alone. Each thread takes whole batches through: it reads and frames
-the cutouts and runs the network on one core, so that no core waits for another.
+The boundaries of batches depend only on the row number. Each thread computes whole batches: it reads and frames the
+cutouts, itself or with a process of its own, and runs the network on one core, so that no core waits for another.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,17 +20,19 @@ from numpy.typing import NDArray
 
 from galmorph.classification.prepare import Prepared
 from galmorph.classification.process import Clock
+from galmorph.classification.reading.readers import Readers
 from galmorph.classification.sources import Source
 from galmorph.files.journal import BLOCK, Journal
 from galmorph.images.flags import Flag
-from galmorph.models.predictor import Predictor, to_device
+from galmorph.images.gpu.tensors import stacked
+from galmorph.models.predictor import Predictor
 from galmorph.threads import stop_requested
 
 log = logging.getLogger(__name__)
 
-# Batches that wait for a worker, so that none is ever idle.
+# Batches that wait for a worker, so that no worker is idle.
 BATCHES_AHEAD = 1
-# Reasons of failure that are logged one by one; the rest is counted.
+# The first failures are logged; the others are only counted.
 LOGGED_FAILURES = 5
 
 
@@ -59,25 +61,29 @@ def classify_rows(
     Raises
     ------
     KeyboardInterrupt
-        After a signal, when the batches that had begun are in the journal.
+        After a signal, when the started batches are in the journal.
     """
 
     def classify_batch(rows: Sequence[Any], predictor: Predictor) -> tuple[NDArray[np.void], list[str]] | None:
         if stop.is_set():  # no further batch is started
             return None
-        with clock("read"):
-            targets = source.prepare(rows, predictor.model.card, predictor.device)
-        with clock("network"):
-            return _predict(targets, predictor, batch_size, journal.record), [t.reason for t in targets if t.reason]
+        with ExitStack() as reading:
+            with clock("read"):
+                targets = reading.enter_context(readers.read(rows, predictor.device))
+            with clock("network"):
+                return _predict(targets, predictor, batch_size, journal.record), [t.reason for t in targets if t.reason]
 
     logged = 0
+    for predictor in predictors:
+        predictor.warm_up(batch_size)
     with (
         single_threaded_operations(),
+        Readers(source, predictors[0].model.card, predictors[0].device, batch_size) as readers,
         ThreadPoolExecutor(workers, thread_name_prefix="galmorph") as pool,
         stop_requested() as stop,
     ):
         waiting: deque[Future[tuple[NDArray[np.void], list[str]] | None]] = deque()
-        # Which device a batch goes to follows from its rows too.
+        # The device of a batch depends on its rows too.
         turns = itertools.islice(itertools.cycle(predictors), len(journal) // batch_size % len(predictors), None)
         blocks = zip(source.blocks(batch_size, len(journal)), turns, strict=False)
         try:
@@ -89,7 +95,7 @@ def classify_rows(
                 if done is None:
                     break
                 records, reasons = done
-                source.verify()  # no result of an input that changed is kept
+                source.verify()  # results of a changed input are not kept
                 journal.append(records)
                 for reason in reasons[: LOGGED_FAILURES - logged]:
                     log.warning("%s", reason)
@@ -104,7 +110,7 @@ def classify_rows(
 
 
 def keep_unchanged(source: Source, journal: Journal, batch_size: int) -> int:
-    """Drop the results of a stopped run from the batch on in which a cutout has changed since; return their number."""
+    """Drop the results of a stopped run from the first batch on with a cutout that has changed; return their number."""
     first = 0
     for records, rows in zip(journal.blocks(), source.blocks(BLOCK, 0), strict=False):
         states = np.array(source.states(rows[: len(records)]), dtype=np.uint64)
@@ -113,7 +119,7 @@ def keep_unchanged(source: Source, journal: Journal, batch_size: int) -> int:
             kept = (first + int(changed[0])) // batch_size * batch_size
             dropped = len(journal) - kept
             journal.keep(kept)
-            log.warning("Cutouts have changed since the run was stopped: %d results are computed anew.", dropped)
+            log.warning("Cutouts have changed since the run was stopped: %d results are computed again.", dropped)
             return dropped
         first += len(records)
     return 0
@@ -121,9 +127,9 @@ def keep_unchanged(source: Source, journal: Journal, batch_size: int) -> int:
 
 @contextmanager
 def single_threaded_operations() -> Iterator[None]:
-    """Let each torch operation run on one thread: the workers share the cores batch by batch, without waiting.
+    """Let each torch operation use one thread: each worker computes its own batch on its own core.
 
-    A model is prepared so too: threads that wait for each other over its small tensors take several times as long.
+    Preparing a model is faster with one thread too: with several threads its small tensors take several times as long.
     """
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -150,23 +156,23 @@ def _predict(
         return result
     # A batch always has the same shape: a last, short one would be computed in another order of sums.
     size = predictor.model.card.input_size
-    inputs = torch.zeros(batch_size, 3, size, size, device=predictor.device)
-    inputs = inputs.contiguous(memory_format=torch.channels_last)
+    inputs = torch.zeros(batch_size, size, size, 3, device=predictor.device).permute(0, 3, 1, 2)  # channels last
     for entry in {entry for target in targets if (entry := target.entry)}:
         rows = [i for i in usable if targets[i].entry == entry]
         flux: Any = [torch.as_tensor(framed[i]) for i in rows]
         if predictor.device.type != "cpu":
-            flux = to_device(torch.stack(flux), predictor.device)
-        pictures = entry.normalization.network_input(entry.normalization.rgb(flux))
-        if rows[-1] - rows[0] == len(rows) - 1:  # several times faster than by a list
-            inputs[rows[0] : rows[-1] + 1] = pictures
+            flux = stacked(flux, predictor.device)
+        if rows[-1] - rows[0] == len(rows) - 1:  # a view
+            entry.normalization.fill(inputs[rows[0] : rows[-1] + 1], flux)
         else:
+            pictures = torch.empty_like(inputs[: len(rows)])
+            entry.normalization.fill(pictures, flux)
             inputs[rows] = pictures
     judged = predictor.judge_with_features(inputs) if with_features else predictor.judge(inputs)
     for name, values in zip(("p", "ood", "features"), judged, strict=False):
         result[name][usable] = values.cpu().numpy()[usable]
     broken = [i for i in usable if not np.isfinite(result["p"][i]).all()]
-    if broken:  # a network can overflow; no row is without probability and flag
+    if broken:  # a network can overflow; a row without probability has a flag
         result["p"][broken] = np.nan
         result["flag"][broken] |= Flag.UNREADABLE.value
     if (threshold := predictor.model.card.unlikeness_threshold) is not None:

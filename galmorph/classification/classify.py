@@ -1,7 +1,7 @@
-"""Classification: stream targets through a model into a table, flag what cannot be trusted, resume.
+"""Classification: stream targets through a model into a table, with flags for faults; runs can be resumed.
 
 Batches of rows go through the network into a journal beside the output; when it is complete, the table is copied with
-the new columns appended. A run that was killed goes on after the journal's last whole batch.
+the new columns appended. A killed run continues after the journal's last whole batch.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ from galmorph.files.journal import Journal
 from galmorph.files.remote import is_remote
 from galmorph.files.writing import exists_already, remove_leftovers
 from galmorph.images.flags import Flag
-from galmorph.models.card import ModelCard
+from galmorph.models.card import DEFAULT_MODEL, ModelCard
 from galmorph.models.cpu_fusion import CPU_BATCH
 from galmorph.models.model import load
 from galmorph.models.predictor import Predictor, on_devices
@@ -41,12 +41,8 @@ from galmorph.progress import progress_bar
 from galmorph.tables.features import check_features, write_features
 from galmorph.threads import ahead
 
-if TYPE_CHECKING:
-    pass
-
 log = logging.getLogger(__name__)
 
-DEFAULT_MODEL = "galaxyzoo2-mobilenet_v2"
 BATCH_SIZES = {"cpu": CPU_BATCH, "cuda": 256}
 _LISTED = 6
 
@@ -56,7 +52,7 @@ def classify(
     *,
     model: str | Path | Predictor = DEFAULT_MODEL,
     out: str | Path | None = None,
-    resume: bool = True,  # noqa: ARG001 - what happens anyway, said aloud
+    resume: bool = True,  # noqa: ARG001 - the default, for readers of a script
     restart: bool = False,
     overwrite: bool = False,
     record_provenance: bool = True,
@@ -65,7 +61,7 @@ def classify(
     options: ClassifyOptions | None = None,
     **keywords: Any,
 ) -> Any:
-    """Classify galaxies and write the table with probabilities and flags; or give it back, where a Table was given.
+    """Classify galaxies; write the table with probabilities and flags, or return it if a Table was given.
 
     Parameters
     ----------
@@ -76,9 +72,9 @@ def classify(
     model : str, path or Predictor
         A shipped model's name or a weights file; a predictor has its own ``device``, ``dtype`` and ``tta``.
     out : path, optional
-        Default: ``<stem>_morph.<suffix>`` beside the input, a FITS catalog for cutouts; no file for what is in memory.
+        Default: ``<stem>_morph.<suffix>`` beside the input, a FITS catalog for cutouts; no file for objects in memory.
     resume, restart, overwrite : bool
-        Go on with an unfinished run of this output, which is the default; discard it; replace an existing output.
+        Continue an unfinished run of this output (the default); discard it; replace an existing output.
     record_provenance : bool
         Whether ``<output>.prov.json`` is written beside the output.
     progress : bool, optional
@@ -93,9 +89,9 @@ def classify(
     Returns
     -------
     Summary, astropy Table or data frame
-        What is in memory comes back as its kind, a copy with the columns, also where `out` names a file: a Table with
-        units, descriptions and UCDs (``meta["ucd"]``), and the provenance in ``meta``; a data frame of the same library
-        (the provenance in pandas' ``attrs``, Arrow's metadata); for paths and arrays a Table.
+        For objects in memory a copy of the same kind with the columns, even if `out` names a file: a Table with units,
+        descriptions and UCDs (``meta["ucd"]``), and the provenance in ``meta``; a data frame of the same library (the
+        provenance in pandas' ``attrs`` or Arrow's metadata); for paths and arrays a Table.
 
     Raises
     ------
@@ -103,7 +99,7 @@ def classify(
         Nothing was written where ``exit_code`` is 2; the run can be resumed where it is 3 or 130.
     """
     clock = Clock()
-    now()  # a date that is none is refused before the first galaxy
+    now()  # a wrong SOURCE_DATE_EPOCH is refused before the first galaxy
     keep_freed_memory()
     options = options or ClassifyOptions(**keywords)
     source = open_survey(survey, options)
@@ -156,14 +152,14 @@ def _warn_of_unlearnt(card: ModelCard) -> None:
         )
 
 
-# Options that are in the fingerprint already, as what they stand for, or that change no result.
+# Options that are in the fingerprint in another form, or that do not change the results.
 _NO_CHANGE = ("kind", "cutouts", "catalog", "images", "tta", "batch_size", "device", "dtype", "workers")
 
 
 def _fingerprint(
     source: Source, predictors: list[Predictor], batch_size: int, options: ClassifyOptions
 ) -> dict[str, Any]:
-    """Return what must be the same for a stopped run to go on."""
+    """Return what must be the same to resume a run."""
     given = {name: value for name, value in asdict(options).items() if name not in _NO_CHANGE}
     return {
         "options": given,
@@ -185,7 +181,7 @@ def _destination(
     destination = Path(out) if out is not None else Path(beside.name) if source.address else beside
     if is_remote(destination):
         raise OutputError(f"--out {out} is an address: name a file of this machine.")
-    for folder in (destination.parent, Path(os.path.realpath(destination)).parent):  # of a link, and of what it names
+    for folder in (destination.parent, Path(os.path.realpath(destination)).parent):  # of a link, and of its target
         if not folder.is_dir():
             raise OutputError(f"The folder {folder} of the output does not exist: make it, or choose another --out.")
         if not os.access(folder, os.W_OK):
@@ -202,8 +198,8 @@ def _destination(
 
 
 def _may_replace(destination: Path, source: Source, journal: Journal, overwrite: bool) -> bool:
-    """Return whether a file of the output's name may be replaced; raise OutputError if there is one that may not."""
-    # A run that was killed after its table had its name is put in order; no other file is replaced unasked.
+    """Return whether an existing output may be replaced; raise OutputError if there is one that may not."""
+    # The table of a run that was killed after writing it may be replaced; other files only with --overwrite.
     is_ours = len(journal) == source.n_rows and journal.wrote(destination)
     if destination.exists() and not overwrite and not is_ours:
         raise exists_already(destination)
@@ -229,7 +225,7 @@ def _write(
     record = Record(recorded, predictor.model.card, journal.started, destination) if recorded else None
 
     def described(content: Path) -> tuple[Path, bytes, bool] | None:
-        """Do what is done when the output is complete, before it takes its name."""
+        """Verify the inputs and make the record when the output is complete, before it gets its name."""
         source.verify()
         journal.note_output(content)
         return record.of(content) if record else None

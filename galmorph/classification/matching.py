@@ -123,8 +123,9 @@ def file_key(name: str, by_name: Mapping[str, Path | Remote | str]) -> str | Non
     """
     if name in by_name:
         return name
+    name = name.removeprefix("=").strip("\"'")  # as spreadsheets are kept from taking identifiers for numbers
     spaced = " ".join(name.split())
-    forms = [_without_fraction(name), spaced, spaced.replace(" ", "_"), spaced.replace(" ", "")]
+    forms = [name, _without_fraction(name), spaced, spaced.replace(" ", "_"), spaced.replace(" ", "")]
     return next((form for form in forms if form in by_name), None)
 
 
@@ -241,6 +242,9 @@ def _by_identifier(catalog: Catalog, folder: Path | Remote, by_name: Mapping[str
     """Return the catalog with the column of identifiers that files are named by."""
     if "id" in catalog.chosen:
         return catalog.by_identifier()
+    within = catalog.within_column
+    if within is not None and any(_keys(catalog, None, by_name) or ()):
+        return catalog.by_identifier()
     keys = {position: _keys(catalog, position, by_name) for position in catalog.id_candidates}
     usable = {position: found for position, found in keys.items() if found is not None}
     matching = {position: found for position, found in usable.items() if any(found)}
@@ -253,7 +257,10 @@ def _by_identifier(catalog: Catalog, folder: Path | Remote, by_name: Mapping[str
             )
     if matching:
         best = max(matching, key=lambda position: sum(map(bool, matching[position])))
-        return catalog.by_identifier(best)
+        chosen = catalog.by_identifier(best)
+        if within is not None and chosen.id_column == catalog.id_column:
+            _check_unique(chosen, within)
+        return chosen
     if galaxies := [name for name in catalog.column_names if name and file_key(SUFFIX.sub("", name), by_name)]:
         raise CatalogError(
             f"The first line of {catalog.path} names a cutout ({galaxies[0]}), so it is a galaxy's: give the table a "
@@ -272,17 +279,35 @@ def _by_identifier(catalog: Catalog, folder: Path | Remote, by_name: Mapping[str
     )
 
 
-def _keys(catalog: Catalog, position: int, by_name: Mapping[str, Path | Remote | str]) -> list[str | None] | None:
+def _check_unique(catalog: Catalog, within: str) -> None:
+    """Raise CatalogError if identifiers that name files are unique within a brick, and not in the table."""
+    seen: set[str] = set()
+    for targets in catalog.blocks(_BLOCK_ROWS):
+        for name in filter(None, targets.id):
+            if name in seen:
+                raise CatalogError(
+                    f"{catalog.id_column} is unique only within one {within}, and {name} is that of several rows of "
+                    f"{catalog.path}: name the cutouts <{within}>_<{catalog.id_column}>.fits, or give their paths in a "
+                    "column and name it with --cutout-column."
+                )
+            seen.add(name)
+
+
+def _keys(
+    catalog: Catalog, position: int | None, by_name: Mapping[str, Path | Remote | str]
+) -> list[str | None] | None:
     """Return the names of the files that a column's first values are of; None where they are row numbers."""
     keys: list[str | None] = []
-    numbers = is_row_index(catalog.column_names[position])
-    counted = numbers
+    numbers = position is not None and is_row_index(catalog.column_names[position])
+    counts = {0, 1} if numbers else set()  # pandas counts rows from 0, R from 1
     for targets in catalog.by_identifier(position).blocks(_BLOCK_ROWS):
-        counted = counted and targets.id.tolist() == [str(row) for row in targets.row.tolist()]
+        counts = {
+            start for start in counts if targets.id.tolist() == [str(row + start) for row in targets.row.tolist()]
+        }
         keys += [file_key(name, by_name) for name in targets.id]
         if len(keys) >= SAMPLE_ROWS:
             break
-    return None if numbers and counted else keys
+    return None if counts else keys
 
 
 def _hint(catalog: Catalog, by_name: Mapping[str, Path | Remote | str], others: Mapping[int, object]) -> str:

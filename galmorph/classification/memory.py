@@ -1,4 +1,4 @@
-"""What is in memory: tables, data frames, lists of paths and arrays of flux are classified, and come back as tables."""
+"""Input in memory: tables, data frames, lists of paths and arrays of flux; the result is a table."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ from galmorph.classification.sources import (
     ValuesOf,
     cutout_name,
     new_blocks,
-    write_new_table,
 )
 from galmorph.classification.summary import Summary
 from galmorph.errors import GalmorphError
@@ -37,7 +36,7 @@ from galmorph.images.cutout import Cutout
 from galmorph.models.card import ModelCard
 from galmorph.tables import formats as tables
 from galmorph.tables.blocks import checked_blocks
-from galmorph.tables.catalog import Column, catalog_of, check_new_catalog
+from galmorph.tables.catalog import Column, catalog_of
 from galmorph.tables.formats import Added, Provenance
 from galmorph.tables.frames import FrameTable, is_frame
 from galmorph.tables.memory import MemoryTable
@@ -45,25 +44,44 @@ from galmorph.tables.memory import MemoryTable
 if TYPE_CHECKING:
     import torch
 
-# What messages call it.
+# Its name in messages.
 _PATH = Path("the table")
 _DIGESTED_ROWS = 16_384
 
 
 class _InMemory(Source):
-    """A source without a file of its own: its journal is in a folder that goes with it, and `finish` returns a table.
+    """A source without a file: its journal is in a temporary folder, and `finish` returns a table.
 
     Attributes
     ----------
     result : Table or data frame
-        Once it is written.
+        Set by `write`.
     """
 
     result: Any
 
+    def check_output(self, destination: Path) -> None:
+        """Raise a GalmorphError if the table cannot be written to a file that was named."""
+        if destination != self.default_output:
+            super().check_output(destination)
+
+    def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
+        """Make the table, and write it if a file was named."""
+        kept = list(results)
+        self.result = self._table(added, kept)
+        if destination != self.default_output:
+            super().write(destination, added, kept)
+
+    def _table(self, added: Addition, results: Iterable[Result]) -> Any:
+        own, values = self.own_columns()
+        columns = [*own, *added.columns]
+        blocks = checked_blocks(columns, new_blocks(values, results), self.n_rows)
+        provenance = Provenance().updated([column.name for column in columns], tables.check_cards(added.cards), ())
+        return MemoryTable(Table()).appended(Added(columns, blocks, provenance))
+
     @cached_property
     def default_output(self) -> Path:
-        """No file: where the run keeps its results until they are all there."""
+        """Not a file, but where the run keeps its results until it is complete."""
         folder = tempfile.mkdtemp(prefix="galmorph-")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         return Path(folder) / "table"
@@ -74,7 +92,7 @@ class _InMemory(Source):
 
 
 class MemorySource(_InMemory, CatalogSource):
-    """The rows of a table in memory, which name their cutouts; the result is of its kind.
+    """The rows of a table in memory, which name their cutouts; the result is a table of the same kind.
 
     Parameters
     ----------
@@ -100,26 +118,17 @@ class MemorySource(_InMemory, CatalogSource):
         super().__init__(*match(catalog, cutouts, Path.cwd()), image_hdu)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return a hash of what is read of the table."""
+        """Return a hash of the columns that are read."""
         digest = hashlib.sha256(str(self._files.folder).encode())
         for targets in self.catalog.blocks(_DIGESTED_ROWS):
             digest.update(repr([targets.id.tolist(), targets.cutout.tolist()]).encode())
             digest.update(np.stack([targets.ra, targets.dec, targets.radius_arcsec]).tobytes())
         return {"content": digest.hexdigest()}
 
-    def check_output(self, destination: Path) -> None:
-        """Raise a GalmorphError if the table cannot be written to a file that was named."""
-        if destination != self.default_output:
-            self.catalog.check_destination(destination)
-
-    def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
-        """Make the table with the columns appended, and write it where a file was named."""
+    def _table(self, added: Addition, results: Iterable[Result]) -> Any:
         dropped, provenance = self.catalog.changes(added.columns, added.cards, replace=added.replace)
-        kept = list(results)
-        new = checked_blocks(added.columns, (values for _, values in kept), self.n_rows)
-        self.result = self._memory.appended(Added(added.columns, new, provenance, dropped))
-        if destination != self.default_output:
-            super().write(destination, added, kept)
+        new = checked_blocks(added.columns, (values for _, values in results), self.n_rows)
+        return self._memory.appended(Added(added.columns, new, provenance, dropped))
 
 
 class PathsSource(_InMemory, CutoutSource):
@@ -135,18 +144,6 @@ class PathsSource(_InMemory, CutoutSource):
         files = [Remote.of(path) if is_remote(path) else Path(path) for path in paths]
         super().__init__(Path.cwd(), [(cutout_name(Path(file.name)), file) for file in files], hdu)
         self._texts = {file: os.fspath(path) for file, path in zip(files, paths, strict=True)}
-
-    def check_output(self, destination: Path) -> None:
-        """Raise a GalmorphError if the table cannot be written to a file that was named."""
-        if destination != self.default_output:
-            super().check_output(destination)
-
-    def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
-        """Make the table, and write it where a file was named."""
-        kept = list(results)
-        self.result = _new_table(*self.own_columns(), added, kept, self.n_rows)
-        if destination != self.default_output:
-            super().write(destination, added, kept)
 
     def _name(self, path: Any) -> str:
         return self._texts[path]
@@ -186,13 +183,8 @@ class ArraySource(_InMemory):
         """Return a hash of the array."""
         return {"content": hashlib.sha256(np.ascontiguousarray(self._flux).data).hexdigest()}
 
-    def check_output(self, destination: Path) -> None:
-        """Raise a GalmorphError if the table cannot be written to a file that was named."""
-        if destination != self.default_output:
-            check_new_catalog(destination)
-
     def prepare(self, rows: Sequence[int], card: ModelCard, device: torch.device) -> list[Prepared]:  # noqa: ARG002
-        """Frame galaxies as a card asks, with radii that are measured on them."""
+        """Frame galaxies as a card asks, with measured radii."""
         entry = card.input_for("", self._bands, self._pixscale)
         return [prepare_opened(Opened(self._cutout(row), entry, np.nan), f"galaxy {row}", card) for row in rows]
 
@@ -200,35 +192,19 @@ class ArraySource(_InMemory):
         flux = np.ascontiguousarray(self._flux[row], np.float32)
         return Cutout(f"galaxy {row}", "", self._bands, flux, self._pixscale, self._pixscale)
 
-    def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
-        """Make the table, and write it where a file was named."""
+    def own_columns(self) -> tuple[Sequence[Column], ValuesOf]:
+        """Return the numbers of the galaxies."""
         own = (Column("id", "int64", ucd="meta.id;meta.main", description="number in the array, from 0"),)
-
-        def values(part: slice, _: NDArray[np.void]) -> Mapping[str, NDArray[Any]]:
-            return {"id": np.arange(part.start, part.stop)}
-
-        kept = list(results)
-        self.result = _new_table(own, values, added, kept, self.n_rows)
-        if destination != self.default_output:
-            write_new_table(destination, own, values, added, kept, self.n_rows)
-
-
-def _new_table(
-    own: Sequence[Column], values: ValuesOf, added: Addition, results: Iterable[Result], n_rows: int
-) -> Table:
-    columns = [*own, *added.columns]
-    blocks = checked_blocks(columns, new_blocks(values, results), n_rows)
-    provenance = Provenance().updated([column.name for column in columns], tables.check_cards(added.cards), ())
-    return MemoryTable(Table()).appended(Added(columns, blocks, provenance))
+        return own, lambda part, _: {"id": np.arange(part.start, part.stop)}
 
 
 def memory_source(given: Any, options: ClassifyOptions) -> MemorySource | PathsSource | ArraySource:
-    """Return the source of what is in memory.
+    """Return the source of an object in memory.
 
     Raises
     ------
     GalmorphError
-        If it is of none of the kinds, or options of another kind are given.
+        If it is of another kind, or options of another kind are given.
     """
     if isinstance(given, np.ndarray):
         return ArraySource(given, options.bands, options.pixscale)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from galmorph.classification.matching import cutouts_in, match
 from galmorph.classification.options import ClassifyOptions
@@ -24,9 +24,6 @@ from galmorph.images.survey_image import image_templates
 from galmorph.tables.catalog import open_catalog
 from galmorph.tables.contents import Contents, contents_of, format_of, holds_table, parquet_folder
 from galmorph.tables.hats import is_hats
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The options of a classification, made once where the user's words come in."""
+"""The options of a classification."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from galmorph.ranges import (
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifyOptions:
-    """What to classify, how to compute it and which columns to write.
+    """What to classify, how, and which columns to write.
 
     Attributes
     ----------
@@ -48,8 +48,8 @@ class ClassifyOptions:
         The catalog's columns of identifiers, positions and paths of cutouts; default: by UCD, else by the usual names.
     size_column : str, optional
         The catalog's column of radii (R90), arcsec unless it has a unit.
-    frame : str
-        Frame of the positions, by astropy's name.
+    frame : str, optional
+        Frame of the positions, by astropy's name; default: as the file says, else ICRS.
     zero_point : float, str or mapping, optional
         AB magnitude of a pixel value of 1 in survey images, for all bands or by band (``g=25.1,r=24.9``).
     width_r90, width_arcsec : float, optional
@@ -81,7 +81,8 @@ class ClassifyOptions:
     dtype : str
         ``auto``, ``float32`` or ``bfloat16``.
     workers : int, optional
-        Threads that take batches through; default one a core.
+        Threads that take batches through; default one a core. For a GPU of a machine with 8 cores or more each reads
+        cutouts by a process of its own.
 
     Raises
     ------
@@ -100,7 +101,7 @@ class ClassifyOptions:
     dec_column: str | None = None
     cutout_column: str | None = None
     size_column: str | None = None
-    frame: str = "icrs"
+    frame: str | None = None
     zero_point: ZeroPoint = None
     width_r90: float | None = bounded(WIDTH_R90, None)
     width_arcsec: float | None = bounded(WIDTH_ARCSEC, None)
@@ -138,8 +139,8 @@ class ClassifyOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_hdu", _hdu(self.image_hdu))
         zero_points(self.zero_point)
-        for name in ("frame", "device", "dtype", "prefix"):
-            if not isinstance(value := getattr(self, name), str):
+        for name, kind in (("frame", str | None), ("device", str), ("dtype", str), ("prefix", str)):
+            if not isinstance(value := getattr(self, name), kind):
                 raise GalmorphError(f"{OPTION.format(name)}{str(value)[:40]}: a text.")
         if isinstance(self.columns, str):
             object.__setattr__(self, "columns", [name for name in self.columns.split(",") if name])

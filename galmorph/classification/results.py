@@ -40,7 +40,7 @@ FLAGS: Mapping[Flag, str] = {
     Flag.PICTURE: "an 8-bit picture, not flux: whether bits 4, 8, 64 and 128 hold is unknown",
 }
 _BLOCK_ROWS = 16384
-# By so much sums of probabilities may be rounded beyond 0 or 1.
+# Rounding may move sums of probabilities this far beyond 0 or 1.
 _ROUNDING = 1e-3
 _LARGEST_FLAG = 2**15 - 1
 
@@ -52,7 +52,7 @@ class Results:
     Attributes
     ----------
     prefix : str
-        Of galmorph's columns.
+        Prefix of galmorph's columns.
     id : ndarray of str objects, shape (n,)
     ra, dec : ndarray, float64, shape (n,)
         ICRS degrees, NaN where unknown.
@@ -92,7 +92,7 @@ class Results:
 
     @property
     def pictures(self) -> PictureWidth:
-        """How wide the cutouts are that are pictures, as the run was given it."""
+        """Width of the cutouts that are pictures, by the options of the run."""
         return PictureWidth.of(self.card("GMWIDTH"))
 
     def cutouts(self, folder: Path | None) -> list[Row]:
@@ -101,8 +101,8 @@ class Results:
         Parameters
         ----------
         folder : Path or None
-            Folder of the cutouts; None: the catalog's, what it was made of (``cutouts_morph.fits``: ``cutouts/``), or
-            what the record of its run says.
+            Folder of the cutouts; None: the catalog's, the input's (``cutouts_morph.fits``: ``cutouts/``), or the one
+            in the record of its run.
         """
         folders = self._recorded_folders()
         by_id = self.catalog.cutout_column is None
@@ -112,12 +112,12 @@ class Results:
             why = (
                 "the catalog names no cutouts; name their folder with --cutouts DIR, or the survey images with --images"
             )
-            if "detection_flag" in self.catalog.column_names:  # galaxies that were found in survey images
+            if "detection_flag" in self.catalog.column_names:  # galaxies detected in survey images
                 why = "its stamp was cut from a survey image and not kept; name the images with --images"
             return [Row(why)] * len(self)
         try:
             source = CatalogSource(*match(self.catalog, folder, self._own_folder()))
-        except CatalogError as error:  # a report has no pictures then, and says so
+        except CatalogError as error:  # then a report has no pictures, but this note
             return [Row(str(error))] * len(self)
         return [row for block in source.blocks(_BLOCK_ROWS, 0) for row in block]
 
@@ -129,7 +129,7 @@ class Results:
         return next((folder for folder in folders if (folder / first).exists()), path.parent)
 
     def _recorded_folders(self) -> list[Path]:
-        """Return the folders of the cutouts of the run that made the catalog, as its record says."""
+        """Return the folders of the cutouts by the record of the run."""
         inputs = [path.parent for path in recorded(self.catalog.path, "input")]
         return [*recorded(self.catalog.path, "cutouts"), *inputs]
 
@@ -142,14 +142,14 @@ def read_results(path: Path, *, prefix: str | None = None, size_column: str | No
     path : Path
         FITS, CSV, ECSV, VOTable or Parquet.
     prefix : str, optional
-        Of galmorph's columns; needed only where there are several.
+        Prefix of galmorph's columns; needed only if there are several.
     size_column : str, optional
-        The column of radii that the run was given.
+        The column of radii in the options of the run.
 
     Raises
     ------
     CatalogError
-        If it is no such catalog.
+        If it is not such a catalog.
     """
     catalog = open_catalog(path, size_column=size_column, needs_position=False)
     names = {name.lower(): name for name in catalog.column_names}
@@ -183,24 +183,24 @@ def read_results(path: Path, *, prefix: str | None = None, size_column: str | No
 
 
 def _prefix(path: Path, names: list[str], prefix: str | None) -> str:
-    found = [name[: -len("morph_label")] for name in names if name.lower().endswith("morph_label")]
-    if not found:
+    prefixes = [name[: -len("morph_label")] for name in names if name.lower().endswith("morph_label")]
+    if not prefixes:
         raise CatalogError(
             f"{path} has no column morph_label, so it is not a result of galmorph: make one with "
             f"galmorph classify {quote(str(path))}"
         )
-    if prefix is None and len(found) == 1:
-        return found[0]
-    if prefix is None or prefix.lower() not in {p.lower() for p in found}:
-        if found == [""]:
+    if prefix is None and len(prefixes) == 1:
+        return prefixes[0]
+    if prefix is None or prefix.lower() not in {p.lower() for p in prefixes}:
+        if prefixes == [""]:
             raise CatalogError(f"{path} holds results without a prefix: leave out --prefix")
-        known = ", ".join(repr(p) for p in found)
-        raise CatalogError(f"{path} holds results with the prefixes {known}: choose one with --prefix")
+        listed = ", ".join(repr(p) for p in prefixes)
+        raise CatalogError(f"{path} holds results with the prefixes {listed}: choose one with --prefix")
     return prefix
 
 
 def _own_schema(path: Path, text: str) -> LabelSchema | None:
-    """Return the schema that a catalog or the record beside it holds, None where there is none."""
+    """Return the schema in a catalog or in the record beside it, None if there is none."""
     if not text:
         return None
     try:
@@ -210,7 +210,7 @@ def _own_schema(path: Path, text: str) -> LabelSchema | None:
 
 
 def _schema(path: Path, names: set[str], prefix: str, stated: str, own: LabelSchema | None) -> LabelSchema:
-    """Return the schema whose labels are all there; the one that the header states, where several are."""
+    """Return the schema that has all its labels in the table; of several, the one that the header names."""
     shipped: list[LabelSchema] = [registry.load("schemas", name) for name in registry.names("schemas")]
     schemas = [*([own] if own else []), *shipped]
     fitting = [s for s in schemas if all(f"{prefix}p_{label}".lower() in names for label in s.labels)]

@@ -1,4 +1,4 @@
-"""The command line: one short function a command. Messages go to stderr, results to stdout."""
+"""The command line: one short function for each command. Messages go to stderr, results to stdout."""
 
 from __future__ import annotations
 
@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 import galmorph
 from galmorph import ranges
-from galmorph.cli.console import say, set_up_messages, stdout
+from galmorph.cli.console import say, set_up_messages, stdout, table_of
 from galmorph.cli.exits import exit_code_of
 from galmorph.cli.models import models_app
 from galmorph.cli.options import (
@@ -46,6 +44,7 @@ from galmorph.environment import Variable, now
 from galmorph.errors import CannotContinue, GalmorphError, Interrupted
 from galmorph.files.remote import is_remote
 from galmorph.images.sizes import MAX_SIDE_PX
+from galmorph.models.card import DEFAULT_MODEL
 from galmorph.registry import missing_file
 
 if TYPE_CHECKING:
@@ -60,18 +59,16 @@ app = typer.Typer(
 )
 app.add_typer(models_app, name="models")
 
-DEFAULT_MODEL = "galaxyzoo2-mobilenet_v2"
-
 
 @app.command()
 def fetch(
     targets: Annotated[Path | None, typer.Argument(help="Targets: CSV, FITS, ECSV, VOTable or Parquet.")] = None,
-    catalog: Annotated[Path | None, catalog_option(help="The targets, as an option.")] = None,
+    catalog: Annotated[Path | None, catalog_option(help="The targets, as an option instead.")] = None,
     ra_column: Annotated[str | None, catalog_option(help="Right ascensions; default found by UCD or name.")] = None,
     dec_column: Annotated[str | None, catalog_option(help="Declinations.")] = None,
     id_column: Annotated[str | None, catalog_option(help="Identifiers.")] = None,
     size_column: Annotated[str | None, catalog_option(help="Column of sizes that frames each galaxy.")] = None,
-    frame: Annotated[str, catalog_option(help="Frame of the positions, by astropy's name.")] = "icrs",
+    frame: Annotated[str | None, catalog_option(help="Frame of the positions; default the file's, else icrs.")] = None,
     hdu: Annotated[int | None, catalog_option(help="HDU of the table.", **within(ranges.HDU))] = None,
     limit: Annotated[
         int | None, catalog_option(help="Only the first rows, this many.", **within(ranges.whole(1, 10**12)))
@@ -163,7 +160,8 @@ def fetch(
 @app.command()
 def classify(
     survey: Annotated[
-        Path | None, typer.Argument(help="A catalog, a cutout, a folder, or a survey image; or its address.")
+        Path | None,
+        typer.Argument(metavar="INPUT", help="A catalog, a cutout, a folder, or a survey image; or its address."),
     ] = None,
     cutouts: Annotated[Path | None, input_option(help="Folder of the cutouts; default the catalog's.")] = None,
     catalog: Annotated[
@@ -179,7 +177,7 @@ def classify(
     ra_column: Annotated[str | None, catalog_option(help="Right ascensions.")] = None,
     dec_column: Annotated[str | None, catalog_option(help="Declinations.")] = None,
     cutout_column: Annotated[str | None, catalog_option(help="Paths of the cutouts.")] = None,
-    frame: Annotated[str, catalog_option(help="Frame of the positions, by astropy's name.")] = "icrs",
+    frame: Annotated[str | None, catalog_option(help="Frame of the positions; default the file's, else icrs.")] = None,
     size_column: Annotated[
         str | None, catalog_option(help="Column of radii (R90, arcsec unless it has a unit).")
     ] = None,
@@ -290,7 +288,7 @@ def classify(
 
 
 def _check_that_they_exist(survey: Path | None, catalog: Path | None, model: str) -> None:
-    """Raise a GalmorphError for a name that is mistyped, before torch is imported, which takes seconds."""
+    """Raise a GalmorphError for a mistyped name, before the import of torch, which takes seconds."""
     from galmorph.models.card import find
 
     for path in filter(None, (survey, catalog)):
@@ -400,9 +398,8 @@ def demo(
     with progress("classifying") as on_progress:
         result = run(out, on_progress=on_progress)
     title = "The shipped model on real galaxies, and on drawn ones"
-    table = Table(title=title, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
-    for name in result.header:
-        table.add_column(name, justify="right" if name in ("smooth", "flag") else "left")
+    look = {"title": title, "show_edge": False, "pad_edge": False, "collapse_padding": True}
+    table = table_of(*result.header, numbers=("smooth", "flag"), **look)
     for row in result.rows:
         table.add_row(*row)
     stdout.print(table)
@@ -439,7 +436,7 @@ _stops: list[int] = []
 
 
 def _interrupt(number: int, _: object) -> None:
-    """End the run in order at the first signal, at once at the second, which then is as safe as a kill."""
+    """End the run in order at the first signal; at the second exit at once, which is as safe as a kill."""
     _stops.append(number)
     if len(_stops) > 1:
         with suppress(OSError):
@@ -452,10 +449,10 @@ def _interrupt(number: int, _: object) -> None:
 def main() -> None:
     """Run the command line and turn errors into exit codes."""
     for number in _SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup starts a run
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, _interrupt)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # names that the terminal's encoding cannot show are escaped
+        if isinstance(stream, io.TextIOWrapper):  # escape characters that the terminal's encoding lacks
             stream.reconfigure(errors="backslashreplace")
     try:
         code = _run()
@@ -463,13 +460,13 @@ def main() -> None:
     except KeyboardInterrupt:
         _ignore_signals()
         code = Interrupted.exit_code
-    except OSError:  # not even a message can be printed: stderr is a full disk
+    except OSError:  # stderr is on a full disk: no message can be printed
         code = CannotContinue.exit_code
     sys.exit(_flushed(code))
 
 
 def _flushed(code: int) -> int:
-    """Return the exit code once all that was printed is out; that of a full disk where a stream cannot be written."""
+    """Flush both streams and return the exit code; that of a full disk if a stream cannot be written."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -480,7 +477,7 @@ def _flushed(code: int) -> int:
 
 
 def _ignore_signals() -> None:
-    """Ignore signals from here on: how the run ended is settled."""
+    """Ignore signals from here on: the exit code is fixed."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
@@ -488,7 +485,7 @@ def _ignore_signals() -> None:
 def _run() -> int:
     try:
         return app(prog_name="galmorph", standalone_mode=False) or 0
-    except BrokenPipeError:  # the reader of stdout has gone, as head does
+    except BrokenPipeError:  # the reader of stdout, such as head, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except (KeyboardInterrupt, typer.Abort):

@@ -1,4 +1,4 @@
-"""The two streams of a command: messages go to stderr, results to stdout. Nothing that a file holds can steer them."""
+"""The two streams of a command: messages go to stderr, results to stdout. Control characters are made visible."""
 
 from __future__ import annotations
 
@@ -8,26 +8,28 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.logging import RichHandler
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
-# Columns of text where there is no terminal to measure, and the least that a terminal may claim.
+# Columns of text without a terminal, and the smallest width of a terminal that is used.
 WIDTH, MIN_WIDTH = 80, 40
-# Control characters (but for line feed and tab), C1 controls, and those that turn the direction of text.
+# Control characters (except line feed and tab), C1 controls, and those that change the direction of text.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def visible(text: str) -> str:
-    """Return text in which control characters are pictures of themselves, one for one, so that a terminal shows them.
+    """Return text with each control character replaced by a visible one.
 
-    Names in tables, model cards, headers and answers of services are others' text: an escape sequence in one could
-    recolour, erase or rewrite what stands on the terminal.
+    Names in tables, model cards, headers and answers of services come from elsewhere: an escape sequence in them could
+    recolour, erase or rewrite text on the terminal.
     """
     return _CONTROLS.sub(lambda match: _picture(ord(match[0])), text)
 
@@ -37,7 +39,7 @@ def _picture(code: int) -> str:
 
 
 class SafeConsole(Console):
-    """A rich console that takes all text as it is (no markup, no emoji codes) and shows control characters."""
+    """A rich console that prints text literally (no markup, no emoji codes) and shows control characters."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
@@ -65,12 +67,30 @@ stderr = SafeConsole(stderr=True, width=_columns(sys.stderr is not None and sys.
 
 
 def say(text: str) -> None:
-    """Print a message to stderr, with no line broken inside, so that a path in it can be copied."""
+    """Print a message to stderr without line breaks, so that a path in it can be copied."""
     stderr.print(Text(visible(text)), soft_wrap=True)
 
 
+def table_of(*columns: str, numbers: Container[str] = (), **options: Any) -> Table:
+    """Return an empty table: what is too long for a cell goes on in its next line, and nothing is cut.
+
+    Parameters
+    ----------
+    *columns : str
+        Their heads.
+    numbers : container of str
+        Which of them are set to the right.
+    **options
+        Of rich's table.
+    """
+    table = Table(box=SIMPLE_HEAD, **options)
+    for name in columns:
+        table.add_column(name, overflow="fold", justify="right" if name in numbers else "left")
+    return table
+
+
 class Events(io.TextIOBase):
-    """A stream for stderr whose every line is a JSON object: ``time``, ``event``, ``level``, and what belongs to it."""
+    """A stream for stderr whose lines are JSON objects: ``time``, ``event``, ``level`` and values of the event."""
 
     def write(self, text: str) -> int:
         """Write lines of text as messages."""
@@ -79,7 +99,7 @@ class Events(io.TextIOBase):
         return len(text)
 
     def emit(self, event: str, level: str = "info", **values: object) -> None:
-        """Write one event; of a quiet run only errors."""
+        """Write one event; a quiet run writes only errors."""
         if stderr.quiet and level not in ("error", "critical"):
             return
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

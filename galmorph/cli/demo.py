@@ -31,7 +31,7 @@ SEED = 20
 # (https://www.legacysurvey.org/dr9/description/), and the seeing there (arcsec, FWHM).
 NOISE = {"g": 0.0035, "r": 0.0074, "z": 0.017}
 SEEING = {"g": 1.29, "r": 1.18, "z": 1.11}
-# Flux relative to r of an old population and of a young one: colours of an elliptical and of a spiral's arms.
+# Flux relative to r of an old and of a young stellar population: colours of an elliptical and of spiral arms.
 OLD, YOUNG = {"g": 0.47, "r": 1.0, "z": 1.75}, {"g": 0.72, "r": 1.0, "z": 1.25}
 
 Image = NDArray[np.float64]
@@ -72,8 +72,8 @@ class Galaxy:
     companion: float = 0.0
 
 
-# Kinds of which no real image is at hand. Of many drawings these are among those that the shipped model does not take
-# for pictures unlike its training (flag 32), as it does most drawings.
+# Kinds without a real image here. The shipped model flags most drawings as unlike its training data (flag 32), but not
+# these.
 GALAXIES = (
     Galaxy("cigar", 16.6, 3.8, bulge=0.62, axis_ratio=0.22, angle=2.5),
     Galaxy("edge-on, bulge", 17.2, 7.2, bulge=0.375, axis_ratio=0.225, angle=0.74),
@@ -97,9 +97,9 @@ class Shown:
     release : str
         Data release of the image, or ``drawn``.
     type : str
-        What experts or volunteers call it, or what it was drawn to be; '' where nothing is at hand.
+        The type by experts or volunteers, or what was drawn; '' where there is none.
     type_source : str
-        Who says so.
+        Source of the type.
     note : str
         A remark.
     """
@@ -116,7 +116,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo made: the run's summary, the picture, the report, and a table to print."""
+    """The results of the demo: the run's summary, the picture, the report, and a table to print."""
 
     summary: Summary
     picture: Path
@@ -133,8 +133,8 @@ def demo(
     Parameters
     ----------
     out : Path
-        Folder for ``cutouts/``, ``targets.fits``, ``targets_morph.fits``, ``galaxies.png`` and ``report.html``; what a
-        demo left there before is replaced.
+        Folder for ``cutouts/``, ``targets.fits``, ``targets_morph.fits``, ``galaxies.png`` and ``report.html``; results
+        of an earlier demo are replaced.
     galaxies : tuple of Galaxy
         What to draw besides the real galaxies.
     on_progress : callable, optional

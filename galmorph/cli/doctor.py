@@ -1,4 +1,4 @@
-"""The doctor: what works on this machine, what is wrong, and what to do. Works where torch does not import."""
+"""The doctor: what works on this machine, what is wrong, and what to do. It works even if torch cannot be imported."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ GOOD, NOTE, WRONG = "good", "note", "wrong"
 OLDEST_PYTHON = (3, 11)
 # Below this much space little can be written; below the next a large fetch or training may not fit.
 MIN_FREE_BYTES, LITTLE_FREE_BYTES = 100e6, 5e9
-# Imported to see that they work; an installed package may still miss a library of the system.
+# Imported to test them: an installed package may still lack a system library.
 _LIBRARIES = ("numpy", "astropy", "pandas", "pyarrow", "h5py", "matplotlib", "PIL", "httpx", "reproject", "jinja2")
 _SUMS = "SHA256SUMS"
-# Extras that only work on galmorph itself needs.
+# Extras for developers of galmorph.
 _DEVELOPMENT = {"dev", "docs"}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Look at everything that galmorph needs and at what it can use."""
+    """Check everything that galmorph needs or can use."""
     return [
         *_python(),
         *_requirements(),
@@ -69,7 +69,7 @@ def examine() -> list[Finding]:
 
 
 def shown(findings: Iterable[Finding]) -> list[Text]:
-    """Return findings as lines for a terminal: what is wrong stands out, remedies below what they are for."""
+    """Return findings as lines for a terminal: errors stand out, each remedy is below its finding."""
     from rich.text import Text
 
     colours = {GOOD: "green", NOTE: "yellow", WRONG: "bold red"}
@@ -96,7 +96,7 @@ def _python() -> Iterator[Finding]:
 
 
 def _requirements() -> Iterator[Finding]:
-    """Compare what is installed with what the package asks for."""
+    """Compare the installed packages with the requirements."""
     from packaging.requirements import Requirement
 
     try:
@@ -152,7 +152,7 @@ def _libraries() -> Iterator[Finding]:
 
 
 def _torch() -> Iterator[Finding]:
-    """Import torch and torchvision, which must be of the same release, and look at the devices."""
+    """Import torch and torchvision, which must be of the same release, and test the devices."""
     version, beside = _version("torch"), _version("torchvision")
     again = f"{_python_name()} -m pip install --upgrade --force-reinstall 'torch>=2.6,!=2.13.0' torchvision"
     try:

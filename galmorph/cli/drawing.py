@@ -15,7 +15,8 @@ from rich.text import Text
 if TYPE_CHECKING:
     from galmorph.reports.show import Galaxy
 
-# Of a galaxy in a terminal: columns of the picture, of an answer's name, and of a full bar; from black to white.
+# A galaxy in a terminal: columns of the picture, of an answer's name, and of a full bar; characters from black to
+# white.
 _SIDE, _NAME, _BAR = 36, 19, 12
 _GREYS = " .:-=+*#%@"
 
@@ -38,7 +39,7 @@ def in_terminal(galaxy: Galaxy, *, colours: bool) -> Table:
 
 
 def _drawn(picture: NDArray[np.uint8] | None, *, colours: bool) -> Text:
-    """Return a picture as text: two pixels a character, one above the other, or one of a grey."""
+    """Return a picture as text: two pixels a character, one above the other, or one grey pixel a character."""
     if picture is None:
         return Text("no picture")
     height = _SIDE if colours else _SIDE // 2  # a character is twice as high as wide

@@ -32,10 +32,10 @@ CODES: Mapping[int, str] = {
     Interrupted.exit_code: "stopped (SIGINT, SIGTERM); run it again",
 }
 
-# Typer has its own copy of click's.
+# Typer has its own copy of click's classes.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# Of the path that a command was given, and of the machine, its file systems or what others do with the files.
+# Errors of a path that the user gave, and errors of the machine, its file systems or other programs.
 _OF_PATHS = frozenset((errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST))
 _OF_PATHS |= frozenset((errno.ENAMETOOLONG, errno.ELOOP, errno.EXDEV, errno.ENXIO))
 _OF_MACHINE = frozenset((errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOENT, errno.ETIMEDOUT))
@@ -53,7 +53,7 @@ def exit_code_of(error: Exception) -> int:
     Parameters
     ----------
     error : Exception
-        A GalmorphError has its own code. A full disk or memory is no fault of the code: 3. Everything else is.
+        A GalmorphError has its own code. A full disk or memory is 3. Anything else is a bug: 70.
     """
     if isinstance(error, _UsageError):
         return _of_usage(error)
@@ -82,15 +82,16 @@ def show_error(text: str, exit_code: int) -> None:
 
 
 def _of_usage(error: Any) -> int:
-    """Print one line on a command that cannot be understood."""
-    if type(error).__name__ != "NoArgsIsHelpError":  # of that the help is printed already
+    """Print one line about a wrong command."""
+    if type(error).__name__ != "NoArgsIsHelpError":  # its help is printed already
         command = error.ctx.command_path if error.ctx else "galmorph"
-        show_error(f"{error.format_message().rstrip('.')}. See {command} --help.", GalmorphError.exit_code)
+        text = error.format_message().rstrip(".")
+        show_error(f"{text}{'' if text.endswith('?') else '.'} See {command} --help.", GalmorphError.exit_code)
     return GalmorphError.exit_code
 
 
 def _of_memory(error: BaseException | None) -> GalmorphError | None:
-    """Return the error to show where memory was full, whatever was made of that later: a damaged file, say."""
+    """Return the error to show if memory was full, even if a later error hides that, such as a damaged file."""
     while error is not None:
         full = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
         if full or (not isinstance(error, GalmorphError) and _MEMORY_FULL.search(str(error))):
@@ -100,7 +101,7 @@ def _of_memory(error: BaseException | None) -> GalmorphError | None:
 
 
 def _of_system(error: Exception) -> GalmorphError | None:
-    """Return the error to show where the machine or its environment is at fault, not the code."""
+    """Return the error to show if the machine or its environment is the cause, not the code."""
     if isinstance(error, OSError) and error.errno in _DISK_FULL:
         return CannotContinue(f"No space left on the disk ({error}). Free some, and run the same command again.")
     if isinstance(error, OSError) and error.errno in _OF_PATHS | _OF_MACHINE and error.filename is not None:

@@ -46,9 +46,10 @@ BatchSize = Annotated[int, computing_option(help="Galaxies in a batch.", **withi
 Data = Annotated[
     list[str],
     input_option(
-        help="Labelled data: a folder for each class, a folder of such folders, a table with columns of files and "
-        "labels, a folder with labels.csv, a Galaxy10 .h5, a Kaggle folder; PATH:question,... for some questions "
-        "alone, PATH:width_r90=6.4,label_column=NAME,labels=SCHEMA for what the data do not say. Several are joined."
+        help="Labelled data: a folder for each class, a folder of such folders (or of train, val and test that hold "
+        "them), a table with columns of files and labels, a folder with labels.csv, a Galaxy10 .h5, a Kaggle folder. "
+        "Several are joined. Options go behind a colon, as in PATH:label_column=NAME, PATH:width_r90=6.4, "
+        "PATH:labels=SCHEMA, or PATH:question,... for some questions alone."
     ),
 ]
 Exclude = Annotated[
@@ -59,4 +60,6 @@ Settings = Annotated[list[str] | None, training_option("--set", help="Another op
 InputSize = Annotated[
     int | None, training_option(help="Side of the network's input in pixels.", **within(whole(1, MAX_INPUT_PX)))
 ]
-Epochs = Annotated[int | None, training_option(**within(EPOCHS))]
+Epochs = Annotated[
+    int | None, training_option(help="Passes through the galaxies; default the recipe's, 20.", **within(EPOCHS))
+]

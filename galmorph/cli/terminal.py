@@ -10,11 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
-from galmorph.cli.console import Events, say, stderr
+from galmorph.cli.console import Events, say, stderr, table_of
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -25,6 +23,8 @@ if TYPE_CHECKING:
 
 # Seconds between two events of progress at least.
 _EVENT_S = 1.0
+# Seconds from the first progress on until there is a rate.
+_LEAST_S = 1.0
 # Seconds between two lines within an epoch of training, in a log.
 _LINE_S = 60.0
 
@@ -32,7 +32,7 @@ _COSTS = ("requests", "bytes", "seconds")
 
 
 def show_fetched(summary: FetchSummary, as_json: bool) -> None:
-    """Print how many targets have cutouts, and what it took."""
+    """Print how many targets have cutouts, and the costs."""
     states = ", ".join(f"{name} {count}" for name, count in summary.as_dict().items() if name not in _COSTS)
     say(f"{states}; {summary.requests} requests, {summary.bytes / 1e6:.1f} MB, {summary.seconds:.1f} s")
     _emit_done(summary.as_dict())
@@ -45,7 +45,7 @@ def _emit_done(values: Mapping[str, Any]) -> None:
 
 
 def show_plan(plan: Plan, as_json: bool) -> None:
-    """Print what each way of fetching would take."""
+    """Print the costs of each way of fetching."""
     for way in plan.ways:
         say(f"{way.way}: {way.requests} requests, {way.bytes / 1e6:.1f} MB")
     say(f"Chosen: {plan.chosen}")
@@ -56,7 +56,7 @@ def show_plan(plan: Plan, as_json: bool) -> None:
 
 
 def show_summary(summary: Summary, profile: bool) -> None:
-    """Print what a classification did."""
+    """Print the summary of a classification."""
     say(
         f"{summary.classified} of {summary.targets} galaxies classified by {summary.model} in {summary.seconds:.1f} s "
         f"({_rate(summary.rate)}); {summary.flagged} flagged, {summary.failed} without a probability."
@@ -74,7 +74,7 @@ def show_summary(summary: Summary, profile: bool) -> None:
 
 
 def check_hub() -> None:
-    """Raise a GalmorphError where no hub of SAMP runs, before any work is done."""
+    """Raise a GalmorphError if no SAMP hub runs, before any work is done."""
     from galmorph.reports.samp import hub
 
     with hub():
@@ -82,7 +82,7 @@ def check_hub() -> None:
 
 
 def send_by_samp(path: str) -> None:
-    """Send a table to the programs that are connected to the hub of SAMP, and say which."""
+    """Send a table to the programs that are connected to the SAMP hub, and print their names."""
     from galmorph.reports.samp import send
 
     names = send(path)
@@ -141,9 +141,8 @@ def training_progress() -> Iterator[tuple[Callable[[Mapping[str, float]], None],
 
 def show_metrics(metrics: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
     """Print the scores of each part of the split and each sample, with their intervals."""
-    table = Table("part", "data", "score", "value", "95 % interval", box=SIMPLE_HEAD)
-    table.columns[3].justify = "right"
-    for column in (0, 2, 3, 4):  # names of samples are the user's, and may be long
+    table = table_of("part", "data", "score", "value", "95 % interval", numbers=("value",))
+    for column in (0, 2, 3, 4):  # names of samples may be long and may wrap
         table.columns[column].no_wrap = True
     for part, samples in metrics.items():
         for sample, scores in samples.items():
@@ -202,7 +201,10 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 class _Pace:
-    """How many are done a second since the first call: a resumed run begins with some done."""
+    """The rate since the first call, because a resumed run starts with some done.
+
+    Batches that several threads end at one moment are no rate: for a while there is none.
+    """
 
     def __init__(self) -> None:
         self._first: tuple[float, int] | None = None
@@ -212,7 +214,7 @@ class _Pace:
         if self._first is None:
             self._first = now, done
         since, before = self._first
-        return (done - before) / (now - since) if now > since else 0.0
+        return (done - before) / (now - since) if now - since >= _LEAST_S else 0.0
 
 
 def _rate(per_second: float) -> str:

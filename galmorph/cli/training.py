@@ -38,15 +38,17 @@ def train(
     data: Data,
     unlabelled: Annotated[
         list[str] | None,
-        input_option(help="Pictures to learn from without labels, by what a model says of them; may be repeated."),
+        input_option(help="Pictures without labels; a model's predictions are the targets. May be repeated."),
     ] = None,
     exclude: Exclude = None,
     schema: Annotated[
         str | None,
-        input_option(help="galaxyzoo2, galaxy10_sdss, efigi, rings, ... or a TOML file; default: what the data say."),
+        input_option(help="galaxyzoo2, galaxy10_sdss, efigi, rings, ... or a TOML file; default: by the data."),
     ] = None,
     backbone: Annotated[str, model_option(help="mobilenet, resnet50, vgg16, mobilenet_v1, ...")] = "mobilenet",
-    pretrained: Annotated[str, model_option(help="imagenet, none or a weights file.")] = "imagenet",
+    pretrained: Annotated[
+        str, model_option(help="imagenet, none, a model's name (galmorph models list) or a weights file.")
+    ] = "imagenet",
     teacher: Annotated[
         list[str] | None, model_option(help="A trained model to learn from beside the labels; may be repeated.")
     ] = None,
@@ -59,7 +61,9 @@ def train(
         bool | None, training_option("--fine-tune/--freeze", help="Refine all weights (the default), or only the head.")
     ] = None,
     epochs: Epochs = None,
-    batch_size: Annotated[int | None, training_option(**within(BATCH))] = None,
+    batch_size: Annotated[
+        int | None, training_option(help="Galaxies in a batch; default the recipe's, 32.", **within(BATCH))
+    ] = None,
     lr: Annotated[
         float | None,
         training_option(
@@ -76,7 +80,7 @@ def train(
         training_option("--refit", help="Train on the validation part too, from a trained model; choices are made."),
     ] = False,
     settings: Settings = None,
-    seed: Annotated[int, training_option(**within(SEED))] = 0,
+    seed: Annotated[int, training_option(help="Of the split and of all that is drawn at random.", **within(SEED))] = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
     test: Annotated[
@@ -87,6 +91,8 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a model on labelled galaxies.
+
+    Example: galmorph train --data spirals --data ellipticals --out runs/mine
 
     Example: galmorph train --data galaxyzoo_kaggle --schema galaxyzoo2 --backbone mobilenet --out runs/first
     """
@@ -134,7 +140,7 @@ def train(
 
 
 def _again(out: Path) -> str:
-    """Return how to go on with this run."""
+    """Return the command that continues this run."""
     words = ["galmorph", *sys.argv[1:]]
     if not (out / "config.json").exists():
         return f"Begin again with: {shlex.join(words)}"
@@ -146,7 +152,9 @@ def compare(
     data: Data,
     schema: Annotated[str, input_option(help="galaxyzoo2, galaxy10_sdss, efigi, rings, ... or a TOML file.")],
     backbones: Annotated[str, model_option(help="Names, separated by commas.")] = "mobilenet_v1,resnet50,vgg16",
-    pretrained: Annotated[str, model_option(help="imagenet, none or weights files, by commas.")] = "imagenet,none",
+    pretrained: Annotated[
+        str, model_option(help="imagenet, none, names of models or weights files, by commas.")
+    ] = "imagenet,none",
     seeds: Annotated[int, training_option(help="Runs of each cell, each with another split.", **within(SEEDS))] = 3,
     recipe: Annotated[str, training_option(help="default, paper-a or paper-b.")] = "paper-b",
     epochs: Epochs = None,

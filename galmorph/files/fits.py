@@ -1,6 +1,6 @@
-"""FITS images of the plain form, written with checksums and read, in a tenth of the time that astropy takes.
+"""Plain FITS images, written with checksums and read ten times as fast as with astropy.
 
-For the files of which galmorph reads and writes very many; whatever is not of the plain form is left to astropy.
+For cutouts, of which galmorph reads and writes very many; astropy reads all other files.
 Standard: FITS 4.0, sections 4.2 (cards), 4.2.1.2 (long text) and appendix J (checksums),
 https://fits.gsfc.nasa.gov/fits_standard.html.
 """
@@ -24,16 +24,16 @@ Size = TypeVar("Size", int, NDArray[np.int64])
 
 BLOCK = 2880
 _CARD = 80
-# Characters of text that a card has room for, and that a card of a longer text has before the mark of continuation.
+# Maximum length of a text in one card.
 _TEXT = 68
 _BITPIX = {"f4": -32, "f8": -64, "u1": 8, "i2": 16, "i4": 32, "i8": 64}
 _TYPES = {bitpix: np.dtype(f">{kind}") for kind, bitpix in _BITPIX.items()}
 _END = b"END".ljust(_CARD)
 # Bytes of the longest header of the plain form.
 _MAX_PLAIN_HEADER = 8 * BLOCK
-# And of any: a thousand blocks of 36 cards.
+# The longest header of all: a thousand blocks of 36 cards.
 _MAX_HEADER = 1000 * BLOCK
-# Cards that make an image more than its bytes, or whose keyword is longer than 8 characters.
+# Cards that change the meaning of the bytes, or whose keyword is longer than 8 characters.
 _NOT_PLAIN = frozenset({"BSCALE", "BZERO", "BLANK", "GROUPS", "XTENSION", "HIERARCH"})
 # The value of a card, from column 9 (``=``) or, in a CONTINUE card, from its text on.
 _VALUE = re.compile(
@@ -55,7 +55,7 @@ def card(keyword: str, value: str | float, comment: str = "") -> str:
     value : str, bool, int or float
         Printable ASCII, or a finite number.
     comment : str
-        What does not fit is cut off.
+        It is cut if it is too long.
     """
     if isinstance(value, str):
         content = value.replace("'", "''")
@@ -73,7 +73,7 @@ def card(keyword: str, value: str | float, comment: str = "") -> str:
 
 
 def _long_text(keyword: str, value: str, comment: str) -> str:
-    """Return the cards of a text that is too long for one. A doubled quote must not be torn apart."""
+    """Return the cards of a text that is too long for one; a doubled quote is not split."""
     texts, rest = [], value
     while rest:
         length = min(len(rest), _TEXT - 1)
@@ -90,14 +90,14 @@ def _long_text(keyword: str, value: str, comment: str) -> str:
 def image(
     cards: str, data: NDArray[np.generic], *, extension: str = "", when: str = ""
 ) -> tuple[bytes, memoryview, bytes]:
-    """Return an image HDU as header, pixels and what fills up the last block, to be written one after another.
+    """Return an image HDU as header, pixels and padding, to be written one after another.
 
     Parameters
     ----------
     cards : str
-        80 characters each, without those of the structure, checksums and END.
+        80 characters each, without the cards of structure, checksums and END.
     data : ndarray
-        The pixels; numbers of the byte order of FITS (big-endian) are not copied.
+        The pixels; big-endian numbers are not copied.
     extension : str
         EXTNAME; ``''`` for a primary HDU.
     when : str
@@ -143,9 +143,9 @@ class Hdu:
     header_text : str
         The header, 80 characters a card.
     data : ndarray
-        In the file's own type and byte order, not scaled; empty where there are no pixels; the bytes of a table.
+        In the file's own type and byte order, not scaled; empty if there are no pixels; bytes for a table.
     span : slice
-        Where in the file the unit is.
+        Position of the unit in the file.
     """
 
     cards: Mapping[str, Any]
@@ -155,7 +155,7 @@ class Hdu:
 
 
 class DamagedFits(ValueError):
-    """Content that is cut short, has something behind its end, or cannot be understood."""
+    """Content that is truncated, has data after its end, or cannot be read."""
 
 
 def read_hdus(content: bytes) -> list[Hdu]:
@@ -206,7 +206,7 @@ def parse_cards(text: str) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If a value is neither text, number nor logical; TypeError where one goes on that is no text.
+        If a value is neither text, number nor logical; TypeError if a value without text is continued.
     """
     cards: dict[str, Any] = {}
     keyword = ""
@@ -239,7 +239,7 @@ def _value(match: re.Match[str]) -> Any:
 def read_plain_image(
     path: str | Path, keywords: Collection[str], max_side_px: float, max_bytes: int
 ) -> tuple[dict[str, Any], str, NDArray[np.float32]] | None:
-    """Read a file of the plain form: one primary image of big-endian float32, not scaled, with nothing after it.
+    """Read a plain file: one primary image of big-endian float32, not scaled, with nothing after it.
 
     Parameters
     ----------
@@ -261,7 +261,7 @@ def read_plain_image(
     flux : ndarray, float32
         The pixels in native byte order.
 
-    None in place of all three: any other file, missing and damaged ones too.
+    None instead of all three for any other file, and for missing or damaged ones.
     """
     try:
         with open_regular(path) as file:
@@ -284,13 +284,13 @@ def read_plain_image(
                 return None
     except (OSError, KeyError):
         return None
-    # Swapping in place by copyto takes a third of byteswap's time and gives up the GIL.
+    # copyto takes a third of the time of byteswap and releases the GIL.
     np.copyto(flux, flux.view(">f4"))
     return cards, text, flux.reshape(shape)
 
 
 def _plain_header(head: bytes, keywords: Collection[str]) -> tuple[dict[str, Any], str, int] | None:
-    """Return the cards, the header's text and where the data begin; None where the header is not of the plain form."""
+    """Return the cards, the header's text and the offset of the data; None if the header is not plain."""
     text = head.decode("latin-1")
     first, second = _strict_value(text, 0), _strict_value(text, _CARD)
     if text[:8] != "SIMPLE  " or text[80:88] != "BITPIX  " or not first or not second or second["integer"] != "-32":
@@ -314,7 +314,7 @@ def _plain_header(head: bytes, keywords: Collection[str]) -> tuple[dict[str, Any
 
 
 def _strict_value(text: str, start: int) -> re.Match[str] | None:
-    """Match the value of a card; None where anything is behind it that is not a comment."""
+    """Match the value of a card; None if anything but a comment follows it."""
     return _VALUE.fullmatch(text, start + 8, start + _CARD) if text.startswith("= ", start + 8) else None
 
 
@@ -324,13 +324,13 @@ def padded(n_bytes: Size) -> Size:
 
 
 def is_intact_image(header_text: str, pixels: NDArray[np.float32]) -> bool:
-    """Return whether an image of the plain form, read by `read_plain_image`, is as its CHECKSUM says."""
+    """Return whether an image that `read_plain_image` has read matches its CHECKSUM."""
     data = int(pixels.reshape(-1).view(np.uint32).sum(dtype=np.uint64))
     return checksum(_blocks(header_text), data) == _ALL
 
 
 def is_intact(hdu: bytes | memoryview) -> bool:
-    """Return whether the bytes of a whole HDU, which has a CHECKSUM, are as they were written."""
+    """Return whether the bytes of a whole HDU match its CHECKSUM."""
     return checksum(hdu) == _ALL
 
 
@@ -345,7 +345,7 @@ class Checksum:
     Parameters
     ----------
     value : int
-        The sum of what came before.
+        The sum of the bytes before.
     """
 
     def __init__(self, value: int = 0) -> None:

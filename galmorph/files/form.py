@@ -1,4 +1,4 @@
-"""Forms: JSON that others may have written or damaged, checked as a whole where it is read."""
+"""Reading JSON that others may have written or damaged: it is checked as a whole."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from galmorph.files.reading import read_bounded
 
 T = TypeVar("T")
 
-# More than any of galmorph's files of JSON takes.
+# More than any of galmorph's JSON files has.
 MAX_JSON_BYTES = 1 << 26
 _LONGEST_SHOWN = 60
 _adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 
 
 def read_form(kind: type[T], text: str | bytes, where: str, error_type: type[GalmorphError] = GalmorphError) -> T:
-    """Return JSON as an object all of whose values are of the types that its class states.
+    """Return JSON as an object whose values have the types that its class declares.
 
     Parameters
     ----------
     kind : type
-        What pydantic makes an adapter of, such as a dataclass.
+        A type that pydantic can read, such as a dataclass.
     text : str or bytes
     where : str
-        What it is, as a message begins: ``"The model's card"``.
+        The subject of messages: ``"The model's card"``.
     error_type : type
-        Of the error.
+        Class of the error.
 
     Raises
     ------
     GalmorphError
-        If it is no JSON, or a value is of another type; the message names the first by its path.
+        If it is not JSON, or a value has another type; the message names the first one by its path.
     """
     try:
         return _adapter(kind).validate_json(text)

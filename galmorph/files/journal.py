@@ -116,7 +116,7 @@ class Journal:
                 write_record(state, fingerprint)
             remove_leftovers(state)
         except BaseException:
-            # Nothing is left of a run that could not begin; what another run has made meanwhile is.
+            # Leave nothing of a run that could not begin, but keep the files of another run.
             with suppress(OSError):
                 if stream is not None and is_new:
                     _remove(folder, stream)
@@ -129,7 +129,7 @@ class Journal:
 
     @staticmethod
     def exists(output: Path) -> bool:
-        """Whether a run of this output was stopped, or killed before it had removed its journal."""
+        """Return whether a run of this output was stopped, or killed before it removed its journal."""
         return journal_folder(output).is_dir()
 
     def __len__(self) -> int:
@@ -137,7 +137,7 @@ class Journal:
 
     @property
     def started(self) -> float:
-        """Time when the run began, also of one that goes on: seconds since 1970."""
+        """Time when the run began, before any resumption: seconds since 1970."""
         return (self._folder / "state.json").stat().st_mtime
 
     def append(self, records: NDArray[np.void]) -> None:
@@ -146,7 +146,7 @@ class Journal:
         Raises
         ------
         CannotContinue
-            If it cannot be written; what was appended before is kept.
+            If it cannot be written; earlier results are kept.
         """
         stored = np.zeros(len(records), self._stored)
         stored["row"] = np.arange(self._n_records, self._n_records + len(records))
@@ -169,18 +169,18 @@ class Journal:
         self._n_records += len(records)
 
     def keep(self, n_records: int) -> None:
-        """Drop the results behind the first `n_records`."""
+        """Drop the results after the first `n_records`."""
         with write_errors(self._folder, resumable=True):
             self._stream.truncate(n_records * self._stored.itemsize)
         self._n_records = n_records
 
     def blocks(self) -> Iterator[NDArray[np.void]]:
-        """Yield all results, block by block, in order; checksums were compared when the journal was opened.
+        """Yield all results, block by block, in order; checksums were checked when the journal was opened.
 
         Raises
         ------
         CannotContinue
-            If results were cut off, swapped or set to zero since.
+            If the file was damaged since.
         """
         for start in range(0, self._n_records, BLOCK):
             count = min(BLOCK, self._n_records - start)
@@ -192,11 +192,11 @@ class Journal:
             yield stored["result"]
 
     def note_output(self, content: Path) -> None:
-        """Note that a complete file is to become the output, so that a run that goes on knows it for its own."""
+        """Record that a complete file will become the output, so that a resumed run recognises it as its own."""
         write_record(self._folder / "output.json", {"identity": identity(content)})
 
     def wrote(self, output: Path) -> bool:
-        """Whether the file that has the output's name is the one that this run, or the one that it resumes, wrote."""
+        """Return whether this run, or the one that it resumes, wrote the file with the output's name."""
         noted = read_record(self._folder / "output.json")
         return noted is not None and output.exists() and noted == as_json({"identity": identity(output)})
 
@@ -210,7 +210,7 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # Nothing to resume: no result is there, or they are of an input that cannot be read.
+        # Nothing to resume: there are no results, or their input cannot be read.
         if error is not None and (self._n_records == 0 or isinstance(error, CatalogError)):
             self.remove()
         with suppress(OSError):
@@ -219,7 +219,7 @@ class Journal:
             self._stream.close()
 
     def _check(self, size: int, step: int, n_rows: int | None) -> None:
-        """Count the whole steps that are not damaged, and drop what is behind them."""
+        """Count the complete, undamaged steps, and drop the rest."""
         n, good = size // self._stored.itemsize, 0
         while good < n:
             count = min(BLOCK, n - good)
@@ -243,20 +243,20 @@ class Journal:
         return np.frombuffer(data, self._stored, len(data) // size)
 
     def _n_good(self, stored: NDArray[np.void], start: int) -> int:
-        """Return how many records are as they were written, up to the first that is not."""
+        """Return the number of undamaged records, up to the first damaged one."""
         wrong = stored["checksum"] != self._checksums(stored)
         wrong |= stored["row"] != np.arange(start, start + len(stored))
         return int(wrong.argmax()) if wrong.any() else len(stored)
 
     def _checksums(self, stored: NDArray[np.void]) -> NDArray[np.uint32]:
-        """Return each record's CRC-32, which begins with the run's, so that records of another run are noticed."""
+        """Return each record's CRC-32, seeded by the run, so that records of another run are detected."""
         data, size = memoryview(stored.tobytes()), self._stored.itemsize
         sums = [zlib.crc32(data[at : at + size - 4], self._seed) for at in range(0, len(data), size)]
         return np.array(sums, np.uint32)
 
 
 def _remove(folder: Path, stream: BinaryIO) -> None:
-    """Remove the files of a journal, and the folder unless other files are in it; a kill in between harms nothing."""
+    """Remove the files of a journal, and the folder if it is empty; a kill in between does no harm."""
     with suppress(OSError):
         stream.truncate(0)
         for name in ("output.json", "state.json", "rows.bin"):

@@ -1,4 +1,4 @@
-"""Locks: one run at a time writes an output."""
+"""Locks: only one run at a time writes an output."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from galmorph.files.writing import write_errors
 
 
 def locked(path: Path, doing: str) -> BinaryIO:
-    """Open a file to append and read, not buffered, and lock it; the lock goes with the process, however it ends.
+    """Open a file to append and read, unbuffered, and lock it; the lock ends with the process, however that ends.
 
     Parameters
     ----------
     path : Path
         The file; it is made if it is not there, and its folder too. A link is not followed.
     doing : str
-        What the run does, for the message to another one: ``'fetching into cutouts'``.
+        What the run does, for the message of another run: ``'fetching into cutouts'``.
 
     Raises
     ------
     OutputError
-        If the file cannot be written, or another run has it.
+        If the file cannot be written, or another run holds the lock.
     CannotContinue
         If the disk is full.
     """
@@ -42,7 +42,7 @@ def locked(path: Path, doing: str) -> BinaryIO:
             raise OutputError(f"{path} is not a file: move it away, or choose another --out.")
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not os.path.samestat(os.fstat(descriptor), os.lstat(path)):
-            raise FileNotFoundError(path)  # another run has removed it since it was opened
+            raise FileNotFoundError(path)  # another run removed it after it was opened
     except OSError as error:
         stream.close()
         raise OutputError(f"Another run is {doing}: wait for it, or choose another --out.") from error

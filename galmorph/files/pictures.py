@@ -1,6 +1,6 @@
-"""Pictures: JPEG, PNG, WebP and TIFF, and no other format that the image library knows.
+"""Pictures: JPEG, PNG, WebP and TIFF, but no other format of the image library.
 
-Others have no use here, and some of them (PostScript) start a program to be read.
+Others are not needed, and some of them (PostScript) start another program.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from galmorph.errors import CutoutError
 from galmorph.files.reading import open_regular
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF")
-# 192 MB as RGB: a picture of a galaxy has a hundredth of it, and a few kilobytes can claim any number.
+# 192 MB as RGB. A picture of a galaxy has a hundredth of it; a file of a few kilobytes can claim any number.
 MOST_PIXELS = 64_000_000
-# Of those that are written.
+# Quality of the files that are written.
 JPEG_QUALITY = 88
-# Files that are taken for pictures by their names: among cutouts, WebP and TIFF are usually something else.
+# Names of pictures; among cutouts, WebP and TIFF are usually something else.
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
@@ -39,12 +39,12 @@ def read_picture(source: Path | bytes, *, name: str = "", most_pixels: int = MOS
     name : str
         Name of the picture for messages; default the path.
     most_pixels : int
-        A picture of more is refused before its pixels are read.
+        A larger picture is refused before its pixels are read.
 
     Raises
     ------
     CutoutError
-        If it is none of the formats, too large or damaged.
+        If it has another format, is too large or damaged.
     OSError
         If the file cannot be opened.
     """
@@ -60,7 +60,7 @@ def read_picture(source: Path | bytes, *, name: str = "", most_pixels: int = MOS
                 return np.asarray(image.convert("RGB"))
         except CutoutError:
             raise
-        except Exception as error:  # the library's readers raise what they happen to run into
+        except Exception as error:  # the library's readers raise errors of any kind
             raise CutoutError(f"{name} is not a whole picture (JPEG, PNG, WebP or TIFF): {error}.") from error
 
 

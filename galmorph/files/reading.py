@@ -1,4 +1,4 @@
-"""Reading: a file forward, in bounded memory, decompressed where it is compressed."""
+"""Reading files forward, in bounded memory, with decompression."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from typing import BinaryIO, Self, TypeVar, cast
 from galmorph.errors import CatalogError
 
 CHUNK = 1 << 20
-# Of lines: as objects they take some twenty times the memory of their text.
+# Bytes of a block of lines, which as objects take some twenty times the memory of their text.
 LINES = 1 << 17
-# Of one line: ten thousand columns of 1 kB each take less; keeps a damaged file from being read into memory as one.
+# Bytes of a line; ten thousand columns of 1 kB have less. It keeps a damaged file from being read as a single line.
 MAX_LINE = 1 << 24
 
 _T = TypeVar("_T")
 
 
 def open_regular(path: str | Path) -> io.FileIO:
-    """Open a file to be read, unbuffered; pipes and devices, which may never answer, are not waited for.
+    """Open a file for reading, unbuffered, without waiting for pipes and devices, which may never answer.
 
     Raises
     ------
     OSError
-        If it cannot be opened, or is no regular file.
+        If it cannot be opened, or is not a regular file.
     """
-    # Without O_NONBLOCK the opening itself waits for somebody to write into a pipe.
+    # Without O_NONBLOCK opening a pipe waits until someone writes into it.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode):
@@ -59,14 +59,14 @@ def read_bounded(path: str | Path, most: int) -> bytes:
 
 
 class Input:
-    """A file that is read forward; gzip and bzip2 are seen through by their content.
+    """A file that is read forward; gzip and bzip2 are detected by content and decompressed.
 
     Parameters
     ----------
     path : Path
         The file.
     content : bytes, optional
-        What to read in place of the file.
+        Content to read instead of the file.
 
     Raises
     ------
@@ -113,7 +113,7 @@ class Input:
         return data
 
     def chunks(self, n_bytes: int | None = None) -> Iterator[bytes]:
-        """Iterate over the next `n_bytes` bytes (default: all that is left) by the MiB."""
+        """Iterate over the next `n_bytes` bytes (default: all that is left) in chunks of 1 MiB."""
         left = n_bytes
         while left is None or left > 0:
             data = self.read(CHUNK) if left is None else self.exactly(min(CHUNK, left))
@@ -123,7 +123,7 @@ class Input:
             yield data
 
     def lines(self) -> list[bytes]:
-        """Return the next lines, some thousand of them; none at the end of the file."""
+        """Return the next lines, a few thousand; none at the end of the file."""
         data = self.read(LINES)
         if data and not data.endswith(b"\n"):
             data += self.line()

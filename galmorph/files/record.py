@@ -1,4 +1,4 @@
-"""Records: small JSON files with a checksum, by which a stopped run knows what it may go on with."""
+"""Records: small JSON files with a checksum, with which a run can be resumed."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 from galmorph.errors import OutputError
 from galmorph.files.writing import write_file
 
-# Far more than any record takes.
+# Far more than any record has.
 _MAX_BYTES = 1 << 28
-# So many bytes of a file are hashed at most, which takes less than a tenth of a second.
-_WHOLE_BYTES, _PARTS = 1 << 26, 64
+# At most this many bytes of a file are hashed, which takes less than 0.1 s; of larger files, this many samples.
+_WHOLE_BYTES, _SAMPLES = 1 << 26, 64
 
 
 def write_record(path: Path, content: Mapping[str, Any]) -> None:
-    """Write values of JSON (others as text), synced; what was there before is kept until it is complete."""
+    """Write a mapping as JSON (other types as text), synced; an older record is kept until it is complete."""
     plain = as_json(content)
     write_file(path, (json.dumps({"sha256": _digest(plain), "content": plain}) + "\n").encode())
 
@@ -51,18 +51,18 @@ def read_record(path: Path) -> dict[str, Any] | None:
 def is_continued(
     path: Path, state: Mapping[str, Any], *, resume: bool, anew: str = "discard it with --restart"
 ) -> bool:
-    """Return whether a run goes on with what an earlier one has left.
+    """Return whether a run resumes an earlier one.
 
     Parameters
     ----------
     path : Path
         The record of the earlier run's state.
     state : mapping
-        What must be the same for a stopped run to go on: input, model, options, versions.
+        What must be the same to resume a run: input, model, options, versions.
     resume : bool
-        Whether the user wants to go on.
+        Whether the user wants to resume.
     anew : str
-        What the message says about beginning anew.
+        The advice in the message on how to start again.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def is_continued(
 
 
 def _differences(kept: Mapping[str, Any], given: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Return the names of values that differ, those inside mappings with dots, with short values."""
+    """Return the names of values that differ (with dots inside mappings), with the values if they are short."""
     names: list[str] = []
     for name in sorted({*kept, *given}):
         old, new = kept.get(name), given.get(name)
@@ -95,13 +95,13 @@ def _differences(kept: Mapping[str, Any], given: Mapping[str, Any], prefix: str 
 
 
 def as_json(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a mapping as it is read back from JSON."""
+    """Return a mapping as it would be read from JSON."""
     plain: dict[str, Any] = json.loads(json.dumps(dict(content), default=str))
     return plain
 
 
 def identity(path: Path) -> tuple[int, ...]:
-    """Return inode, size and time of a file, which change when the file does; () if there is no file."""
+    """Return inode, size and time of a file, which change with the file; () if there is no file."""
     try:
         status = path.stat()
     except OSError:
@@ -110,14 +110,14 @@ def identity(path: Path) -> tuple[int, ...]:
 
 
 def content_digest(path: Path) -> str:
-    """Return a hash of a file's content: all of it up to `_WHOLE_BYTES`, else evenly spaced parts with both ends."""
+    """Return a hash of a file's content: all of it up to `_WHOLE_BYTES`, else evenly spaced samples with both ends."""
     digest = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        n_parts = 1 if size <= _WHOLE_BYTES else _PARTS
-        length = size if n_parts == 1 else _WHOLE_BYTES // _PARTS
-        for part in range(n_parts):
-            file.seek(part * (size - length) // max(1, n_parts - 1))
+        n_samples = 1 if size <= _WHOLE_BYTES else _SAMPLES
+        length = size if n_samples == 1 else _WHOLE_BYTES // _SAMPLES
+        for i in range(n_samples):
+            file.seek(i * (size - length) // max(1, n_samples - 1))
             digest.update(file.read(length))
     return digest.hexdigest()
 

@@ -18,11 +18,11 @@ from urllib.parse import urlsplit, urlunsplit
 from galmorph.environment import cache_folder
 from galmorph.errors import CannotContinue, GalmorphError
 
-# Of fsspec's protocols those of data that others keep; never files of this machine under another name.
+# The fsspec protocols of remote data; never those of files of this machine.
 SCHEMES = ("s3", "gs", "gcs", "https", "http", "memory")
-# A path of pathlib has one slash left behind the scheme.
+# pathlib leaves one slash after the scheme.
 _ADDRESS = re.compile(rf"({'|'.join(SCHEMES)}):/+(.*)", re.DOTALL)
-# What identifies the content of a file, by the names that servers use.
+# Fields that identify the content of a file, as servers name them.
 _STATE = ("size", "ETag", "etag", "LastModified", "last_modified", "mtime", "md5Hash", "updated", "created")
 
 
@@ -33,7 +33,7 @@ def is_remote(path: object) -> bool:
 
 @dataclass(frozen=True)
 class Remote:
-    """A file or a folder elsewhere.
+    """A remote file or folder.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class Remote:
 
     @property
     def parent(self) -> Remote:
-        """The folder that it lies in."""
+        """The folder of the file."""
         parts = urlsplit(self.url)
         return Remote(urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/").rpartition("/")[0] + "/", "", "")))
 
@@ -71,7 +71,7 @@ class Remote:
         return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
     def holds(self, other: Remote) -> bool:
-        """Return whether an address lies below this one."""
+        """Return whether an address is below this one."""
         return other.url.startswith(self.url.rstrip("/") + "/") and ".." not in other.url.split("/")
 
     def relative_to(self, folder: Remote) -> str:
@@ -79,7 +79,7 @@ class Remote:
         return self.url.removeprefix(folder.url.rstrip("/") + "/")
 
     def is_dir(self) -> bool:
-        """Return whether it is a folder; a server of pages is not asked for it, since it would send the file."""
+        """Return whether it is a folder; a web server is not asked, because it would send the file."""
         if self.url.startswith("http"):
             return self.url.endswith("/")
         with self._asking() as (files, path):
@@ -93,12 +93,12 @@ class Remote:
 
     @contextmanager
     def copied(self) -> Iterator[Path]:
-        """Copy the file for as long as the context is open.
+        """Copy the file while the context is open.
 
         Raises
         ------
         OSError
-            If there is none (FileNotFoundError, PermissionError), or the server or the network fails (EREMOTEIO).
+            If there is no such file (FileNotFoundError, PermissionError), or the server or network fails (EREMOTEIO).
         """
         with tempfile.TemporaryDirectory(prefix="galmorph-") as folder:
             copy = Path(folder) / (self.name or "file")
@@ -106,7 +106,7 @@ class Remote:
             yield copy
 
     def kept(self) -> Path:
-        """Return a copy in the cache, made anew where the file has changed, so that a stopped run can go on.
+        """Return a copy in the cache, updated if the file has changed, so that a stopped run can be resumed.
 
         Raises
         ------
@@ -134,7 +134,7 @@ class Remote:
         files, path = self._system()
         try:
             files.get_file(path, str(copy))
-        except Exception as error:  # of as many kinds as there are clients of servers
+        except Exception as error:  # each client raises its own kinds of errors
             if _is_absent(error) or isinstance(error, PermissionError):
                 raise
             if getattr(error, "status", None) in (401, 403):
@@ -148,12 +148,12 @@ class Remote:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Turn what goes wrong with a file that the user named into errors."""
+        """Turn errors with a file that the user named into GalmorphErrors."""
         try:
             yield
         except GalmorphError:
             raise
-        except Exception as error:  # of as many kinds as there are clients of servers
+        except Exception as error:  # each client raises its own kinds of errors
             if _is_absent(error):
                 raise GalmorphError(f"There is no file {self}.") from error
             why = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
@@ -172,7 +172,7 @@ class Remote:
 
 
 def _is_absent(error: BaseException) -> bool:
-    """Return whether a file is not there; fsspec says so, too, where a server does not answer."""
+    """Return whether a file does not exist; fsspec reports that even if a server does not answer."""
     cause = error.__cause__
     fails = isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)
     return isinstance(error, FileNotFoundError) and not fails and getattr(cause, "status", 404) < 500

@@ -1,6 +1,6 @@
-"""Writing: a file takes its name only when it is complete and synced to the disk.
+"""Writing: a file gets its name only when it is complete and synced to the disk.
 
-`write_file` is for content that is at hand, `Output` for content that comes bit by bit.
+`write_file` is for content in memory, `Output` for content that comes in blocks.
 """
 
 from __future__ import annotations
@@ -29,33 +29,33 @@ COMPRESSIONS = (".gz", ".bz2")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
 
-# From a file that is complete but does not have its name yet: path and content of a small file that describes it, and
+# Called with a complete file before it gets its name. Returns path and content of a small file that describes it, and
 # whether that may replace a file; or None.
 Companion = Callable[[Path], tuple[Path, bytes, bool] | None]
 
 
 def exists_already(path: Path) -> OutputError:
-    """Return the error that the output of a command exists, and may not be replaced unasked."""
+    """Return the error for an output that exists and may only be replaced with --overwrite."""
     return OutputError(f"The output {path} exists. Choose another --out, or --overwrite it.")
 
 
 @contextmanager
 def write_errors(path: Path, *, resumable: bool = False) -> Iterator[None]:
-    """Turn errors of the operating system while a path is written into errors that name it.
+    """Turn errors of the operating system during writing into errors that name the path.
 
     Parameters
     ----------
     path : Path
         The file or folder that is written.
     resumable : bool
-        Whether the run that writes can go on later, whatever the error is.
+        Whether the run can be resumed after any error.
 
     Raises
     ------
     OutputError
         If the path cannot be written.
     CannotContinue
-        If the disk is full, or the run can go on later.
+        If the disk is full, or the run can be resumed.
     """
     try:
         yield
@@ -69,7 +69,7 @@ def write_errors(path: Path, *, resumable: bool = False) -> Iterator[None]:
 
 
 def write_file(path: Path, *content: bytes | memoryview, resumable: bool = False) -> None:
-    """Write a file; after a kill or a failure the path holds the old content or the new, never a mixture.
+    """Write a file; after a kill or a failure the path holds either the old or the new content.
 
     Parameters
     ----------
@@ -78,15 +78,15 @@ def write_file(path: Path, *content: bytes | memoryview, resumable: bool = False
     *content : bytes
         The bytes, in order.
     resumable : bool
-        Whether the file is one of many of a run that can go on later: then its folder is made, and its name is not
-        synced, for a file whose name is lost in a power cut is written again.
+        Whether the file is one of many of a run that can be resumed. Then its folder is made, and its name is not
+        synced: a file that a power cut loses is written again.
 
     Raises
     ------
     OutputError
         If the file cannot be written.
     CannotContinue
-        If the disk is full, or the run can go on later.
+        If the disk is full, or the run can be resumed.
     """
     temporary = _temporary(path)
     with write_errors(path, resumable=resumable):
@@ -112,18 +112,18 @@ def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) 
 
 
 class Output:
-    """A file that takes its name only when it is complete and on the disk; after an error it is not there.
+    """A file that gets its name only when it is complete and on the disk; after an error there is no file.
 
     A name that ends in ``.gz`` or ``.bz2`` is compressed. A link is followed.
 
     Parameters
     ----------
     path : Path
-        Where the file goes.
+        The file.
     companion : callable, optional
-        Gives a file that takes its name together with this one.
+        Returns a second file that gets its name together with this one.
     replace : bool
-        Whether a file of this name is replaced.
+        Whether to replace a file of this name.
 
     Raises
     ------
@@ -179,7 +179,7 @@ class Output:
             self._file.seek(0, os.SEEK_END)
 
     def beside(self, path: Path, data: bytes, *, replace: bool = True) -> None:
-        """Write a second, small file that takes its name together with this one."""
+        """Write a second, small file that gets its name together with this one."""
         with write_errors(path), self._create(path, replace) as file:
             file.write(data)
             _sync(file)
@@ -193,7 +193,7 @@ class Output:
         if self._companion is not None and (described := self._companion(self._files[0][0])):
             path, data, replace = described
             self.beside(path, data, replace=replace)
-        # The small files go first: a table whose description is missing would be worse than the reverse.
+        # The small files go first: a table without its description would be worse than the reverse.
         new: list[Path] = []
         try:
             for temporary, path, replace in reversed(self._files):
@@ -214,7 +214,7 @@ class Output:
             self._file = self._create(self.path, self._replace)
             self._files.insert(0, self._files.pop())
             plain.seek(0)
-            # No name and no time inside, so that the same table gives the same bytes.
+            # Without a name and a time inside, so that the same table gives the same bytes.
             if self.path.suffix == ".gz":
                 packed = cast(BinaryIO, gzip.GzipFile("", "wb", 6, self._file, mtime=0))
             else:
@@ -227,7 +227,7 @@ class Output:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what killed runs have left half written of an output; only for the run that holds the output's lock."""
+    """Remove incomplete files of killed runs; only for the run that holds the output's lock."""
     path = Path(os.path.realpath(path))
     for beside in ("", ".json", ".prov.json"):
         for temporary in path.parent.glob(f".{glob.escape(path.name + beside)}.{'?' * 8}.part"):
@@ -235,19 +235,19 @@ def remove_leftovers(path: Path) -> None:
 
 
 def _temporary(path: Path) -> Path:
-    """Return a name for a file until it is complete; no other process or thread has it."""
+    """Return a unique name for a file until it is complete."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
 
 
 def _name_new(temporary: Path, path: Path) -> None:
-    """Give a file its name, unless another file has it; never is there a moment in which that would be replaced."""
+    """Give a file its name unless another file has it, without a race."""
     try:
         try:
             os.link(temporary, path)
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
-            # A file system without links: an empty file takes the name first.
+            # On a file system without links an empty file takes the name first.
             path.open("xb").close()
             temporary.replace(path)
     except FileExistsError as error:
@@ -262,7 +262,7 @@ def _sync(file: BinaryIO) -> None:
 
 
 def sync(path: Path) -> None:
-    """Return when a file, or the names in a folder, are on the disk."""
+    """Wait until a file, or the names in a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -46,6 +46,8 @@ KEYWORDS = frozenset(
     {"NAXIS", "NAXIS1", "NAXIS2", "NAXIS3", "EXTNAME", "IMAGETYP", "PRODTYPE", "SURVEY", "ORIGIN", "TELESCOP", "OBJECT"}
     | {"BANDS", "BAND", "FILTER", "BUNIT", "EXPTIME", "MAGZERO", "MAGZP", "PHOTZP", "ZEROPNT", "ZP", "MAGZPT", "BRICK"}
     | {"SATURATE", "FLUXMAG0", "FPA.ZP", "PHOTFLAM", "PHOTPLAM", "BSOFTEN", "BOFFSET"}
+    | {"MAGSYS", "PHOTSYS", "ZPSYS"}
+    | {"PIXSCAL1", "PIXSCAL2", "SECPIX", "SECPIX1", "SECPIX2", "PLTSCALE", "SCALE"}
     | {OWN_FORM, "PIXSCALE", "RADIUS", "PETROR90", "RUN", "CAMCOL", "NMGY"}
     | {"CTYPE1", "CTYPE2", "CTYPE3", "CUNIT1", "CUNIT2", "CHECKSUM", "DATASUM"}
     | {"CDELT1", "CDELT2", *(f"{matrix}{i}_{j}" for matrix in ("CD", "PC") for i in (1, 2) for j in (1, 2))}

@@ -6,14 +6,18 @@ names the file. The rules are listed in `galmorph.images.cutout`.
 
 from __future__ import annotations
 
+import logging
 import math
 import re
+from functools import cache
 from pathlib import Path, PurePath
 
 from galmorph.errors import CutoutError
 from galmorph.images.fits_file import OWN_FORM, StoredImage
 from galmorph.images.surveys import native_pixscale, survey_of
 from galmorph.images.wcs import CELESTIAL, arcsec_of, repaired_ctypes
+
+log = logging.getLogger(__name__)
 
 BAND_LETTERS = "ugrizy"
 # Suffixes of FITS files, compressed or not; those of compressions that are not read, which the reader says.
@@ -29,7 +33,8 @@ _COMPANIONS = frozenset(
 )
 # Such words in EXTNAME alone; in IMAGETYP they mean something else ('science exposure').
 _COMPANION_EXTENSIONS = frozenset(
-    {"con", "cov", "coverage", "exp", "exptime", "expmap", "exposure", "time", "samp", "area", "model", "residual"}
+    {"con", "cov", "coverage", "exp", "exptime", "expmap", "exposure", "time", "samp", "area", "model", "models"}
+    | {"residual", "resid", "residuals", "seg", "back", "bkgd", "bkgrms", "snr", "chi", "objmask"}
 )
 # Such words at the end of a file's name, where the header says nothing: SWarp's ``coadd.weight.fits``.
 _COMPANION_FILE = re.compile(
@@ -42,7 +47,12 @@ _BACKGROUNDS = frozenset({"sky", "bkg", "background"})
 _SUBTRACTED = frozenset({"sub", "subtr", "subtracted", "removed"})
 # Filters of the Legacy Surveys' northern telescopes (Bok, Mayall) whose names do not hold the letter as a word.
 _FILTER_BANDS = {"bokr": "r", "zd": "z"}
+# Bands of the system of SDSS in upper case or without a mark before them: Hyper Suprime-Cam's HSC-R2, SLOAN-R, SDSSr.
+_UPPER_CASE = re.compile(r"\bHSC-([GRIZY])2?\b|\b(?:SDSS|SLOAN)[-_ ]?([UGRIZ])\b", re.IGNORECASE)
 _SPECTRAL = ("FREQ", "WAVE", "AWAV", "WAVN", "LAMBDA", "VELO", "VRAD", "VOPT", "FELO", "ZOPT", "BETA", "ENER", "STOKES")
+# What comments of cards with a pixel scale say.
+_ARCSEC_PER_PIXEL = re.compile(r"(arc-? ?sec\w*|\basec|\"|'')[\])]?\s*(/|per)\s*[\[(]?pi?x", re.IGNORECASE)
+_OTHER_SCALE = re.compile(r"\b(deg\w*|arc-? ?min\w*|mas|milli\w*|rad\w*|mm|microns?|micro\w*|um)\b", re.IGNORECASE)
 # arcsec per pixel; outside, a card is missing or wrong (a matrix without CDELT has pixels of a degree).
 _PIXSCALE_RANGE = (1e-3, 60.0)
 # One number stands for both sides of a pixel. Cameras are within 1e-3; 5 % would show as an axis ratio of 0.95.
@@ -98,6 +108,8 @@ def _band_name(text: str) -> str:
 
     Upper case is another photometric system: Johnson's R is not SDSS's r.
     """
+    if named := _UPPER_CASE.search(text):
+        return (named[1] or named[2]).lower()
     words = re.findall(r"[A-Za-z0-9]+", text)
     letters = {_FILTER_BANDS.get(word, word) for word in words} & set(BAND_LETTERS)
     return letters.pop() if len(letters) == 1 else text.strip()
@@ -173,7 +185,7 @@ def pixel_scale(image: StoredImage) -> float:
     if is_celestial(image):
         scale = _celestial_scale(image)
     else:
-        scale = number(image, "PIXSCALE")
+        scale = stated_scale(image)
         if math.isnan(scale):
             raise CutoutError(
                 f"{image.path}: has no celestial coordinates, so its size on the sky is unknown. Add a card "
@@ -185,6 +197,65 @@ def pixel_scale(image: StoredImage) -> float:
             "CD, PC, CDELT, CUNIT or PIXSCALE cards."
         )
     return scale
+
+
+def stated_scale(image: StoredImage) -> float:
+    """Return the arcsec per pixel that a card states; NaN where none does, or not without doubt.
+
+    ``PIXSCALE`` is galmorph's own and comes first. Other cards count where they agree and their comments name no other
+    unit; ``PLTSCALE`` and ``SCALE``, which mean other things elsewhere, where their comment says arcsec per pixel.
+    """
+    if not math.isnan(scale := _stated(image, "PIXSCALE")):
+        return scale
+    scales: dict[str, float] = {}
+    for first, second in (("SECPIX", "SECPIX"), ("SECPIX1", "SECPIX2"), ("PIXSCAL1", "PIXSCAL2")):
+        width, height = abs(_stated(image, first)), abs(_stated(image, second))
+        if max(width, height) > _MAX_SIDE_RATIO * min(width, height) > 0:
+            raise CutoutError(f"{image.path}: its pixels are not square ({first}, {second}). Resample it.")
+        scales[first] = math.sqrt(width * height)
+    scales |= {keyword: _stated(image, keyword, sure=True) for keyword in ("PLTSCALE", "SCALE")}
+    scales = {keyword: scale for keyword, scale in scales.items() if scale > 0}
+    if not scales:
+        return math.nan
+    if max(scales.values()) > _MAX_SIDE_RATIO * min(scales.values()):
+        listed = ", ".join(f"{keyword}={scale:.4g}" for keyword, scale in scales.items())
+        raise CutoutError(
+            f"{image.path}: its header states several pixel scales ({listed}). Add a card PIXSCALE with the right one, "
+            "the arcsec per pixel."
+        )
+    _say(next(iter(scales)))
+    return next(iter(scales.values()))
+
+
+@cache
+def _say(keyword: str) -> None:
+    """Say once that a card is taken for the pixel scale."""
+    log.info("Of images without celestial coordinates, the card %s is taken for the arcsec per pixel.", keyword)
+
+
+def _stated(image: StoredImage, keyword: str, *, sure: bool = False) -> float:
+    """Return a card's number, also of a text; NaN where the comment, or the text behind it, names no arcsec per pixel.
+
+    With `sure`, that must say arcsec per pixel, else it must not say another unit.
+    """
+    value = image.cards.get(keyword)
+    stated = re.match(r"\s*(-?[\d.]+(?:E[+-]?\d+)?)(.*)", str(value), re.IGNORECASE)
+    if value is None or isinstance(value, bool) or stated is None:
+        return math.nan
+    said = f"{stated[2]} {comment(image, keyword)}"
+    if not _ARCSEC_PER_PIXEL.search(said) and (sure or _OTHER_SCALE.search(said)):
+        return math.nan
+    try:
+        return float(stated[1])
+    except ValueError:
+        return math.nan
+
+
+def comment(image: StoredImage, keyword: str) -> str:
+    """Return the comment of a card of the image's own header; ``''`` for none."""
+    cards = (image.header_text[i : i + 80] for i in range(0, len(image.header_text), 80))
+    card = next((card for card in cards if card.startswith(f"{keyword:<8}=")), "")
+    return re.sub(r"'[^']*'", "", card).partition("/")[2]
 
 
 def _celestial_scale(image: StoredImage) -> float:

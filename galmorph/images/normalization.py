@@ -6,22 +6,25 @@ inside the model's card: bands, colour mapping, framing, input size, mean and st
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from galmorph.errors import ModelError
-from galmorph.images.colours import MAPPINGS
+from galmorph.images.colours import MAPPINGS, ZOO
 from galmorph.images.framing import Framing
+from galmorph.images.gpu.tensors import constant
 from galmorph.images.sizes import MAX_INPUT_PX, MIN_INPUT_PX
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
-# Pictures mapped at once. More do not fit into a core's cache; with fewer, threads wait for one another too often.
-PICTURES_AT_ONCE = 8
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -95,19 +98,68 @@ class Normalization:
         factors = np.array([mapping.factor(scale) for scale in self.scales], np.float32)[:, None, None]
         if flux[0].device.type != "cpu":
             flux = flux if isinstance(flux, torch.Tensor) else torch.stack(list(flux))
-            return mapping.colours(flux * torch.from_numpy(factors).to(flux.device), torch, self.softening, self.offset)
-        # NumPy's operations take less time than torch's there, and less on what stays in the core's cache.
+            scales = constant(factors.ravel().tolist(), flux.device).view(3, 1, 1)
+            return mapping.colours(flux * scales, torch, self.softening, self.offset)
+        # NumPy's operations take less time than torch's there, and one picture stays in the core's cache.
         result = np.empty((len(flux), *flux[0].shape), np.float32)
-        for first in range(0, len(flux), PICTURES_AT_ONCE):
-            part = result[first : first + PICTURES_AT_ONCE]
-            for scaled, one in zip(part, flux[first : first + PICTURES_AT_ONCE], strict=True):
-                np.multiply(one.numpy(), factors, out=scaled)
-            mapping.colours(part, np, self.softening, self.offset)
+        for scaled, one in zip(result, flux, strict=True):
+            np.multiply(one.numpy(), factors, out=scaled)
+            mapping.colours(scaled, np, self.softening, self.offset)
         return torch.from_numpy(result)
+
+    def network_inputs(self, flux: Tensor | Sequence[Tensor]) -> Tensor:
+        """Return the network's inputs of flux: :meth:`rgb`, then :meth:`network_input`; on a GPU in one step if it can.
+
+        Where the two steps read and write each pixel some twenty times, one kernel does it once, to within 1e-5.
+        """
+        import torch
+
+        fuses = self.kind == "galaxyzoo_decals" and not self.grey
+        if fuses and isinstance(flux, torch.Tensor) and flux.is_cuda and (kernel := fused_kernel(flux.device)):
+            device = flux.device
+            factors = constant([1 / scale for scale in self.scales], device)
+            return kernel(flux, factors, constant(self.mean, device), constant(self.std, device), **ZOO)
+        return self.network_input(self.rgb(flux))
+
+    def fill(self, inputs: Tensor, flux: Tensor | Sequence[Tensor]) -> None:
+        """Fill network inputs (n, 3, y, x) with flux, as `network_inputs` does.
+
+        On the CPU picture by picture, which takes less than half the time: one stays in a core's cache.
+
+        Parameters
+        ----------
+        inputs : Tensor, float32, shape (n, 3, y, x)
+            In any memory format.
+        flux : Tensor or sequence of n Tensors
+            As `rgb` takes it.
+        """
+        if inputs.device.type != "cpu":
+            inputs[:] = self.network_inputs(flux)
+            return
+        for picture, one in zip(inputs, flux, strict=True):
+            picture[:] = self.network_inputs(one[None])[0]
 
     def network_input(self, rgb: Tensor) -> Tensor:
         """Normalise colours in 0..1, shape (n, 3, y, x), for the network."""
         if self.grey:
             rgb = rgb.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
-        mean, std = rgb.new_tensor(self.mean).view(3, 1, 1), rgb.new_tensor(self.std).view(3, 1, 1)
-        return (rgb - mean) / std
+        mean, std = (
+            constant(tuple(values), rgb.device).to(rgb.dtype).view(3, 1, 1) for values in (self.mean, self.std)
+        )
+        return (rgb - mean).div_(std)
+
+
+@cache
+def fused_kernel(device: torch.device) -> Callable[..., Tensor] | None:
+    """Return the kernel of `galaxyzoo_decals` for a GPU; None where Triton or the compiler that it needs is absent."""
+    import torch
+
+    try:
+        from galmorph.images.gpu.triton_colours import galaxyzoo_decals
+
+        some = torch.ones(1, 3, 1, 1, device=device)
+        galaxyzoo_decals(some, some.flatten(), some.flatten(), some.flatten(), **ZOO)
+    except Exception as error:  # whatever a compiler says
+        log.debug("Colours are computed step by step: %s", error)
+        return None
+    return galaxyzoo_decals

@@ -37,10 +37,11 @@ from galmorph.images.headers import (
     number,
     pixel_scale,
     split_band,
+    stated_scale,
     survey,
 )
 from galmorph.images.surveys import native_pixscale
-from galmorph.images.units import make_linear, nanomaggies, zero_point_factor
+from galmorph.images.units import check_linear, make_linear, nanomaggies, zero_point_factor
 from galmorph.images.wcs import read_wcs, same_grid
 
 log = logging.getLogger(__name__)
@@ -275,12 +276,15 @@ def _part(image: StoredImage, letter: str, bad: NDArray[np.bool_] | None, points
 
 def _unit(image: StoredImage, zero_point: float | None) -> tuple[float, bool]:
     """Return the factor from pixel values to nanomaggies, and whether they may hold the sky too."""
-    return nanomaggies(image) if zero_point is None else (zero_point_factor(zero_point), True)
+    if zero_point is None:
+        return nanomaggies(image)
+    check_linear(image)
+    return zero_point_factor(zero_point), True
 
 
 def _scale(image: StoredImage) -> float:
-    """Return arcsec per pixel; the survey's, or NaN, where the header has neither a WCS nor ``PIXSCALE``."""
-    if "PIXSCALE" in image.cards or is_celestial(image):
+    """Return arcsec per pixel; the survey's, or NaN, where the header has neither a WCS nor a card of it."""
+    if is_celestial(image) or not math.isnan(stated_scale(image)):
         return pixel_scale(image)
     return native_pixscale(survey(image))
 

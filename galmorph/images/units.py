@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from galmorph.errors import CutoutError
 from galmorph.images.fits_file import StoredImage, quiet
-from galmorph.images.headers import flux_pixscale, number, survey
+from galmorph.images.headers import comment, flux_pixscale, number, survey
 
 # One nanomaggy is this many jansky: 1e-9 of the AB system's 3631 Jy.
 NANOMAGGY_JY = 3.631e-6
@@ -47,6 +47,7 @@ _HABITS = (
         re.compile(r"(?:/|\bper)\s*(?:pixels?|pix|px)\b|\b(?:pixels?|pix|px)\s*\^?(?:\*\*)?-1", re.IGNORECASE),
         lambda _: "",
     ),
+    (re.compile(r"\bcps\b", re.IGNORECASE), lambda _: "ct/s"),
     (re.compile(r"\b(?:counts?|cts?|dns?|adu|electrons?|e)(?:(?<=e)-(?!\d))?(?![\w+])", re.IGNORECASE), lambda _: "ct"),
     (re.compile(r"\b(?:seconds?|secs?|s)(?=\b|-1)", re.IGNORECASE), lambda _: "s"),
     (re.compile(r"\b(?:sq(?:uare)?\.?\s*)(arcsec|arcmin|deg)\w*", re.IGNORECASE), lambda m: m[1].lower() + "2"),
@@ -55,6 +56,12 @@ _HABITS = (
 )
 # Megajansky or millijansky: which one is unclear unless it is spelt MJy or mJy.
 _MEGA_OR_MILLI = re.compile(r"(?<![A-Za-z])(?:M(?!Jy)|m(?!Jy))[Jj][Yy](?![A-Za-z])")
+# Magnitudes, logarithms and ratios to the noise, as headers write them: no flux, whatever zero point stands beside.
+_NO_FLUX = re.compile(
+    r"(?<![a-z])(ab|vega|asinh)?[ _-]?mag(s|nitudes?)?(?![a-z])|luptitude|s/n(?![a-z])|signal.to.noise"
+    r"|(?<![a-z])(log|ln|a(rc)?sinh|dex|snr?|sigmas?)(10)?(?![a-z])",
+    re.IGNORECASE,
+)
 # Cards with the AB magnitude of a pixel value of 1, in the order in which they are looked for.
 _ZERO_POINTS = ("MAGZERO", "MAGZP", "PHOTZP", "ZEROPNT", "ZP")
 # Zero points outside are placeholders (0, 99).
@@ -87,6 +94,8 @@ def parse_unit(text: str) -> PixelUnit:
         return PixelUnit("none")
     if text.lower() in _NANOMAGGIES:
         return PixelUnit("flux")
+    if _NO_FLUX.search(text):
+        return PixelUnit("magnitude")
     if _MEGA_OR_MILLI.search(text):
         return PixelUnit("ambiguous")
     from astropy import units as u
@@ -134,11 +143,13 @@ def nanomaggies(image: StoredImage) -> tuple[float, bool]:
         return unit.factor * flux_pixscale(image) ** 2, False
     if unit.kind == "none" and ("BANDS" in image.cards or survey(image)) and "BSOFTEN" not in image.cards:
         return 1.0, False
-    if unit.kind == "magnitude":
-        raise CutoutError(
-            f"{image.path}: has pixels in {text!r}, which are no flux. Give an image that is linear in flux."
-        )
+    check_linear(image)
     zero_point = _zero_point(image, unit.kind)
+    if math.isfinite(zero_point) and (card := _of_vega(image)):
+        raise CutoutError(
+            f"{image.path}: its card {card} says that the zero point is in the Vega system. Write the AB magnitude "
+            "of a pixel value of 1 into MAGZERO, and leave that card out."
+        )
     low, high = _ZERO_POINT_RANGE
     if low < zero_point < high:
         return unit.factor * 10 ** (0.4 * (22.5 - zero_point)), True
@@ -151,6 +162,15 @@ def nanomaggies(image: StoredImage) -> tuple[float, bool]:
         f"{high:g}), the AB magnitude of a pixel value of 1, or BUNIT='nanomaggy' if it is in that unit; for a "
         "survey image --zero-point says the same."
     )
+
+
+def check_linear(image: StoredImage) -> None:
+    """Raise CutoutError if the unit of an image is one of magnitudes or of another quantity that is no flux."""
+    text = str(image.cards.get("BUNIT", "")).strip()
+    if parse_unit(text).kind == "magnitude":
+        raise CutoutError(
+            f"{image.path}: has pixels in {text!r}, which are no flux. Give an image that is linear in flux."
+        )
 
 
 def _zero_point(image: StoredImage, kind: str) -> float:
@@ -170,6 +190,14 @@ def _zero_point(image: StoredImage, kind: str) -> float:
         # Hubble: https://www.stsci.edu/hst/instrumentation/acs/data-analysis/zeropoints
         values.append(-2.5 * math.log10(flam) - 5 * math.log10(pivot) - 2.408)
     return next((value for value in values if math.isfinite(value)), math.nan)
+
+
+def _of_vega(image: StoredImage) -> str:
+    """Return the card by which the zero point is one of the Vega system; ``''`` where none says so."""
+    systems = [card for card in ("MAGSYS", "PHOTSYS", "ZPSYS") if "VEGA" in str(image.cards.get(card, "")).upper()]
+    there = (card for card in (*_ZERO_POINTS, "MAGZPT") if math.isfinite(number(image, card)))
+    commented = [card for card in there if "VEGA" in comment(image, card).upper()]
+    return next(iter(systems + commented[:1]), "")
 
 
 @np.errstate(over="ignore", invalid="ignore")

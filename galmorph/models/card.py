@@ -1,4 +1,4 @@
-"""The model's card: everything that must be known to use a model rightly, as canonical JSON inside its weights file.
+"""The model's card: what you need to know to use a model, as canonical JSON inside its weights file.
 
 Reading cards needs no torch: the header of a safetensors file is enough.
 """
@@ -22,11 +22,11 @@ from galmorph.images.inputs import ImageInput
 from galmorph.images.normalization import Normalization
 from galmorph.schemas import LabelSchema, schema_from_mapping
 
-# Of a card that names a schema of galmorph; of one that holds the schema itself; versions before it know 1 alone.
+# Format of a card that names a schema of galmorph, and of one that holds the schema itself; older versions read 1 only.
 FORMAT, FORMAT_WITH_SCHEMA = 1, 2
 KEY = "galmorph"  # one metadata key only: the order of several would differ from run to run
 SUFFIX = ".safetensors"
-# The card's fields that people write; the others follow from training.
+# The fields of a card that people write; training fills the others.
 TEXTS = ("description", "intended_use", "limits", "licence")
 # Pixel scales (arcsec) that a model of resolved galaxies takes; beyond them the framing resamples too far.
 PIXSCALE_RANGE = (0.02, 2.0)
@@ -35,7 +35,7 @@ _MAX_HEADER_BYTES = 100_000_000  # the format's own bound
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a model is, takes, gives and was measured to do.
+    """What a model is, what it takes and returns, and how good it is.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class ModelCard:
         The schema itself, where it is none of galmorph's own (:meth:`galmorph.schemas.LabelSchema.to_mapping`).
     inputs : tuple of ImageInput
     trained_on : tuple of dict
-        ``name``, ``sha256``, ``n`` of each sample, and how many of it were in the training part.
+        ``name``, ``sha256`` and ``n`` of each sample, and ``n_train``, how many galaxies were in the training part.
     split : dict
         ``method``, ``seed``, ``val``, ``test``: a pure function of galaxy and seed.
     training : dict
@@ -61,7 +61,7 @@ class ModelCard:
     versions : dict
         Versions of galmorph, torch and torchvision that trained it.
     learnt : tuple of str
-        The labels that at least one galaxy had from which it learnt; empty: not stated, all of them.
+        The labels that at least one training galaxy had; empty: not stated, all of them.
     format : int
         Version of this layout.
     """
@@ -104,7 +104,7 @@ class ModelCard:
 
     @property
     def unlearnt(self) -> list[int]:
-        """The indices of the labels that no galaxy had from which it learnt: it cannot know them."""
+        """Indices of the labels that no training galaxy had: the model cannot predict them."""
         labels = self.label_schema.labels
         return [index for index, label in enumerate(labels) if self.learnt and label not in self.learnt]
 
@@ -133,7 +133,7 @@ class ModelCard:
         return next((i for i in self.inputs if i.matches(survey, bands, pixscale)), None)
 
     def refusal(self, survey: str, bands: tuple[str, ...], pixscale: float) -> tuple[bool, str]:
-        """Return whether an image that no input matches only lacks a band, and why it is not taken, in words."""
+        """Return whether an image that no input matches only lacks a band, and the reason as text."""
         takes = "; ".join(
             f"{i.survey or 'unnamed survey'} {''.join(i.bands)} at {low}..{high} arcsec/px"
             for i in self.inputs
@@ -264,6 +264,10 @@ def read_card(path: Path) -> ModelCard:
     return ModelCard.from_json(text)
 
 
+# Which model is meant where none is named.
+DEFAULT_MODEL = "galaxyzoo2-mobilenet_v2"
+
+
 def folders() -> tuple[Path, ...]:
     """Return the folders where shipped models may lie: in the installed package, then in the checkout."""
     package = Path(__file__).parents[1]
@@ -296,7 +300,7 @@ def find(name: str | Path) -> Path:
     if path.is_file():
         return path
     if path.suffix == SUFFIX or path.name != str(name):
-        raise ModelError(f"There is no model file {path}. Shipped models: {', '.join(sorted(models)) or 'none'}.")
+        raise ModelError(f"{registry.missing_file(path)} Shipped models: {', '.join(sorted(models)) or 'none'}.")
     raise ModelError(registry.unknown("model", str(name), models))
 
 

@@ -1,4 +1,4 @@
-"""Conformal sets: as many classes as it takes for the true one to be among them as often as promised.
+"""Conformal sets: the fewest classes that hold the true one with the promised frequency.
 
 Split conformal prediction with the least ambiguous sets (Sadinle, Lei & Wasserman 2019, JASA 114, 223): a class is in
 the set where its probability reaches a threshold, which is the largest one at which enough galaxies of the validation
@@ -28,14 +28,14 @@ def fit_threshold(probability: Array, level: float = LEVEL) -> float:
     Parameters
     ----------
     probability : ndarray, shape (n,)
-        What galaxies that took no part in training were given for their true class.
+        Probability of the true class, for galaxies outside the training data.
     level : float
-        Wanted coverage of a new galaxy, 0 to 1; it is between this and ``level + 1 / (n + 1)``.
+        Wanted coverage for new galaxies, 0 to 1; the actual one is between this and ``level + 1 / (n + 1)``.
 
     Returns
     -------
     float
-        0 where the galaxies are too few for the level (9 at least for 0.9): then every class is in the set.
+        0 where there are too few galaxies for the level (at least 9 for 0.9): then every class is in the set.
     """
     kept = math.ceil((len(probability) + 1) * level)
     if kept > len(probability):
@@ -53,10 +53,10 @@ def in_set(probability: Array, threshold: float) -> NDArray[np.bool_]:
     probability : ndarray, shape (n, n_classes)
     """
     chosen = probability >= threshold
-    known = ~np.isnan(probability).any(axis=1)
-    best = np.nan_to_num(probability[known], nan=-1.0).argmax(axis=1)
-    chosen[np.flatnonzero(known), best] = True
-    chosen[~known] = False
+    has_value = ~np.isnan(probability).any(axis=1)
+    best = np.nan_to_num(probability[has_value], nan=-1.0).argmax(axis=1)
+    chosen[np.flatnonzero(has_value), best] = True
+    chosen[~has_value] = False
     return chosen
 
 
@@ -88,14 +88,14 @@ def set_scores(schema: LabelSchema, truth: Array, probability: Array, threshold:
     Parameters
     ----------
     truth, probability : ndarray, shape (n, n_labels)
-        Galaxies whose class is unknown are left out; with none known there are no scores.
+        Galaxies without a class are left out; if no galaxy has one, there are no scores.
     """
     classes = schema.classes(truth)
-    known = classes >= 0
-    if not known.any():
+    has_class = classes >= 0
+    if not has_class.any():
         return {}
-    chosen = in_set(probability[known][:, schema.slices[0]], threshold)
+    chosen = in_set(probability[has_class][:, schema.slices[0]], threshold)
     return {
-        "coverage": float(chosen[np.arange(len(chosen)), classes[known]].mean()),
+        "coverage": float(chosen[np.arange(len(chosen)), classes[has_class]].mean()),
         "set_size": float(chosen.sum(axis=1).mean()),
     }

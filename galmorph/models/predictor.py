@@ -11,6 +11,7 @@ from galmorph import registry
 from galmorph.errors import GalmorphError
 from galmorph.models.backbones import take_head
 from galmorph.models.cpu_fusion import prepare
+from galmorph.models.cuda_graph import Graphs
 from galmorph.models.model import Model
 from galmorph.ranges import ORIENTATIONS
 
@@ -59,16 +60,6 @@ def _cpu_has_bfloat16() -> bool:
     return any(getattr(torch.cpu, f"_is_{unit}_supported", bool)() for unit in ("avx512_bf16", "amx_tile"))
 
 
-def to_device(batch: Tensor, device: torch.device) -> Tensor:
-    """Return a batch on a device; to a GPU it goes from page-locked memory, and the thread does not wait for it.
-
-    A batch that lies on a GPU already is not copied to the host.
-    """
-    if device.type != "cuda" or batch.device.type != "cpu":
-        return batch.to(device)
-    return batch.pin_memory().to(device, non_blocking=True)  # torch keeps the locked memory until the copy is done
-
-
 class Predictor:
     """A model on a device: pictures in, probabilities out.
 
@@ -96,6 +87,7 @@ class Predictor:
         network = prepare(model.network, self.device, self.dtype, model.card.input_size)
         self.network = nn.Sequential(network, take_head(network, registry.load("backbones", model.card.backbone).head))
         self.unlikeness = None if model.unlikeness is None else model.unlikeness.to(self.device)
+        self._graphs = Graphs(self._judge, self.device) if self.device.type == "cuda" else None
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
@@ -114,6 +106,11 @@ class Predictor:
     @torch.inference_mode()
     def judge_with_features(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return what :meth:`judge` does, and the features of the inputs as they are, float32 (n, n_features)."""
+        images = images.to(self.device, torch.float32, memory_format=torch.channels_last)
+        probabilities, distance, features = self._judge(images) if self._graphs is None else self._graphs(images)
+        return probabilities, distance, features
+
+    def _judge(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         first = torch.empty(0)
         distance = torch.full((len(images),), torch.nan, device=self.device)
         logits = torch.zeros(len(images), len(self.model.schema.labels), device=self.device)
@@ -124,6 +121,14 @@ class Predictor:
                 distance = self.unlikeness(features)
             logits += self.logits(features)
         return self.model.probabilities(logits / self.tta), distance, first
+
+    @torch.inference_mode()
+    def warm_up(self, batch_size: int) -> None:
+        """Let batches of a size run as a CUDA graph, where there is a GPU."""
+        if self._graphs is not None:
+            size = self.model.card.input_size
+            images = torch.zeros(batch_size, 3, size, size, device=self.device)
+            self._graphs.capture(images.contiguous(memory_format=torch.channels_last))
 
     @property
     def n_features(self) -> int:

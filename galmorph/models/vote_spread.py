@@ -1,8 +1,8 @@
-"""Spread: how far the vote fractions of single galaxies scatter around what a model expects of them.
+"""How far the vote fractions of single galaxies scatter around those that a model predicts.
 
-The law is that of a Dirichlet distribution around the expected fractions, with one concentration a question: a fraction
-``p`` scatters by ``sqrt(p (1 - p) / (1 + concentration))``. That holds what the votes scatter (some 40 people) and what
-the model misses, both as found on the validation part.
+They follow a Dirichlet distribution around the expected fractions, with one concentration a question: a fraction
+``p`` scatters by ``sqrt(p (1 - p) / (1 + concentration))``. It includes the scatter of the votes (some 40 people) and
+the error of the model, both measured on the validation part.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from galmorph.schemas import LabelSchema, squared_errors
 
-# A question that is known of fewer galaxies gets the concentration of all questions together.
+# A question that fewer galaxies have fractions of gets the concentration of all questions together.
 MIN_GALAXIES = 30
 # 90 % of a normal distribution is within this many standard deviations.
 NORMAL_90 = 1.645
@@ -24,22 +24,22 @@ Array = NDArray[np.floating[Any]]
 
 
 def fit_concentration(schema: LabelSchema, truth: Array, expected: Array) -> list[float]:
-    """Return the concentration of each question: what the mean square error asks for.
+    """Return the concentration of each question that gives the observed mean square error.
 
     Parameters
     ----------
     truth, expected : ndarray, shape (n, n_labels)
-        Fractions of galaxies that took no part in training, NaN where unknown, and what the model expects.
+        Fractions of galaxies outside the training data, NaN where unknown, and those that the model predicts.
     """
-    known = np.isfinite(truth)
+    has_label = np.isfinite(truth)
     squares = squared_errors(truth, expected)
-    largest = np.where(known, expected * (1 - expected), 0.0)
+    largest = np.where(has_label, expected * (1 - expected), 0.0)
 
     def fitted(part: slice) -> float:
         ratio = squares[:, part].sum() / max(float(largest[:, part].sum()), 1e-9)
         return round(max(1 / max(float(ratio), 1e-9) - 1, 0.0), 4)
 
-    counts = [int(known[:, part].any(axis=1).sum()) for part in schema.slices]
+    counts = [int(has_label[:, part].any(axis=1).sum()) for part in schema.slices]
     return [
         fitted(part if count >= MIN_GALAXIES else slice(None))
         for part, count in zip(schema.slices, counts, strict=True)
@@ -63,10 +63,10 @@ def spread_scores(
     -------
     dict
         ``spread_ratio``: the root mean square error over the root mean square spread, 1 where the spread is right.
-        ``spread_coverage``: which share of the known fractions lies within 1.645 spreads, 0.90 if they were normal.
+        ``spread_coverage``: the share of the fractions within 1.645 spreads; 0.90 for a normal distribution.
     """
-    known = np.isfinite(truth)
-    errors, spreads = np.abs(expected - truth)[known], spread(schema, expected, concentration)[known]
+    has_label = np.isfinite(truth)
+    errors, spreads = np.abs(expected - truth)[has_label], spread(schema, expected, concentration)[has_label]
     return {
         "spread_ratio": float(np.sqrt((errors**2).mean() / max((spreads**2).mean(), 1e-12))),
         "spread_coverage": float((errors <= NORMAL_90 * spreads).mean()),

@@ -71,14 +71,14 @@ def report(
     regions : path, optional
         A region file for DS9 of the catalog's galaxies. A region file that is there is replaced, another file is not.
     overwrite : bool
-        Replace any file with the name of `out` or `regions`, but never one that the report is made of.
+        Replace any file with the name of `out` or `regions`, but never an input.
     on_progress : callable, optional
         Called with the pictures made and their number.
 
     Raises
     ------
     GalmorphError
-        If the input is none of galmorph's or the report cannot be written.
+        If galmorph did not write the input, or the report cannot be written.
     """
     path, out = Path(path), Path(out)
     inputs = [path, *map(Path, images), *map(Path, data), *([Path(model)] if model else [])]

@@ -51,7 +51,7 @@ class Report:
 
 
 def check_out(out: Path, inputs: Iterable[Path], *, overwrite: bool = False) -> None:
-    """Raise OutputError if a report would replace one of `inputs`, or what is no report unless `overwrite` is given."""
+    """Raise OutputError if a report would replace one of `inputs`, or another file without `overwrite`."""
     if out.suffix.lower() not in (".html", ".htm"):
         raise OutputError(f"The report {out} is a web page: end its name with .html.")
     check_replaceable(out, inputs, GENERATOR.encode(), "report of galmorph", overwrite=overwrite)
@@ -60,7 +60,7 @@ def check_out(out: Path, inputs: Iterable[Path], *, overwrite: bool = False) -> 
 def check_replaceable(out: Path, inputs: Iterable[Path], mark: bytes, kind: str, *, overwrite: bool) -> None:
     """Raise OutputError where an output has no folder, or a file of its name may not be replaced.
 
-    That is one of `inputs`, or one without `mark` in its beginning, unless `overwrite` is given; `kind` is its name.
+    Such a file is one of `inputs`, or does not begin with `mark` and `overwrite` is not given. `kind` names the file.
     """
     if not out.parent.is_dir():
         raise OutputError(f"The folder {out.parent} of {out.name} does not exist: make it, or choose another name.")
@@ -108,7 +108,7 @@ def render(template: str, scripts: Sequence[str], context: Mapping[str, Any]) ->
 
 
 def inline_svg(figure: Figure) -> Markup:
-    """Return a figure as markup for the page: black and blue are the page's own, and so is the background."""
+    """Return a figure as markup for the page, with the page's own colours for black, blue and the background."""
     import matplotlib
     from markupsafe import Markup
 
@@ -119,13 +119,13 @@ def inline_svg(figure: Figure) -> Markup:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'<g id="[^"]*"', "<g", text)
-    # The colours of text and of bars are the page's, so that they suit the dark too.
+    # Colours of text and bars come from the page, so that they fit its dark mode too.
     text = text.replace("#000000", "currentColor").replace(figures.BLUE.lower(), "var(--bar)")
     return Markup(re.sub(r"\n\s*", "\n", text))
 
 
 def data_uri(kind: str, content: bytes) -> str:
-    """Return a file's content as an address of a picture: ``jpeg`` or ``png``."""
+    """Return the content of a picture (``jpeg`` or ``png``) as a data URI."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 

@@ -1,4 +1,4 @@
-"""Composites: the colour pictures that a model saw, as small JPEG files."""
+"""Composites: the colour pictures that a model sees, as small JPEG files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Composites:
     reasons : dict
         By row: why there is no picture.
     exact : bool
-        Whether framing and colours are those of the card of the very model; else they are the usual ones.
+        Whether framing and colours are those of the model's own card; else they are the default ones.
     """
 
     jpeg: dict[int, bytes] = field(default_factory=dict)

@@ -13,10 +13,10 @@ from galmorph.errors import CatalogError
 from galmorph.files.writing import write_file
 from galmorph.training.evaluation.figures import GREY, PALETTE
 
-# Black cannot be seen on DS9's usual ground.
+# Black is invisible on DS9's default background.
 _COLOURS = PALETTE[:-1]
 _HEAD = '# Region file format: DS9 version 4.1\nglobal font="helvetica 10 normal roman" width=1\n'
-# The beginning of a region file, which may be replaced by another.
+# A file that begins so is a region file and may be replaced.
 MARK = b"# Region file format: DS9"
 _BLOCK_ROWS = 16384
 _UNCLASSIFIED = "unclassified"
@@ -25,7 +25,7 @@ _UNCLASSIFIED = "unclassified"
 def write_regions(results: Results, groups: Sequence[str], path: Path) -> tuple[str, ...]:
     """Write a region for each galaxy: a circle of its radius, or a point where that is unknown.
 
-    Colour and tag (by which DS9 shows or hides) give the group, the text gives the label. Positions are ICRS, or pixels
+    Colour and tag (DS9 can hide by tag) are the group, the text is the label. Positions are ICRS, or pixels
     of the image where a survey image has no WCS.
 
     Parameters

@@ -1,4 +1,4 @@
-"""The rows of a report's table, packed: numbers as base64 of their bytes, which a browser decodes quickly."""
+"""The rows of a report's table: numbers as base64 of their bytes, which browsers decode fast."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from galmorph.classification.results import FLAGS, Results
 from galmorph.reports.pictures import SIDE_PX, Composites
 
-# Probabilities are whole thousandths; this one means that there is none.
+# Probabilities are integers in thousandths; this one means that there is none.
 THOUSANDTH, NO_PROBABILITY = 1000, 0xFFFF
 
 
 def packed_rows(results: Results, pictures: Composites, rows: Sequence[int]) -> dict[str, Any]:
-    """Return the data of the page: rows by column, and what the page needs to know of the schema.
+    """Return the data of the page: rows by column, and the questions of the schema.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""SAMP: a table sent to the programs that run on this machine (TOPCAT, Aladin, DS9), by way of their hub."""
+"""SAMP: send a table to the programs that run on this machine (TOPCAT, Aladin, DS9) through their hub."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _METADATA = {"samp.name": "galmorph", "author.affiliation": "galmorph", "galmorp
 
 
 def samp_module() -> Any:
-    """Return the package of SAMP: that of pyvo, which astropy's moved to in its version 8."""
+    """Return the SAMP package: that of pyvo, or astropy's before its version 8."""
     try:
         return import_module("pyvo.samp")
     except ImportError:
@@ -55,12 +55,12 @@ def send(path: str | Path) -> list[str]:
     Parameters
     ----------
     path : path
-        FITS goes as it is to those that take it; others get a VOTable of its columns (a copy in the cache).
+        FITS is sent as it is to programs that accept it; others get a VOTable of its columns (a copy in the cache).
 
     Returns
     -------
     list of str
-        The names of the programs that it was sent to.
+        Names of the programs that got it.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def send(path: str | Path) -> list[str]:
 
 
 def _as_votable(catalog: Catalog) -> Path:
-    """Return a copy of a table that all programs read, with the columns of one value a cell."""
+    """Return a copy as VOTable, which all programs read, with the columns that have one value a cell."""
     from astropy.table import Table
 
     names = [catalog.column_names[position] for position in catalog.scalar_columns]

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from galmorph.classification.results import FLAGS, Results
 
-# Rows of the table: with more, it is a random sample and all galaxies that have a picture. At this number a page of the
-# 37 answers of Galaxy Zoo 2 has 17 MB and opens in less than 3 s (tests/reports).
+# The most rows of the table; of more, it has a random sample and all galaxies with a picture. A page of this many rows
+# with the 37 answers of Galaxy Zoo 2 has 17 MB and opens in less than 3 s (tests/reports).
 MAX_ROWS = 100_000
-# A picture takes about 6 kB. All galaxies of the galleries have one, and others at random up to this number.
+# A picture takes about 6 kB. All galaxies in galleries have one, and random others up to this number.
 MAX_PICTURES = 240
 PER_LABEL, PER_LIST, PER_FLAG = 6, 12, 6
 _LABELS_IN_GALLERY = 8
@@ -31,7 +31,7 @@ class Selection:
     by_label : mapping
         Some galaxies of each of the most common labels.
     uncertain, unlike : list of int
-        The most uncertain galaxies, and those least like the training data; empty where they would be nearly all.
+        The most uncertain galaxies, and those least like the training data; empty for a small catalog.
     by_flag : mapping
         Some galaxies of each flag, by its bit.
     rows : list of int
@@ -75,6 +75,6 @@ def _first(order: NDArray[np.int64], wanted: NDArray[np.bool_], n: int) -> list[
 
 
 def _largest(values: NDArray[np.floating[Any]]) -> list[int]:
-    """Return the rows with the largest values; none where most of the galaxies would be among them."""
+    """Return the rows with the largest values; none if there are too few galaxies."""
     rows = np.flatnonzero(np.isfinite(values))
     return rows[np.argsort(-values[rows], kind="stable")][:PER_LIST].tolist() if len(rows) > PER_LIST else []

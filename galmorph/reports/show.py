@@ -30,7 +30,7 @@ from galmorph.schemas import LabelSchema
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# A question is shown where it is asked with this probability or more.
+# A question is shown if it is asked with this probability or more.
 _ASKED = 0.5
 _CLASSES = 8
 _DPI = 110
@@ -73,20 +73,20 @@ class Galaxy:
 
     @property
     def answers(self) -> list[Answer]:
-        """The answers that matter: of each question that is probably asked, or the most probable classes; by share."""
+        """The answers to show, by share: of each question that is probably asked, or the most probable classes."""
         if not np.isfinite(self.p).any():
             return []
         if self.schema.is_classes:
             best = np.argsort(-np.nan_to_num(self.p, nan=-1.0), kind="stable")[:_CLASSES]
             return [Answer("", self.schema.labels[i], float(self.p[i])) for i in best if np.isfinite(self.p[i])]
         shares, reached = self.schema.answers(self.p[None])[0], self.schema.reached(self.p[None])[0]
-        found = []
+        shown = []
         for question, part, asked in zip(self.schema.questions, self.schema.slices, reached, strict=True):
             if not asked >= _ASKED:
                 continue
             pairs = sorted(zip(question.answers, shares[part].tolist(), strict=True), key=lambda pair: -pair[1])
-            found += [Answer(question.name, name, share) for name, share in pairs if np.isfinite(share)]
-        return found
+            shown += [Answer(question.name, name, share) for name, share in pairs if np.isfinite(share)]
+        return shown
 
     @property
     def flags(self) -> list[str]:
@@ -95,7 +95,7 @@ class Galaxy:
 
     @property
     def title(self) -> str:
-        """What is said of it in one line."""
+        """Its identifier, label and flags in one line."""
         flags = f" ({', '.join(self.flags)})" if self.flags else ""
         return f"{self.id}: {self.label or 'no probability'}{flags}"
 
@@ -182,13 +182,13 @@ def show(
     what : path, astropy Table or data frame
         A cutout (FITS, JPEG, PNG), which is classified; or a result of `galmorph.classify`.
     row : int or str, optional
-        Of a result: the number of the row, from 0, or the identifier of the galaxy.
+        For a result: the number of the row, from 0, or the identifier of the galaxy.
     model : str or path, optional
-        Name or file of the model; default: that of the result, for a cutout the usual one.
+        Name or file of the model; default: that of the result, or the default model for a cutout.
     cutouts, images, prefix, size_column
-        Of a result, as for `galmorph.report`.
+        For a result, as for `galmorph.report`.
     width_r90 : float, optional
-        Of a cutout that is a picture: its full width in radii of the galaxy.
+        For a cutout that is a picture: its full width in radii of the galaxy.
     out : path, optional
         A PNG file to write.
 
@@ -200,7 +200,7 @@ def show(
     Raises
     ------
     GalmorphError
-        If it is neither, or there is no such row.
+        If `what` is neither of these, or there is no such row.
     """
     folder = Path(cutouts) if cutouts is not None else None
     name = None if model is None else str(model)
@@ -255,9 +255,9 @@ def _picture(prepared: Prepared) -> NDArray[np.uint8] | None:
 
 
 def _of_cutout(path: str, model: str | None, width_r90: float | None) -> Galaxy:
-    from galmorph.classification.classify import DEFAULT_MODEL, classify
+    from galmorph.classification.classify import classify
 
-    name = model or DEFAULT_MODEL
+    name = model or cards.DEFAULT_MODEL
     result = classify([path], model=name, width_r90=width_r90, progress=False)[0]
     card = cards.read_card(cards.find(name))
     file = Remote.of(path) if is_remote(path) else Path(path)
@@ -278,7 +278,7 @@ def _of_cutout(path: str, model: str | None, width_r90: float | None) -> Galaxy:
 def _of_memory(
     table: Any, row: int | str | None, folder: Path | None, model: str | None, images: Sequence[str | Path]
 ) -> Galaxy:
-    """Show a row of a result that is a table: by way of a file, which readers of results take."""
+    """Show a row of a result that is a table in memory, through a temporary file."""
     from astropy.table import Table
 
     from galmorph.tables import formats as tables

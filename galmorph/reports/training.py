@@ -45,7 +45,7 @@ Score = float | int | str | bool | None | list[Any] | dict[str, Any]
 
 @dataclass
 class _Config:
-    """What the page says of a run's options, beside listing them."""
+    """Options of a run that the page uses, besides listing all."""
 
     data: list[str]
     schema: str
@@ -57,7 +57,7 @@ class _Config:
 
 @dataclass
 class _Scores:
-    """What the page relies on in ``scores.json``."""
+    """Fields of ``scores.json`` that the page uses."""
 
     shares: dict[str, dict[str, float | int | None]] = field(default_factory=dict)
     conditions: dict[
@@ -134,9 +134,9 @@ def assess(path: Path, out: Path, data: Sequence[str] = (), *, figures_folder: P
         name = "" if evaluation.folder == path else evaluation.folder.name
         pictures, note = _pictures(evaluation, data)
         notes += [note] if note else []
-        more, figures_of_it = _evaluation(evaluation, name, pictures)
+        more, new_figures = _evaluation(evaluation, name, pictures)
         sections += more
-        drawn |= figures_of_it
+        drawn |= new_figures
         n_pictures, n_galaxies = n_pictures + len(pictures), n_galaxies + len(evaluation.galaxies)
         tiles = tiles or _tiles(evaluation.scores)
     unique_notes = tuple(dict.fromkeys(notes))
@@ -176,7 +176,7 @@ def _run(path: Path, config: Mapping[str, Any]) -> tuple[list[dict[str, Any]], d
     if pictures:
         text = "Of the test part, or of the validation part where the test part was not scored."
         sections.append(_section("figures", "Figures", "Figures", text, images=pictures))
-    # A report may be passed on: it holds no paths of a machine.
+    # Reports are shared: they hold no paths of a machine.
     own = {"data", "teachers", "pretrained", "exclude", "unlabelled"}
     chosen = [(name, _names(value) if name in own else _plain(value)) for name, value in config.items()]
     options = {"caption": "", "head": (), "rows": chosen}
@@ -217,7 +217,7 @@ def _read(folder: Path) -> Evaluation:
 
 
 def _schema(folder: Path, scores: Mapping[str, Any], labels: Sequence[str]) -> LabelSchema:
-    """Return the schema that ``scores.json`` names or holds; earlier versions did neither: the one of these labels."""
+    """Return the schema that ``scores.json`` names or holds, else (earlier versions) the one with these labels."""
     if own := scores.get("schema_definition"):
         schemas = [schema_from_mapping(own, str(folder / "scores.json"))]
     else:

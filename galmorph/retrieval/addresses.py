@@ -12,23 +12,23 @@ Origin = tuple[str, str, int | None]
 
 
 class Credentials:
-    """User names and passwords by the origin (scheme, host, port) that they were given for."""
+    """User names and passwords by origin (scheme, host, port)."""
 
     def __init__(self) -> None:
         self._auth: dict[Origin, httpx.BasicAuth] = {}
 
     def take(self, address: str, option: str) -> str:
-        """Return an address without user name and password, which are kept.
+        """Return an address without user name and password, which are stored.
 
         Parameters
         ----------
         option : str
-            Name of the option or environment variable that it comes from, for messages.
+            Option or environment variable that it comes from, for messages.
 
         Raises
         ------
         GalmorphError
-            If it is no address of a server; the message shows nothing of it that may be a password.
+            If it is not the address of a server; the message never shows a password.
         """
         fault = f"{option} is not an address that can be asked"
         try:
@@ -46,7 +46,7 @@ class Credentials:
         return bare.rstrip("/")
 
     def of(self, url: str) -> httpx.BasicAuth | None:
-        """Return what was given for the origin of a URL."""
+        """Return the credentials for the origin of a URL."""
         return self._auth.get(origin_of(url)) if self._auth else None
 
 
@@ -57,6 +57,6 @@ def origin_of(url: str) -> Origin:
 
 
 def printable(text: str, most: int = 150) -> str:
-    """Return the beginning of a text from elsewhere as one line without control characters."""
+    """Return the beginning of a foreign text as one line without control characters."""
     line = "".join(character if character.isprintable() else " " for character in text[: 4 * most])
     return " ".join(line.split())[:most]

@@ -1,4 +1,4 @@
-"""FITS images as services send them: checked strictly, because a damaged one looks much like a good one."""
+"""FITS images as services send them: checked strictly, because damage is easy to miss."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_images(body: bytes) -> list[Hdu]:
     FinalFailure
         If it is not a FITS file.
     PassingFailure
-        If it is empty, cut short, has something behind its end or cannot be understood: worth another attempt.
+        If it is empty, truncated, has data after its end or cannot be read: worth another attempt.
     """
     if not body:
         raise PassingFailure("the answer is empty.")
@@ -36,7 +36,7 @@ def read_images(body: bytes) -> list[Hdu]:
 
 
 def check_grid(cards: Mapping[str, Any], ra: float, dec: float, size: int, pixscale: float) -> None:
-    """Make sure that an image is of the requested position, size and pixel scale.
+    """Check that an image has the requested position, size and pixel scale.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def check_grid(cards: Mapping[str, Any], ra: float, dec: float, size: int, pixsc
     Raises
     ------
     PassingFailure
-        If it is the image of another position.
+        If it shows another position.
     FinalFailure
         If it has another size or scale.
     """
@@ -63,7 +63,7 @@ def check_grid(cards: Mapping[str, Any], ra: float, dec: float, size: int, pixsc
         centre = (float(cards["CRPIX1"]), float(cards["CRPIX2"]))
     except (KeyError, TypeError, ValueError) as error:
         raise PassingFailure(f"the answer lacks a WCS: {error}.") from error
-    # Written so that a NaN fails each test.
+    # Written so that NaN fails each test.
     off_ra = abs((position[0] - ra + 180) % 360 - 180)
     if not (off_ra <= _NEAR_DEG and abs(position[1] - dec) <= _NEAR_DEG):
         where = f"ra={position[0]:.6f} dec={position[1]:.6f}"

@@ -1,7 +1,7 @@
-"""The one HTTP client that all pixels come through: polite, bounded, patient with what passes, firm with the rest.
+"""The HTTP client of all downloads: it limits its rate and the size of answers, and repeats temporary failures.
 
-A `Client` is what the whole run shares: the connections, the bound on requests in flight, the rate limit, and the
-moment of the last good answer. A `Session` is one target's use of it, and counts that target's attempts.
+A run has one `Client`: the connections, the limit of requests in flight, the rate limit, and the time of the last good
+answer. Each target has a `Session`, which counts its attempts.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from galmorph.retrieval.addresses import Credentials, printable
 
 T = TypeVar("T")
 
-# Statuses that say "not now": the request itself may be fine.
+# Statuses that mean "not now": the request itself may be fine.
 PASSING_STATUSES = frozenset({408, 425, 429, 502, 503, 504})
 CONNECT_TIMEOUT_S = 10.0
 LONGEST_BACKOFF_S = 60.0
-# A service that asks for more patience than this gets the run's end, and the user a message that says when to return.
+# If a service asks for a longer pause than this, the run ends, and a message tells the user when to run it again.
 LONGEST_RETRY_AFTER_S = 600.0
 MOST_REDIRECTS = 5
 # Variables that the HTTP library reads.
@@ -48,16 +48,16 @@ _HTTP_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CE
 
 
 class Failure(GalmorphError):
-    """A request that gave nothing usable; of one target, not of the run."""
+    """A request without a usable answer; it concerns one target, not the run."""
 
 
 class PassingFailure(Failure):
-    """A failure that may pass: the request is worth another attempt.
+    """A temporary failure: the request is worth another attempt.
 
     Parameters
     ----------
     attempts : int, optional
-        The most attempts that this kind of failure deserves, where that is fewer than the run's `retries`.
+        Maximum number of attempts for this failure, if lower than the run's `retries`.
     """
 
     def __init__(self, message: str, *, attempts: int | None = None) -> None:
@@ -66,7 +66,7 @@ class PassingFailure(Failure):
 
 
 class FinalFailure(Failure):
-    """A failure that the same request would meet again."""
+    """A failure that would happen again with the same request."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,9 @@ class Answer:
     Parameters
     ----------
     url : str
-        What was asked, without user name and password; not where redirects led, which may hold a signature.
+        The request, without user name and password; not the target of redirects, which may hold a signature.
     headers : mapping
-        Names in any case.
+        Names are case-insensitive.
     """
 
     url: str
@@ -114,7 +114,7 @@ class Pace:
 
 @dataclass(frozen=True)
 class Limits:
-    """How hard a run may press a service.
+    """Limits on the load of a service.
 
     Parameters
     ----------
@@ -125,8 +125,8 @@ class Limits:
     retries : int
         The most attempts that a request gets.
     timeout_s : float
-        Seconds from the start of an attempt to the last byte of its answer, so that a server that drips a byte now and
-        then is given up too.
+        Seconds from the start of an attempt to the last byte of its answer, so that very slow servers
+        time out too.
     backoff_s : float
         The wait before the second attempt; it doubles each time, up to a minute, with jitter.
 
@@ -147,12 +147,12 @@ class Limits:
 
 
 class Client:
-    """What the requests of a run share; an asynchronous context manager.
+    """The state that the requests of a run share; an asynchronous context manager.
 
     Parameters
     ----------
     credentials : Credentials, optional
-        User names and passwords of the servers; those of the user's netrc file hold too.
+        User names and passwords of the servers; those in the user's netrc file are used too.
 
     Raises
     ------
@@ -189,14 +189,14 @@ class Client:
         await self.http.aclose()
 
     async def confirm_alive(self, since: float, control: Callable[[Session], Awaitable[None]]) -> None:
-        """Return if the service answers well, so that a failure is the target's own.
+        """Return if the service works, so that a failure concerns the target only.
 
         Parameters
         ----------
         since : float
-            A good answer later than this (``time.monotonic``) is proof enough; infinity: only the control is.
+            A good answer later than this (``time.monotonic``) is enough evidence; infinity: always ask the control.
         control : coroutine function
-            Asks for something that the service has for certain; fails if it does not get it.
+            Asks for something that the service certainly has; fails if it does not get it.
 
         Raises
         ------
@@ -211,10 +211,10 @@ class Client:
             try:
                 await control(Session(self))
             except Failure as error:
-                # For the other targets too: part of the control may have gone well, and would look like a proof.
+                # Kept for the other targets: an answer during the control must not count as evidence.
                 self._down = CannotContinue(
-                    f"The service is down or is not what it should be: a position that it certainly has gave: {error} "
-                    "What is done is kept; run the same command again later."
+                    "The service does not deliver even a galaxy that it has; it, or the network, is down. "
+                    f"The last answer: {error} What is done is kept; run the same command again later."
                 )
                 raise self._down from error
 
@@ -241,10 +241,10 @@ class Session:
         Parameters
         ----------
         *urls : str
-            The same thing from one or several servers, tried in turn.
+            The same file on one or several servers, tried in turn.
         accept : callable
-            Turns a good answer into what is wanted; raises `PassingFailure` or `FinalFailure` for any other. It sees
-            all statuses but those that say "not now".
+            Turns a good answer into the result; raises `PassingFailure` or `FinalFailure` for a bad one. It gets all
+            statuses except those that mean "not now".
         at_most : int
             Bytes beyond which an answer is not read.
         heavy : bool
@@ -319,11 +319,11 @@ class Session:
                         response = await client.http.send(request, stream=True, auth=auth)
                         try:
                             if response.next_request is None:
-                                return self._judge(url, response, await _body(response, at_most, url))
+                                return self._checked(url, response, await _body(response, at_most, url))
                         finally:
                             await response.aclose()
-                    # The library keeps a password in a redirected request only where scheme and host stay; with no
-                    # authentication of its own neither the netrc file's is added for another server.
+                    # The library keeps a password in a redirect only to the same scheme and host. Without own
+                    # authentication the netrc file's is not added for another server either.
                     request, auth = response.next_request, None
         except TimeoutError:
             raise PassingFailure(f"no complete answer from {url} within {client.limits.timeout_s:g} s.") from None
@@ -331,7 +331,7 @@ class Session:
             raise FinalFailure(f"{url} redirects to an address that cannot be asked.") from error
         except GalmorphError:
             raise
-        except Exception as error:  # besides its own, the library lets through those of names, ports and sockets
+        except Exception as error:  # the library also raises errors of names, ports and sockets
             raise PassingFailure(f"{url}: {printable(str(error)) or type(error).__name__}.") from error
         raise FinalFailure(f"{url} redirects more than {MOST_REDIRECTS} times.")
 
@@ -345,7 +345,7 @@ class Session:
             reason = printable(str(error))
         raise GalmorphError(f"{url} is not an address that can be asked: {reason}.")
 
-    def _judge(self, url: str, response: httpx.Response, body: bytes) -> Answer:
+    def _checked(self, url: str, response: httpx.Response, body: bytes) -> Answer:
         self.client.bytes += len(body)
         if response.status_code in PASSING_STATUSES:
             pause_s = retry_after_s(response.headers.get("Retry-After", ""), time.time())
@@ -360,7 +360,7 @@ class Session:
 
 
 def user_agent() -> str:
-    """Return what galmorph calls itself to servers."""
+    """Return the user agent that servers see."""
     try:
         release = version("galmorph-survey")
     except PackageNotFoundError:
@@ -417,7 +417,7 @@ def _http_client(limits: Limits) -> httpx.AsyncClient:
             limits=httpx.Limits(max_connections=limits.workers, max_keepalive_connections=limits.workers),
             timeout=httpx.Timeout(limits.timeout_s, connect=min(CONNECT_TIMEOUT_S, limits.timeout_s)),
         )
-    except Exception as error:  # the library raises what it happens to run into; a text of it may hold a password
+    except Exception as error:  # the library raises errors of any kind; their text may hold a password
         names = [name for name in os.environ if name.upper() in _HTTP_VARIABLES]
         raise GalmorphError(
             f"The proxy or the certificates of the environment cannot be used ({type(error).__name__}): "

@@ -1,4 +1,4 @@
-"""Enrolment: the rows of a catalog become the targets and requests of a manifest."""
+"""The rows of a catalog become targets and requests of a manifest."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ PENDING, OK, PARTIAL, NO_COVERAGE, FAILED, INVALID = "pending", "ok", "partial",
 STATES = (OK, PARTIAL, NO_COVERAGE, FAILED, INVALID, PENDING)
 
 _LONGEST_PATH = 100
-# The path of a request's file is taken from the manifest only where it is one that galmorph gives: the folder of the
-# key's first digits, a safe name and the key. Whatever else identifies a request comes from the catalog in each run.
+# The path of a file is used from the manifest only if galmorph could have made it: the folder of the key's first
+# digits, a safe name and the key. Everything else about a request comes from the catalog in each run.
 _OWN_PATH = (
     "path LIKE substr(key, 1, 2) || '/%-' || key || '.fits' AND path NOT LIKE '%/%/%' AND path NOT GLOB '*/.*'"
     f" AND path NOT GLOB '*[^A-Za-z0-9._+/-]*' AND length(path) < {_LONGEST_PATH}"
@@ -52,7 +52,7 @@ class Entry:
     note : str
         A remark about the request.
     refused : str
-        Why the request need not be made: the position is known to be outside the footprint.
+        Why the request is not needed: the position is outside the footprint.
     """
 
     row: int
@@ -70,7 +70,7 @@ class Entry:
 def enrol(db: sqlite3.Connection, blocks: Iterable[Iterable[Entry]], limit: int | None) -> None:
     """Replace the list of targets by the rows of a catalog; requests of earlier runs keep their state.
 
-    A list that is the same up to a row is not written again up to there: most runs go on with what there is.
+    Rows that have not changed are not written again, up to the first that has: most runs continue the same list.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def enrol(db: sqlite3.Connection, blocks: Iterable[Iterable[Entry]], limit: int 
     limit : int, optional
         Requests of the rows from this one on are not made in this run.
     """
-    # Positions outside an earlier footprint were never requested; this run may have another footprint.
+    # Positions outside an earlier footprint were never requested; this run may use another footprint.
     db.execute(
         "UPDATE requests SET status = 'pending', error = NULL"
         " WHERE status = 'no_coverage' AND error LIKE 'outside the footprint %'"
@@ -110,13 +110,13 @@ def enrol(db: sqlite3.Connection, blocks: Iterable[Iterable[Entry]], limit: int 
 
 
 def _forget(db: sqlite3.Connection, row: int) -> None:
-    """Take the rows from this one on out of the list; their requests keep their state."""
+    """Remove the rows from this one on from the list; their requests keep their state."""
     db.execute("DELETE FROM targets WHERE row >= ? OR row < 0", (row,))
     db.execute("UPDATE requests SET first_row = NULL WHERE first_row >= ? OR first_row < 0", (row,))
 
 
 def _is_enrolled(db: sqlite3.Connection, entries: list[Entry], limit: int | None) -> bool:
-    """Whether entries are in the list just as they would be written; those before them are."""
+    """Return whether entries are already in the list as they would be written."""
     rows = db.execute(
         "SELECT t.row, t.id, t.key, t.problem, r.first_row, r.target_id, r.ra, r.dec, r.size, r.pixscale, r.radius,"
         " r.place, r.note, r.path FROM targets AS t LEFT JOIN requests AS r ON r.key = t.key"
@@ -131,7 +131,7 @@ def _is_enrolled(db: sqlite3.Connection, entries: list[Entry], limit: int | None
 
 
 def _is_kept(db: sqlite3.Connection, entry: Entry, request: Request, limit: int | None, row: tuple[Any, ...]) -> bool:
-    """Whether a request is as `_add` would leave it."""
+    """Return whether a request is already as `_add` would write it."""
     first, target_id, ra, dec, size, pixscale, radius, place, note, path = row
     wanted = (request.ra, request.dec, request.size, request.pixscale, _number(request.radius_arcsec))
     if (ra, dec, size, pixscale, radius) != wanted or note != (entry.note or None):
@@ -145,8 +145,8 @@ def _is_kept(db: sqlite3.Connection, entry: Entry, request: Request, limit: int 
     if first is None:
         return limit is not None and entry.row >= limit
     # Another row of the same request comes before it.
-    found = db.execute("SELECT key FROM targets WHERE row = ?", (first,)).fetchone()
-    return bool(found == (entry.key,) and first < entry.row and (limit is None or first < limit))
+    earlier = db.execute("SELECT key FROM targets WHERE row = ?", (first,)).fetchone()
+    return bool(earlier == (entry.key,) and first < entry.row and (limit is None or first < limit))
 
 
 def _is_own(path: object, key: str) -> bool:

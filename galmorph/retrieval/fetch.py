@@ -1,8 +1,8 @@
-"""Retrieval: a list of targets in, their cutouts on disk; nothing lost, nothing invented, nothing requested twice.
+"""Fetching: get the cutouts of a list of targets, each requested only once.
 
-`fetch` reads the catalog into the folder's manifest, decides for each request whether there is anything to do, lets the
-survey's source deliver what is missing through one polite client, and writes the user's table with two columns more.
-What a run has done is on disk at every moment, so a run that ends in whatever way is finished by the next.
+`fetch` reads the catalog into the folder's manifest, decides for each request whether there is anything to do, gets the
+missing cutouts from the survey's source through one client, and writes the user's table with two new columns. All
+progress is saved at once, so a run that ends in any way is completed by the next one.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ COLUMNS = (
     Column("cutout", "str", ucd="meta.file", description="cutout of the target, relative to this table"),
     Column("fetch_status", "str", ucd="meta.code.status", description="ok, partial, no_coverage, failed or invalid"),
 )
-# A run of more requests is announced, with a hint at the other way.
+# A run of more requests is announced, with a hint to the other way.
 _MANY = 5_000
-# What a run is reckoned to receive, to weigh many small answers against few large ones.
+# Assumed download rate, to compare many small answers with few large ones.
 _BYTES_PER_S = 10e6
 
 log = logging.getLogger(__name__)
@@ -50,12 +50,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class FetchSummary:
-    """What became of the targets of a catalog.
+    """The states of a catalog's targets after a run.
 
     Parameters
     ----------
     targets : int
-        Rows of the catalog that the run was about, the sum of the states.
+        Rows of the catalog in this run, the sum of the states.
     ok, partial, no_coverage, failed, invalid, pending : int
         Rows in each state.
     requests, bytes : int
@@ -81,7 +81,7 @@ class FetchSummary:
 
 @dataclass(frozen=True)
 class Way:
-    """One way to the same cutouts, and what it takes.
+    """One way to get the cutouts, and its costs.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Plan:
-    """What fetching a catalog would take.
+    """The costs of fetching a catalog.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ def _summary(counts: Mapping[str, int], requests: float, n_bytes: float, seconds
 
 
 def status(out: str | os.PathLike[str]) -> FetchSummary:
-    """Return the state of a folder's targets and what all its runs have cost; asks no one, waits for no run.
+    """Return the state of a folder's targets and the costs of all its runs, without any request or lock.
 
     Raises
     ------
@@ -210,10 +210,10 @@ def status(out: str | os.PathLike[str]) -> FetchSummary:
 
 
 def plan(catalog: Catalog | str | os.PathLike[str], *, options: FetchOptions | None = None, **keywords: Any) -> Plan:
-    """Return what fetching a catalog would take, without asking any server; parameters as in `fetch`.
+    """Return the costs of fetching a catalog, without any request; parameters as in `fetch`.
 
-    Requests and bytes are of a run without failures into an empty folder. Those of cutouts are exact for a survey that
-    serves each in one request; whole files (bricks, frames) are reckoned by their usual size.
+    Requests and bytes are those of a run without failures into an empty folder. They are exact for a survey that serves
+    each cutout in one request; whole files (bricks, frames) count with their typical size.
 
     Raises
     ------
@@ -238,7 +238,7 @@ def _opened(catalog: Catalog | str | os.PathLike[str]) -> Catalog:
 
 
 def _destination(catalog: Catalog, folder: Path) -> Path:
-    """Return where the table with the results goes; raise before anything is done if it could not be written."""
+    """Return the path of the table with the results; raise an error if it cannot be written."""
     suffixes = catalog.path.suffixes[-2:] if catalog.path.suffix in (".gz", ".bz2") else [catalog.path.suffix]
     destination = folder / f"targets{''.join(suffixes)}"
     if destination.is_symlink() or (destination.exists() and not destination.is_file()):
@@ -299,7 +299,7 @@ def _reconsider(manifest: Manifest, folder: Path, options: FetchOptions) -> None
         elif step is not Step.KEEP:
             again.append(recorded.key)
             if stamp and not Path(path).parent.is_symlink():
-                # Or the run would take it up as a file that a killed run has left.
+                # Otherwise the run would adopt it as a file of a killed run.
                 Path(path).unlink(missing_ok=True)
     manifest.renew(renewed)
     manifest.reopen(again)
@@ -320,7 +320,7 @@ def _check_unchanged(catalog: Catalog) -> None:
 
 
 def _write_targets(catalog: Catalog, manifest: Manifest, destination: Path, width: int) -> None:
-    """Write the user's table with the columns of what became of each row, paths of at most `width` characters."""
+    """Write the user's table with the columns of cutouts (at most `width` characters) and states."""
     columns = [replace(COLUMNS[0], width=width), replace(COLUMNS[1], width=len(NO_COVERAGE))]
     names = [column.name for column in columns]
     blocks = (

@@ -1,8 +1,8 @@
 """Footprints: the sky that a survey covers, as a MOC, so that no request is made outside it.
 
-galmorph ships none, since a wrong one would lose galaxies. `from_bricks` makes one of the Legacy Surveys' own table of
-bricks; any other MOC (CDS publishes one for each HiPS) serves as well. A footprint that is saved as ``<layer>.fits`` in
-the folder that ``GALMORPH_FOOTPRINTS`` names is used by every `galmorph fetch` of that layer.
+galmorph ships none, because a wrong one would lose galaxies. `from_bricks` makes one of the Legacy Surveys' own table
+of bricks; any other MOC (CDS publishes one for each HiPS) serves as well. A footprint that is saved as ``<layer>.fits``
+in the folder that ``GALMORPH_FOOTPRINTS`` names is used by every `galmorph fetch` of that layer.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from galmorph.environment import Variable
 from galmorph.errors import GalmorphError
 
-# HEALPix order of the cells that a made footprint consists of: 3.4 arcmin.
+# HEALPix order of the cells of a footprint made of bricks: 3.4 arcmin.
 _ORDER = 10
-# A position is refused only if neither the cell of this order (14 arcmin) that it lies in nor a neighbour has any
-# coverage, so that a cutout that reaches into the footprint is requested.
+# A position is refused only if its cell of this order (14 arcmin) and all neighbours have no coverage, so that a cutout
+# that reaches into the footprint is requested.
 _COARSE_ORDER = 8
 
 
@@ -39,7 +39,7 @@ class Footprint:
     moc: Any
 
     def may_cover(self, ra: NDArray[np.float64], dec: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Tell which positions (ICRS degrees; finite) lie in the footprint or near it."""
+        """Return which positions (ICRS degrees; finite) are in the footprint or near it."""
         import astropy.units as u
 
         return np.asarray(self.moc.contains_lonlat(ra * u.deg, dec * u.deg), bool)
@@ -85,7 +85,7 @@ def from_bricks(path: str | os.PathLike[str], bands: str = "grz") -> Any:
     Raises
     ------
     GalmorphError
-        If it is no such table, or no brick was observed.
+        If it is not such a table, or no brick was observed.
     """
     import astropy.units as u
     from astropy.table import Table
@@ -100,7 +100,7 @@ def from_bricks(path: str | os.PathLike[str], bands: str = "grz") -> Any:
     if not observed.any():
         raise GalmorphError(f"{path} has no brick that was observed in {bands}.")
     west, east, south, north = (edge[observed] for edge in edges)
-    # Circles around the bricks' corners: a footprint may claim too much, never too little.
+    # Circles through the bricks' corners: a footprint may be too large, but never too small.
     half_width = (east - west) / 2 * np.cos(np.radians(np.minimum(abs(south), abs(north))))
     return MOC.from_cones(
         (west + east) / 2 * u.deg,

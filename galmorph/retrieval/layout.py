@@ -22,9 +22,9 @@ from galmorph.tables.catalog import Catalog, Targets
 # The Galaxy Zoo 2 images (and the Kaggle challenge's) span 8.48 Petrosian R90 of the galaxy: 424 px of 0.02 R90.
 # Willett et al. 2013, MNRAS 435, 2835, section 2.2.
 GALAXY_ZOO_FACTOR = 8.48
-# A galaxy that fills more sky than this has its size in another unit.
+# A larger galaxy must have its size in another unit.
 _LARGEST_ARCSEC = 3 * 3600.0
-# A galaxy so small that its frame would have no sky to measure gets some.
+# The smallest frame, so that it has some sky to measure.
 _SMALLEST_FRAMED_PX = 32
 BLOCK_ROWS = 2_000
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+-]+")
@@ -46,7 +46,7 @@ class Layout:
     Raises
     ------
     GalmorphError
-        If no service could send such cutouts.
+        If no service can send such cutouts.
     """
 
     size: int = bounded(whole(1, MAX_SIDE_PX))
@@ -59,7 +59,7 @@ class Layout:
     def grid(self, radius_arcsec: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return the sizes in pixels and the pixel scales of cutouts.
 
-        The pixel scale is the survey's as long as the cutout fits into what a service sends; beyond, it is coarser. A
+        The pixel scale is the survey's; it is coarser for cutouts that would be too large for a service. A
         galaxy without a usable radius gets the fixed size.
         """
         width_arcsec = np.where(self.usable(radius_arcsec), (self.factor or 0) * radius_arcsec, np.nan)
@@ -87,11 +87,11 @@ def grids(catalog: Catalog, layout: Layout, limit: int | None = None) -> NDArray
 
 
 def problems(catalog: Catalog, limit: int | None = None) -> dict[str, int]:
-    """Return why rows of a catalog are invalid, and how many are for each reason, the most frequent first."""
+    """Return the reasons why rows of a catalog are invalid, with the number of rows, the most frequent first."""
     counts: Counter[str] = Counter()
     for targets in catalog.blocks(BLOCK_ROWS):
         chosen = (targets.problem != "") & (targets.row < (catalog.n_rows if limit is None else limit))
-        # Without the value, so that rows of one kind are counted together.
+        # Without the value, so that equal reasons are counted together.
         reasons = (re.sub("=.*? is (outside|not a number)", r" is \1", text) for text in targets.problem[chosen])
         counts.update(reasons)
     return dict(counts.most_common())
@@ -115,7 +115,7 @@ def _block(
     hopeless = np.zeros(len(fine), bool)
     if footprint is not None:
         hopeless[fine] = ~footprint.may_cover(targets.ra[fine], targets.dec[fine])
-    # Eight decimals are what the services get; 359.999999999 must not become 360.
+    # Services get eight decimals; 359.999999999 must not become 360.
     columns = (
         *(targets.row, targets.id, targets.ra.round(8) % 360, targets.dec.round(8), targets.radius_arcsec),
         *(*layout.grid(targets.radius_arcsec), layout.usable(targets.radius_arcsec), targets.problem, hopeless),
@@ -128,7 +128,7 @@ def _block(
         request = Request(name, ra, dec, size, pixscale, radius)
         identity = source.identity(request)
         key = hashlib.blake2b(f"{survey} {identity} radius={radius!r}".encode(), digest_size=8).hexdigest()
-        # A row without an identifier is named by its position: row numbers change when the list does.
+        # A row without an identifier is named by its position, because row numbers change with the list.
         stem = _safe(name) if named and name else f"{ra:.5f}{dec:+.5f}"
         yield Entry(
             row,
@@ -144,5 +144,5 @@ def _block(
 
 
 def _safe(name: str) -> str:
-    """Return a name that every file system takes; the key behind it keeps names apart."""
+    """Return a name that is valid on every file system; the key after it makes it unique."""
     return _UNSAFE.sub("_", name)[:60].lstrip(".-") or "target"

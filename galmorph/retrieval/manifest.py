@@ -1,7 +1,7 @@
-"""The manifest of a folder of cutouts: its requests and what became of them; on disk at every moment (SQLite, WAL).
+"""The manifest of a folder of cutouts: its requests and their states, always on disk (SQLite, WAL).
 
-A request is what fixes the pixels of one file: survey, layer, bands, position, size, scale. Its key is the hash of its
-text, so that the same request in a later run, in another row or in another list finds its file again. The
+A request defines the pixels of one file: survey, layer, bands, position, size, scale. Its key is the hash of its text,
+so that the same request in a later run, another row or another list uses the same file. The
 table ``requests`` keeps them all; the table ``targets`` has a row for each row of the catalog of the last run, and the
 view ``manifest`` joins the two.
 """
@@ -24,18 +24,13 @@ from typing import Any, NamedTuple
 
 from galmorph.errors import CannotContinue, OutputError
 from galmorph.files.lock import locked
-from galmorph.retrieval.enrolment import (
-    PENDING,
-    STATES,
-    Entry,
-    enrol,
-)
+from galmorph.retrieval.enrolment import PENDING, STATES, Entry, enrol
 from galmorph.retrieval.request import Request
 
 NAME = "manifest.sqlite"
 # Format 1 had no times of files.
 FORMAT = 2
-# A kill loses no more than this; files that it left under their final names are found again and adopted.
+# A killed run loses at most this much of the manifest; its finished files are adopted by the next run.
 _COMMIT_EVERY_S = 1.0
 
 _SCHEMA = """
@@ -63,7 +58,7 @@ _STATE = f"CASE WHEN t.problem <> '' THEN 'invalid' WHEN r.status IN {STATES} TH
 
 @dataclass(frozen=True)
 class Task:
-    """A request that is still to be fulfilled."""
+    """A request that is not done yet."""
 
     key: str
     path: str
@@ -71,14 +66,14 @@ class Task:
 
 
 class Recorded(NamedTuple):
-    """What the manifest has about a request that is not pending, or of a pending one.
+    """The entry of a request in the manifest.
 
     Parameters
     ----------
     bytes, mtime_ns : int or None
-        Size and time of change of the file.
+        Size and modification time of the file.
     sha256 : str or None
-        Of the file, in hexadecimal.
+        Hash of the file, in hexadecimal.
     """
 
     key: str = ""
@@ -91,22 +86,22 @@ class Recorded(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a request.
+    """The result of a request.
 
     Parameters
     ----------
     status : str
         One of `STATES`.
     url : str
-        What was asked, without secrets.
+        The request, without secrets.
     bytes : int
         Size of the file.
     sha256 : str
-        Of the file, in hexadecimal.
+        Hash of the file, in hexadecimal.
     coverage : mapping from band to float
         The fraction of the pixels that have data.
     mtime_ns : int
-        Time of change of the file, nanoseconds since 1970.
+        Modification time of the file, nanoseconds since 1970.
     """
 
     status: str
@@ -164,7 +159,7 @@ class Manifest:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            # On a full disk SQLite has rolled back, or the commit fails too; what it would have kept is found again.
+            # On a full disk SQLite has rolled back, or the commit fails too; the next run adopts the files.
             with _explained(self.folder, CannotContinue):
                 if self._db.in_transaction:
                     self._db.execute("COMMIT")
@@ -176,7 +171,7 @@ class Manifest:
             self._lock.close()
 
     def commit(self) -> None:
-        """Make what was recorded durable."""
+        """Commit the records to disk."""
         with _explained(self.folder, CannotContinue):
             self._db.execute("COMMIT")
             self._db.execute("BEGIN")
@@ -189,7 +184,7 @@ class Manifest:
         ----------
         blocks : iterable of iterables of Entry
         limit : int, optional
-            Requests of the rows from this one on are not made in this run.
+            Requests of rows from this one on are not made in this run.
         """
         with _explained(self.folder, CannotContinue):
             try:
@@ -200,7 +195,7 @@ class Manifest:
             self.commit()
 
     def finished(self) -> Iterator[Recorded]:
-        """Yield what is recorded of every request of this run that is not pending."""
+        """Yield the entries of all requests of this run that are not pending."""
         query = "SELECT key, path, status, bytes, mtime_ns, sha256 FROM requests"
         for rows in self._pages(f"{query} WHERE status <> 'pending' AND first_row IS NOT NULL", 1000):
             yield from map(Recorded._make, rows)
@@ -213,7 +208,7 @@ class Manifest:
                 yield rows
 
     def renew(self, times: Mapping[str, int]) -> None:
-        """Record the times of change of files that were compared with their hashes, by key."""
+        """Record the modification times of files that were compared with their hashes, by key."""
         with _explained(self.folder, CannotContinue):
             rows = [(mtime_ns, key) for key, mtime_ns in times.items()]
             self._db.executemany("UPDATE requests SET mtime_ns = ? WHERE key = ?", rows)
@@ -230,7 +225,7 @@ class Manifest:
         Parameters
         ----------
         located : bool
-            Requests whose images are known, or else those that `Source.locate` must look up.
+            True: requests whose images are known; False: those whose images `Source.locate` must look up.
         """
         last: tuple[str, int] = ("", -1)
         further = "(place, first_row) > (?, ?)" if located else "place IS NULL AND (?, first_row) > (?, ?)"
@@ -251,7 +246,7 @@ class Manifest:
             ]
 
     def n_pending(self) -> int:
-        """Return how many requests of this run are still to be fulfilled."""
+        """Return how many requests of this run are pending."""
         return self._number("SELECT COUNT(*) FROM requests WHERE status = 'pending' AND first_row IS NOT NULL")
 
     def _number(self, query: str) -> int:
@@ -265,7 +260,7 @@ class Manifest:
             self.commit()
 
     def record(self, key: str, outcome: Outcome) -> None:
-        """Record what became of a request."""
+        """Record the result of a request."""
         with _explained(self.folder, CannotContinue):
             self._db.execute(
                 "UPDATE requests SET status = ?, request = COALESCE(NULLIF(?, ''), request), attempts = attempts + ?,"
@@ -287,7 +282,7 @@ class Manifest:
             self.commit()
 
     def add_totals(self, requests: int, n_bytes: int, seconds: float) -> None:
-        """Add to what all runs of the folder have cost."""
+        """Add to the costs of all runs of the folder."""
         with _explained(self.folder, CannotContinue):
             for name, value in (("requests", requests), ("bytes", n_bytes), ("seconds", seconds)):
                 self._db.execute(
@@ -301,7 +296,7 @@ class Manifest:
             return _tally(self._db, limit)
 
     def results(self, n: int) -> Iterator[list[tuple[str, str]]]:
-        """Yield the path of the cutout and the state of all rows of the catalog, `n` at a time; '' where none yet."""
+        """Yield the path of the cutout and the state of all rows of the catalog, `n` at a time; '' where unknown."""
         yield from self._pages(
             "SELECT CASE WHEN r.status IN ('ok', 'partial') THEN r.path ELSE '' END,"
             f" CASE WHEN r.status = 'pending' THEN '' ELSE {_STATE} END"
@@ -311,7 +306,7 @@ class Manifest:
 
 
 def read_counts(folder: Path) -> tuple[dict[str, int], dict[str, float]]:
-    """Return the states of a folder's targets and what its runs have cost; also while a run is going on.
+    """Return the states of a folder's targets and the costs of its runs; also while a run is going on.
 
     Raises
     ------
@@ -322,7 +317,7 @@ def read_counts(folder: Path) -> tuple[dict[str, int], dict[str, float]]:
     if not path.is_file():
         raise OutputError(f"{folder} has no {NAME}: nothing was fetched into it yet.")
     with _explained(folder, OutputError):
-        # A folder that cannot be written has no room for SQLite's shared memory: read the file as it stands.
+        # SQLite cannot create its shared memory in a read-only folder: read the file alone.
         mode = "mode=ro" if os.access(folder, os.W_OK) else "immutable=1"
         db = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True)
         try:
@@ -345,7 +340,7 @@ def _tally(db: sqlite3.Connection, limit: int | None) -> tuple[dict[str, int], i
 
 
 def _checked_format(db: sqlite3.Connection, folder: Path) -> int:
-    """Return the format of a manifest; views and triggers of others' making are refused before they are used."""
+    """Return the format of a manifest; a file with other views or triggers is refused before they are used."""
     advice = "move it away (cutouts that lie in the folder are taken up again) or choose another --out."
     if {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE sql IS NOT NULL")} != _OBJECTS:
         raise OutputError(f"{folder / NAME} is not a manifest of galmorph, or damaged: {advice}")
@@ -360,7 +355,7 @@ def _text(value: Any) -> str:
 
 
 def _number(value: Any) -> float:
-    """Return a total of earlier runs; 0 where a damaged manifest has something else."""
+    """Return a total of earlier runs; 0 if it is damaged."""
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -370,7 +365,7 @@ def _number(value: Any) -> float:
 
 @contextmanager
 def _explained(folder: Path, kind: type[OutputError] | type[CannotContinue]) -> Iterator[None]:
-    """Turn SQLite's errors into words of the user. A full disk and a device that fails leave a run that can go on."""
+    """Turn errors of SQLite into messages for users. After a full disk or a device error the run can be resumed."""
     try:
         yield
     except (sqlite3.Error, OverflowError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""Cutouts from larger images: each of those is downloaded once, and what several of them show becomes one grid."""
+"""Cutouts from larger images: each image is downloaded once, and several images are joined on one grid."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from galmorph.images.wcs import celestial_wcs, side_arcsec
 from galmorph.retrieval.client import Answer, FinalFailure, PassingFailure, Session
 from galmorph.retrieval.request import Request
 
-# Pixels of margin around the part of an image that a cutout is resampled from: what the interpolation reaches.
+# Margin in pixels around the area of an image that a cutout is resampled from, for the interpolation.
 _MARGIN_PX = 8
-# Coarser grids than this (in pixels of the image) are averaged over, so that no flux falls between two points.
+# On coarser grids than this (in pixels of the image) the flux is averaged, so that none is lost between points.
 _COARSE = 1.5
 
 
@@ -53,7 +53,7 @@ async def compose(request: Request, images: Iterable[Callable[[], Awaitable[Plan
     Parameters
     ----------
     images : iterable of coroutine functions
-        Each gives an image, or None. They are called in turn, only until the cutout is full. Images are not averaged,
+        Each returns an image, or None. They are called in turn, until the cutout is full. Images are not averaged,
         so that the noise is the survey's own wherever one image covers the position.
     """
     wcs = await asyncio.to_thread(celestial_wcs, request.wcs_cards)
@@ -68,7 +68,7 @@ async def compose(request: Request, images: Iterable[Callable[[], Awaitable[Plan
 
 
 def _fill(canvas: NDArray[np.float32], wcs: Any, plane: Plane) -> None:
-    """Fill what is still NaN of a canvas (y, x) from an image, resampled to its WCS; surface brightness is kept."""
+    """Fill the NaN of a canvas (y, x) from an image, resampled to its WCS; surface brightness is conserved."""
     from reproject import reproject_adaptive, reproject_interp
 
     overlap = _overlap(plane, wcs, canvas.shape)
@@ -89,7 +89,7 @@ def _fill(canvas: NDArray[np.float32], wcs: Any, plane: Plane) -> None:
 
 
 def _overlap(plane: Plane, wcs: Any, shape: tuple[int, ...]) -> tuple[NDArray[np.float32], Any] | None:
-    """Return the part of an image that a grid may need, with its WCS; None if they do not overlap."""
+    """Return the area of an image that a grid may need, with its WCS; None if they do not overlap."""
     height, width = shape
     x = np.linspace(-0.5, width - 0.5, 9)
     y = np.linspace(-0.5, height - 0.5, 9)
@@ -108,14 +108,14 @@ def _overlap(plane: Plane, wcs: Any, shape: tuple[int, ...]) -> tuple[NDArray[np
 
 
 class Downloads:
-    """Files that several targets share: downloaded once, checked, kept until the run is over.
+    """Files that several targets share: downloaded once, checked, kept until the end of the run.
 
     Parameters
     ----------
     folder : Path
-        Made when the first file comes.
+        Made with the first file.
     most_on_disk : int
-        Bytes of files beyond which the ones that were not used for longest are dropped.
+        Largest size of all files in bytes; beyond it the least recently used ones are dropped.
     most_decoded : int
         Images that are kept decoded in memory.
     """
@@ -125,7 +125,7 @@ class Downloads:
         self.most_on_disk = most_on_disk
         self.most_decoded = most_decoded
         self._decoded: OrderedDict[str, asyncio.Task[Plane | None]] = OrderedDict()
-        # What a killed run has left; a link is nothing that galmorph made.
+        # Files of a killed run; galmorph never makes links.
         if folder.is_symlink():
             raise OutputError(f"{folder} is a link: remove it, galmorph keeps files there only for a run.")
         left = sorted(folder.glob("[!.]*")) if folder.name else []

@@ -23,7 +23,7 @@ class FetchOptions:
     survey : str
         A name of ``registry.names("surveys")``.
     layer : str, optional
-        The survey's layer or data release. Default: the survey's usual one.
+        The survey's layer or data release. Default: the survey's default.
     hips : str, optional
         The identifier of a HiPS, for the survey ``hips``.
     bands : str, optional
@@ -47,14 +47,14 @@ class FetchOptions:
     limit : int, optional
         Only the first `limit` rows.
     retry_failed : bool
-        Try again what an earlier run could not get.
+        Repeat requests that failed in an earlier run.
     verify : bool
-        Compare every cutout with its recorded hash, also where its size and time are the recorded ones.
+        Compare every cutout with its recorded hash, even if its size and time have not changed.
 
     Raises
     ------
     GalmorphError
-        If a number is out of its range, or `bands` or `base_url` are not what they should be.
+        If a number is out of its range, or `bands` or `base_url` are invalid.
     """
 
     survey: str = "decals"
@@ -84,11 +84,11 @@ class FetchOptions:
 
     @property
     def limits(self) -> Limits:
-        """How hard the run may press the service."""
+        """The limits on the load of the service."""
         return Limits(self.workers, self.rate, self.retries, self.timeout_s, self.backoff_s)
 
     def imaging(self, folder: Path) -> Imaging:
-        """Return what all cutouts have in common; sources may keep files in `folder`."""
+        """Return the settings of all cutouts; sources may keep files in `folder`."""
         bands = tuple(self.bands) if self.bands else None
         credentials = Credentials()
         mirrors = self.base_url.split(",") if self.base_url else []

@@ -1,4 +1,4 @@
-"""Request: one cutout to be fetched, and the grid on the sky that it stands for."""
+"""Request: one cutout to be fetched, and its grid on the sky."""
 
 from __future__ import annotations
 
@@ -41,5 +41,5 @@ class Request:
 
 
 def degrees(value: float) -> str:
-    """Return a coordinate as the services get it: 8 decimals, 0.04 milliarcsec."""
+    """Return a coordinate for services: 8 decimals, 0.04 milliarcsec."""
     return f"{value:.8f}"

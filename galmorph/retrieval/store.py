@@ -1,4 +1,4 @@
-"""Fetched cutouts on disk: what to do about one, judged by its coverage, written whole or not at all, found again."""
+"""Fetched cutouts on disk: which are missing, how much coverage they have, writing and adopting files."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from galmorph.retrieval.manifest import Outcome, Recorded
 from galmorph.retrieval.request import Request
 from galmorph.retrieval.surveys import Delivery
 
-# More zeros than this in a plane, or in its central half (by side), and the cutout is partial. A plane that was
-# observed has hardly any pixel that is exactly zero.
+# A cutout with more zeros than this in a plane, or in the central half (by side) of a plane, is partial. Observed
+# planes have hardly any pixel that is exactly zero.
 _MOST_ZEROS = 0.01
 _MOST_HEADERS_BYTES = 64 * 2880
 
@@ -41,24 +41,24 @@ class Step(Enum):
 
 
 def decide(recorded: Recorded, stamp: tuple[int, int] | None, *, retry_failed: bool, verify: bool = False) -> Step:
-    """Return what to do about a request, from what the manifest and the disk say of it.
+    """Return what to do about a request, by the manifest and the file on disk.
 
     Parameters
     ----------
     recorded : Recorded
         The request's state in the manifest.
     stamp : tuple of int or None
-        Size in bytes and time of change in nanoseconds of the file under its final name, None where there is none.
+        Size in bytes and modification time in nanoseconds of the file under its final name, None where there is none.
     retry_failed : bool
-        Whether failed requests are to be made again.
+        Whether to repeat failed requests.
     verify : bool
-        Whether files are to be read even where size and time are the recorded ones.
+        Whether to read files even if size and time have not changed.
 
     Returns
     -------
     Step
-        ADOPT: a killed run has left the file without a note of it; take it if it passes the checks.
-        COMPARE: the file has its size, but may have been written since; keep it if its content is the recorded one.
+        ADOPT: a killed run left the file without an entry; use it if it passes the checks.
+        COMPARE: the file has its size, but another time; keep it if its content has the recorded hash.
     """
     if recorded.status in (OK, PARTIAL):
         if stamp is None or stamp[0] != recorded.bytes:
@@ -70,23 +70,23 @@ def decide(recorded: Recorded, stamp: tuple[int, int] | None, *, retry_failed: b
 
 
 def stamp_of(path: str | os.PathLike[str]) -> tuple[int, int] | None:
-    """Return size in bytes and time of change in nanoseconds of a regular file, None for anything else."""
+    """Return size in bytes and modification time in nanoseconds of a regular file, None for anything else."""
     try:
-        state = os.lstat(path)  # a run that goes on asks for every file; a Path takes three times as long
+        state = os.lstat(path)  # a resumed run does this for every file; a Path takes three times as long
     except OSError:
         return None
     return (state.st_size, state.st_mtime_ns) if stat.S_ISREG(state.st_mode) else None
 
 
 def has_digest(path: Path, sha256: str | None) -> bool:
-    """Return whether a file's content is the recorded one."""
+    """Return whether a file's content has the recorded hash."""
     with suppress(OSError):
         return file_sha256(path) == sha256
     return False
 
 
 def write(path: Path, chunks: Iterable[bytes | memoryview]) -> int:
-    """Write a cutout's file, whole or not at all, and return its time of change in nanoseconds.
+    """Write a cutout's file, whole or not at all, and return its modification time in nanoseconds.
 
     Raises
     ------
@@ -96,13 +96,13 @@ def write(path: Path, chunks: Iterable[bytes | memoryview]) -> int:
     if path.parent.is_symlink():
         raise CannotContinue(f"{path.parent} is a link: galmorph writes into folders that it made. Remove the link.")
     with write_errors(path.parent, resumable=True):
-        path.parent.mkdir(exist_ok=True)  # not its parents: the folder of the run may have gone away
+        path.parent.mkdir(exist_ok=True)  # not its parents: the folder of the run may have been removed
     write_file(path, *chunks, resumable=True)
     return os.lstat(path).st_mtime_ns
 
 
-def judge(bands: tuple[str, ...], flux: NDArray[np.float32]) -> tuple[str, dict[str, float]]:
-    """Return the state that a cutout's coverage gives it, and the fraction of pixels with data in each band.
+def coverage_state(bands: tuple[str, ...], flux: NDArray[np.float32]) -> tuple[str, dict[str, float]]:
+    """Return the state of a cutout by its coverage, and the fraction of pixels with data in each band.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def judge(bands: tuple[str, ...], flux: NDArray[np.float32]) -> tuple[str, dict[
     """
     quarter = [side // 4 for side in flux.shape[1:]]
     coverage, partial = {}, False
-    # Integers are counted ten times as fast as floats, and only 0.0 has no bit set.
+    # Counting integers is ten times as fast as counting floats, and only 0.0 has no bit set.
     for band, plane in zip(bands, flux.view(np.int32), strict=True):
         there = np.count_nonzero(plane) / plane.size
         if there and plane[0, 0] == plane[-1, -1] and (plane == plane[0, 0]).all():
@@ -134,9 +134,9 @@ def judge(bands: tuple[str, ...], flux: NDArray[np.float32]) -> tuple[str, dict[
 
 
 def prepare(delivery: Delivery) -> tuple[Outcome, list[bytes | memoryview]]:
-    """Judge a cutout and make its file, as chunks of bytes; none if it has no data."""
+    """Return the state of a cutout and its file, as chunks of bytes; none if it has no data."""
     cutout = delivery.cutout
-    status, coverage = judge(cutout.bands, cutout.flux)
+    status, coverage = coverage_state(cutout.bands, cutout.flux)
     if status == NO_COVERAGE:
         return Outcome(status, delivery.url, coverage=coverage, error="the service has no data in any band"), []
     cards = [("RELEASE", delivery.release, "data release")] if delivery.release else []
@@ -154,7 +154,7 @@ def prepare(delivery: Delivery) -> tuple[Outcome, list[bytes | memoryview]]:
 
 
 def adopt(path: Path, request: Request, bands: tuple[str, ...]) -> Outcome | None:
-    """Take a file that a killed run has left; None if it is damaged or of another request."""
+    """Adopt a file of a killed run; None if it is damaged or of another request."""
     stamp = stamp_of(path)
     # Image, inverse variance and mask, four bytes a pixel, and their headers.
     if stamp is None or stamp[0] > 4 * (2 * len(bands) + 1) * request.size**2 + _MOST_HEADERS_BYTES:
@@ -169,13 +169,13 @@ def adopt(path: Path, request: Request, bands: tuple[str, ...]) -> Outcome | Non
     intact = all(fitsbytes.is_intact(memoryview(content)[image.span]) for image in (primary, *others))
     if not intact or named != "".join(bands) or primary.data.shape != (len(bands), request.size, request.size):
         return None
-    status, coverage = judge(bands, np.asarray(primary.data, ">f4"))
+    status, coverage = coverage_state(bands, np.asarray(primary.data, ">f4"))
     digest = hashlib.sha256(content).hexdigest()
     return Outcome(status, url, bytes=len(content), sha256=digest, mtime_ns=stamp[1], coverage=coverage)
 
 
 def clean(folder: Path) -> None:
-    """Remove what killed runs have left half written; only for the run that holds the folder's lock."""
+    """Remove incomplete files of killed runs; only for the run that holds the folder's lock."""
     for directory in folder.glob("[0-9a-f][0-9a-f]"):
         if directory.is_symlink():
             continue

@@ -1,4 +1,4 @@
-"""A run: the pending requests of a manifest, fulfilled one after another by as many tasks as there are slots."""
+"""A run: the pending requests of a manifest, done by as many tasks as there are slots."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from galmorph.retrieval.manifest import Manifest, Outcome, Recorded, Task
 from galmorph.retrieval.store import Step
 from galmorph.retrieval.surveys import Delivery, NoCoverage, Source
 
-# Requests that are read from the manifest at a time, and targets that are looked up in one request.
+# How many requests are read from the manifest at a time, and how many targets are looked up in one request.
 _PAGE = 256
 _LOCATE_AT_ONCE = 100
-# A cutout of more bytes, or one that follows upon a write that took longer, is checked and written in a thread, so that
-# the others do not wait for it.
+# A cutout of more bytes, or one after a write that took longer, is checked and written in a thread, so that the others
+# do not wait for it.
 _LARGE_BYTES = 8_000_000
 _SLOW_WRITE_S = 0.01
 
@@ -68,7 +68,7 @@ class Run:
         self._total = manifest.n_pending()
 
     async def run(self) -> None:
-        """Fulfil every request that can be fulfilled now."""
+        """Make all requests that can be made now."""
         if not self._total:
             return
         async with Client(self.limits, self.credentials) as client:
@@ -76,7 +76,7 @@ class Run:
                 for tasks in self.manifest.tasks(_LOCATE_AT_ONCE, located=False):
                     await self._locate(client, tasks)
                 todo = (task for page in self.manifest.tasks(_PAGE, located=True) for task in page)
-                # As many tasks as slots: a kill costs no more answers than that.
+                # As many tasks as slots: a killed run loses at most so many answers.
                 async with asyncio.TaskGroup() as group:
                     for _ in range(self.limits.workers):
                         group.create_task(self._work(client, todo))
@@ -86,7 +86,7 @@ class Run:
                 self.requests, self.bytes = client.requests, client.bytes
 
     async def _locate(self, client: Client, tasks: list[Task]) -> None:
-        """Look up from which images several targets are cut; those that the survey does not show are finished."""
+        """Look up from which images several targets are cut; those without an image are finished."""
         session = Session(client)
         try:
             images = await self.source.locate(session, [task.request for task in tasks])
@@ -120,7 +120,7 @@ class Run:
             reason = _reason(error)
             await client.confirm_alive(session.asked_at, self.source.control)
             return Outcome(FAILED, error=reason, attempts=session.attempts)
-        # A thread costs more than it is worth, unless there is much to do or the disk is slow.
+        # A thread only pays for a large cutout or a slow disk.
         if self._disk_is_slow or delivery.cutout.flux.nbytes > _LARGE_BYTES:
             outcome = await asyncio.to_thread(self._store, delivery, path)
         else:
@@ -143,7 +143,7 @@ class Run:
 
 
 def _reason(error: Exception) -> str:
-    """Return why a target failed; raise what is the run's fault. An exception that nobody foresaw is logged whole."""
+    """Return why a target failed; raise errors of the run. Unexpected exceptions are logged with their traceback."""
     if isinstance(error, Failure):
         return str(error)
     if isinstance(error, GalmorphError):
@@ -182,7 +182,7 @@ def until_signal(work: Coroutine[Any, Any, None]) -> None:
 
 
 def _in_a_thread(work: Coroutine[Any, Any, None]) -> None:
-    """Run asynchronous work where this thread cannot: a notebook has an event loop of its own in it."""
+    """Run asynchronous work in another thread: in a notebook this one has an event loop already."""
     started: concurrent.futures.Future[Callable[[], object]] = concurrent.futures.Future()
 
     async def stoppable() -> None:

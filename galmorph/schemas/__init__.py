@@ -1,4 +1,4 @@
-"""Label schemas: questions, answers and the tree that joins them, as data.
+"""Label schemas: questions, answers and the tree that they form, as data.
 
 Ten classes are a tree of one question; the Galaxy Zoo 2 decision tree has eleven. Everything else in galmorph
 (the network's outputs, the losses, the output columns, the scores) follows from the schema.
@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from galmorph.errors import GalmorphError, SampleError
 
-# A name takes in an answer only where its share among all (probability or votes in cumulative form) is at least this.
+# A short name uses an answer only if its cumulative probability (or vote fraction) is at least this.
 SURE = 0.5
 UNCERTAIN = "uncertain"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]*\Z")
-# Paths of answers that are looked at for the longest name; of larger trees the sum of the longest words is taken.
+# The most paths of answers that are compared for the longest name; larger trees use the sum of the longest words.
 _MOST_PATHS = 100_000
 
 
@@ -35,7 +35,7 @@ def squared_errors(truth: NDArray[np.floating], predicted: NDArray[np.floating])
 
 
 def confusion(true: NDArray[np.int64], best: NDArray[np.int64], n_labels: int) -> NDArray[np.int64]:
-    """Return the confusion matrix, shape (n_labels, n_labels): true classes down, predicted across."""
+    """Return the confusion matrix, shape (n_labels, n_labels): true classes in rows, predicted ones in columns."""
     return np.bincount(true * n_labels + best, minlength=n_labels**2).reshape(n_labels, n_labels)
 
 
@@ -76,16 +76,16 @@ class LabelSchema:
     codes : tuple of str
         The publication's name of each label (``Class1.1`` for Galaxy Zoo, the class number for Galaxy10).
     conditional : Mapping
-        Other publications' columns, ``{column: label}``, of an answer's share *among those who were asked*. Of two
-        answers the other one has the rest. See :meth:`from_columns`.
+        Columns of other publications, ``{column: label}``, with an answer's share *among those who were asked*. If
+        there are two answers, the other one has the rest. See :meth:`from_columns`.
     class_column : str
         Name of the publication's column that numbers the first question's answers from 0; empty where there is none.
     meaning : Mapping
-        What a class says in other schemas: by name of the schema, for each class the least fraction of some labels.
+        What a class means in other schemas: by name of the schema, for each class the minimum fraction of some labels.
     artifact : str
-        The label of what is no galaxy; empty where there is none.
+        The label of pictures without a galaxy; empty where there is none.
     learns : bool
-        False: labels are not read, all of them are unknown.
+        False: labels are not read; all are NaN.
     """
 
     name: str
@@ -136,7 +136,7 @@ class LabelSchema:
 
     @cached_property
     def slices(self) -> tuple[slice, ...]:
-        """Where each question's answers lie among the labels."""
+        """The slice of the labels that holds each question's answers."""
         ends = np.cumsum([len(question.answers) for question in self.questions])
         return tuple(slice(int(end) - len(q.answers), int(end)) for q, end in zip(self.questions, ends, strict=True))
 
@@ -146,7 +146,7 @@ class LabelSchema:
         return tuple(tuple(self.labels.index(label) for label in q.asked_after) for q in self.questions)
 
     def reached(self, fractions: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Return how probably (or how often) each question was reached.
+        """Return the probability (or frequency) that each question was reached.
 
         Parameters
         ----------
@@ -185,9 +185,9 @@ class LabelSchema:
     def short_names(self, fractions: NDArray[np.floating]) -> NDArray[np.object_]:
         """Name each galaxy: for classes the most probable one, for a tree the path of most probable answers.
 
-        The path starts at the first question and goes on to every question that is asked after an answer on it, but
-        only while the share of the answer among all is `SURE` or more. Where not even the first answer's is, the
-        name is `UNCERTAIN`.
+        The path starts at the first question and continues to every question that is asked after an answer on it, but
+        only while the cumulative fraction of the answer is `SURE` or more. If the first answer is below that, the name
+        is `UNCERTAIN`.
 
         Parameters
         ----------
@@ -259,16 +259,16 @@ class LabelSchema:
         return self.is_classes or bool(self.class_column)
 
     def classes(self, fractions: NDArray[np.floating]) -> NDArray[np.int64]:
-        """Return the most probable answer of the first question, shape (n,); -1 where nothing is known of it."""
+        """Return the most probable answer of the first question, shape (n,); -1 where it has no label."""
         first = fractions[:, self.slices[0]]
         return np.where(np.isnan(first).all(axis=1), -1, np.nan_to_num(first, nan=-1.0).argmax(axis=1))
 
     def from_columns(self, columns: Mapping[str, NDArray[np.floating]]) -> NDArray[np.float32]:
-        """Collect known fractions, in cumulative form, from the columns of a table of labels.
+        """Collect fractions, in cumulative form, from the columns of a table of labels.
 
         Columns may be named by label, ``p_<label>`` or code (cumulative form), or by the names in
-        :attr:`conditional` (share among those asked; turned into the cumulative form where the parents are known), or
-        :attr:`class_column`. A negative share or class is unknown, as catalogs write it.
+        :attr:`conditional` (share among those asked; turned into the cumulative form where the parents have labels), or
+        :attr:`class_column`. A negative share or class means unknown, as in catalogs.
 
         Parameters
         ----------
@@ -288,20 +288,20 @@ class LabelSchema:
         fractions = np.full((n_rows, len(self.labels)), np.nan)
         if not self.learns:
             return fractions.astype(np.float32)
-        known = self.class_column in columns
-        if known:
+        any_column = self.class_column in columns
+        if any_column:
             self._set_classes(fractions, np.asarray(columns[self.class_column], dtype=float))
         for index, (label, code) in enumerate(zip(self.labels, self.codes, strict=True)):
             for name in (label, f"p_{label}", code):
                 if name in columns:
                     fractions[:, index] = columns[name]
-                    known = True
+                    any_column = True
         for name, label in self.conditional.items():
             if name in columns:
                 share = np.asarray(columns[name], dtype=float)
                 self._set_share(fractions, label, np.where(share < 0, np.nan, share))
-                known = True
-        if not known:
+                any_column = True
+        if not any_column:
             raise SampleError(
                 f"No column belongs to the schema {self.name!r}. Name the columns by label or code, for example "
                 f"{self.labels[0]!r} or {self.codes[0]!r}."
@@ -309,7 +309,7 @@ class LabelSchema:
         return fractions.astype(np.float32)
 
     def from_classes(self, numbers: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Return the fractions, float32 (n, n_labels), of galaxies whose class (first question, from 0) is known.
+        """Return the fractions, float32 (n, n_labels), of galaxies with a class (first question, from 0).
 
         NaN stands for an unknown class; answers of other questions are unknown.
         """
@@ -319,10 +319,10 @@ class LabelSchema:
 
     def _set_classes(self, fractions: NDArray[np.float64], numbers: NDArray[np.float64]) -> None:
         n_classes = len(self.questions[0].answers)
-        known = np.isfinite(numbers) & (numbers >= 0)
-        if not np.isin(numbers[known], np.arange(n_classes)).all():
+        has_class = np.isfinite(numbers) & (numbers >= 0)
+        if not np.isin(numbers[has_class], np.arange(n_classes)).all():
             raise SampleError(f"The column {self.class_column!r} holds more than the classes 0 to {n_classes - 1}.")
-        fractions[known, :n_classes] = np.eye(n_classes)[numbers[known].astype(int)]
+        fractions[has_class, :n_classes] = np.eye(n_classes)[numbers[has_class].astype(int)]
 
     def _set_share(self, fractions: NDArray[np.float64], label: str, share: NDArray[np.float64]) -> None:
         index = self.labels.index(label)
@@ -330,11 +330,11 @@ class LabelSchema:
         reached = self.reached(fractions)[:, q]
         fractions[:, index] = share * reached
         others = [i for i in range(self.slices[q].start, self.slices[q].stop) if i != index]
-        if len(others) == 1:  # two answers: the other one is what is left
+        if len(others) == 1:  # two answers: the other one has the rest
             fractions[:, others[0]] = (1 - share) * reached
 
     def largest_tree_error(self, fractions: NDArray[np.floating]) -> float:
-        """Return the largest deviation of a question's known sum from its parents' (debiased votes need not add up)."""
+        """Return the largest difference between a question's sum and its parents' (debiased votes need not add up)."""
         reached = self.reached(fractions)
         sums = np.stack([fractions[:, part].sum(axis=1) for part in self.slices], axis=1)
         error = np.abs(sums - reached)
@@ -342,15 +342,15 @@ class LabelSchema:
 
 
 def schema_from_mapping(values: Mapping[str, Any], where: str) -> LabelSchema:
-    """Make a schema of plain data, as a file or a model's card holds it.
+    """Make a schema from plain data, as in a file or a model's card.
 
     Parameters
     ----------
     values : mapping
-        Fields of `LabelSchema`; ``questions`` is a list of mappings with the fields of `Question`. What is left out has
-        its default: the ``codes`` are the labels.
+        Fields of `LabelSchema`; ``questions`` is a list of mappings with the fields of `Question`. Missing fields
+        have their defaults: the ``codes`` are the labels.
     where : str
-        What the data come from, for messages.
+        Where the data come from, for messages.
 
     Raises
     ------
@@ -390,7 +390,7 @@ def read_schema(path: Path) -> LabelSchema:
     Raises
     ------
     GalmorphError
-        If the file is missing, no TOML, or states no schema.
+        If the file is missing, is not TOML, or holds no schema.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -426,14 +426,14 @@ def _texts(value: Any, what: str, where: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _checked(values: Mapping[str, Any], known: Collection[str], where: str) -> dict[str, Any]:
-    if unknown := [name for name in values if name not in known]:
-        raise GalmorphError(f"{where}: there is no field {unknown[0]!r}; there are {', '.join(known)}.")
+def _checked(values: Mapping[str, Any], allowed: Collection[str], where: str) -> dict[str, Any]:
+    if unknown := [name for name in values if name not in allowed]:
+        raise GalmorphError(f"{where}: there is no field {unknown[0]!r}; there are {', '.join(allowed)}.")
     return dict(values)
 
 
 def _largest(values: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
-    """Return which column holds a row's largest value, the first of equals, and it; quick, as it goes by columns."""
+    """Return the column of each row's largest value (the first of equal ones), and the value; fast, by columns."""
     which, top = np.zeros(len(values), dtype=np.int64), values[:, 0]
     for i in range(1, values.shape[1]):
         larger = values[:, i] > top

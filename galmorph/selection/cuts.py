@@ -18,7 +18,7 @@ class Cut:
     Attributes
     ----------
     schema : str
-        The labels that it is of.
+        The schema of its labels.
     condition : str
         As an expression of `galmorph.selection.expression`.
     meaning, source : str

@@ -1,4 +1,4 @@
-"""Expressions: conditions on rows, read by Python's own parser and computed by a few operations; no code is run."""
+"""Conditions on rows: parsed by Python's parser and evaluated with a few operations; no code is run."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Condition:
         Parameters
         ----------
         values : mapping of name to ndarray, shape (n,)
-            Of all `names`: numbers, booleans, or text as objects.
+            The values of all `names`: numbers, booleans, or text as objects.
 
         Raises
         ------
@@ -107,9 +107,9 @@ class Condition:
         )
 
     def _compare(self, node: ast.Compare, values: Mapping[str, Array]) -> Any:
-        parts = [self._value(part, values) for part in (node.left, *node.comparators)]
+        operands = [self._value(operand, values) for operand in (node.left, *node.comparators)]
         results = []
-        for compare, left, right in zip(node.ops, parts, parts[1:], strict=False):
+        for compare, left, right in zip(node.ops, operands, operands[1:], strict=False):
             if type(compare) not in _COMPARED:
                 raise GalmorphError(f"The condition {self.text!r} compares by something else than < <= > >= == !=.")
             if _is_text(left) != _is_text(right):

@@ -126,11 +126,11 @@ def _values(results: Results, names: Sequence[str]) -> dict[str, Array]:
     """Return the values that the names in a condition mean; columns are read together."""
     columns = {column.lower(): column for column in results.catalog.column_names}
     forms = {name: (name.lower(), f"{results.prefix}{name}".lower()) for name in names}
-    found = {name: next((columns[form] for form in forms[name] if form in columns), None) for name in names}
-    labels = {name: _of_label(results, name) for name, column in found.items() if column is None}
-    wanted = list(dict.fromkeys(filter(None, found.values())))
+    column_of = {name: next((columns[form] for form in forms[name] if form in columns), None) for name in names}
+    labels = {name: _of_label(results, name) for name, column in column_of.items() if column is None}
+    wanted = list(dict.fromkeys(filter(None, column_of.values())))
     cells = results.catalog.read(wanted) if wanted else {}
-    return {name: labels[name] if column is None else _plain(cells[column]) for name, column in found.items()}
+    return {name: labels[name] if column is None else _plain(cells[column]) for name, column in column_of.items()}
 
 
 def _of_label(results: Results, name: str) -> Array:
@@ -157,8 +157,8 @@ def _label(schema: LabelSchema, word: str) -> int | None:
     word = word.lower()
     if word in schema.labels:
         return schema.labels.index(word)
-    for found in (_words(schema), _questions(schema), _answers(schema)):
-        indices = [index for text, index in found if text == word]
+    for meanings in (_words(schema), _questions(schema), _answers(schema)):
+        indices = [index for text, index in meanings if text == word]
         if len(indices) == 1:
             return indices[0]
     return None
@@ -185,7 +185,7 @@ def _unknown(results: Results, name: str) -> str:
     if len(several) > 1:
         return f"{name!r} may be {', '.join(several)}: say which."
     words = [word for word, _ in (*_words(schema), *_questions(schema))]
-    known: Sequence[str] = sorted({*results.catalog.column_names, *schema.labels, *words, *CUTS})
-    return registry.unknown("column, label or cut", name, known).partition(" Known:")[0] + (
+    usable: Sequence[str] = sorted({*results.catalog.column_names, *schema.labels, *words, *CUTS})
+    return registry.unknown("column, label or cut", name, usable).partition(" There are:")[0] + (
         f" Labels: {', '.join(schema.labels[:_LISTED])}, ...; words: {', '.join(dict.fromkeys(words))}."
     )

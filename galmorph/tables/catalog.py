@@ -136,9 +136,15 @@ class Catalog:
         """The positions of the columns that hold one value in each cell."""
         return [i for i, field in enumerate(self._table.fields) if field.scalar]
 
+    @property
+    def within_column(self) -> str | None:
+        """The name of the column of bricks, which identifiers that are unique within a brick only begin with."""
+        return self._name(self._roles.within)
+
     def by_identifier(self, id: int | None = None) -> Catalog:
-        """Return the catalog without a column of cutouts, and with another one of identifiers, by its position."""
-        return replace(self, _roles=replace(self._roles, id=self._roles.id if id is None else id, cutout=None))
+        """Return the catalog without a column of cutouts, and with one of identifiers alone, by its position."""
+        changed = {"cutout": None} if id is None else {"cutout": None, "id": id, "within": None}
+        return replace(self, _roles=replace(self._roles, **changed))
 
     def _name(self, position: int | None) -> str | None:
         return None if position is None else self._table.fields[position].name
@@ -177,13 +183,23 @@ class Catalog:
             radius[~(np.isfinite(radius) & (radius > 0))] = np.nan
         return Targets(
             row=row,
-            id=as_text(values[roles.id]) if roles.id is not None else text_array(map(str, row.tolist())),
+            id=self._identifiers(row, values),
             ra=ra,
             dec=dec,
             cutout=as_text(values[roles.cutout]) if roles.cutout is not None else text_array([""] * n),
             radius_arcsec=radius,
             problem=problem,
         )
+
+    def _identifiers(self, row: NDArray[np.int64], values: Mapping[int, Array]) -> NDArray[np.object_]:
+        roles = self._roles
+        if roles.id is None:
+            return text_array(map(str, row.tolist()))
+        ids = as_text(values[roles.id])
+        if roles.within is None:
+            return ids
+        bricks = as_text(values[roles.within])
+        return text_array(f"{brick}_{id}" if id else "" for brick, id in zip(bricks, ids, strict=True))
 
     def _numbers(self, values: Array, position: int) -> Array:
         return with_points(values, self._table.fields[position].decimal)
@@ -361,7 +377,7 @@ def open_catalog(
     id_column: str | None = None,
     size_column: str | None = None,
     cutout_column: str | None = None,
-    frame: str = "icrs",
+    frame: str | None = None,
     needs_position: bool = True,
 ) -> Catalog:
     """Open a catalog: FITS, CSV, ECSV, VOTable or Parquet, by its content first and then by its suffix.
@@ -381,8 +397,9 @@ def open_catalog(
         A radius, in arcsec where the column has no unit. Default: ``petroR90_r`` and its like.
     cutout_column : str, optional
         Default: the column ``cutout``, else ``file_loc`` and its like.
-    frame : str
-        The frame of the positions, by astropy's name.
+    frame : str, optional
+        The frame of the positions, by astropy's name. Default: that which the file declares or the names of the columns
+        state, else ICRS.
     needs_position : bool
         Whether several columns that could all be the position are an error; else such a catalog has none.
 
@@ -405,7 +422,7 @@ def open_catalog(
 
 
 def catalog_of(
-    table: Table, path: Path, form: str, frame: str = "icrs", *, needs_position: bool = True, **columns: str | None
+    table: Table, path: Path, form: str, frame: str | None = None, *, needs_position: bool = True, **columns: str | None
 ) -> Catalog:
     """Return an opened table as a catalog; `columns` are those of `open_catalog`.
 
@@ -414,7 +431,7 @@ def catalog_of(
     CatalogError
         If its columns are not clear.
     """
-    sky = Frame(frame)
+    sky = None if frame is None else Frame(frame)
     try:
         roles = find_roles(table.fields, sky, **columns)
         if roles.unclear and needs_position:

@@ -10,6 +10,7 @@ import re
 import stat
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from galmorph import registry
@@ -18,7 +19,6 @@ from galmorph.files.reading import Input
 from galmorph.files.writing import COMPRESSIONS
 from galmorph.tables.formats import Format, TableSummary
 from galmorph.tables.formats.fits import list_hdus
-from galmorph.tables.positions import Frame
 from galmorph.tables.roles import plain_name, usefulness
 
 _HEAD_BYTES = 65536
@@ -32,6 +32,8 @@ _NO_IMAGE = re.compile(rb"NAXIS   = +[01] ")
 _NOT_OF_GALAXIES = frozenset(("HDRTAB", "ASDF"))
 # From here on a table beside an image is taken seriously: positions and identifiers, or cutouts.
 _A_CATALOG = 3
+# Of a folder that is named instead of a table: files that are looked at, tables that are named.
+_LOOKED_AT, _NAMED = 200, 3
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,22 @@ def check_file(path: Path) -> None:
     except (OSError, ValueError) as error:  # a link that leads to itself; a NUL in the name
         raise CatalogError(f"{str(path)!r} cannot be read: {error}") from error
     if stat.S_ISDIR(mode):
-        raise CatalogError(parquet_folder(path) or f"{path} is a folder, not a catalog")
+        raise CatalogError(parquet_folder(path) or _folder_instead(path))
     if not stat.S_ISREG(mode):
         raise CatalogError(f"{path} is a pipe or a device, not a file: save what it gives as a file first")
+
+
+def _folder_instead(folder: Path) -> str:
+    """Return what to do where a folder is named instead of a table."""
+    first = (entry for entry in islice(sorted(folder.iterdir()), _LOOKED_AT) if entry.is_file() and format_of(entry))
+    tables = list(islice((entry for entry in first if not _is_fits(entry) or holds_table(entry)), _NAMED))
+    named = f" Tables in it: {', '.join(map(str, tables))}." if tables else ""
+    return f"{folder} is a folder, and a table is wanted here: name the file.{named}"
+
+
+def _is_fits(path: Path) -> bool:
+    form = format_of(path)
+    return form is not None and form.name == "fits"
 
 
 def holds_table(path: Path) -> bool:
@@ -144,7 +159,7 @@ def _meant(path: Path, tables: Sequence[TableSummary], named: Collection[str]) -
         return tables[0]
     names = {plain_name(name) for name in named}
     fitting = [table for table in tables if names <= {plain_name(field.name) for field in table.fields}]
-    uses = [usefulness(table.fields, Frame("icrs")) for table in fitting]
+    uses = [usefulness(table.fields) for table in fitting]
     best = [table for table, use in zip(fitting, uses, strict=True) if use == max(uses)]
     filled = [table for table in best if table.n_rows != 0] or best
     if not filled:
@@ -209,7 +224,7 @@ def _is_catalog(path: Path, image: int, stored: Sequence[int], form: Format) -> 
         if min(stored) < image:
             raise
         return False  # the reader of images says what is wrong
-    uses = {table.number: usefulness(table.fields, Frame("icrs")) for table in tables if _counts(table)}
+    uses = {table.number: usefulness(table.fields) for table in tables if _counts(table)}
     if any(use and number < image for number, use in uses.items()):
         return True
     catalogs = [table for table in tables if uses.get(table.number, 0) >= _A_CATALOG]
@@ -272,6 +287,8 @@ def recognise(path: Path) -> Format:
         raise CatalogError(
             f"{path} is a web page, not a table; perhaps a server answered with an error or a login page"
         )
+    if start.startswith(b"#asdf"):
+        raise CatalogError(f"{path} is ASDF, which is not read; save its table as FITS or Parquet, its images as FITS")
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise CatalogError(f"{path} is written in UTF-16; save it as UTF-8")
     if head.startswith(b"PK") and (b"xl/" in head or path.suffix.lower() in _WORKBOOKS):

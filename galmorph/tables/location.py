@@ -11,6 +11,7 @@ from galmorph.errors import CatalogError
 from galmorph.tables.formats import Table, TableField
 from galmorph.tables.positions import Frame, Positions, to_float
 from galmorph.tables.roles import Roles, may_be_radians, with_unit
+from galmorph.tables.systems import named_frame
 from galmorph.tables.targets import with_points
 
 log = logging.getLogger(__name__)
@@ -18,15 +19,15 @@ log = logging.getLogger(__name__)
 _READ_ROWS = 16384
 
 
-def located(table: Table, roles: Roles, frame: Frame) -> Positions | None:
+def located(table: Table, roles: Roles, frame: Frame | None) -> Positions | None:
     """Return the positions of an opened table, None where it has none.
 
     Parameters
     ----------
     roles : Roles
         Its columns.
-    frame : Frame
-        The frame that the user named; instead of ICRS, that which the file declares.
+    frame : Frame or None
+        The frame that the user named; None for that which the file declares, or the columns' names state.
 
     Raises
     ------
@@ -38,26 +39,33 @@ def located(table: Table, roles: Roles, frame: Frame) -> Positions | None:
         return None
     if "ra" not in roles.chosen:
         _check_radians(table, roles)
-    if frame.name == "icrs":
-        frame = _declared(pair) or frame
-    return Positions(with_unit(pair[0]), with_unit(pair[1]), frame)
+    return Positions(with_unit(pair[0]), with_unit(pair[1]), frame or _declared(pair))
 
 
-def _declared(pair: Sequence[TableField]) -> Frame | None:
-    """Return the frame that the file declares for its positions, if it is not ICRS."""
-    declared = {field.frame for field in pair}
-    if declared == {""}:
-        return None
+def _declared(pair: Sequence[TableField]) -> Frame:
+    """Return the frame that the file declares for its positions, or that their names state."""
     names = " and ".join(field.name for field in pair)
+    declared = {field.frame for field in pair}
     if len(declared) > 1:
         raise CatalogError(f"{names} are in different systems of coordinates: {', '.join(sorted(declared))}")
+    stated, named = declared.pop(), named_frame([f.name for f in pair], [f.ucd for f in pair])
+    if named is not None and named != stated:
+        equatorial = named == "" or named.startswith("fk")
+        if stated and equatorial:
+            raise CatalogError(
+                f"the names of {names} mean {named or 'J2000'}, but the file says that they are in {stated}: say which "
+                "is right with --frame"
+            )
+        stated = named if not stated or not stated.startswith(named) else stated
+    if not stated:
+        return Frame("icrs")
     try:
-        frame = Frame(declared.pop())
+        frame = Frame(stated)
     except CatalogError as error:
         raise CatalogError(
             f"the file says of {names} that their system is one that is not read here: {error}"
         ) from error
-    log.info("%s are in %s, as the file says; they are converted to ICRS.", names, pair[0].frame)
+    log.info("%s are in %s; they are converted to ICRS.", names, stated)
     return frame
 
 

@@ -12,6 +12,7 @@ from galmorph import registry
 from galmorph.errors import CatalogError
 from galmorph.tables.formats import TableField
 from galmorph.tables.positions import Frame, scale
+from galmorph.tables.systems import named_frame
 
 # Names as `plain_name` gives them. A pair of an earlier line is preferred; two pairs of one line are ambiguous. VizieR
 # adds _RAJ2000 (computed, in degrees) beside the RAJ2000 of the paper, and RA_ICRS where the paper's own is something
@@ -55,10 +56,35 @@ _EQUATORIAL = (
     (("alpha_sky", "delta_sky"), ("alphawin_sky", "deltawin_sky")),
     (("x_world", "y_world"), ("xwin_world", "ywin_world")),
     (("ramedian", "decmedian"), ("rastack", "decstack")),
+    (
+        ("rab1950", "deb1950"),
+        ("_rab1950", "_deb1950"),
+        ("ra_b1950", "dec_b1950"),
+        ("ra_b1950", "de_b1950"),
+        ("rab1950", "decb1950"),
+        ("ra1950", "dec1950"),
+        ("ra1950", "de1950"),
+        ("ra_1950", "dec_1950"),
+        ("ra_1950", "de_1950"),
+        ("al1950", "de1950"),
+        ("alpha_b1950", "delta_b1950"),
+        ("alpha_1950", "delta_1950"),
+    ),
 )
-_GALACTIC = ((("l", "b"), ("glon", "glat")),)
-_ECLIPTIC = ((("elon", "elat"),),)
-_SUPERGALACTIC = ((("sgl", "sgb"),),)
+_GALACTIC = (
+    (("glon", "glat"), ("l", "b"), ("gal_lon", "gal_lat"), ("gal_l", "gal_b"), ("lii", "bii")),
+    (("galactic_longitude", "galactic_latitude"),),
+)
+_ECLIPTIC = ((("elon", "elat"), ("ecl_lon", "ecl_lat"), ("ecliptic_longitude", "ecliptic_latitude")),)
+_SUPERGALACTIC = ((("sgl", "sgb"), ("supergalactic_longitude", "supergalactic_latitude")),)
+# UCDs and names of positions that are not equatorial, by frame.
+_OTHER_FRAMES = {
+    "galactic": (("pos.galactic.lon", "pos.galactic.lat"), _GALACTIC),
+    "supergalactic": (("pos.supergalactic.lon", "pos.supergalactic.lat"), _SUPERGALACTIC),
+    "barycentricmeanecliptic": (("pos.ecliptic.lon", "pos.ecliptic.lat"), _ECLIPTIC),
+}
+# Names that other quantities have too: a position only with a unit of angle, or in a frame that the user named.
+_SHORT = frozenset(("l", "b"))
 # What cross-matches (ra_1), joins of data frames (ra_x) and astropy's SkyCoord columns (position.ra) put around names.
 _STEMS = (
     *(("ra", "dec"), ("ra", "de"), ("raj2000", "dej2000"), ("alpha_j2000", "delta_j2000")),
@@ -74,13 +100,13 @@ _RADIANS_OR_DEGREES = ("coord_ra", "coord_dec")
 # Identifiers as the surveys name them, the sooner the surer.
 _IDS = (
     *("objid", "object_id", "obj_id", "id", "targetid", "target_id", "galaxyid", "galaxy_id", "source_id", "sourceid"),
-    *("ls_id", "dr8objid", "dr7objid", "iauname", "name", "object", "unnamed:_0"),
+    *("ls_id", "dr8objid", "dr7objid", "iauname", "sga_id", "name", "object", "unnamed:_0"),
     *("coadd_object_id", "coadd_objects_id", "objectid", "diaobjectid", "id_str", "dr8_id", "cataid", "nsaid"),
     *("nsa_id", "nsa_nsaid", "pgc", "pgcname", "main_id", "designation", "object_name", "objname", "iau_name"),
     *("galaxy", "galaxy_name", "galaxyname", "gal_id", "galid", "specobjid", "mangaid", "plateifu", "survey_id"),
     *("zooniverse_id", "asset_id", "subject_id", "unique_id", "uniqueid", "uid", "uuid", "identifier", "source"),
     *("source_name", "src_id", "srcid", "sdss_id", "sdssid", "sdss_objid", "hsc_id", "photoid", "photo_id"),
-    *("quick_object_id", "unwise_objid", "galex_id", "sga_id", "thing_id", "matchid", "sdss_name", "allwise"),
+    *("quick_object_id", "unwise_objid", "galex_id", "thing_id", "matchid", "sdss_name", "allwise"),
     *("gal_name", "targname", "obj_no", "objno", "catalogue_id"),
     *("catalog_id", "cat_id", "catid", "number", "seqnr", "seq_nr", "cutout_id", "image_id"),
 )
@@ -88,6 +114,8 @@ _IDS = (
 _LABEL = "label"
 _PHOTUTILS = frozenset(("xcentroid", "x_centroid", "segment_flux", "sky_centroid.ra", "bbox_xmin", "semimajor_sigma"))
 _ROW_INDICES = ("", "unnamed:_0")
+# Identifiers that are unique within a brick or a tile only, and the columns that say which: with it they are unique.
+_WITHIN = {"objid": ("brickid", "brickname"), "number": ("tilename", "tile_name", "tile")}
 # Petrosian R90, as SDSS, the NASA-Sloan Atlas and Galaxy Zoo 2 name it (without `_`, in lower case).
 _SIZES = ("petror90r", "petror90", "petroth90r", "petroth90")
 _CUTOUT = "cutout"
@@ -108,6 +136,8 @@ class Roles:
     ----------
     size_scale : float
         Turns the size column into arcsec.
+    within : int or None
+        The column of the brick within which identifiers are unique: Tractor's ``brickid`` beside ``objid``.
     chosen : frozenset of str
         Those of ``ra``, ``dec``, ``id``, ``size``, ``cutout`` that the user named.
     unclear : str
@@ -122,16 +152,18 @@ class Roles:
     size_scale: float
     chosen: frozenset[str] = frozenset()
     unclear: str = ""
+    within: int | None = None
 
     @property
     def columns(self) -> list[int]:
         """The positions of all these columns, each once, in order."""
-        return sorted({p for p in (self.ra, self.dec, self.id, self.size, self.cutout) if p is not None})
+        every = (self.ra, self.dec, self.id, self.within, self.size, self.cutout)
+        return sorted({position for position in every if position is not None})
 
 
 def find_roles(
     fields: Sequence[TableField],
-    frame: Frame,
+    frame: Frame | None,
     *,
     ra_column: str | None = None,
     dec_column: str | None = None,
@@ -140,6 +172,8 @@ def find_roles(
     cutout_column: str | None = None,
 ) -> Roles:
     """Return which columns mean what: those that the options name, else by UCD, else by the usual names.
+
+    Without a frame, the position is equatorial where there is such a one, else galactic, supergalactic or ecliptic.
 
     Raises
     ------
@@ -160,11 +194,15 @@ def find_roles(
             names = ", ".join(dict.fromkeys(fields[i].name for axis in zip(*pairs, strict=True) for i in axis))
             unclear = f"{names} could all be the position: say which with --ra-column and --dec-column"
     size, size_scale = _find_size(fields, size_column)
+    id = _find_id(fields) if id_column is None else named(fields, id_column, "--id-column")
     given = {"ra": ra_column, "dec": dec_column, "id": id_column, "size": size_column, "cutout": cutout_column}
     return Roles(
         ra=pair[0],
         dec=pair[1],
-        id=_find_id(fields) if id_column is None else named(fields, id_column, "--id-column"),
+        id=id,
+        within=None
+        if id is None or id_column is not None
+        else _first(fields, _WITHIN.get(plain_name(fields[id].name), ())),
         size=size,
         cutout=_find_cutout(fields) if cutout_column is None else named(fields, cutout_column, "--cutout-column"),
         size_scale=size_scale,
@@ -173,14 +211,14 @@ def find_roles(
     )
 
 
-def usefulness(fields: Sequence[TableField], frame: Frame) -> int:
+def usefulness(fields: Sequence[TableField]) -> int:
     """Return how much of a catalog of galaxies columns are.
 
     8 with labels that galmorph wrote, 4 with cutouts, 2 with positions, 1 with identifiers; the sum.
     """
     classified = any(field.name.lower().endswith("morph_label") for field in fields)
     cutout = _first(fields, [_CUTOUT]) is not None
-    return 8 * classified + 4 * cutout + 2 * bool(_find_pairs(fields, frame)) + (_find_id(fields) is not None)
+    return 8 * classified + 4 * cutout + 2 * bool(_find_pairs(fields, None)) + (_find_id(fields) is not None)
 
 
 def plain_name(name: str) -> str:
@@ -240,17 +278,36 @@ def _ucd_words(field: TableField) -> list[str]:
     return [word.strip() for word in ucd.split(";")]
 
 
-def _find_pairs(fields: Sequence[TableField], frame: Frame) -> list[tuple[int, int]]:
+def _find_pairs(fields: Sequence[TableField], frame: Frame | None) -> list[tuple[int, int]]:
     """Return the pairs of columns that are as likely as each other to be the position."""
-    tiers: Sequence[Sequence[tuple[str, str]]]
-    if frame.equatorial:
-        ucds, tiers = ("pos.eq.ra", "pos.eq.dec"), _EQUATORIAL
-    elif frame.name == "galactic":
-        ucds, tiers = ("pos.galactic.lon", "pos.galactic.lat"), _GALACTIC
-    elif frame.name == "supergalactic":
-        ucds, tiers = ("pos.supergalactic.lon", "pos.supergalactic.lat"), _SUPERGALACTIC
-    else:
-        ucds, tiers = ("pos.ecliptic.lon", "pos.ecliptic.lat"), _ECLIPTIC
+    if frame is not None and not frame.equatorial:
+        kind = "barycentricmeanecliptic" if "ecliptic" in frame.name else frame.name
+        return _pairs_of(fields, *_OTHER_FRAMES[kind])
+    usable = fields
+    if frame is not None:  # columns that state the other equinox are not in this frame
+        old = frame.name.startswith("fk4")
+        others = [
+            i for i, f in enumerate(fields) if (stated := named_frame([f.name])) is not None and old != bool(stated)
+        ]
+        usable = [replace(field, scalar=field.scalar and i not in others) for i, field in enumerate(fields)]
+    pairs = _pairs_of(usable, ("pos.eq.ra", "pos.eq.dec"), _EQUATORIAL)
+    if pairs or frame is not None:
+        return pairs
+    angles = [
+        replace(f, scalar=f.scalar and (plain_name(f.name) not in _SHORT or _is_angle(with_unit(f)))) for f in fields
+    ]
+    return next(filter(None, (_pairs_of(angles, *names) for names in _OTHER_FRAMES.values())), [])
+
+
+def _is_angle(field: TableField) -> bool:
+    with suppress(CatalogError):
+        return bool(field.unit.strip()) and scale(field, "deg") > 0
+    return False
+
+
+def _pairs_of(
+    fields: Sequence[TableField], ucds: tuple[str, str], tiers: Sequence[Sequence[tuple[str, str]]]
+) -> list[tuple[int, int]]:
     scalar = [(i, field) for i, field in enumerate(fields) if field.scalar]
     words = {i: _ucd_words(field) for i, field in scalar}
     tied: list[tuple[int, int]] = []
@@ -269,10 +326,21 @@ def _find_pairs(fields: Sequence[TableField], frame: Frame) -> list[tuple[int, i
             return pairs
         if pairs:
             return tied or pairs
-    return tied or (_other_pairs(by_name) if frame.equatorial else [])
+    return tied or (_other_pairs(by_name, _STEMS) if tiers is _EQUATORIAL else _skycoord(scalar, tiers))
 
 
-def _other_pairs(by_name: Mapping[str, Sequence[int]]) -> list[tuple[int, int]]:
+def _skycoord(
+    scalar: Sequence[tuple[int, TableField]], tiers: Sequence[Sequence[tuple[str, str]]]
+) -> list[tuple[int, int]]:
+    """Return the pairs of columns that astropy makes of a SkyCoord in a frame that is not equatorial."""
+    by_name: dict[str, list[int]] = {}
+    for i, field in scalar:
+        if "." in field.name and field.frame:
+            by_name.setdefault(plain_name(field.name), []).append(i)
+    return _other_pairs(by_name, [*(pair for tier in tiers for pair in tier), ("lon", "lat")])
+
+
+def _other_pairs(by_name: Mapping[str, Sequence[int]], stems: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
     """Return the pairs of columns whose names are usual ones with the same word before or behind."""
     groups: dict[tuple[str, str], dict[str, int]] = {}
     for name, positions in by_name.items():
@@ -287,7 +355,7 @@ def _other_pairs(by_name: Mapping[str, Sequence[int]]) -> list[tuple[int, int]]:
             groups.setdefault((before, after), {})[stem] = positions[0]
     pairs = []
     for columns in groups.values():
-        pairs += [(columns[lon], columns[lat]) for lon, lat in _STEMS if lon in columns and lat in columns][:1]
+        pairs += [(columns[lon], columns[lat]) for lon, lat in stems if lon in columns and lat in columns][:1]
     return pairs
 
 

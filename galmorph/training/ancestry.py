@@ -1,4 +1,4 @@
-"""Ancestry: what the models that a training starts from and learns from were themselves trained on."""
+"""Ancestry: the training data of the models that a training starts from or learns from."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from galmorph.errors import ModelError
 from galmorph.files.record import file_sha256
 from galmorph.models.card import SUFFIX, ModelCard
 from galmorph.models.model import TRAINED_CONTENTS, TRAINED_GALAXIES, Model, load
-
-# No model of galaxies: ImageNet's photographs, or nothing.
-_WITHOUT = ("imagenet", "none")
+from galmorph.training.config import WITHOUT_GALAXIES
 
 
 @dataclass(frozen=True)
@@ -28,11 +26,11 @@ class Ancestry:
     ----------
     models : tuple of dict
         For a card: ``name``, ``sha256`` of the weights, ``as`` (``pretrained`` or ``teacher``), ``trained_on``
-        (``name`` and ``sha256`` of each sample), and ``excluded``; of their own ancestors too.
+        (``name`` and ``sha256`` of each sample), and ``excluded``; their own ancestors too.
     trained : dict of name to Tensor, int64
-        Hashes of the galaxies and pictures that they saw, as in a model's file.
+        Hashes of the galaxies and pictures that they were trained on, as in a model's file.
     start : tuple of Model
-        The model that it starts from, where that has a card of galmorph.
+        The model that it starts from, if it has a card of galmorph.
     """
 
     models: tuple[dict[str, Any], ...] = ()
@@ -40,23 +38,23 @@ class Ancestry:
     start: tuple[Model, ...] = ()
 
     def merged(self, own: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the hashes of what a model saw itself together with what its ancestors saw."""
+        """Return the hashes of the training data of a model together with those of its ancestors."""
         return {name: torch.cat([values, self.trained.get(name, values)]).unique() for name, values in own.items()}
 
 
 def ancestry(pretrained: str, teachers: Sequence[Model]) -> Ancestry:
-    """Return what a training descends from.
+    """Return the models that a training descends from.
 
     Parameters
     ----------
     pretrained : str
-        ``imagenet``, ``none`` or a weights file; one without a card of galmorph is known by its name and hash alone.
+        ``imagenet``, ``none`` or a weights file; one without a card of galmorph has only a name and a hash.
     teachers : sequence of Model
     """
     models: list[dict[str, Any]] = []
     trained: dict[str, list[Tensor]] = {TRAINED_GALAXIES: [], TRAINED_CONTENTS: []}
     related = [("teacher", teacher) for teacher in teachers]
-    if pretrained not in _WITHOUT:
+    if pretrained not in WITHOUT_GALAXIES:
         start = _with_card(pretrained)
         if start is None:
             if not Path(pretrained).exists():
@@ -68,9 +66,9 @@ def ancestry(pretrained: str, teachers: Sequence[Model]) -> Ancestry:
         models += [_entry(role, model.card, model.sha256), *model.card.training.get("ancestors", ())]
         for name, values in trained.items():
             values += [model.trained[name]] if name in model.trained else []
-    whole = {name: torch.cat(values).unique() for name, values in trained.items() if values}
+    merged = {name: torch.cat(values).unique() for name, values in trained.items() if values}
     once = {(entry["sha256"], entry["as"]): entry for entry in models}
-    return Ancestry(tuple(once.values()), whole, tuple(model for role, model in related if role == "pretrained"))
+    return Ancestry(tuple(once.values()), merged, tuple(model for role, model in related if role == "pretrained"))
 
 
 def _with_card(path: str) -> Model | None:

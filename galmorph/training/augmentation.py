@@ -1,4 +1,4 @@
-"""Augmentation: random changes of pictures that leave a galaxy's type as it is."""
+"""Augmentation: random changes of pictures that do not change a galaxy's type."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from galmorph.ranges import SHARE, Range, bounded
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes that leave a galaxy's type as it is: the sky has no up or down, and surveys differ in colour.
+    """Random changes that do not change a galaxy's type: the sky has no up or down, and surveys differ in colour.
 
     Attributes
     ----------
     rotate, reflect : bool
-        By any angle; about an axis.
+        Whether to rotate by any angle, and to mirror.
     shift : float
         Largest shift along an axis, as a share of the framed width.
     zoom : float
@@ -30,7 +30,7 @@ class Augmentation:
     colour : float
         Largest change of each colour's brightness and of contrast, as a share: another survey's bands and stretch.
     noise : float
-        Largest standard deviation of added noise, of 1.
+        Largest standard deviation of added noise; pictures range from 0 to 1.
     blur : float
         Largest loss of resolution: the picture is sampled up to this factor coarser.
     """
@@ -53,7 +53,7 @@ class Augmentation:
         view : float
             Framed width as a share of the side.
         size : int
-            Side wanted.
+            Side of the result in pixels.
 
         Returns
         -------

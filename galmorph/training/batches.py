@@ -1,4 +1,4 @@
-"""Batches: what each step of training learns from."""
+"""Batches of augmented pictures with their targets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from galmorph.training.processes import Processes
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """What goes through the network at once: a batch, or this process's share of it.
+    """Galaxies that go through the network at once: a batch, or this process's share of a batch.
 
     Attributes
     ----------
@@ -27,11 +27,11 @@ class MicroBatch:
     targets : Tensor, float32, shape (n, n_labels)
     votes : Tensor, float32, shape (n,)
     weights : Tensor, float32, shape (n,)
-        Weights of the galaxies: less than 1 where the targets are only what a model says.
+        Weights of the galaxies; that of unlabelled ones is set by ``unlabelled_weight``.
     lower, upper : Tensor, float32, shape (n, n_labels), optional
         Bounds, NaN where there is none.
     share : float
-        Its share of the galaxies of the batch; 0 for a process that the batch has no galaxy for.
+        Its share of the galaxies of the batch; 0 for a process without galaxies of the batch.
     """
 
     rgb: Tensor
@@ -56,28 +56,28 @@ def micro_batches(
 ) -> Iterator[MicroBatch]:
     """Return this process's micro-batches of an epoch.
 
-    For a GPU each is made in a thread while the network learns from the one before.
+    For a GPU each one is made in a thread during the training step before.
 
     Parameters
     ----------
     targets : Tensor, shape (n, n_labels)
-        Of all its rows.
+        Targets of all rows of the dataset.
     order : ndarray of int64
         Rows in the order of the epoch.
     generator : torch.Generator
-        For the augmentation.
+        Random numbers of the augmentation.
     device : torch.device
         Where the pictures are augmented.
     """
     chosen: list[tuple[NDArray[np.int64], float, bool]] = []
     for start in range(0, len(order), config.batch_size):
         batch = order[start : start + config.batch_size]
-        parts = np.array_split(batch, processes.n * config.accumulate)[processes.rank :: processes.n]
-        kept = [part for part in parts if len(part)] or [parts[0]]
-        for i, part in enumerate(kept):
-            # Batch normalisation cannot learn from one galaxy alone: it is seen twice.
-            twice = part.repeat(2) if len(part) == 1 else part
-            chosen.append((twice, len(part) / len(batch), i == len(kept) - 1))
+        shares = np.array_split(batch, processes.n * config.accumulate)[processes.rank :: processes.n]
+        kept = [share for share in shares if len(share)] or [shares[0]]
+        for i, rows in enumerate(kept):
+            # Batch normalisation cannot learn from a single galaxy: it is used twice.
+            twice = rows.repeat(2) if len(rows) == 1 else rows
+            chosen.append((twice, len(rows) / len(batch), i == len(kept) - 1))
 
     def made(number: int) -> MicroBatch:
         rows, share, ends_batch = chosen[number]
@@ -93,7 +93,7 @@ def micro_batches(
             plain = images[unlabelled.cpu()].to(device)
             rgb[unlabelled] = config.strong(plain, dataset.view, config.input_size, generator)
         if config.mixup:
-            # Seeded by the number, so that a resumed run draws the same.
+            # Seeded by the number, so that a resumed run draws the same numbers.
             random = np.random.default_rng([config.seed, epoch, processes.rank, number])
             own = (rgb, answers, votes, weights, *(bound for bound in (lower, upper) if bound is not None))
             rgb, answers, votes, weights, *bounds = _mixed(random, config.mixup, *own)

@@ -1,8 +1,8 @@
 """Bounds: labels with only a lower or an upper limit.
 
-A class is often a threshold on vote fractions, so that a galaxy's class says of its votes no more than on which side of
-the threshold they lie. The tree of questions carries such a bound further: an answer's votes are at most those of the
-answer after which it is asked, and what one answer has the others of its question have not.
+A class is often a threshold on vote fractions: it only tells on which side of the threshold the votes are. Other bounds
+follow in the tree of questions: an answer has at most the votes of its parent, and the answers of a question share
+them.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 
 from galmorph.schemas import LabelSchema
 
-# Nearer than this to 0 or 1 a bound says nothing.
+# A bound closer than this to 0 or 1 is no limit.
 _TRIVIAL = 1e-6
 
 
 def propagate(
     schema: LabelSchema, lower: NDArray[np.floating], upper: NDArray[np.floating]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the bounds that follow in the tree of questions from given ones.
+    """Return the bounds that follow from given ones in the tree of questions.
 
-    The answers of a question add up to those after which it is asked (:meth:`galmorph.schemas.LabelSchema.reached`).
+    The answers of a question add up to their parents (:meth:`galmorph.schemas.LabelSchema.reached`).
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def _limit(
     least: NDArray[np.float64],
     largest: NDArray[np.float64],
 ) -> None:
-    """Narrow the bounds of terms whose sum lies between two values: each is what the others leave."""
+    """Narrow the bounds of terms whose sum is between two values: a term is what the others leave of it."""
     for term in terms:
         others = [other for other in terms if other != term]
         high[:, term] = np.minimum(high[:, term], largest - low[:, others].sum(axis=1))

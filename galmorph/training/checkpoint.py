@@ -1,4 +1,4 @@
-"""Checkpoints: all that a stopped training run needs to go on, as safetensors and JSON."""
+"""Checkpoints: the state that a stopped training run needs to continue, as safetensors and JSON."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ class Checkpoint:
             raise OutputError(f"The checkpoint {path} is damaged: train anew, in another folder.")
         tensors = load(data)
 
-        def part(prefix: str) -> dict[str, Tensor]:
+        def with_prefix(prefix: str) -> dict[str, Tensor]:
             return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
-        self.network.load_state_dict(part("network."))
-        self.averaged.load_state_dict(part("averaged."))
+        self.network.load_state_dict(with_prefix("network."))
+        self.averaged.load_state_dict(with_prefix("averaged."))
         state: dict[int, dict[str, Tensor]] = {}
-        for key, value in part("optimizer.").items():
+        for key, value in with_prefix("optimizer.").items():
             index, name = key.split(".", 1)
             state.setdefault(int(index), {})[name] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})

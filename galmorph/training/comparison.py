@@ -1,4 +1,4 @@
-"""Comparison: backbones, with and without pretrained weights, trained alike over several seeds, in one table."""
+"""Comparison of backbones, with and without pretrained weights, trained alike over several seeds, in one table."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def compare(
 ) -> dict[str, Any]:
     """Train every backbone from every start over several seeds, each with its own split, and tabulate the scores.
 
-    Each run has a folder ``<backbone>-<pretrained>-<seed>`` in ``out``; a comparison that was stopped goes on where it
-    was. A start whose weights cannot be had leaves its cell empty, with the reason.
+    Each run has a folder ``<backbone>-<pretrained>-<seed>`` in ``out``; a comparison that was stopped
+    continues there. If weights are unavailable, the cell is empty, with the reason.
 
     Parameters
     ----------
@@ -56,8 +56,8 @@ def compare(
     seeds : int
         Number of seeds, from 0.
     out : Path
-        Gets ``table.csv``, ``table.md``, ``comparison.json``, the runs, ``curves.csv`` and ``.png``, and of classes
-        ``confusion_matrices.csv`` and ``.png``, summed over the seeds.
+        Folder for ``table.csv``, ``table.md``, ``comparison.json``, the runs, ``curves.csv`` and ``.png``, and for
+        classes ``confusion_matrices.csv`` and ``.png``, summed over the seeds.
     recipe : str
     on_run : callable, optional
         Called with the name of each run before it starts.
@@ -114,7 +114,7 @@ def compare(
 
 
 def _metrics(config: TrainConfig, folder: Path, sample: Sample) -> dict[str, Any]:
-    """Return the scores of a run, which is done, gone on with or started."""
+    """Return the scores of a run; train it, or continue it, if it is not finished."""
     if (folder / "metrics.json").exists():
         if (folder / "config.json").read_text() != config.to_json():
             raise GalmorphError(f"The run in {folder} had other options: choose another --out, or remove it.")
@@ -156,7 +156,7 @@ def _markdown(cells: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
 
 
 def _write_curves(histories: Mapping[tuple[str, str], Sequence[Sequence[Mapping[str, float]]]], out: Path) -> None:
-    """Write what was scored after each epoch of each run, as a table and drawn."""
+    """Write the scores after each epoch of each run, as a table and as a figure."""
     if not histories:
         return
     lines = [
@@ -184,7 +184,7 @@ def _write_matrices(
     labels: Sequence[str],
     out: Path,
 ) -> None:
-    """Write the confusion matrices, as a table of true classes and drawn: backbones down, starts across."""
+    """Write the confusion matrices, as a table and as a figure: backbones in rows, starts in columns."""
     if not matrices:
         return
     lines = [

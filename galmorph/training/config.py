@@ -1,4 +1,4 @@
-"""Recipes: every choice of a training run as plain data, and named sets of choices, the papers' among them."""
+"""The options of a training run as plain data, and recipes: named sets of options, such as those of the papers."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from galmorph import registry
 from galmorph.errors import GalmorphError
 from galmorph.images.sizes import MAX_INPUT_PX
 from galmorph.models.backbones._flatten import bound_to
+from galmorph.models.card import find
 from galmorph.ranges import (
     BATCH,
     EPOCHS,
@@ -34,14 +36,16 @@ from galmorph.training.losses import loss_named
 from galmorph.training.reading import infer_schema, schema_named
 from galmorph.training.split import Split
 
+# Starts that are no model of galaxies: ImageNet's photographs, or nothing.
+WITHOUT_GALAXIES = ("imagenet", "none")
 DEFAULT_AUGMENTATION = Augmentation(grey=0.2, colour=0.1)
-# Of pictures without labels: what a galaxy is like stays to be seen, and a model says it of the plain picture.
+# For pictures without labels, whose targets a model predicts from the plain picture.
 STRONG_AUGMENTATION = Augmentation(shift=0.05, zoom=0.25, grey=0.2, colour=0.25, noise=0.05, blur=2.0)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Every choice of a training run; stored in the card.
+    """All options of a training run; stored in the card.
 
     Attributes
     ----------
@@ -60,7 +64,7 @@ class TrainConfig:
         Framed full width in galaxy radii (R90), at most what the pictures show, for samples framed by size.
     epochs, batch_size : int
     epoch_size : int
-        Galaxies of an epoch: all whose labels are known exactly, as far as they fit in, and others drawn anew for every
+        Galaxies of an epoch: first those with exact labels, then others, which are drawn at random for each
         epoch; 0: all.
     lr, head_lr : float
         Peak learning rate of the backbone and of the head (AdamW).
@@ -78,7 +82,7 @@ class TrainConfig:
     loss : str
         ``mse``, ``cross_entropy`` or ``dirichlet_multinomial``.
     concentration : float
-        Of the Dirichlet-multinomial loss (see :func:`galmorph.training.losses.dirichlet_multinomial`).
+        Concentration of the Dirichlet-multinomial loss (see :func:`galmorph.training.losses.dirichlet_multinomial`).
     class_weights : float
         Galaxies weigh in the loss by the rarity of their class (first question) to this power; 0: alike, 1: classes
         are balanced.
@@ -87,7 +91,7 @@ class TrainConfig:
     unfreeze_epochs : float
         The head learns first, then the network from its end to its beginning over these epochs; 0: all at once.
     accumulate : int
-        Pieces in which a batch is worked through, to save memory.
+        Into how many micro-batches a batch is split, to save memory.
     compile : bool
         Whether the network runs through torch.compile.
     tensorboard : bool
@@ -96,17 +100,17 @@ class TrainConfig:
         Trained models whose predictions are part of the targets
         (see :func:`galmorph.training.distillation.soft_targets`).
     teacher_share : float
-        Their weight where a label is known, 0 to 1.
+        Their weight where there is a label, 0 to 1.
     exclude : tuple of str
-        Tables of galaxies that no part may hold (see :func:`galmorph.training.reading.excluded_keys`).
+        Tables of galaxies to leave out (see :func:`galmorph.training.reading.excluded_keys`).
     bound_weight : float
-        Weight of violated bounds beside the loss of what is known (:class:`galmorph.training.losses.BoundedLoss`).
+        Weight of violated bounds beside the loss of exact labels (:class:`galmorph.training.losses.BoundedLoss`).
     unlabelled : tuple of str
-        Samples that are learnt from by what the teachers, or else the averaged weights themselves, say of them.
+        Samples without labels; the targets are predictions of the teachers, or else of the averaged weights.
     unlabelled_weight : float
         Weight of their galaxies in the loss.
     strong : Augmentation
-        Of their pictures.
+        Augmentation of their pictures.
     augmentation : Augmentation
     split : Split
     seed : int
@@ -179,7 +183,7 @@ class TrainConfig:
 
 SCHEDULES = ("cosine", "constant")
 
-# Named sets of options; what a recipe does not name keeps the default. Adam is AdamW without decay.
+# Options that a recipe does not name keep their defaults. Adam is AdamW without decay.
 _KERAS: Mapping[str, Any] = {
     "input_size": 224,
     "lr": 1e-3,
@@ -195,8 +199,8 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     # 128 px they leave the last layer 4 x 4 pixels. At 96 px it has 3 x 3, and EFIGI is learnt less well.
     "galaxy10": {"input_size": 128, "epochs": 40, "weight_decay": 0.05},
     "efigi": {"input_size": 128, "epochs": 40, "weight_decay": 0.05, "loss": "cross_entropy"},
-    # Gomez-Munoz 2020: ResNet50 refined whole for vote fractions. The fifth that the paper stops by and scores is ours
-    # to stop by; nothing is left to test on. The learning rate is Keras's, for the paper names none.
+    # Gomez-Munoz 2020: all of ResNet50 refined for vote fractions. The paper stops by the fifth that it also scores;
+    # here it is the validation part, and there is no test part. The paper names no learning rate: it is Keras's.
     "paper-a": {
         **_KERAS,
         "epochs": 100,
@@ -206,8 +210,8 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "augmentation": Augmentation(shift=0.05, zoom=0.0),
         "split": Split(val=0.2, test=0.0),
     },
-    # Xu 2023: frozen base, its feature map flattened, one dense layer; trained whole where there are no weights. Of the
-    # paper's 70 % for training a tenth chooses the epoch and calibrates, which the paper did on the 30 % it scores.
+    # Xu 2023: frozen base, its feature map flattened, one dense layer; without weights all of it is trained. A tenth of
+    # the paper's 70 % for training is for validation, where the paper used the 30 % that it scores.
     "paper-b": {
         **_KERAS,
         "epochs": 20,
@@ -221,7 +225,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-# Have options of their own that say more than a field's value.
+# These have options of their own on the command line.
 _OWN_OPTIONS = ("data", "schema", "schema_definition", "backbone", "teachers", "exclude", "unlabelled")
 
 
@@ -261,7 +265,7 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
         try:
             values[name] = _PARSERS[kinds[name]](text)
         except (ValueError, KeyError) as error:
-            takes = ranges.get(name, _KINDS_TOLD[kinds[name]])
+            takes = ranges.get(name, _TYPE_NAMES[kinds[name]])
             raise GalmorphError(f"--set {setting[:60]}: {name} takes {takes}.") from error
         if name in ranges:
             ranges[name].check(f"--set {name}=", values[name])
@@ -274,7 +278,19 @@ _PARSERS: Mapping[str, Any] = {
     "float": float,
     "str": str,
 }
-_KINDS_TOLD = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "text"}
+_TYPE_NAMES = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "text"}
+
+
+def _start(pretrained: str | Path) -> str:
+    """Return where a run starts: ``imagenet``, ``none``, or the file of weights that is meant by a model's name.
+
+    Raises
+    ------
+    GalmorphError
+        If there is neither such a file nor such a model.
+    """
+    name = str(pretrained)
+    return name if name in WITHOUT_GALAXIES or Path(name).is_file() else str(find(name))
 
 
 def configure(
@@ -320,8 +336,9 @@ def configure(
     )
     chosen["strong"] = replace(STRONG_AUGMENTATION, **inner["strong"])
     chosen["augmentation"] = replace(chosen.get("augmentation", DEFAULT_AUGMENTATION), **inner["augmentation"])
-    if chosen.get("pretrained") == "none":
-        chosen["fine_tune"] = True  # fresh weights have learnt nothing that freezing would keep
+    chosen["pretrained"] = start = _start(chosen.get("pretrained", TrainConfig.pretrained))
+    if start == "none":
+        chosen["fine_tune"] = True  # random weights are not worth freezing
     size = chosen.get("input_size", TrainConfig.input_size)
     backbone = bound_to(size, chosen.pop("backbone", "") + registry.load("backbones", backbone).name)
     loss_named(chosen.get("loss", "mse"))
@@ -330,7 +347,7 @@ def configure(
         raise GalmorphError(registry.unknown("schedule", chosen["schedule"], SCHEDULES))
     if chosen.get("tensorboard") and find_spec("tensorboard") is None:
         raise GalmorphError("--set tensorboard=true needs TensorBoard: pip install tensorboard.")
-    if chosen.get("refit") and (chosen.get("pretrained", "imagenet") in ("imagenet", "none") or chosen.get("patience")):
+    if chosen.get("refit") and (start in WITHOUT_GALAXIES or chosen.get("patience")):
         raise GalmorphError("--refit goes on from a trained model (--pretrained FILE), for all epochs (no --patience).")
     if loaded.name not in registry.own_names("schemas"):
         chosen["schema_definition"] = loaded.to_mapping()

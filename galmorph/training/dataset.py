@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,8 +22,10 @@ from galmorph.images.framing import Framing
 from galmorph.models.model import TRAINED_CONTENTS, TRAINED_GALAXIES
 from galmorph.schemas import LabelSchema
 from galmorph.training.decoding import Pictures, decode, without_unreadable
+from galmorph.training.losses import clip
 from galmorph.training.reading import excluded_keys, plain, read_sample
 from galmorph.training.samples import Sample, content_hash
+from galmorph.training.split import Split
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +44,7 @@ class Dataset:
     source : ndarray of str, shape (n,)
         The sample's name.
     sha256 : dict
-        Of each sample, by name.
+        Hash of each sample, by name.
     view : float
         The framed width as a share of ``side``.
     framing : Framing
@@ -51,9 +54,9 @@ class Dataset:
     skipped : dict
         How many rows of each sample were left out, by name, where some were.
     samples : tuple of Sample
-        What was joined, in order.
+        The samples, in order.
     lower, upper : Tensor, float32, shape (n, n_labels), optional
-        Bounds on fractions that are not known exactly; NaN where there is none.
+        Bounds on fractions without an exact label; NaN where there is none.
     excluded : tuple of dict
         ``name``, ``sha256`` of each table of galaxies to leave out, and the number ``n`` of rows that it left out.
     """
@@ -78,13 +81,13 @@ class Dataset:
 
     @cached_property
     def unlabelled(self) -> NDArray[np.bool_]:
-        """Which rows are of samples whose labels are not used, shape (n,)."""
-        parts = [np.full(len(sample), not sample.labelled) for sample in self.samples]
-        return np.concatenate(parts) if parts else np.zeros(len(self), dtype=bool)
+        """Which rows belong to samples without labels, shape (n,)."""
+        masks = [np.full(len(sample), not sample.labelled) for sample in self.samples]
+        return np.concatenate(masks) if masks else np.zeros(len(self), dtype=bool)
 
     @cached_property
     def scored(self) -> dict[str, NDArray[np.bool_]]:
-        """What is scored by itself, by name: the rows of each sample, of the folders of single classes all together."""
+        """The rows that are scored together, by name: each sample; but all folders of single classes as one."""
         together = [sample.name for sample in self.samples if sample.one_class]
         groups: dict[str, NDArray[np.bool_]] = {}
         for sample in self.samples:
@@ -92,12 +95,53 @@ class Dataset:
             groups[name] = groups.get(name, np.zeros(len(self), dtype=bool)) | (self.source == sample.name)
         return groups
 
+    def parts(self, split: Split, classes: NDArray[np.int64]) -> NDArray[np.str_]:
+        """Return each galaxy's part: the one that its sample gives it, else the one that a split draws.
+
+        Of a sample that is divided into training and test part alone, galaxies to validate are drawn from the former.
+
+        Parameters
+        ----------
+        split : Split
+        classes : ndarray of int64, shape (n,)
+            Negative where unknown.
+        """
+        parts = split.parts(list(self.galaxies), classes)
+        first = 0
+        for sample in self.samples:
+            rows = slice(first, first + len(sample))
+            first += len(sample)
+            if sample.parts is not None:
+                validates = "val" not in sample.parts and (sample.parts == "train") & (parts[rows] == "val")
+                parts[rows] = np.where(validates, "val", sample.parts)
+        return parts
+
+    def fractions_of_twins(self) -> Tensor:
+        """Return the fractions, shape (n, n_labels), where only bounds are at hand those of the same galaxy elsewhere.
+
+        Each fraction is that of the first sample that has it, moved into the bounds.
+        """
+        if self.lower is None or self.upper is None:
+            return self.fractions
+        has_any = ~self.fractions.isnan().all(dim=1).numpy() & ~self.unlabelled
+        bounded = (~self.lower.isnan() | ~self.upper.isnan()).any(dim=1).numpy() & ~has_any
+        by_galaxy: dict[str, Tensor] = {}
+        for row in np.flatnonzero(has_any):
+            earlier = by_galaxy.get(galaxy := self.galaxies[row])
+            own = self.fractions[row]
+            by_galaxy[galaxy] = own if earlier is None else own.where(earlier.isnan(), earlier)
+        fractions = self.fractions.clone()
+        for row in np.flatnonzero(bounded):
+            if (of_twin := by_galaxy.get(self.galaxies[row])) is not None:
+                fractions[row] = clip(of_twin, self.lower[row], self.upper[row])
+        return fractions
+
     def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return pictures, uint8 (n, 3, side, side), and fractions (n, n_labels) of some rows."""
         return torch.from_numpy(self.images[rows]), self.fractions[torch.from_numpy(rows)]
 
     def apparent(self, row: int) -> tuple[float, float]:
-        """Return R90 in arcsec and the signal to noise of a galaxy, NaN where its sample does not know them."""
+        """Return R90 in arcsec and the signal to noise of a galaxy, NaN where its sample has none."""
         for sample in self.samples:
             if row < len(sample):
                 return (math.nan, math.nan) if sample.apparent is None else sample.apparent(row)
@@ -123,8 +167,8 @@ def load(
     input_size : int
         Side of the network's input; the framed part of a picture is stored at about this size.
     radii : float
-        Framed full width in radii, for pictures that are framed by size; others are framed whole, and so are all for a
-        model framed by angle (0). Of samples of different width the smallest is kept: wider pictures are cropped.
+        Framed full width in radii, for pictures that are framed by size; others are taken whole, and so are all
+        for a model framed by angle (0). The smallest width of the samples is kept: wider pictures are cropped.
     unlabelled : sequence of str or Path
         Samples whose labels are not used.
     exclude : sequence of str or Path
@@ -138,6 +182,7 @@ def load(
     listed = {str(path): excluded_keys(path) for path in exclude}
     samples = [read_sample(path, schema) for path in paths]
     samples += [read_sample(path, schema, labelled=False) for path in unlabelled]
+    samples = _joined_by_picture(samples)
     _check_names(samples, [plain(path).resolve() for path in (*paths, *unlabelled)])
     width, framing = _common_framing(samples, radii)
     view = framing.radii / width if framing.radii else 1.0
@@ -166,8 +211,20 @@ def load(
     )
 
 
+def _joined_by_picture(samples: Sequence[Sample]) -> list[Sample]:
+    """Return samples in which a picture has the key that the same bytes have in an earlier sample."""
+    first: dict[int, str] = {}
+    joined = []
+    for sample in samples:
+        keys = sample.galaxies.copy()
+        for row, content in enumerate(sample.contents.tolist()):
+            keys[row] = first.setdefault(content, keys[row])
+        joined.append(dataclasses.replace(sample, galaxies=keys))
+    return joined
+
+
 def _check_names(samples: Sequence[Sample], paths: Sequence[Path]) -> None:
-    """Raise SampleError where two files or folders have one name: their galaxies would be taken for the same."""
+    """Raise SampleError if two files or folders have the same name: their galaxies would get the same keys."""
     first: dict[str, Path] = {}
     for sample, path in zip(samples, paths, strict=True):
         if (other := first.setdefault(sample.name, path)) != path:
@@ -177,7 +234,7 @@ def _check_names(samples: Sequence[Sample], paths: Sequence[Path]) -> None:
 def _common_framing(samples: Sequence[Sample], radii: float) -> tuple[float, Framing]:
     """Return the width in radii at which pictures are stored (0: whole) and the framed one.
 
-    An unlabelled sample does not narrow the others' margin: around its pictures they are mirrored.
+    An unlabelled sample does not reduce the margin of the others: its pictures are mirrored at their edges.
     """
     framings = {sample.framing for sample in samples}
     if all(framing.radii for framing in framings):
@@ -193,18 +250,18 @@ def _joined(samples: Sequence[Sample], name: str) -> Tensor | None:
     """Return a bound of all rows, None where no sample has bounds."""
     if all(getattr(sample, name) is None for sample in samples):
         return None
-    parts = [np.full_like(s.fractions, np.nan) if getattr(s, name) is None else getattr(s, name) for s in samples]
-    return torch.from_numpy(np.concatenate(parts))
+    bounds = [np.full_like(s.fractions, np.nan) if getattr(s, name) is None else getattr(s, name) for s in samples]
+    return torch.from_numpy(np.concatenate(bounds))
 
 
 def _without_excluded(
     samples: Sequence[Sample], listed: Mapping[str, set[str]]
 ) -> tuple[list[Sample], list[NDArray[np.int64]], tuple[Mapping[str, Any], ...]]:
-    """Return samples without the listed galaxies, the rows that were kept of each, and what was left out by what."""
+    """Return samples without the listed galaxies, the rows that were kept of each, and the entries of the card."""
     twins = {own: key for sample in samples for own, key in sample.twins.items()}
     shared = {path: {twins.get(key, key) for key in keys} for path, keys in listed.items()}
-    whole = set().union(*shared.values())
-    kept = [np.flatnonzero([galaxy not in whole for galaxy in sample.galaxies]) for sample in samples]
+    every = set().union(*shared.values())
+    kept = [np.flatnonzero([galaxy not in every for galaxy in sample.galaxies]) for sample in samples]
     left_out = []
     for path, keys in shared.items():
         n = sum(galaxy in keys for sample in samples for galaxy in sample.galaxies)
@@ -215,7 +272,7 @@ def _without_excluded(
 
 
 def n_seen(trained: Mapping[str, Tensor], galaxies: NDArray[np.object_], contents: NDArray[np.int64]) -> int:
-    """Return how many galaxies a training saw, by the hashes (in the model's file) of their keys and pictures."""
+    """Return how many galaxies were in the training data, by the hashes of keys and pictures in the model's file."""
     own = {TRAINED_GALAXIES: galaxy_hashes(galaxies), TRAINED_CONTENTS: contents}
     seen = [np.isin(hashes, trained[name].numpy()) for name, hashes in own.items() if name in trained]
     return int(np.any(seen, axis=0).sum())

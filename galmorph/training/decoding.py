@@ -29,16 +29,16 @@ class Pictures:
 
     Attributes
     ----------
-    parts : tuple of (ndarray, ndarray)
+    samples : tuple of (ndarray, ndarray)
         For each sample its pictures, uint8 (n, 3, side, side), memory-mapped, and the rows that are used.
     """
 
-    parts: tuple[tuple[NDArray[np.uint8], NDArray[np.int64]], ...]
+    samples: tuple[tuple[NDArray[np.uint8], NDArray[np.int64]], ...]
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of the whole."""
-        return (sum(len(rows) for _, rows in self.parts), *self.parts[0][0].shape[1:])
+        """The shape of all pictures together."""
+        return (sum(len(rows) for _, rows in self.samples), *self.samples[0][0].shape[1:])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.uint8]:
         """Return all pictures, copied."""
@@ -50,7 +50,7 @@ class Pictures:
             return self[np.array([rows])][0]
         pictures = np.empty((len(rows), *self.shape[1:]), np.uint8)
         first = 0
-        for images, used in self.parts:
+        for images, used in self.samples:
             here = np.flatnonzero((rows >= first) & (rows < first + len(used)))
             pictures[here] = images[used[rows[here] - first]]
             first += len(used)
@@ -60,15 +60,15 @@ class Pictures:
 def decode(sample: Sample, side: int, width: float = 0.0) -> NDArray[np.uint8]:
     """Return a sample's pictures, uint8 (n, 3, side, side), memory-mapped; decoded once and kept in the cache.
 
-    Pictures of a lenient sample that cannot be decoded are not among them; their rows and the reasons are kept beside.
+    Pictures of a lenient sample that cannot be decoded are left out; their rows and the reasons are kept in a file.
 
     Parameters
     ----------
     side : int
-        In pixels.
+        Side of a square in pixels.
     width : float
-        In radii, of pictures that are framed by size: the middle of wider ones is kept, narrower ones are mirrored at
-        their edges; 0: whole.
+        Width in radii, for pictures that are framed by size: wider ones are cropped, narrower ones are mirrored at
+        their edges; 0: the whole picture.
 
     Raises
     ------
@@ -92,14 +92,14 @@ def decode(sample: Sample, side: int, width: float = 0.0) -> NDArray[np.uint8]:
 
 
 def _share(sample: Sample, width: float) -> float:
-    """Return the wanted width as a share of the pictures' own."""
+    """Return the wanted width as a share of the width of the pictures."""
     return width / sample.framing.radii if width and sample.framing.radii else 1.0
 
 
 def _cached(sample: Sample, side: int, width: float) -> Path:
     share = _share(sample, width)
-    part = "" if share == 1 else f"-{share:.4f}"
-    return cache_folder() / f"{sample.name}-{sample.sha256[:16]}-{side}{part}.npy"
+    suffix = "" if share == 1 else f"-{share:.4f}"
+    return cache_folder() / f"{sample.name}-{sample.sha256[:16]}-{side}{suffix}.npy"
 
 
 def _reasons(path: Path) -> Path:
@@ -120,7 +120,7 @@ def _decode(sample: Sample, side: int, share: float, output: Output) -> dict[int
                 raise SampleError(image)
         if len(unreadable) == len(sample):
             raise SampleError(f"No picture of {sample.name} can be used; first: {unreadable[0]}")
-        # The header leaves room for any number of rows, so its length stays.
+        # The header's length does not depend on the number of rows.
         output.patch(0, _npy_header(len(sample) - len(unreadable), side))
     return unreadable
 

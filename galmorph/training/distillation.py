@@ -1,4 +1,4 @@
-"""Distillation: what trained models say of a sample, as targets for the training of another (Hinton et al. 2015)."""
+"""Distillation: predictions of trained models as targets for the training of another (Hinton et al. 2015)."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def soft_targets(
     device: str = "auto",
     dtype: str = "auto",
 ) -> Tensor:
-    """Return training targets that are partly the labels and partly what teachers predict.
+    """Return training targets that mix the labels with the predictions of teachers.
 
-    A teacher speaks only of the samples that it was itself trained on: of another survey's pictures it knows nothing;
-    and of unlabelled samples, which are given to be spoken of. Where a label is known, the target is
+    A teacher labels only the samples that it was trained on itself (it has learnt nothing about another survey's
+    pictures) and unlabelled samples. Where there is a label, the target is
     ``(1 - share) * label + share * prediction``; else it is the prediction, moved into the bounds where there are some.
 
     Parameters
@@ -46,13 +46,13 @@ def soft_targets(
     share : float
         Weight of the predictions, 0 to 1.
     split : Split
-        Of the training, and of the teachers: their held-out galaxies are held out here.
+        That of the training and of the teachers: galaxies that they held out are held out here.
     rows : ndarray of int64
         Rows to make targets for.
     at_size : callable
         Gives the dataset with its pictures for an input size; each teacher gets them at its own.
     device, dtype : str
-        What the teachers run on.
+        Device and number format of the teachers.
 
     Returns
     -------
@@ -67,8 +67,8 @@ def soft_targets(
     total, n_teachers = torch.zeros_like(dataset.fractions), torch.zeros(len(dataset), 1)
     for teacher in teachers:
         _check(teacher, schema, split)
-        known = {entry["sha256"] for entry in teacher.card.trained_on}
-        own = np.array([dataset.sha256[sample] in known for sample in dataset.source[rows]], dtype=bool)
+        seen = {entry["sha256"] for entry in teacher.card.trained_on}
+        own = np.array([dataset.sha256[sample] in seen for sample in dataset.source[rows]], dtype=bool)
         asked = rows[own | dataset.unlabelled[rows]]
         if not len(asked):
             continue
@@ -89,6 +89,6 @@ def _check(teacher: Model, schema: LabelSchema, split: Split) -> None:
         raise ModelError(f"The teacher {card.name} answers {card.schema}, not {schema.name}.")
     if card.split != split.card():
         raise ModelError(
-            f"The teacher {card.name} has another split ({card.split}), so it may know what is held out here: "
+            f"The teacher {card.name} has another split ({card.split}), so it may have learnt what is held out here: "
             "train both with the same --seed, and those of classes on the same --data."
         )

@@ -1,4 +1,4 @@
-"""Learnt: which answers a model can know, because at least one galaxy from which it learns has them."""
+"""Which answers a model can learn: those that at least one training galaxy has."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ log = logging.getLogger(__name__)
 def learnt_labels(
     schema: LabelSchema, dataset: Dataset, rows: NDArray[np.int64], others: Sequence[Model] = ()
 ) -> tuple[str, ...]:
-    """Return the labels that a model learns: those that a galaxy has, of questions that can be reached.
+    """Return the labels that a model learns: those that at least one galaxy has, of questions that can be reached.
 
     Parameters
     ----------
     rows : ndarray of int64
         The galaxies from which it learns.
     others : sequence of Model
-        Models from which it starts or learns: what they learnt of the same schema it learns too.
+        Models that it starts or learns from; labels of the same schema that they have learnt count too.
     """
     values = [dataset.fractions[rows], *([] if dataset.lower is None else [dataset.lower[rows]])]
     had = np.any([(each > 0).any(dim=0).numpy() for each in values], axis=0)
@@ -34,11 +34,11 @@ def learnt_labels(
             had |= ~np.isin(np.arange(len(had)), model.card.unlearnt)
     for part, parents in zip(schema.slices, schema.parents, strict=True):
         had[part] &= not parents or bool(had[list(parents)].any())
-    return tuple(label for label, known in zip(schema.labels, had, strict=True) if known)
+    return tuple(label for label, is_learnt in zip(schema.labels, had, strict=True) if is_learnt)
 
 
 def warn_of_unlearnt(schema: LabelSchema, learnt: Sequence[str]) -> None:
-    """Name the answers that a model will not know, before it is trained."""
+    """Warn of the answers that a model cannot learn, before it is trained."""
     if missing := [label for label in schema.labels if label not in learnt]:
         log.warning(
             "No galaxy of the training part has %d of the %d answers: the model will not know them, and "

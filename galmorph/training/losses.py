@@ -1,4 +1,4 @@
-"""Losses: of fractions that are known exactly, and of those that are only bounded."""
+"""Losses for exact fractions, and for fractions with bounds."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from galmorph.errors import ModelError
 from galmorph.models.model import probabilities, question_shares
 from galmorph.schemas import LabelSchema
 
-# About as many people classify a galaxy in Galaxy Zoo.
+# About how many people classify a galaxy in Galaxy Zoo.
 USUAL_VOTES = 40.0
 
 
 def mse(
     schema: LabelSchema, logits: Tensor, fractions: Tensor, weights: Tensor | None = None, _: Tensor | None = None
 ) -> Tensor:
-    """Mean squared error of the cumulative probabilities over the known fractions (NaN: unknown).
+    """Mean squared error of the cumulative probabilities over the labelled fractions (NaN: no label).
 
     Parameters
     ----------
     logits, fractions : Tensor, shape (n, n_labels)
     weights : Tensor, shape (n,), optional
-        Of the galaxies.
+        Weights of the galaxies.
     """
-    known = ~fractions.isnan()
-    error = ((probabilities(schema, logits) - fractions.nan_to_num()) * known).square()
+    has_label = ~fractions.isnan()
+    error = ((probabilities(schema, logits) - fractions.nan_to_num()) * has_label).square()
     if weights is not None:
         error = error * weights.unsqueeze(1)
-    return error.sum() / known.sum().clamp(min=1)
+    return error.sum() / has_label.sum().clamp(min=1)
 
 
 def cross_entropy(
@@ -60,29 +60,29 @@ def dirichlet_multinomial(
 ) -> Tensor:
     """Minus the log likelihood of each question's votes under a Dirichlet-multinomial (Walmsley et al. 2022).
 
-    Votes scatter more than a multinomial's where people do not all see the same: the shares that they vote by are drawn
-    from a Dirichlet distribution around the predicted ones, the narrower the greater its concentration. A question of
-    which an answer is unknown is left out. It is divided by :data:`USUAL_VOTES`, so that an endless concentration and
-    that many votes make it the cross-entropy, up to a constant.
+    Votes scatter more than those of a multinomial distribution where people disagree: their shares are drawn from a
+    Dirichlet distribution around the predicted ones, narrower for a larger concentration. A question without a label is
+    left out. The loss is divided by :data:`USUAL_VOTES`, so that with an infinite concentration and that many votes it
+    is the cross-entropy, up to a constant.
 
     Parameters
     ----------
     schema, logits, fractions, weights
         As for :func:`mse`.
     votes : Tensor, shape (n,), optional
-        How many people answered the first question; :data:`USUAL_VOTES` where unknown (NaN).
+        Number of people who answered the first question; :data:`USUAL_VOTES` where unknown (NaN).
     concentration : float
-        Sum of the Dirichlet distribution's parameters, of each question.
+        Sum of the parameters of each question's Dirichlet distribution.
     """
     total = fractions.new_full((len(fractions),), USUAL_VOTES) if votes is None else votes.nan_to_num(nan=USUAL_VOTES)
     shares = question_shares(schema, logits).clamp(min=1e-6)
     per_galaxy = torch.zeros_like(total)
     for part in schema.slices:
-        known = ~fractions[:, part].isnan().any(dim=1)
+        has_label = ~fractions[:, part].isnan().any(dim=1)
         counts, prior = fractions[:, part].nan_to_num() * total.unsqueeze(1), shares[:, part] * concentration
         whole, sums = prior.sum(dim=1), counts.sum(dim=1)
         answers = (torch.lgamma(prior + counts) - torch.lgamma(prior)).sum(dim=1)
-        per_galaxy = per_galaxy + known * (torch.lgamma(whole + sums) - torch.lgamma(whole) - answers)
+        per_galaxy = per_galaxy + has_label * (torch.lgamma(whole + sums) - torch.lgamma(whole) - answers)
     return (per_galaxy if weights is None else per_galaxy * weights).mean() / USUAL_VOTES
 
 
@@ -123,19 +123,19 @@ def binary_divergence(predicted: Tensor, lower: Tensor, upper: Tensor) -> Tensor
 
 @dataclass(frozen=True)
 class BoundedLoss:
-    """A loss of what is known exactly, and of what is bounded.
+    """A loss for exact fractions and for bounded ones.
 
-    Beside squared errors a violation costs its square, and the mean is taken over all fractions that are known or
-    bounded; beside a likelihood it costs a divergence, and the mean is taken over the galaxies.
+    With squared errors a violation costs its square, and the mean is over all fractions that are exact or bounded. With
+    a likelihood it costs a divergence, and the mean is over the galaxies.
 
     Attributes
     ----------
     loss : callable
         One of :data:`LOSSES`.
     squares : bool
-        Whether it is one of squared errors.
+        Whether it is a squared error.
     weight : float
-        Of the violations.
+        Weight of the violations.
     """
 
     loss: Callable[..., Tensor]
@@ -161,15 +161,15 @@ class BoundedLoss:
         lower, upper : Tensor, shape (n, n_labels), optional
             Bounds on fractions, NaN where there is none.
         """
-        known = self.loss(schema, logits, fractions, weights, votes)
+        loss = self.loss(schema, logits, fractions, weights, votes)
         if lower is None or upper is None:
-            return known
+            return loss
         expected = probabilities(schema, logits)
         bounds = expected, lower, upper
         each = (violations(*bounds).square() if self.squares else binary_divergence(*bounds)).sum(dim=1)
         each = each if weights is None else each * weights
         if not self.squares:
-            return known + self.weight * each.mean()
-        n_known = (~fractions.isnan()).sum()
+            return loss + self.weight * each.mean()
+        n_exact = (~fractions.isnan()).sum()
         n_bounded = (~(lower.isnan() & upper.isnan())).sum()
-        return (known * n_known + self.weight * each.sum()) / (n_known + n_bounded).clamp(min=1)
+        return (loss * n_exact + self.weight * each.sum()) / (n_exact + n_bounded).clamp(min=1)

@@ -46,19 +46,19 @@ class Processes:
         return self.rank == 0
 
     def leave(self) -> None:
-        """End what the processes share."""
+        """End the process group."""
         if self.n > 1:
             distributed.destroy_process_group()
 
     def device(self, name: str) -> torch.device:
-        """Return the device of a name; of several GPUs each process of a machine has its own."""
+        """Return the device of a name; with several GPUs each process of a machine has its own."""
         if self.n > 1 and name in ("auto", "cuda") and torch.cuda.is_available():
             name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
             torch.cuda.set_device(name)
         return pick_device(name)
 
     def first_then_all(self, work: Callable[[], T]) -> T:
-        """Return what work gives; the first process does it before the others, which find its cache."""
+        """Return the result of some work; the first process does it before the others, which use its cache."""
         if self.n == 1:
             return work()
         result = work() if self.is_first else None
@@ -82,7 +82,7 @@ class Processes:
         return summed.item()
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Sum the gradients of the processes, in one piece; a process without a share of the batch adds nothing."""
+        """Sum the gradients of the processes in one tensor; a process without a share of the batch adds nothing."""
         if self.n == 1:
             return
         learning = [p for p in parameters if p.requires_grad]

@@ -1,11 +1,11 @@
-"""Reading labelled data: which layout a path has, and what its user says of it.
+"""Reading labelled data: the layout of a path, and the options that the user gives with it.
 
-``PATH:item,item,...``. An item is a question (then only its labels are used), or one of the following, which a file
-``labels.toml`` in the sample's folder can say too (the command line comes first):
+``PATH:item,item,...``. An item is a question (then only its labels are used), or one of the following options. A file
+``labels.toml`` in the sample's folder can hold them too; the command line comes first:
 
-- ``width_r90=6.4`` or ``width_arcsec=67``: how wide a piece of sky the pictures show;
-- ``labels=SCHEMA``: the schema that its labels are of. Under another one they become bounds or classes where the two
-  say something of each other (:attr:`galmorph.schemas.LabelSchema.meaning`);
+- ``width_r90=6.4`` or ``width_arcsec=67``: how wide the pictures are on the sky;
+- ``labels=SCHEMA``: the schema of its labels. Under another schema they become bounds or classes, if the two are
+  related (:attr:`galmorph.schemas.LabelSchema.meaning`);
 - ``label_column=NAME``, ``cutout_column=NAME``, ``id_column=NAME``: columns of its table; ``cutouts=FOLDER``: the
   folder that the table's paths are relative to (``/`` where they are absolute).
 """
@@ -40,21 +40,21 @@ _OPTIONS = ("labels", *_WIDTHS, *_COLUMNS)
 
 
 def read_sample(path: str | Path, schema: LabelSchema, *, labelled: bool = True) -> Sample:
-    """Read labelled data by whichever layout it has.
+    """Read labelled data of any layout.
 
     Parameters
     ----------
     path : str or Path
         A folder or file; ``PATH:question,question`` uses the labels of these questions alone, ``PATH:width_r90=6.4``
-        says how wide its pictures are (see the module). Votes of two projects on one question differ systematically,
-        and a sample that was selected by its labels teaches the selection.
+        is the width of its pictures (see the module). Votes of two projects on one question differ systematically,
+        and a model also learns how a sample was selected, if that was by its labels.
     labelled : bool
-        False: its labels, if there are any, are not read.
+        False: labels are not read.
 
     Raises
     ------
     SampleError
-        If it is missing, empty or of no known layout, or if a question or an option is unknown.
+        If it is missing, empty or of an unknown layout, or if a question or an option does not exist.
     """
     path, questions, layout, options = _opened(path)
     source = schema_named(options["labels"]) if "labels" in options else schema
@@ -72,12 +72,12 @@ def read_sample(path: str | Path, schema: LabelSchema, *, labelled: bool = True)
 
 
 def _opened(path: str | Path) -> tuple[Path, list[str], Layout, dict[str, Any]]:
-    """Return a sample's path, the questions that are used, its layout, and what its user says of it.
+    """Return a sample's path, the questions that are used, its layout and its options.
 
     Raises
     ------
     SampleError
-        If it is missing or of no known layout, or an option is not one of this layout.
+        If it is missing or of an unknown layout, or an option is not one of this layout.
     """
     path, questions, given = parse(path)
     if not path.exists():
@@ -95,12 +95,12 @@ def _opened(path: str | Path) -> tuple[Path, list[str], Layout, dict[str, Any]]:
 
 
 def schema_named(name: str) -> LabelSchema:
-    """Return the schema of a name, or in a TOML file.
+    """Return the schema of this name, or the one in a TOML file.
 
     Raises
     ------
     GalmorphError
-        If there is none, or the file states none or names it as one of galmorph's own.
+        If there is none, or its name in the file is one of galmorph's own.
     """
     if not name.lower().endswith(".toml"):
         return registry.load("schemas", name)
@@ -114,7 +114,7 @@ def schema_named(name: str) -> LabelSchema:
 
 
 def infer_schema(paths: Sequence[str | Path]) -> LabelSchema:
-    """Return the schema that samples are labelled by: one of galmorph's, or plain classes as they are written.
+    """Return the schema of the labels of samples: one of galmorph's, or the classes that occur.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def infer_schema(paths: Sequence[str | Path]) -> LabelSchema:
     Raises
     ------
     SampleError
-        If a sample cannot be read, says nothing of its labels, or there are several schemas or fewer than two classes.
+        If a sample cannot be read or has no labels, or there are several schemas or fewer than two classes.
     """
     named: dict[str, Path] = {}
     classes: dict[str, str] = {}
@@ -171,22 +171,22 @@ def _layout_of(path: Path) -> Layout:
     Raises
     ------
     SampleError
-        If no layout matches, or several do and none is more general than another.
+        If no layout matches, or several do and none of them is more specific.
     """
     layouts: list[Layout] = [registry.load("samples", name) for name in registry.names("samples")]
     matching, refused = [], None
     for layout in layouts:
         try:
             matching += [layout] if layout.matches(path) else []
-        except GalmorphError as error:  # says what the file is; another layout may know it all the same
+        except GalmorphError as error:  # another layout may still match
             refused = error
     general = {name for layout in matching for name in layout.before}
     chosen = [layout for layout in matching if layout.name not in general]
     if not chosen and refused:
         raise refused
     if not chosen:
-        known = "; ".join(f"{layout.name}: {layout.description}" for layout in layouts)
-        raise SampleError(f"{path} has no known layout{why_no_catalog(path)}. Known: {known}.")
+        layout_texts = "; ".join(f"{layout.name}: {layout.description}" for layout in layouts)
+        raise SampleError(f"{path} has no layout of labelled data{why_no_catalog(path)}. Layouts: {layout_texts}.")
     if len(chosen) > 1:
         both = "; ".join(f"{layout.name}: {layout.description}" for layout in chosen)
         raise SampleError(f"{path} has several layouts: {both}. Give each a folder of its own.")
@@ -228,7 +228,7 @@ def check_paths(paths: Sequence[str | Path]) -> None:
 
 
 def _declared(path: Path) -> dict[str, Any]:
-    """Return what ``labels.toml`` in a sample's folder says."""
+    """Return the options in ``labels.toml`` in a sample's folder."""
     file = path / DECLARED
     if not file.is_file():
         return {}
@@ -256,7 +256,7 @@ def _checked(options: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _framed(sample: Sample, options: Mapping[str, Any]) -> Sample:
-    """Return a sample with the width that its user says its pictures have."""
+    """Return a sample with the width of its pictures that the options name."""
     if not any(name.startswith("width_") for name in options):
         return sample
     if sample.composed:
@@ -266,15 +266,15 @@ def _framed(sample: Sample, options: Mapping[str, Any]) -> Sample:
 
 
 def translate(sample: Sample, source: LabelSchema, target: LabelSchema) -> Sample:
-    """Return a sample labelled under one schema with what its labels say under another.
+    """Return a sample with the labels of one schema turned into those of another.
 
-    Classes that mean least fractions there become bounds. Fractions become the class whose least fractions they reach;
-    galaxies that reach those of no class are left out.
+    Classes that stand for minimum fractions become bounds. Fractions become the class whose minimum fractions they
+    reach; galaxies that reach no class or several are left out.
 
     Raises
     ------
     SampleError
-        If the labels of one say nothing of the other's.
+        If the schemas are not related.
     """
     if target.name in source.meaning:
         lower = np.full((len(sample), len(target.labels)), np.nan, np.float32)
@@ -298,27 +298,27 @@ def translate(sample: Sample, source: LabelSchema, target: LabelSchema) -> Sampl
         chosen = dataclasses.replace(sample, fractions=reached.astype(np.float32)).take(one)
         none = (f"its votes make it none of the classes of {target.name}",) * (len(sample) - len(one))
         return dataclasses.replace(chosen, skipped=(*sample.skipped, *none))
-    known = [name for name in registry.names("schemas") if target.name in registry.load("schemas", name).meaning]
+    related = [name for name in registry.names("schemas") if target.name in registry.load("schemas", name).meaning]
     raise SampleError(
         f"Labels of the schema {source.name!r} say nothing of those of {target.name!r}. Schemas that do: "
-        f"{', '.join(known) or 'none'}."
+        f"{', '.join(related) or 'none'}."
     )
 
 
 def _restricted(sample: Sample, schema: LabelSchema, questions: Sequence[str]) -> Sample:
-    """Return a sample with the labels of some questions alone; the others are unknown."""
-    known = [question.name for question in schema.questions]
+    """Return a sample with the labels of some questions only; the others are unknown."""
+    names = [question.name for question in schema.questions]
     kept = np.zeros(len(schema.labels), dtype=bool)
     for question in questions:
-        if question not in known:
-            raise SampleError(registry.unknown("question", question, known))
-        kept[schema.slices[known.index(question)]] = True
+        if question not in names:
+            raise SampleError(registry.unknown("question", question, names))
+        kept[schema.slices[names.index(question)]] = True
 
-    def some(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def restricted(values: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.where(kept, values, np.float32(np.nan))
 
-    lower, upper = (None if bound is None else some(bound) for bound in (sample.lower, sample.upper))
-    return dataclasses.replace(sample, fractions=some(sample.fractions), lower=lower, upper=upper)
+    lower, upper = (None if bound is None else restricted(bound) for bound in (sample.lower, sample.upper))
+    return dataclasses.replace(sample, fractions=restricted(sample.fractions), lower=lower, upper=upper)
 
 
 def excluded_keys(path: str | Path) -> set[str]:

@@ -31,19 +31,19 @@ from galmorph.schemas import LabelSchema
 from galmorph.training import dataset as datasets
 from galmorph.training.ancestry import Ancestry, ancestry
 from galmorph.training.checkpoint import Checkpoint
-from galmorph.training.config import TrainConfig
+from galmorph.training.config import WITHOUT_GALAXIES, TrainConfig
 from galmorph.training.dataset import Dataset, n_seen
 from galmorph.training.distillation import soft_targets
 from galmorph.training.learnt import learnt_labels, warn_of_unlearnt
 from galmorph.training.losses import BoundedLoss, loss_named
 from galmorph.training.processes import Processes
 from galmorph.training.reading import plain
-from galmorph.training.schedule import averaging, class_weights, parameter_groups, set_learning_parts
+from galmorph.training.schedule import averaging, class_weights, freeze_layers, parameter_groups
 from galmorph.training.split import PARTS, Split
 
 log = logging.getLogger(__name__)
 
-# Answers that are named in the first lines of a run.
+# How many answers are named in the first lines of a run.
 _NAMED = 6
 _PURPOSES = ("to learn from", "to validate", "to test")
 STATE = "state.json"
@@ -51,18 +51,20 @@ STATE = "state.json"
 
 @dataclass(frozen=True)
 class Labels:
-    """The labelled galaxies of a run and what is learnt from each.
+    """The labelled galaxies of a run, their split and their targets.
 
     Attributes
     ----------
     parts : ndarray of str, shape (n,)
-        Part of each galaxy.
+        ``train``, ``val`` or ``test`` for each galaxy.
     learnt : ndarray of int64
-        Rows that are learnt from.
+        Rows to learn from.
     targets : Tensor, float32, shape (n, n_labels)
-        Labels, mixed with what teachers say.
-    self_taught : ndarray of int64
-        Unlabelled rows whose targets are what the averaged weights say, from the second epoch on.
+        Labels, mixed with predictions of the teachers.
+    self_labelled : ndarray of int64
+        Unlabelled rows whose targets are predictions of the averaged weights, from the second epoch on.
+    exact : ndarray of bool, shape (n,)
+        Which galaxies have a label that is more than a bound.
     """
 
     dataset: Dataset
@@ -70,7 +72,8 @@ class Labels:
     parts: NDArray[np.str_]
     learnt: NDArray[np.int64]
     targets: Tensor
-    self_taught: NDArray[np.int64]
+    self_labelled: NDArray[np.int64]
+    exact: NDArray[np.bool_]
 
     @cached_property
     def rows(self) -> dict[str, NDArray[np.int64]]:
@@ -91,7 +94,7 @@ class Run:
     descent : Ancestry
         Models that it starts and learns from.
     network, averaged : nn.Module
-        The weights that learn, and their moving average, which is validated and kept.
+        The trained weights, and their moving average, which is validated and kept.
     history : list of dict
         The epochs so far.
     """
@@ -127,7 +130,7 @@ class Run:
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """Where the run is kept after each epoch."""
+        """The state of the run, saved after each epoch."""
         return Checkpoint(self.out, self.network, self.averaged, self.optimizer)
 
     @cached_property
@@ -146,13 +149,13 @@ class Run:
 
 
 @contextmanager
-def held(out: Path) -> Iterator[None]:
-    """Hold a run's folder, which is made if it is not there: no other run trains in it meanwhile.
+def locked_folder(out: Path) -> Iterator[None]:
+    """Lock a run's folder, and make it if needed: no other run can train in it meanwhile.
 
     Raises
     ------
     OutputError
-        If another run holds it, or it cannot be written.
+        If another run trains in it, or it cannot be written.
     """
     is_new = not out.exists()
     lock = locked(out / ".lock", f"training in {out}")
@@ -161,7 +164,7 @@ def held(out: Path) -> Iterator[None]:
     finally:
         with lock, suppress(OSError):
             (out / ".lock").unlink()
-            if is_new:  # of a run that could not begin nothing is left
+            if is_new:  # a run that could not begin leaves nothing
                 out.rmdir()
 
 
@@ -182,8 +185,12 @@ def open_run(
     device = processes.device(config.device)
     history = processes.shared(_open_folder(config, out, resume) if processes.is_first else [])
     if processes.is_first:
-        _say_what_begins(config, schema, device, len(history))
+        _log_start(config, schema, device, len(history))
 
+    # First of all: weights may be absent, and reading many pictures takes long.
+    torch.manual_seed(config.seed)
+    backbone: Backbone = registry.load("backbones", config.backbone)
+    network = build(config.backbone, len(schema.labels), config.pretrained)
     opened = partial(
         datasets.load, config.data, schema, radii=config.radii, unlabelled=config.unlabelled, exclude=config.exclude
     )
@@ -198,20 +205,17 @@ def open_run(
     if n := n_seen(descent.trained, dataset.galaxies[test], dataset.contents[test]):
         log.warning("Of %d galaxies of the test part %d are known to a start or teacher.", len(test), n)
 
-    torch.manual_seed(config.seed)
-    backbone: Backbone = registry.load("backbones", config.backbone)
-    network = build(config.backbone, len(schema.labels), config.pretrained)
-    # Only now: where something is missing nothing is written, and the folder stays free for the next try.
+    # Not earlier: if something is missing, nothing is written and the folder stays free for the next try.
     if processes.is_first:
         write_record(out / STATE, state)
         write_file(out / "config.json", config.to_json().encode())
         rows = zip(dataset.source, dataset.galaxies, labels.parts, strict=True)
         write_csv(out / "split.csv", ("sample", "galaxy", "part"), rows)
-    known = learnt_labels(schema, dataset, labels.learnt, [*teachers, *descent.start])
-    warn_of_unlearnt(schema, known)
-    card = dataclasses.replace(_card(config, name, schema, backbone, labels, descent), learnt=known, **about)
+    learnt = learnt_labels(schema, dataset, labels.learnt, [*teachers, *descent.start])
+    warn_of_unlearnt(schema, learnt)
+    card = dataclasses.replace(_card(config, name, schema, backbone, labels, descent), learnt=learnt, **about)
     if not config.fine_tune:
-        set_learning_parts(network, backbone, config, 0)
+        freeze_layers(network, backbone, config, 0)
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=averaging(config.ema), use_buffers=True)
     optimizer = torch.optim.AdamW(parameter_groups(network, backbone, config))
@@ -225,8 +229,8 @@ def open_run(
     return run
 
 
-def _say_what_begins(config: TrainConfig, schema: LabelSchema, device: torch.device, n_done: int) -> None:
-    """Say what is trained on what, and where, before any picture is read."""
+def _log_start(config: TrainConfig, schema: LabelSchema, device: torch.device, n_done: int) -> None:
+    """Log model, data, schema and device before any picture is read."""
     data = ", ".join(plain(path).resolve().name for path in config.data)
     answers = schema.questions[0].answers if schema.is_classes else tuple(q.name for q in schema.questions)
     what = f"{len(answers)} {'classes' if schema.is_classes else 'questions'}"
@@ -253,7 +257,7 @@ def _labels(
     """Split the galaxies and set their targets."""
     galaxies, classes = list(dataset.galaxies), schema.classes(dataset.fractions.numpy())
     split = config.split.fitted(galaxies, classes, len(schema.questions[0].answers))
-    parts = split.parts(galaxies, classes)
+    parts = dataset.parts(split, classes)
     for part in ("train", "val"):
         if part not in parts:
             raise SampleError(f"The {part} part of the split is empty: {len(dataset)} galaxies are too few.")
@@ -264,17 +268,30 @@ def _labels(
     learnt = np.flatnonzero((parts == "train") | ((parts == "val") & config.refit))
     counts = ", ".join(f"{(parts == part).sum()} {what}" for part, what in zip(PARTS, _PURPOSES, strict=True))
     log.info("%d galaxies: %s.", len(dataset), counts)
+    _say_how_divided(dataset, parts)
     _warn_of_rare_classes(schema, classes[learnt])
-    targets = dataset.fractions
+    targets = dataset.fractions_of_twins()
+    exact = ~targets.isnan().all(dim=1).numpy()
     if teachers:
         targets = soft_targets(
-            *(dataset, schema, teachers, config.teacher_share, split, learnt),
+            *(dataclasses.replace(dataset, fractions=targets), schema, teachers, config.teacher_share, split, learnt),
             lambda size: dataset if size == config.input_size else opened(size),
             *(config.device, config.dtype),
         )
-    return Labels(
-        dataset, split, parts, learnt, targets, learnt[:0] if teachers else learnt[dataset.unlabelled[learnt]]
-    )
+    self_labelled = learnt[:0] if teachers else learnt[dataset.unlabelled[learnt]]
+    return Labels(dataset, split, parts, learnt, targets, self_labelled, exact)
+
+
+def _say_how_divided(dataset: Dataset, parts: NDArray[np.str_]) -> None:
+    """Say which samples keep a division of their own, and warn of pictures that are in two of its parts."""
+    divided = [sample for sample in dataset.samples if sample.parts is not None]
+    for sample in divided:
+        given = set(sample.parts) if sample.parts is not None else set()
+        drawn = "" if "val" in given else "; those to validate are drawn from train"
+        log.info("%s is divided already, into %s: that is kept%s.", sample.name, ", ".join(sorted(given)), drawn)
+    known = np.isin(dataset.contents, dataset.contents[parts == "train"])
+    if divided and (twice := int((known & (parts != "train")).sum())):
+        log.warning("%d pictures to validate or test are among those to learn from too: scores are too good.", twice)
 
 
 def _open_folder(config: TrainConfig, out: Path, resume: bool) -> list[dict[str, float]]:
@@ -292,7 +309,7 @@ def _open_folder(config: TrainConfig, out: Path, resume: bool) -> list[dict[str,
 
 
 def _digest(dataset: Dataset, parts: NDArray[np.str_]) -> str:
-    """Return a hash of which galaxies are in which part, in order."""
+    """Return a hash of the split: the part of each galaxy, in order."""
     lines = "\n".join(f"{galaxy}\t{part}" for galaxy, part in zip(dataset.galaxies, parts, strict=True))
     return hashlib.sha256(lines.encode()).hexdigest()
 
@@ -318,7 +335,7 @@ def _card(
     options["exclude"] = [entry["name"] for entry in dataset.excluded]
     options["excluded"], options["ancestors"] = list(dataset.excluded), list(descent.models)
     options["teachers"] = _teachers(config)
-    if config.pretrained not in ("imagenet", "none"):
+    if config.pretrained not in WITHOUT_GALAXIES:
         options["pretrained"] = Path(config.pretrained).name
     return ModelCard(
         name=name or f"{config.schema}-{config.backbone.rpartition(':')[2]}",
@@ -327,15 +344,15 @@ def _card(
         schema_definition=config.schema_definition,
         inputs=survey_inputs(config.input_size, dataset.framing, backbone.mean, backbone.std),
         description=schema.description,
-        trained_on=tuple(_samples(dataset, labels.parts)),
+        trained_on=tuple(_sample_entries(dataset, labels.parts)),
         split=labels.split.card(),
         training=options,
         versions=versions(),
     )
 
 
-def _samples(dataset: Dataset, parts: NDArray[np.str_]) -> Iterator[dict[str, Any]]:
-    """Yield what a card says of each sample."""
+def _sample_entries(dataset: Dataset, parts: NDArray[np.str_]) -> Iterator[dict[str, Any]]:
+    """Yield the entry of each sample in the card."""
     first = 0
     for sample in dataset.samples:
         n_train = int((parts[first : first + len(sample)] == "train").sum())
@@ -346,7 +363,7 @@ def _samples(dataset: Dataset, parts: NDArray[np.str_]) -> Iterator[dict[str, An
 
 
 def _warn_of_rare_classes(schema: LabelSchema, classes: NDArray[np.int64]) -> None:
-    """Tell of classes that the training part has two examples of at most: what is said of them is hardly learnt."""
+    """Warn of classes with one or two examples to train on."""
     if not schema.has_classes:
         return
     counts = np.bincount(classes[classes >= 0], minlength=len(schema.questions[0].answers))

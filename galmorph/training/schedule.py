@@ -18,7 +18,7 @@ from galmorph.training.config import TrainConfig
 
 
 def parameter_groups(network: nn.Module, backbone: Backbone, config: TrainConfig) -> list[dict[str, Any]]:
-    """Head and backbone at their own learning rates; no weight decay on vectors (biases, batch normalisation)."""
+    """Return groups with their own learning rates (head, backbone), without weight decay on vectors (biases, norms)."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
@@ -34,18 +34,18 @@ def parameter_groups(network: nn.Module, backbone: Backbone, config: TrainConfig
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, config: TrainConfig, epoch: float) -> None:
-    """Linear warm-up, then half a cosine down to nothing at the last epoch, or the same to the end."""
+    """Set the learning rate: linear warm-up, then half a cosine down to 0 at the last epoch, or a constant."""
     rise = min(1.0, (epoch + 0.05) / max(config.warmup_epochs, 0.05))
     fall = 1.0 if config.schedule == "constant" else 0.5 * (1 + math.cos(math.pi * epoch / config.epochs))
     for group in optimizer.param_groups:
         group["lr"] = group["peak_lr"] * rise * fall
 
 
-def set_learning_parts(network: nn.Module, backbone: Backbone, config: TrainConfig, epoch: int) -> None:
-    """Put the network into training mode, with the parts frozen that do not learn in an epoch.
+def freeze_layers(network: nn.Module, backbone: Backbone, config: TrainConfig, epoch: int) -> None:
+    """Put the network into training mode, with the layers frozen that do not learn in an epoch.
 
-    The head learns always; the rest never (not ``fine_tune``), from the start, or from its end to its beginning over
-    ``unfreeze_epochs``. What is frozen keeps its batch statistics too.
+    The head always learns. The other layers never learn (not ``fine_tune``), learn from the start, or are unfrozen from
+    the last to the first over ``unfreeze_epochs``. Frozen layers keep their batch statistics too.
     """
     network.train()
     below = [name for name, _ in network.named_parameters() if not name.startswith(backbone.head)]
@@ -62,23 +62,23 @@ def set_learning_parts(network: nn.Module, backbone: Backbone, config: TrainConf
 
 
 def epoch_order(
-    taught: NDArray[np.int64], known: NDArray[np.bool_], size: int, generator: torch.Generator
+    rows: NDArray[np.int64], exact: NDArray[np.bool_], size: int, generator: torch.Generator
 ) -> NDArray[np.int64]:
     """Return the rows of an epoch in random order.
 
     Parameters
     ----------
-    taught : ndarray of int64
-        Rows that may be learnt from.
-    known : ndarray of bool
-        Which rows of the dataset have labels that are known exactly; they come first where not all fit in.
+    rows : ndarray of int64
+        Rows to learn from.
+    exact : ndarray of bool
+        Which rows of the dataset have exact labels; they come first where an epoch is smaller than the data.
     size : int
-        Rows of an epoch; 0: all.
+        Number of rows in an epoch; 0: all.
     """
-    order = taught[torch.randperm(len(taught), generator=generator).numpy()]
+    order = rows[torch.randperm(len(rows), generator=generator).numpy()]
     if not size or size >= len(order):
         return order
-    chosen = order[np.argsort(~known[order], kind="stable")][:size]
+    chosen = order[np.argsort(~exact[order], kind="stable")][:size]
     return chosen[torch.randperm(size, generator=generator).numpy()]
 
 
@@ -90,7 +90,7 @@ def class_weights(schema: LabelSchema, fractions: Tensor, power: float) -> Tenso
     fractions : Tensor, shape (n, n_labels)
         Of the galaxies that are trained on; NaN where unknown.
     power : float
-        0: all alike; 1: all classes have the same say together.
+        0: all alike; 1: each class has the same total weight.
 
     Returns
     -------
@@ -104,19 +104,19 @@ def class_weights(schema: LabelSchema, fractions: Tensor, power: float) -> Tenso
 
 
 def galaxy_weights(schema: LabelSchema, fractions: Tensor, weights: Tensor) -> Tensor:
-    """Return the weight of each galaxy, shape (n,), by its classes; 1 where nothing is known of them."""
+    """Return the weight of each galaxy, shape (n,), by its classes; 1 where it has none."""
     first = fractions[:, schema.slices[0]]
     return torch.where(first.isnan().any(dim=1), 1.0, first.nan_to_num() @ weights)
 
 
 def averaging(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Return how the moving average of the weights takes a step: for ``AveragedModel(multi_avg_fn=...)``.
+    """Return the update of the moving average of the weights, for ``AveragedModel(multi_avg_fn=...)``.
 
     Parameters
     ----------
     decay : float
-        Decay per step. Over the first steps it rises to it as ``(1 + n) / (10 + n)``, so that the average of a short
-        run is not mostly of the weights that it began with.
+        Decay per step. Over the first steps it rises as ``(1 + n) / (10 + n)``, so that the average of a short run is
+        not dominated by its first weights.
     """
 
     def update(averaged: Any, current: Any, n_averaged: Any) -> None:

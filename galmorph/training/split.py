@@ -60,8 +60,9 @@ class Split:
     def fitted(self, galaxies: Sequence[str], classes: NDArray[np.int64], n_classes: int) -> Split:
         """Return the split with edges by class for these galaxies; itself where none are wanted.
 
-        Of each class, to the nearest galaxy, the wanted shares; of three galaxies or more at least one in each part
-        that is wanted at all, of two one to train on and one to test, a single one to train on.
+        Each class has the wanted shares, to the nearest galaxy. A class of three galaxies or more has at least one in
+        each part that is wanted at all. Of two galaxies one is for training and one for the test; a single one is for
+        training.
         """
         if not self.by_class:
             return self
@@ -81,7 +82,7 @@ class Split:
         return float(between[n_test]), float(between[n_test + n_val])
 
     def card(self) -> dict[str, Any]:
-        """Return what a model's card says of the split."""
+        """Return the split as a model's card states it."""
         card = {"method": "sha256(seed:galaxy)", "seed": self.seed, "val": self.val, "test": self.test}
         return card | {"edges": [list(pair) for pair in self.edges]} if self.by_class else card
 
@@ -97,10 +98,10 @@ class Split:
 
 
 def _common_classes(galaxies: Sequence[str], classes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the lowest class known of each galaxy: pictures of it with contradictory classes stay together."""
+    """Return the lowest class of each galaxy, so that pictures of one galaxy with different classes stay together."""
     _, inverse = np.unique(np.array(galaxies, dtype=str), return_inverse=True)
     lowest = np.full(inverse.max(initial=-1) + 1, np.iinfo(np.int64).max)
-    known = classes >= 0
-    np.minimum.at(lowest, inverse[known], classes[known])
+    has_class = classes >= 0
+    np.minimum.at(lowest, inverse[has_class], classes[has_class])
     common = lowest[inverse]
     return np.where(common == np.iinfo(np.int64).max, -1, common)

@@ -1,4 +1,4 @@
-"""Training: fine-tune a backbone on labelled galaxies, readable top to bottom."""
+"""Training: fine-tune a backbone on labelled galaxies."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from galmorph.training.evaluation.predicting import network_inputs, predict
 from galmorph.training.evaluation.scores import scores
 from galmorph.training.evaluation.temperature import fit_temperature
 from galmorph.training.processes import Processes
-from galmorph.training.run import Run, held, open_run
-from galmorph.training.schedule import epoch_order, galaxy_weights, set_learning_parts, set_learning_rate
+from galmorph.training.run import Run, locked_folder, open_run
+from galmorph.training.schedule import epoch_order, freeze_layers, galaxy_weights, set_learning_rate
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def train(
     resume : bool
         Go on from the checkpoint in ``out``.
     test : bool
-        Score the test part at the end. Leave it out while options are still being chosen.
+        Whether to score the test part at the end. Leave it out while you choose options.
     on_epoch : callable, optional
         Called with each epoch's line of the history.
     on_step : callable, optional
@@ -92,7 +92,7 @@ def train(
         raise GalmorphError("train takes a TrainConfig, as galmorph.training.config.configure makes it.")
     out = Path(out)
     processes = Processes.joined()
-    with held(out) if processes.is_first else nullcontext():
+    with locked_folder(out) if processes.is_first else nullcontext():
         try:
             run = open_run(config, out, name, about or {}, resume, processes)
             fit(run, on_epoch, on_step)
@@ -103,7 +103,7 @@ def train(
 
 
 def _stopped(out: Path) -> str:
-    """Return what is kept of a run that was stopped."""
+    """Return the message about a run that was stopped."""
     if not (out / "config.json").exists():
         return "Stopped before the first epoch: nothing is kept."
     n = len(Checkpoint.history(out))
@@ -167,13 +167,12 @@ def _train_epoch(
 ) -> float:
     """Train an epoch and return its mean loss."""
     config, processes, labels = run.config, run.processes, run.labels
-    learnt = labels.learnt if epoch else np.setdiff1d(labels.learnt, labels.self_taught)
-    exact = ~run.dataset.fractions.isnan().all(dim=1).numpy()
-    order = epoch_order(learnt, exact, config.epoch_size, generator)
+    learnt = labels.learnt if epoch else np.setdiff1d(labels.learnt, labels.self_labelled)
+    order = epoch_order(learnt, labels.exact, config.epoch_size, generator)
     if not processes.is_first:
         generator.manual_seed(generator.initial_seed() + processes.rank * 10**9)
     n_steps = math.ceil(min(len(labels.learnt), config.epoch_size or len(labels.learnt)) / config.batch_size)
-    set_learning_parts(run.network, run.backbone, config, epoch)
+    freeze_layers(run.network, run.backbone, config, epoch)
     total, step = 0.0, 0
     for batch in micro_batches(run.dataset, targets, order, config, epoch, generator, run.device, processes):
         set_learning_rate(run.optimizer, config, epoch + step / n_steps)
@@ -186,12 +185,13 @@ def _train_epoch(
                 weights = galaxy_weights(run.schema, batch.targets, run.class_weights) * batch.weights
             bounds = (batch.lower, batch.upper)
             loss = run.loss(run.schema, logits.float(), batch.targets, weights, batch.votes, *bounds) * batch.share
-            if not torch.isfinite(loss):
-                raise SampleError(
-                    f"The loss is {loss.item()} in epoch {epoch + 1}: lower --lr. Checkpoint kept in {run.out}."
-                )
             loss.backward()
-            total += loss.item()
+            # Only now: a GPU has its work of the whole step before it is waited for.
+            if not math.isfinite(value := loss.item()):
+                raise SampleError(
+                    f"The loss is {value} in epoch {epoch + 1}: lower --lr. Checkpoint kept in {run.out}."
+                )
+            total += value
         if batch.ends_batch:
             processes.sum_gradients(run.network.parameters())
             run.optimizer.step()
@@ -206,8 +206,8 @@ def _train_epoch(
 
 
 def _with_own_predictions(run: Run, targets: Tensor) -> Tensor:
-    """Return the targets with what the averaged weights say of unlabelled galaxies that no teacher labels."""
-    rows = run.labels.self_taught
+    """Return the targets with the averaged weights' predictions for unlabelled galaxies that no teacher labels."""
+    rows = run.labels.self_labelled
     if not len(rows):
         return targets
     logits = _logits(run, rows, run.averaged.module, run.device, run.dtype)
@@ -231,9 +231,9 @@ def _validate(run: Run) -> dict[str, float]:
 def finish(run: Run, *, test: bool) -> dict[str, Any]:
     """Calibrate the best weights, score them, draw the figures, and write the model; return ``metrics.json``."""
     config, out, schema, dataset, rows = run.config, run.out, run.schema, run.dataset, run.labels.rows
-    # In the 16 bits in which they are saved: what is fitted and scored from here on is true of the file.
+    # Rounded to 16 bits as in the file: what is fitted and scored from here on holds for the saved model.
     network = load(out / f"best{SUFFIX}").network.half().float()
-    logits = _logits(run, rows["val"], network, torch.device("cpu"), torch.float32)
+    logits = _logits(run, rows["val"], network.to(run.device), run.device, torch.float32)
     if config.refit:
         calibration = load(config.pretrained).card.calibration
     else:
@@ -243,11 +243,11 @@ def finish(run: Run, *, test: bool) -> dict[str, Any]:
         TRAINED_GALAXIES: torch.from_numpy(galaxy_hashes(dataset.galaxies[seen])),
         TRAINED_CONTENTS: torch.from_numpy(dataset.contents[seen]),
     }
-    model = Model(dataclasses.replace(run.card, calibration=calibration), network, run.descent.merged(hashes))
+    model = Model(dataclasses.replace(run.card, calibration=calibration), network.cpu(), run.descent.merged(hashes))
     model = calibrate(model, dataset, rows["train"], rows["val"], config.device)
     scored = [part for part, wanted in (("val", not config.refit), ("test", test)) if wanted]
     metrics = _score(model, dataset, rows, config.device, scored)
-    _warn_of_nothing_learnt(run)
+    _warn_if_no_better_than_mean(run)
     figures.save(figures.learning_curves(run.history), out / "learning_curves.png")
     shown = rows["test" if test and len(rows["test"]) else "val"]
     predicted = predict(Predictor(model, config.device, "float32"), dataset, shown)
@@ -258,15 +258,15 @@ def finish(run: Run, *, test: bool) -> dict[str, Any]:
     return metrics
 
 
-def _warn_of_nothing_learnt(run: Run) -> None:
-    """Warn where the best epoch is no better than the mean of the training labels said of every galaxy."""
+def _warn_if_no_better_than_mean(run: Run) -> None:
+    """Warn if the best epoch is no better than predicting the mean of the training labels for every galaxy."""
     fractions, rows = run.dataset.fractions, run.labels.rows
     mean = fractions[rows["train"]].nanmean(dim=0)
     truth = fractions[rows["val"]]
-    known = ~truth.isnan() & ~mean.isnan()
-    if run.config.refit or not known.any():
+    has_label = ~truth.isnan() & ~mean.isnan()
+    if run.config.refit or not has_label.any():
         return
-    chance = float((truth - mean)[known].square().mean().sqrt())
+    chance = float((truth - mean)[has_label].square().mean().sqrt())
     best = min(line["val_rmse"] for line in run.history)
     if best >= chance:
         log.warning(
@@ -287,20 +287,20 @@ def _logits(run: Run, rows: NDArray[np.int64], network: nn.Module, device: torch
 
 
 def _rmse(truth: Tensor, predicted: NDArray[np.float32]) -> float:
-    known = ~truth.isnan().numpy()
-    return float(np.sqrt(np.square(predicted - truth.numpy())[known].mean()))
+    has_label = ~truth.isnan().numpy()
+    return float(np.sqrt(np.square(predicted - truth.numpy())[has_label].mean()))
 
 
 def _accuracy(schema: LabelSchema, truth: Tensor, predicted: NDArray[np.float32]) -> float:
-    """Return how often the first question's most probable answer is right, NaN where no answer is known."""
+    """Return how often the first question's most probable answer is right, NaN where no galaxy has a label."""
     first = schema.slices[0]
-    known = ~truth[:, first].isnan().any(dim=1)
-    right = predicted[known.numpy(), first].argmax(axis=1) == truth[known][:, first].argmax(dim=1).numpy()
+    has_label = ~truth[:, first].isnan().any(dim=1)
+    right = predicted[has_label.numpy(), first].argmax(axis=1) == truth[has_label][:, first].argmax(dim=1).numpy()
     return float(right.mean()) if len(right) else math.nan
 
 
 def _stale(history: list[dict[str, float]]) -> int:
-    """Return for how many epochs the validation score has not been better."""
+    """Return the number of epochs since the best validation score."""
     values = [line["val_rmse"] for line in history]
     return len(values) - 1 - int(np.argmin(values)) if values else 0
 
@@ -313,8 +313,8 @@ def _score(
     for tta, suffix in ((1, ""), (8, "_tta8")):
         predictor = Predictor(model, device, "float32", tta)
         for part in parts:
-            for sample, of_it in dataset.scored.items():
-                chosen = rows[part][of_it[rows[part]] & ~dataset.unlabelled[rows[part]]]
+            for sample, in_sample in dataset.scored.items():
+                chosen = rows[part][in_sample[rows[part]] & ~dataset.unlabelled[rows[part]]]
                 truth = dataset.fractions[chosen].numpy()
                 if np.isfinite(truth).any():
                     predicted = predict(predictor, dataset, chosen)

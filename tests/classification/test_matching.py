@@ -65,6 +65,16 @@ def test_row_numbers_of_pandas_are_no_identifiers(tmp_path, folder):
     assert files(tmp_path, ",mag\n2,1\n4,1\n", folder) == ["2.fits", "4.fits"]
 
 
+def test_row_numbers_of_r_are_no_identifiers(tmp_path, folder):
+    with pytest.raises(CatalogError, match="no column of identifiers"):
+        files(tmp_path, '"","mag"\n"1",15\n"2",16\n"3",17\n', folder)
+
+
+@pytest.mark.parametrize("cell", ['"=""2"""', "'2"])
+def test_identifiers_that_a_spreadsheet_took_for_text(tmp_path, folder, cell):
+    assert files(tmp_path, f"id,mag\n{cell},15\n", folder) == ["2.fits"]
+
+
 def test_the_column_whose_values_name_files_is_the_identifier(tmp_path, folder):
     assert files(tmp_path, "id,NUMBER\n1001,2\n1002,3\n", folder) == ["2.fits", "3.fits"]
     assert files(tmp_path, "id,NUMBER\n2,2\n3,3\n", folder) == ["2.fits", "3.fits"]
@@ -190,3 +200,27 @@ def test_results_whose_cutouts_are_not_clear_have_reasons(tmp_path, folder):
     rows = read_results(tmp_path / "r.csv").cutouts(folder)
     assert len(rows) == 2
     assert all("no column of identifiers" in reason for reason, *_ in rows)
+
+
+TRACTOR = "brickid,objid,ra,dec\n11,1,10,0\n11,2,11,0\n12,1,12,0\n"
+
+
+def test_objid_of_tractor_is_unique_with_its_brick(tmp_path, folder):
+    for name in ("11_1", "11_2", "12_1"):
+        (folder / f"{name}.fits").touch()
+    assert files(tmp_path, TRACTOR, folder) == ["11_1.fits", "11_2.fits", "12_1.fits"]
+    (block,) = open_catalog(tmp_path / "t.csv").blocks(10)
+    assert block.id.tolist() == ["11_1", "11_2", "12_1"]
+    assert next(open_catalog(tmp_path / "t.csv", id_column="objid").blocks(10)).id.tolist() == ["1", "2", "1"]
+
+
+def test_files_that_are_named_by_objid_alone(tmp_path, folder):
+    assert files(tmp_path, "\n".join(TRACTOR.splitlines()[:3]), folder) == ["1.fits", "2.fits"]
+    with pytest.raises(CatalogError, match=r"objid is unique only within one brickid, and 1 .*<brickid>_<objid>\.fits"):
+        files(tmp_path, TRACTOR, folder)
+
+
+def test_numbers_of_sextractor_are_unique_with_their_tile(tmp_path):
+    make(tmp_path / "t.csv", "TILENAME,NUMBER,ALPHA_J2000,DELTA_J2000\nDES01,1,10,0\nDES02,1,11,0\nDES02,,12,0\n")
+    (block,) = open_catalog(tmp_path / "t.csv").blocks(10)
+    assert block.id.tolist() == ["DES01_1", "DES02_1", ""]

@@ -10,20 +10,27 @@ import pytest
 from galmorph.classification import classify as classification
 from galmorph.errors import GalmorphError
 
-# Three blocks of 30 MB, freed together ten times: page faults after the first round.
+# 90 MB in blocks, freed together ten times, by the main thread or by another: page faults after the first round.
 LOOP = """
-import resource, sys
+import resource, sys, threading
 import numpy as np
 from galmorph.classification.process import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 def once():
-    blocks = [np.ones(30_000_000, np.uint8) for _ in range(3)]
-once()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(10):
+    blocks = [np.ones(90_000_000 // int(sys.argv[3]), np.uint8) for _ in range(int(sys.argv[3]))]
+def loop():
     once()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        once()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+if sys.argv[2] == "thread":
+    thread = threading.Thread(target=loop)
+    thread.start()
+    thread.join()
+else:
+    loop()
 """
 
 
@@ -31,9 +38,10 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 @pytest.mark.parametrize(
     "environment", [{}, {"MALLOC_TRIM_THRESHOLD_": "65536"}], ids=["plain", "as in Dask's workers"]
 )
-def test_freed_memory_is_used_again(environment):
+@pytest.mark.parametrize(("where", "blocks"), [("main", 3), ("thread", 9)])
+def test_freed_memory_is_used_again(environment, where, blocks):
     def faults(how: str) -> int:
-        command = [sys.executable, "-c", LOOP, how]
+        command = [sys.executable, "-c", LOOP, how, where, str(blocks)]
         done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=True)
         return int(done.stdout)
 

@@ -303,10 +303,10 @@ def test_default_output_and_globbed_bands(folder, field, model, tmp_path):
     assert summary.targets > 50
 
 
-@pytest.mark.parametrize("scale", [True, False], ids=["with PIXSCALE", "without"])
+@pytest.mark.parametrize("scale", ["PIXSCALE", "SECPIX", None])
 def test_an_image_without_wcs_is_classified_all_the_same(field, classified, model, tmp_path, scale):
     _, with_wcs, _ = classified
-    cards = {"PIXSCALE": PIXSCALE} if scale else {}
+    cards = {scale: PIXSCALE} if scale else {}
     blank = dataclasses.replace(field, header=fits.Header())
     write_cube(tmp_path / "f.fits", blank, **cards, SURVEY="")
     summary = classify(tmp_path / "f.fits", model=model, **FAST)

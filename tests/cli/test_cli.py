@@ -211,6 +211,8 @@ def test_models_list_and_show(tmp_path):
 def test_models_are_whole_at_80_columns_and_one_is_a_screen():
     listed = run("models", "list", env={"COLUMNS": "80"}).stdout
     for name in card.shipped():
+        samples = {score.rpartition(" ")[0] for score in card.describe(card.shipped()[name])["scores"]}
+        assert samples <= set(listed.split()), "the name of a sample is never cut either"
         assert re.search(rf"^ *{name} ", listed, flags=re.MULTILINE), "a name is never cut"
         shown = run("models", "show", name, env={"COLUMNS": "80"}).stdout.splitlines()
         assert len(shown) <= 24

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 import galmorph.images.cutout
 from galmorph.errors import CannotContinue, CutoutError, OutputError
 from galmorph.images import fits_file as imagefile
+from galmorph.images import headers
 from galmorph.images.cutout import Cutout, cutout_files, read_cutout, write_cutout
 from galmorph.images.sizes import MAX_SIDE_PX
 
@@ -130,7 +131,10 @@ def test_where_an_extension_names_its_band(write, cards):
 
 @pytest.mark.parametrize(
     ("text", "band"),
-    [("F105W", "F105W"), ("R", "R"), ("z", "z"), ("DES-i", "i"), ("g.MP9402", "g"), ("g or r", "g or r")],
+    [
+        *(("F105W", "F105W"), ("R", "R"), ("z", "z"), ("DES-i", "i"), ("g.MP9402", "g"), ("g or r", "g or r")),
+        *(("HSC-R", "r"), ("HSC-I2", "i"), ("SLOAN-G", "g"), ("SDSSr", "r"), ("OCAM_r_SDSS", "r")),
+    ],
 )
 def test_band_names(write, text, band):
     assert read_cutout(write(IMAGE, header(FILTER=text, BUNIT="nanomaggy"))).bands == (band,)
@@ -340,6 +344,53 @@ def test_pixel_scale_without_a_wcs(write):
     cutout = read_cutout(write(CUBE, fits.Header({"BANDS": "grz", "PIXSCALE": 0.3})))
     assert (cutout.pixscale, cutout.flux_pixscale, cutout.wcs) == (0.3, 0.3, None)
     assert cutout.wcs_problem == ""
+
+
+@pytest.mark.parametrize(
+    ("cards", "scale"),
+    [
+        ({"SECPIX": 0.3}, 0.3),
+        ({"SECPIX1": -0.3, "SECPIX2": 0.3}, 0.3),
+        ({"PIXSCAL1": 0.3, "PIXSCAL2": 0.301}, 0.3005),
+        ({"PIXSCAL1": (0.3, "[arcsec/pixel] axis 1"), "PIXSCAL2": 0.3, "SECPIX": 0.3}, 0.3),
+        ({"PLTSCALE": (0.3, "plate scale, arcsec/pixel")}, 0.3),
+        ({"SCALE": (0.3, "Image scale (arcsec per pix)")}, 0.3),
+        ({"SCALE": (2.0, "of the display"), "SECPIX": 0.3}, 0.3),
+        ({"PIXSCALE": "0.3 arcsec/pixel"}, 0.3),
+        ({"PIXSCALE": 0.3, "SECPIX": 0.4}, 0.3),
+    ],
+)
+def test_other_cards_of_the_pixel_scale(write, cards, scale, caplog):
+    headers._say.cache_clear()
+    caplog.set_level("INFO")
+    made = fits.Header({"BANDS": "grz"})
+    made.update(cards)
+    assert read_cutout(write(CUBE, made)).pixscale == pytest.approx(scale, rel=1e-5)
+    assert ("without celestial coordinates" in caplog.text) == ("PIXSCALE" not in cards)
+
+
+@pytest.mark.parametrize(
+    ("cards", "why"),
+    [
+        ({"PLTSCALE": 67.2}, "Add a card PIXSCALE"),
+        ({"PLTSCALE": (6.72, "Plate scale arcsec per mm")}, "Add a card PIXSCALE"),
+        ({"SCALE": 0.3}, "Add a card PIXSCALE"),
+        ({"SECPIX": (0.005, "[arcmin]")}, "Add a card PIXSCALE"),
+        ({"PIXSCALE": (15.0, "[micron] size of the pixels")}, "Add a card PIXSCALE"),
+        ({"PIXSCALE": "unknown"}, "Add a card PIXSCALE"),
+        ({"SECPIX1": 0.3, "SECPIX2": 0.4}, r"not square \(SECPIX1, SECPIX2\)"),
+        ({"SECPIX": 0.3, "PIXSCAL1": 0.6, "PIXSCAL2": 0.6}, r"several pixel scales \(SECPIX=0.3, PIXSCAL1=0.6\)"),
+    ],
+)
+def test_cards_that_may_be_another_scale(write, cards, why):
+    made = fits.Header({"BANDS": "grz"})
+    made.update(cards)
+    refused(write, CUBE, made, why)
+
+
+def test_a_wcs_comes_before_cards_of_the_pixel_scale(write):
+    made = service_header(SECPIX=5.0)
+    assert read_cutout(write(CUBE, made)).pixscale == pytest.approx(0.262)
 
 
 def test_radius(write):

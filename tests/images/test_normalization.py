@@ -87,6 +87,16 @@ def test_a_batch_is_mapped_as_its_galaxies(model):
     assert flux.isfinite().all()
 
 
+@pytest.mark.parametrize("grey", [False, True])
+def test_inputs_are_filled_as_a_batch_is_mapped(grey):
+    model = normalization("lupton", grey=grey)
+    flux = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    inputs = torch.full((5, 8, 8, 3), 7.0).permute(0, 3, 1, 2)
+    model.fill(inputs[1:4], list(flux))
+    assert torch.equal(inputs[1:4], model.network_input(model.rgb(flux)))
+    assert bool((inputs[::4] == 7).all())
+
+
 def test_grey_models_see_no_colour():
     grey = normalization("lupton", grey=True)
     seen = grey.network_input(torch.rand(2, 3, 4, 4))

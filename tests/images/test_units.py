@@ -1,6 +1,7 @@
 """Units of pixels: spellings, zero points, asinh scaling; what is not understood is refused by name."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -50,7 +51,10 @@ def write(path, image=IMAGE, pixscale=0.262, **cards):
             (text, "rate", 1.0)
             for text in ("counts/s", "DN/s", "electron / s", "ELECTRONS/S", "e-/sec", "e- s-1", "cts/second")
         ),
-        *((text, "magnitude", 1.0) for text in ("mag", "mag/arcsec2", "mag(AB)", "dex(Jy)")),
+        *((text, "magnitude", 1.0) for text in ("mag", "mag/arcsec2", "mag(AB)", "dex(Jy)", "MAG", "mags", "ABmag")),
+        *((text, "magnitude", 1.0) for text in ("AB magnitude", "asinh mag", "luptitudes", "log10(flux)", "log(Jy)")),
+        *((text, "magnitude", 1.0) for text in ("S/N", "SNR", "sigma", "arcsinh", "surface brightness (mag/arcsec^2)")),
+        ("cps", "rate", 1.0),
         *((text, "ambiguous", 1.0) for text in ("MJY", "mjy", "Mjy/sr")),
         *((text, "other", 1.0) for text in ("Jy/beam", "K", "erg/s/cm2/Angstrom", "none", "1", "km/s", "??")),
         ("", "none", 1.0),
@@ -101,9 +105,31 @@ def test_a_zero_point_that_is_a_placeholder_is_said(tmp_path, value):
         read_cutout(write(tmp_path / "a.fits", BUNIT="adu", MAGZERO=value))
 
 
-def test_magnitudes_are_refused_whatever_the_zero_point(tmp_path):
-    with pytest.raises(CutoutError, match=r"in 'mag', which are no flux"):
-        read_cutout(write(tmp_path / "a.fits", BUNIT="mag", MAGZERO=25.0))
+@pytest.mark.parametrize("unit", ["mag", "MAG", "log10(flux)", "SNR"])
+def test_magnitudes_are_refused_whatever_the_zero_point(tmp_path, unit):
+    path = write(tmp_path / "a.fits", BUNIT=unit, MAGZERO=25.0, BAND="r")
+    with pytest.raises(CutoutError, match=rf"in {re.escape(repr(unit))}, which are no flux"):
+        read_cutout(path)
+    with pytest.raises(CutoutError, match="which are no flux"):
+        read_planes(str(path), zero_point=25.0)
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [
+        {"MAGZERO": (25.0, "Vega mag of 1 ADU")},
+        {"MAGZERO": 25.0, "MAGSYS": "Vega"},
+        {"MAGZPT": (25.0, "zero point [Vega]"), "EXPTIME": 10.0},
+        {"MAGZP": 25.0, "PHOTSYS": "VEGAMAG"},
+    ],
+)
+def test_zero_points_of_vega_are_refused(tmp_path, cards):
+    with pytest.raises(CutoutError, match=r"its card (MAG\w+|PHOTSYS) says that the zero point is in the Vega system"):
+        read_cutout(write(tmp_path / "a.fits", BUNIT="adu", **cards))
+    ab = {keyword: value for keyword, value in cards.items() if keyword not in ("MAGSYS", "PHOTSYS")}
+    ab = {keyword: value[0] if isinstance(value, tuple) else value for keyword, value in ab.items()}
+    assert read_cutout(write(tmp_path / "a.fits", BUNIT="adu", **ab, **({"MAGSYS": "AB"}))).flux.any()
+    assert read_planes(str(write(tmp_path / "a.fits", BUNIT="adu", BAND="r", **cards)), zero_point=25.0).flux.any()
 
 
 @pytest.mark.parametrize(
@@ -151,6 +177,8 @@ def extensions(path, names, **cards):
         (["SCI", "WHT", "CTX"], 0),  # HST drz
         (["SCI", "ERR", "DQ", "SAMP", "TIME"], 0),  # HST, WFC3/IR
         (["SCI", "MSK", "WGT"], 0),  # DES
+        (["SCI", "MODEL", "RESID", "SEG"], 0),
+        (["BACK", "SCIENCE", "BKGRMS", "SNR"], 1),
         (["MASK", "IMAGE", "VARIANCE"], 1),  # HSC and Rubin calexp
         (["RMS", "FLG", "SCI"], 2),  # Euclid
         (["ERR", "SKY_SUB"], 1),

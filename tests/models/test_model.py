@@ -110,8 +110,19 @@ def test_imagenet_weights_come_from_the_folder(tmp_path, monkeypatch):
 
 def test_missing_imagenet_weights_are_told(tmp_path, monkeypatch):
     monkeypatch.setenv("GALMORPH_PRETRAINED", str(tmp_path))
-    with pytest.raises(ModelError, match=r"weights unavailable: .*mobilenet_v1.*torchvision has none"):
+    with pytest.raises(ModelError, match=r"weights unavailable: .*mobilenet_v1.*torchvision has none.*FILE"):
         build("mobilenet_v1", 10, "imagenet")
+
+
+def test_without_imagenet_weights_a_model_of_the_same_network_is_offered(tmp_path, monkeypatch):
+    def fetch():
+        raise OSError("no network")
+
+    entry = dataclasses.replace(registry.load("backbones", "mobilenet_v2"), fetch=fetch)
+    load_any = registry.load
+    monkeypatch.setattr(registry, "load", lambda kind, name: entry if kind == "backbones" else load_any(kind, name))
+    with pytest.raises(ModelError, match=r"\(no network\)\. Start from a model of galaxies \(--pretrained galaxyzoo2-"):
+        build("mobilenet_v2", 10, "imagenet")
 
 
 @pytest.mark.real_data
@@ -200,7 +211,7 @@ def test_corrupt_models_get_a_clear_error(tmp_path, change, message):
 def test_unknown_models_get_a_hint(tmp_path):
     with pytest.raises(ModelError, match="Did you mean 'galaxyzoo2-mobilenet_v2'"):
         load("galaxyzoo2-mobilenet")
-    with pytest.raises(ModelError, match="There is no model file"):
+    with pytest.raises(ModelError, match=r"There is no file .*Shipped models: "):
         load(tmp_path / "none.safetensors")
 
 

@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from galmorph import registry
+from galmorph.images.gpu.tensors import to_device
 from galmorph.models import cpu_fusion
 from galmorph.models.cpu_fusion import _has_joint_convolution, _round_kernels, prepare
 from galmorph.models.model import load
-from galmorph.models.predictor import Predictor, to_device
+from galmorph.models.predictor import Predictor
 from galmorph.training import dataset
 from galmorph.training.evaluation.predicting import predict
 

@@ -153,6 +153,7 @@ def test_a_truncated_image_is_left_to_the_reader_of_images(tmp_path):
         (b"\x89HDF\r\n\x1a\n\0\0\0", "none of the table formats"),
         (b"\xff\xd8\xff\xe0\0\x10JFIF\0", "none of the table formats"),
         ("name,ra\n".encode("utf-16"), "written in UTF-16; save it as UTF-8"),
+        (b"#ASDF 1.0.0\n#ASDF_STANDARD 1.5.0\n%YAML 1.1\n", "is ASDF, which is not read"),
         (b"PK\x03\x04" + bytes(30) + b"xl/workbook.xml", "workbook of a spreadsheet program: save the sheet as CSV"),
         (b"PK\x03\x04" + bytes(30) + b"t.csv", "compressed by zip"),
     ],

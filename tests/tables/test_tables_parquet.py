@@ -327,3 +327,81 @@ def test_rows_are_as_many_as_the_file_states(tmp_path, monkeypatch, states):
         with pytest.raises(CatalogError, match=r"is damaged|the blocks have"):
             catalog.append(tmp_path / name, COLUMNS, [values(states)])
         assert not (tmp_path / name).exists()
+
+
+def sorted_file(path, by, names=("id", "list", "ra"), **options):
+    table = pa.table({"id": [1, 1, 2, 2], "list": [[1], [], [2], [3]], "ra": [1.0, 2.0, 1.0, 2.0]})
+    table = table.append_column("mine", pa.array([1, 2, 3, 4]))
+    sorting = [pq.SortingColumn({"id": 0, "ra": 2, "mine": 3}[name]) for name in by]
+    pq.write_table(table.select([*names, "mine"]), path, sorting_columns=sorting, row_group_size=2, **options)
+    return path
+
+
+def sorting_of(path):
+    metadata = pq.read_metadata(path)
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    names = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
+    return [[(names[s.column_index], s.descending, s.nulls_first) for s in group.sorting_columns] for group in groups]
+
+
+@pytest.mark.parametrize("by", [(), ("id", "ra"), ("ra",)])
+def test_the_order_that_row_groups_state_stays(tmp_path, by):
+    append(sorted_file(tmp_path / "in.parquet", by), tmp_path / "out.parquet")
+    assert sorting_of(tmp_path / "out.parquet") == sorting_of(tmp_path / "in.parquet")
+    assert [[name for name, *_ in group] for group in sorting_of(tmp_path / "out.parquet")] == [list(by)] * 2
+
+
+def test_an_order_by_a_column_that_is_replaced_is_not_stated(tmp_path):
+    append(sorted_file(tmp_path / "in.parquet", ()), tmp_path / "a.parquet")
+    table = pq.read_table(tmp_path / "a.parquet")
+    sorting = [pq.SortingColumn(table.column_names.index(name)) for name in ("ra", "p_spiral", "id")]
+    pq.write_table(table, tmp_path / "a.parquet", sorting_columns=sorting)
+    append(tmp_path / "a.parquet", tmp_path / "b.parquet", replace=True)
+    assert sorting_of(tmp_path / "b.parquet") == [[("ra", False, False)]]
+
+
+def test_rows_that_are_selected_stay_in_their_row_groups(tmp_path):
+    source = sorted_file(tmp_path / "in.parquet", ("ra",))
+    open_catalog(source).write_rows(tmp_path / "out.parquet", np.array([True, True, True, False]), overwrite=False)
+    metadata = pq.read_metadata(tmp_path / "out.parquet")
+    assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [2, 1]
+    assert sorting_of(tmp_path / "out.parquet") == sorting_of(source)
+
+
+@pytest.mark.parametrize("index", [True, False])
+def test_the_index_of_pages_stays(tmp_path, index):
+    append(sorted_file(tmp_path / "in.parquet", (), write_page_index=index), tmp_path / "out.parquet")
+    chunks = pq.read_metadata(tmp_path / "out.parquet").row_group(0)
+    assert [chunks.column(i).has_column_index for i in range(2)] == [index] * 2
+
+
+SPARK = b"org.apache.spark.sql.parquet.row.metadata"
+
+
+def test_schemas_of_other_programs_list_the_new_columns_or_are_left_out(tmp_path):
+    spark = {"type": "struct", "fields": [{"name": "ra", "type": "double", "nullable": True, "metadata": {}}]}
+    metadata = {SPARK: json.dumps(spark), "parquet.avro.schema": "{}", "mine": "x"}
+    table = pa.table({"ra": [1.0], "dec": [2.0]}).replace_schema_metadata(metadata)
+    pq.write_table(table, tmp_path / "in.parquet")
+    append(tmp_path / "in.parquet", tmp_path / "out.parquet")
+    after = pq.read_schema(tmp_path / "out.parquet").metadata
+    fields = json.loads(after[SPARK])["fields"]
+    assert [field["name"] for field in fields] == ["ra", *(column.name for column in COLUMNS)]
+    assert [field["type"] for field in fields[1:]] == ["float", "short", "string"]
+    assert after[b"mine"] == b"x"
+    assert b"parquet.avro.schema" not in after
+    pq.write_table(table.replace_schema_metadata({SPARK: "damaged"}), tmp_path / "in.parquet")
+    append(tmp_path / "in.parquet", tmp_path / "damaged.parquet")
+    assert SPARK not in pq.read_schema(tmp_path / "damaged.parquet").metadata
+
+
+def test_a_number_of_rows_in_the_footer_is_that_of_the_rows_that_are_kept(tmp_path):
+    metadata = {"lsst::arrow::rowcount": "3", "depth": "3"}
+    pq.write_table(
+        pa.table({"ra": [1.0, 2, 3], "dec": [2.0, 3, 4]}).replace_schema_metadata(metadata), tmp_path / "in.parquet"
+    )
+    open_catalog(tmp_path / "in.parquet").write_rows(
+        tmp_path / "out.parquet", np.array([True, False, False]), overwrite=False
+    )
+    after = pq.read_schema(tmp_path / "out.parquet").metadata
+    assert (after[b"lsst::arrow::rowcount"], after[b"depth"]) == (b"1", b"3")

@@ -213,6 +213,45 @@ def test_other_kinds_of_text_tables_are_refused_by_name(tmp_path, text, reason):
         open_catalog(make(tmp_path / "in.cat", text))
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('fk5\ncircle(150.1,2.1,5")\n', "a region file of DS9"),
+        ('fk5;circle(150.1,2.1,5")\nfk5;circle(150.2,2.1,5")\n', "a region file of DS9"),
+        ("global color=green\nfk5\nbox(150.1,2.1,1,1,0)\n", "a region file of DS9"),
+        ("C.D.S.  -  SIMBAD4 rel 1.8  -  2024\n\nNumber of objects : 2\n", "a list of SIMBAD"),
+        ("#| identifier |typ|\n-|------------|---|\n1|M 31|G|\n", "in place of names"),
+        ("My galaxies,,\nid,ra,dec\n1,150,2\n", "'My galaxies,,' in place of names"),
+        ("My galaxies\nid,ra,dec\n1,150,2\n", "line 2: 3 cells, but the header names 1"),
+    ],
+)
+def test_what_stands_before_the_names_is_no_header(tmp_path, text, reason):
+    with pytest.raises(CatalogError, match=reason):
+        open_catalog(make(tmp_path / "in.csv", text))
+
+
+@pytest.mark.parametrize("end", ["(2 rows)", "\x1a", "\n(1 row affected)", "(2 rows)\n\n"])
+def test_the_number_of_rows_behind_them_is_no_galaxy(tmp_path, end):
+    source = make(tmp_path / "in.csv", f"id,ra,dec\n1,150,2\n(a),151,3\n{end}\n")
+    assert targets(source).id.tolist() == ["1", "(a)"]
+    append(source, tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_text().endswith(f"class1\n{end}\n")
+
+
+@pytest.mark.parametrize("name", ["l", "id", "cutout", "label"])
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "fits", "vot", "ecsv", "parquet"])
+def test_tables_of_one_column(tmp_path, name, suffix):
+    source = tmp_path / f"in.{suffix}"
+    if suffix in ("csv", "tsv"):
+        make(source, f"{name}\na\nb;c\nd|e\n")
+    else:
+        Table({name: ["a", "b;c", "d|e"]}).write(source, **({"format": "votable"} if suffix == "vot" else {}))
+    after = append(source, tmp_path / f"out.{suffix}", n_blocks=1)
+    assert after.column_names == (name, *(column.name for column in COLUMNS))
+    assert after.read([name, "morph_label"])[name].tolist() == ["a", "b;c", "d|e"]
+    assert not after.has_positions
+
+
 def test_what_sextractor_writes_is_the_kind_that_is_refused(tmp_path):
     path = make(tmp_path / "in.cat", SEXTRACTOR.replace(" 2.2", "").replace(" 2.3", ""))
     assert Table.read(path, format="ascii.sextractor").colnames == ["NUMBER", "ALPHA_J2000"]

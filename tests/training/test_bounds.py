@@ -1,5 +1,6 @@
 """Labels that are only bounded: what follows in the tree, what classes say of votes, what a violation costs."""
 
+import shutil
 from functools import partial
 
 import numpy as np
@@ -90,6 +91,34 @@ def test_classes_are_bounds_on_votes(tmp_path):
     assert data.lower.isnan()[:3].all()
     np.testing.assert_array_equal(data.lower[3:], sample.lower)
     np.testing.assert_array_equal(data.upper[3:], sample.upper)
+
+
+def test_a_bounded_galaxy_is_learnt_with_the_votes_of_its_twin(tmp_path):
+    zoo = kaggle_folder(tmp_path / "zoo", n=3, seed=1)
+    table = pd.read_csv(zoo / "training_solutions_rev1.csv")
+    table.loc[1, ["Class7.1", "Class7.2"]] = 0.3, 0.6  # less than its class allows
+    table.to_csv(zoo / "training_solutions_rev1.csv", index=False)
+    folder = clean_folder(tmp_path / "clean", [0, 2, 3, 4])
+    pd.DataFrame({"file": ["images_training_rev1/1000.jpg"], "zoo_id": ["1001"]}).to_csv(
+        folder / "same_galaxies.csv", index=False
+    )
+    data = datasets.load([zoo, f"{folder}:labels=galaxyzoo2_clean"], ZOO, 32, 5.12)
+    twin = int(np.flatnonzero(data.source == "clean")[0])
+    assert data.galaxies[twin] == data.galaxies[1]
+    assert data.fractions[3:].isnan().all()
+    filled = data.fractions_of_twins()
+    round_shape = ZOO.labels.index("how_rounded_round")
+    assert filled[twin, round_shape] == 0.5, "moved into the bounds"
+    torch.testing.assert_close(filled[twin, :2], data.fractions[1, :2])
+    assert filled[4:].isnan().all(), "no twin of these has votes"
+
+
+def test_the_same_picture_in_two_samples_is_one_galaxy(tmp_path):
+    zoo, folder = kaggle_folder(tmp_path / "zoo", n=3, seed=1), clean_folder(tmp_path / "clean", [0, 2, 3, 4])
+    shutil.copy(zoo / "images_training_rev1/1001.jpg", folder / "images_training_rev1/1003.jpg")
+    galaxies = datasets.load([zoo, f"{folder}:labels=galaxyzoo2_clean"], ZOO, 32, 5.12).galaxies
+    assert galaxies[6] == galaxies[1]
+    assert len(set(galaxies)) == 6
 
 
 def test_classes_follow_from_votes(tmp_path):

@@ -72,9 +72,86 @@ def test_what_is_read_and_what_is_not_is_said(tmp_path, caplog):
     with caplog.at_level("INFO"):
         read_sample(table(tmp_path / "mine.csv", cutout=cutouts(tmp_path), **columns), GZ2)
     assert (
-        "mine.csv: labels are read from smooth-or-featured_featured-or-disk_fraction; not read, though they look like "
-        "labels: smooth-or-featured_smooth_fraction, t01_smooth_or_features_a01_smooth_debiased." in caplog.text
+        "mine.csv: labels are read from smooth-or-featured_smooth_fraction, "
+        "smooth-or-featured_featured-or-disk_fraction; not read, though they look like labels: "
+        "t01_smooth_or_features_a01_smooth_debiased." in caplog.text
     )
+
+
+DECALS = {
+    "smooth-or-featured_total-votes": 40,
+    "smooth-or-featured_smooth": 8,
+    "smooth-or-featured_smooth_fraction": 0.2,
+    "smooth-or-featured_featured-or-disk": 32,
+    "smooth-or-featured_featured-or-disk_fraction": 0.8,
+    "smooth-or-featured_artifact_fraction": 0.0,
+    "disk-edge-on_yes_fraction": 0.25,
+    "disk-edge-on_no_fraction": 0.75,
+    "bar_strong": 0,
+    "bar_weak": 23,
+    "bar_no": 1,
+    "bar_no_fraction": 0.05,
+    "has-spiral-arms_yes_fraction": 0.5,
+    "has-spiral-arms_no_fraction": 0.5,
+    "bulge-size_moderate_fraction": 0.7,
+    "how-rounded_round_fraction": 0.1,
+    "how-rounded_in-between_fraction": 0.4,
+    "how-rounded_cigar-shaped_fraction": 0.5,
+    "edge-on-bulge_boxy_fraction": 0.5,
+    "edge-on-bulge_none_fraction": 0.3,
+    "edge-on-bulge_rounded_fraction": 0.2,
+    "spiral-winding_tight_fraction": 0.5,
+    "spiral-arm-count_2_fraction": 0.9,
+    "merging_none_fraction": 0.9,
+}
+CUMULATIVE = {
+    "smooth_or_featured_smooth": 0.2,
+    "smooth_or_featured_featured_or_disk": 0.8,
+    "smooth_or_featured_artifact": 0.0,
+    "disk_edge_on_yes": 0.2,
+    "disk_edge_on_no": 0.6,
+    "bar_yes": 0.57,
+    "bar_no": 0.03,
+    "has_spiral_arms_yes": 0.3,
+    "has_spiral_arms_no": 0.3,
+    "how_rounded_round": 0.02,
+    "how_rounded_in_between": 0.08,
+    "how_rounded_cigar": 0.1,
+    "bulge_shape_boxy": 0.1,
+    "bulge_shape_no_bulge": 0.06,
+    "bulge_shape_round": 0.04,
+    "spiral_winding_tight": 0.15,
+    "spiral_arm_count_2": 0.27,
+}
+
+
+@pytest.mark.parametrize("form", ["published", "underscores", "campaign"])
+def test_columns_of_galaxy_zoo_decals(tmp_path, form, caplog):
+    names = {
+        "published": str,
+        "underscores": lambda name: name.replace("-", "_"),
+        "campaign": lambda name: name.replace("_", "-dr5_", 1),
+    }[form]
+    columns = {names(name): [value] for name, value in DECALS.items()}
+    with caplog.at_level("INFO"):
+        sample = read_sample(table(tmp_path / "mine.csv", cutout=cutouts(tmp_path, n=1), **columns), GZ2)
+    known = {label: p for label, p in zip(GZ2.labels, sample.fractions[0], strict=True) if np.isfinite(p)}
+    assert known == pytest.approx(CUMULATIVE)
+    assert sample.votes.tolist() == [40]
+    assert names("bulge-size_moderate_fraction") in caplog.text.partition("not read")[2]
+
+
+def test_shares_above_one_are_no_fractions(tmp_path):
+    columns = {"smooth-or-featured_smooth_fraction": [20.0, 0.2], "smooth-or-featured_artifact_fraction": [0.1, 0.1]}
+    sample = read_sample(table(tmp_path / "mine.csv", cutout=cutouts(tmp_path, n=2), **columns), GZ2)
+    assert (len(sample), len(sample.skipped)) == (1, 1)
+    assert "smooth-or-featured_smooth_fraction is 20, not a fraction" in sample.skipped[0]
+
+
+def test_columns_of_two_campaigns_are_not_read(tmp_path):
+    columns = {f"smooth-or-featured-{c}_smooth_fraction": [0.2] for c in ("dr5", "dr8")}
+    with pytest.raises(SampleError, match="No column belongs to the schema"):
+        read_sample(table(tmp_path / "mine.csv", cutout=cutouts(tmp_path, n=1), **columns), GZ2)
 
 
 def test_labels_that_are_none_are_named_and_counted(tmp_path, caplog):
@@ -215,7 +292,7 @@ def test_why_a_file_is_no_labelled_catalog_is_said(tmp_path):
     with pytest.raises(SampleError, match=r"as a catalog it lacks a column cutout; it has id, ra, dec"):
         read_sample(tmp_path / "a.csv", schema)
     (tmp_path / "b.fits").write_bytes(b"SIMPLE  =                    T")
-    with pytest.raises(SampleError, match=r"b.fits has no known layout \(.*no END"):
+    with pytest.raises(SampleError, match=r"b.fits has no layout of labelled data \(.*no END"):
         read_sample(tmp_path / "b.fits", schema)
     (tmp_path / "c.parquet").mkdir()
     (tmp_path / "c.parquet" / "part.0.parquet").touch()

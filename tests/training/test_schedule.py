@@ -20,7 +20,7 @@ from galmorph.training.batches import micro_batches
 from galmorph.training.config import TrainConfig, configure, parse_settings
 from galmorph.training.losses import cross_entropy, dirichlet_multinomial, mse
 from galmorph.training.processes import Processes
-from galmorph.training.schedule import averaging, class_weights, galaxy_weights, set_learning_parts
+from galmorph.training.schedule import averaging, class_weights, freeze_layers, galaxy_weights
 
 GZ2 = registry.load("schemas", "galaxyzoo2")
 RINGS = registry.load("schemas", "rings")
@@ -184,14 +184,14 @@ def test_network_learns_from_its_end_to_its_beginning():
     config = TrainConfig(("x",), "galaxyzoo2", unfreeze_epochs=4)
     learning = []
     for epoch in (0, 1, 3, 4, 5):
-        set_learning_parts(network, backbone, config, epoch)
+        freeze_layers(network, backbone, config, epoch)
         frozen = [name for name, parameter in network.named_parameters() if not parameter.requires_grad]
         assert frozen == names[: len(frozen)]
         learning.append(1 - len(frozen) / len(below))
         norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
         assert [norm.training for norm in norms] == [norm.weight.requires_grad for norm in norms]
     assert learning == pytest.approx([0, 0.25, 0.75, 1, 1], abs=0.01)
-    set_learning_parts(network, backbone, dataclasses.replace(config, fine_tune=False), 9)
+    freeze_layers(network, backbone, dataclasses.replace(config, fine_tune=False), 9)
     assert {n for n, p in network.named_parameters() if p.requires_grad} == set(names) - set(below)
     assert not any(module.training for module in network.modules())
 

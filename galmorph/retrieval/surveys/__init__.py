@@ -1,4 +1,4 @@
-"""Surveys: what is known of their images, and what a source of their cutouts has to do.
+"""Surveys: facts about their images, and the interface of a source of their cutouts.
 
 Each module defines ``SURVEY``. Nothing else knows a server; what the modules share is here. A run of
 `galmorph.retrieval.fetch.fetch` turns every target into a `galmorph.retrieval.request.Request` and asks one `Source` to
@@ -26,31 +26,31 @@ from galmorph.retrieval.client import Session
 from galmorph.retrieval.mosaic import Downloads, Plane, compose
 from galmorph.retrieval.request import Request
 
-# A galaxy that every layer and release has (ra, dec), the first of the Galaxy10 DECaLS list: a service that does not
-# show it is down, whatever it says.
+# A galaxy that every layer and release has (ra, dec), the first of the Galaxy10 DECaLS list: a service without
+# it is down, whatever it answers.
 CONTROL = (331.66405522, -0.48415457)
 
 
 class NoCoverage(Exception):
-    """The survey has no image of the position; the message says how that is known."""
+    """The survey has no image of the position; the message gives the evidence."""
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """A cutout as it came, checked, and where it came from.
+    """A cutout as received, checked, and its origin.
 
     Parameters
     ----------
     cutout : Cutout
         Pixels without data are exactly 0 in every survey. They may be in the byte order of FITS.
     url : str
-        The request, without secrets; of several requests the first.
+        The request, without secrets; the first one if there were several.
     release : str
         The survey's data release.
     planes : mapping from EXTNAME to ndarray
         Extensions beside the image, ``INVVAR`` (band, y, x) or ``MASKBITS`` (y, x).
     unit : str
-        Of the flux. Files in another unit than nanomaggies are not classified.
+        Unit of the flux. Files in another unit than nanomaggies are not classified.
     """
 
     cutout: Cutout
@@ -62,7 +62,7 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Imaging:
-    """What all cutouts of a run have in common; None stands for the survey's usual choice.
+    """The settings of all cutouts of a run; None stands for the survey's default.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class Imaging:
     base_url : str, optional
         Replaces the service's address; without a password.
     folder : Path
-        Where a source may keep files that it needs for several targets.
+        Folder for files that a source needs for several targets.
     credentials : Credentials
         User names and passwords of the servers; `address` adds to them.
     """
@@ -90,13 +90,13 @@ class Imaging:
     credentials: Credentials = field(default_factory=Credentials)
 
     def address(self, variable: Variable) -> str:
-        """Return the address that an environment variable gives, without a password, ``''`` where it is not set."""
+        """Return the address in an environment variable, without a password, ``''`` where it is not set."""
         value = variable.read()
         return self.credentials.take(value, str(variable)) if value else ""
 
 
 class Source(ABC):
-    """Where cutouts come from.
+    """A source of cutouts.
 
     Attributes
     ----------
@@ -109,7 +109,7 @@ class Source(ABC):
     footprint : str
         The name of the footprint (a MOC) that its images cover.
     automatic : bool
-        Whether it may be chosen because it is the cheapest, where the user names no way.
+        Whether it may be chosen automatically as the cheapest, if the user names no way.
     """
 
     survey: str
@@ -157,7 +157,7 @@ class Source(ABC):
         return Delivery(cutout, url, release, **more)
 
     async def control(self, session: Session) -> None:
-        """Ask for what the service has for certain; raise a Failure if no sensible answer comes."""
+        """Ask for something that the service certainly has; raise a Failure if the answer is not sensible."""
         try:
             pixscale = 1.0 if math.isnan(self.pixscale) else self.pixscale
             await self.deliver(session, Request("control", *CONTROL, 32, pixscale))
@@ -165,7 +165,7 @@ class Source(ABC):
             return
 
     def cost(self, grids: NDArray[np.void]) -> tuple[int, int]:
-        """Return roughly how many requests and bytes a list of cutouts takes; see `galmorph.retrieval.layout.grids`."""
+        """Return about how many requests and bytes a list of cutouts needs; see `galmorph.retrieval.layout.grids`."""
         data = 4 * len(self.bands) * grids["size"].astype(np.int64) ** 2
         return len(grids), int(np.sum(padded(data) + BLOCK))
 
@@ -195,12 +195,12 @@ class ImageSource(Source):
         """Check and decompress an image; raise a Failure if it is damaged or another one."""
 
     async def plane(self, session: Session, image: Any, band: str) -> Plane | None:
-        """Download an image, if that was not done yet; None if there is no such file."""
+        """Download an image, if it is not here yet; None if there is no such file."""
         decode = functools.partial(self.decode, image=image, band=band)
         return await self.downloads.plane(session, self.url(image, band), decode, at_most=self.most_bytes)
 
     async def cut(self, session: Session, request: Request, images: Sequence[Any]) -> Delivery:
-        """Cut a request from the images that may show it, the best one first.
+        """Cut a request out of the images that may show it, the best one first.
 
         Raises
         ------
@@ -218,7 +218,7 @@ class ImageSource(Source):
         flux = np.stack(planes)
         there = bool(flux.any())
         if not there and not self._proven:
-            # A wrong address has no file of anything either.
+            # A wrong address has no files at all.
             await session.client.confirm_alive(math.inf, self.control)
         self._proven = True
         if not there:

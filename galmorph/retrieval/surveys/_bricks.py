@@ -1,4 +1,4 @@
-"""Cutouts of the Legacy Surveys from whole bricks, for many targets in little sky.
+"""Cutouts of the Legacy Surveys from whole bricks, for many targets in a small area.
 
 A brick is 0.25 degrees of declination and about as much of sky in right ascension; its images are 3600 px (0.262
 degrees) wide, so that neighbours overlap. https://www.legacysurvey.org/dr9/files/, and desiutil.brick for the geometry.
@@ -28,7 +28,7 @@ SIDE_PX = 3600
 SIDE_DEG = 0.25
 # North of this declination and of the Galactic plane the merged layers show BASS and MzLS.
 NORTH_DEC = 32.375
-# What a file of one band usually has.
+# Typical size of a file of one band.
 _USUAL_BYTES = 11_000_000
 # A brick's three bands and those of its neighbours; decoded they have 52 MB each.
 MOST_DECODED = 9
@@ -70,7 +70,7 @@ class Brick:
 
 
 def bricks_at(ra: float, dec: float, width_arcsec: float = 0.0) -> list[Brick]:
-    """Return the brick that owns a position (degrees), then those that a square around it reaches into."""
+    """Return the brick of a position (degrees), then those that a square around it overlaps."""
     rows, numbers = _touched(np.array([ra]), np.array([dec]), np.array([width_arcsec]))
     return [Brick(*pair) for pair in dict.fromkeys(zip(rows.tolist(), numbers.tolist(), strict=True))]
 
@@ -95,7 +95,7 @@ def _in_row(row: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 class Bricks(ImageSource):
-    """The same cutouts as another source's, cut from bricks.
+    """The same cutouts as those of another source, cut from bricks.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ class Bricks(ImageSource):
         self.half = half
         given = imaging.address(Variable.BRICKS_URL)
         self.base_url = given or BASE_URL
-        # With another service's address galmorph does not turn to the original's archive by itself.
+        # If the user names another service, galmorph does not use the archive of the original one.
         self.automatic = imaging.base_url is None or bool(given)
         self.downloads = downloads
 
@@ -143,7 +143,7 @@ class Bricks(ImageSource):
         return f"{self.base_url}/dr{release}/{half}/coadd/{name[:3]}/{name}/legacysurvey-{name}-image-{band}.fits.fz"
 
     async def deliver(self, session: Session, request: Request) -> Delivery:
-        """Download the bricks that the cutout lies on, if that was not done yet, and cut."""
+        """Download the bricks of the cutout, if they are not here yet, and cut it out."""
         return await self.cut(session, request, bricks_at(request.ra, request.dec, request.size * request.pixscale))
 
     def decode(self, body: bytes, image: Brick, band: str) -> Plane:
@@ -163,7 +163,7 @@ def _decode(body: bytes, *, url: str, centre: tuple[float, float], pixscale: flo
 
     try:
         hdus = read_images(body)
-        # A few kilobytes can claim any number of pixels: the size is looked at before they are decompressed.
+        # A few kilobytes can claim any number of pixels: the size is checked before decompression.
         sides = [tuple(hdu.cards.get(f"ZNAXIS{axis}") for axis in (1, 2)) for hdu in hdus if "ZIMAGE" in hdu.cards]
         if sides != [(SIDE_PX, SIDE_PX)] or any(_tile_pixels(hdu) > SIDE_PX**2 for hdu in hdus):
             raise FinalFailure(f"not the image of its brick: {sides} px compressed.")
@@ -175,7 +175,7 @@ def _decode(body: bytes, *, url: str, centre: tuple[float, float], pixscale: flo
                 plane = Plane(data, WCS(hdus[1].header))
     except FinalFailure as error:
         raise FinalFailure(f"{url}: {error}") from None
-    except Exception as error:  # astropy raises what it happens to run into
+    except Exception as error:  # astropy raises errors of any kind
         raise PassingFailure(f"{url} is damaged: {printable(str(error))}") from error
     if not intact or not np.isfinite(data).all():
         raise PassingFailure(f"{url} is damaged: its checksum is wrong or pixels are not finite.")

@@ -30,7 +30,7 @@ EXTRAS = ("invvar", "maskbits")
 # The spread (of 255) that JPEG rounding can give to a uniform picture, which is how the viewer shows "no survey here".
 _UNIFORM = 4
 _JPEG_SIDE_PX = 64
-# A service may send more than was requested, but not a thousand times as much.
+# A service may send more than was requested, but only within limits.
 _MOST_PICTURE_PIXELS = 1 << 20
 
 
@@ -66,7 +66,7 @@ _LAYERS = {
         Layer("decals-dr5", "grz", release="DR5"),
         Layer("decals-dr7", "grz", release="DR7"),
         Layer("mzls+bass-dr6", "grz", release="DR6"),
-        # The viewer has no z image of SDSS, and gives g, r, i to whoever asks for it.
+        # The viewer has no z image of SDSS, and sends g, r, i instead.
         Layer("sdss", "gri", "sdss"),
     )
 }
@@ -74,12 +74,12 @@ _ALIASES = {"dr8": "ls-dr8", "sdss2": "sdss", "sdssco": "sdss"}
 
 
 def layer(name: str) -> Layer:
-    """Return what is known of a layer.
+    """Return the facts about a layer.
 
     Raises
     ------
     GalmorphError
-        If galmorph knows no such layer.
+        If there is no such layer.
     """
     name = _ALIASES.get(name, name)
     if name in _LAYERS:
@@ -93,7 +93,7 @@ def layer(name: str) -> Layer:
 
 
 def choose_bands(chosen: Layer, bands: tuple[str, ...] | None) -> tuple[str, ...]:
-    """Return the bands to ask for: those given if the layer has them, else g, r, z or what the layer has.
+    """Return the bands to request: those given if the layer has them, else g, r, z or the layer's.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def choose_bands(chosen: Layer, bands: tuple[str, ...] | None) -> tuple[str, ...
 
 
 class ServerError(PassingFailure):
-    """Status 500: the server's way to say that no brick is near, or that it is broken; asked twice at most."""
+    """Status 500: there is no brick nearby, or the server is broken; at most two attempts."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, attempts=2)
@@ -144,7 +144,7 @@ class Viewer(Source):
         )
 
     async def deliver(self, session: Session, request: Request) -> Delivery:
-        """Fetch and check one cube; a 500 is looked into."""
+        """Fetch and check one cube; the cause of a status 500 is determined."""
         url = f"{self.base_url}/{self.identity(request)}"
         n_images = 1 + len(self.extras)
         at_most = n_images * (4 * len(self.bands) * request.size**2 + 4 * 2880)
@@ -173,7 +173,7 @@ class Viewer(Source):
     def _read(self, answer: Answer, request: Request) -> Delivery:
         image, *others = read_images(answer.body)
         cards = image.cards
-        # Never trust the request: where a band is lacking the service sends others, and only the header shows it.
+        # If a band is missing, the service sends others, and only the header shows it.
         served = str(cards.get("BANDS", ""))
         named = tuple(str(cards.get(f"BAND{n}", "")) for n in range(len(self.bands)))
         if served != "".join(self.bands) or named != self.bands:
@@ -181,14 +181,14 @@ class Viewer(Source):
         check_grid(cards, request.ra, request.dec, request.size, request.pixscale)
         if image.data.dtype != np.dtype(">f4"):
             raise FinalFailure(f"the answer has pixels of the type {image.data.dtype}.")
-        # Left in the byte order of FITS: they are on their way to the disk.
+        # Left in the byte order of FITS, in which they are written.
         flux = np.asarray(image.data, ">f4").reshape(-1, request.size, request.size)
         if len(flux) != len(self.bands):
             raise FinalFailure(f"the answer has {len(flux)} planes instead of {len(self.bands)}.")
         if not np.isfinite([flux.min(), flux.max()]).all():
             raise PassingFailure("the answer has pixels that are not finite.")
         planes = {str(other.cards.get("IMAGETYP", "")).upper(): other.data for other in others}
-        # Both flags are dropped without a word where the pixels are binned.
+        # The service silently drops both if the pixels are binned.
         if request.pixscale < 2 * self.pixscale and not {extra.upper() for extra in self.extras} <= set(planes):
             raise FinalFailure(f"the answer lacks {' or '.join(self.extras)}.")
         release = str(cards.get("VERSION", "")) or self.layer.release

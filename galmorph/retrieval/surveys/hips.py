@@ -23,7 +23,7 @@ from galmorph.retrieval.surveys import Delivery, Imaging, NoCoverage, Source, Su
 
 BASE_URLS = ("https://alasky.cds.unistra.fr", "https://alaskybis.cds.unistra.fr")
 DEFAULT_HIPS = "CDS/P/DESI-Legacy-Surveys/DR10"
-# How often a blank image of a covered position is requested; the mirrors take turns.
+# Number of requests for a blank image of a covered position; the mirrors take turns.
 _ROUNDS = 2
 
 
@@ -76,7 +76,7 @@ class Hips2Fits(Source):
         return n_cutouts * len(self.bands), n_bytes
 
     async def deliver(self, session: Session, request: Request) -> Delivery:
-        """Fetch the bands one after another; a cutout that is blank in all is looked into."""
+        """Fetch the bands one after another; if all are blank, ask whether the position is covered."""
         for turn in range(_ROUNDS):
             planes = [await self._plane(session, request, band, turn) for band in self.bands]
             if any(plane.any() for plane in planes):
@@ -90,7 +90,7 @@ class Hips2Fits(Source):
         return self.delivery(request, np.concatenate(planes), url, release, unit=unit)
 
     async def _plane(self, session: Session, request: Request, band: str, turn: int) -> NDArray[np.float32]:
-        """Return one band, float32 (1, y, x), with 0 where there is no data; another mirror begins each turn."""
+        """Return one band, float32 (1, y, x), with 0 where there is no data; each round starts with another mirror."""
 
         def accept(answer: Answer) -> NDArray[np.float32]:
             if answer.status >= 500:

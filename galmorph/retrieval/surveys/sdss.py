@@ -34,15 +34,15 @@ SKYSERVER_URL = "https://skyserver.sdss.org"
 SAS_URL = "https://data.sdss.org/sas"
 DEFAULT_RELEASE = 17
 
-# Only the field is wanted, and the nearest catalogued object has it: there is one within this distance everywhere.
+# The nearest catalogued object gives the field; there is one within this distance everywhere.
 _NEAREST_OBJECT_ARCMIN = 1.0
-# Points of a cutout that are looked up lie no farther apart than this, a third of a field.
+# Largest distance between points of a cutout that are looked up: a third of a field.
 _POINTS_APART_ARCSEC = 240.0
 _MOST_POINTS = 1000
 # The SkyServer rejects more than 60 queries a minute.
 _LOOKUP_EVERY_S = 1.0
 _COLUMNS = ("ra", "dec", "run", "rerun", "camcol", "field", "mode", "rowc", "colc")
-# What the columns can hold; a NaN is outside.
+# Ranges of the columns; NaN is outside.
 _RANGES = {"ra": (0, 360), "dec": (-90, 90), "rowc": (-1e4, 1e4), "colc": (-1e4, 1e4), "mode": (0, 9)}
 _RANGES |= {"run": (0, 999_999), "rerun": (0, 99_999), "camcol": (1, 6), "field": (0, 9_999)}
 _FORM = {
@@ -60,7 +60,7 @@ _FORM = {
 _MOST_TABLE_BYTES = 1_000 * _MOST_POINTS
 _FIELD_ROWS, _FIELD_COLUMNS = 1489, 2048
 
-# What a frame usually has, compressed.
+# Typical size of a compressed frame.
 _USUAL_BYTES = 3_500_000
 # A frame has 12.2 MB of pixels, and tables of the sky and the astrometry.
 _MOST_FRAME_BYTES = 40_000_000
@@ -71,7 +71,7 @@ _MOST_ON_DISK = 20_000_000_000
 
 @dataclass(frozen=True)
 class SdssField:
-    """A field: where its frames are in the archive."""
+    """A field: the location of its frames in the archive."""
 
     run: int
     rerun: int
@@ -83,7 +83,7 @@ class SdssField:
 
     @classmethod
     def parse(cls, text: str) -> SdssField:
-        """Return the field of its text form; raise ValueError if it is none."""
+        """Return the field of a text; raise ValueError if it is not valid."""
         run, rerun, camcol, number = map(int, text.split("-"))
         return cls(run, rerun, camcol, number)
 
@@ -147,7 +147,7 @@ class Frames(ImageSource):
         for own in points:
             fields = at_points[first : first + len(own)]
             first += len(own)
-            # Where the centre is not covered the galaxy is not.
+            # If the centre is not covered, the galaxy is not.
             images.append(" ".join(dict.fromkeys(str(field) for field in fields if field)) if fields[0] else None)
         return images
 
@@ -155,7 +155,7 @@ class Frames(ImageSource):
         """Return the field of each point (ra, dec), None where nothing is catalogued near it."""
         await asyncio.sleep(max(0.0, self._looked_up_at + _LOOKUP_EVERY_S - time.monotonic()))
         self._looked_up_at = time.monotonic()
-        # The files part is named as in the form; its first line names the columns.
+        # The file has the name of the form's field; its first line names the columns.
         lines = [f"p{n} {degrees(ra)} {degrees(dec)}" for n, (ra, dec) in enumerate(points.tolist())]
         upload = {"upload": ("positions.txt", "\n".join(["name ra dec", *lines]))}
         url = f"{self.skyserver_url}{self._look_up_path}"
@@ -185,7 +185,7 @@ class Frames(ImageSource):
         )
 
     async def deliver(self, session: Session, request: Request) -> Delivery:
-        """Download the frames that the cutout lies on, if that was not done yet, and bring the bands to one grid."""
+        """Download the frames of the cutout, if they are not here yet, and resample the bands to one grid."""
         try:
             return await self._cut_from(session, request, request.images)
         except (NoCoverage, ValueError, IndexError):
@@ -199,7 +199,7 @@ class Frames(ImageSource):
 
     async def _cut_from(self, session: Session, request: Request, images: str) -> Delivery:
         fields = [SdssField.parse(text) for text in images.split()]
-        # The nearest object may be on the next field already, and bands are cut off at different edges.
+        # The nearest object may be on the next field, and bands have different edges.
         fields += [fields[0].beside(-1), fields[0].beside(1)]
         fields = list(dict.fromkeys(field for field in fields if field.number > 0))
         return await self.cut(session, request, fields)
@@ -226,7 +226,7 @@ def _points(request: Request) -> NDArray[np.float64]:
 
 
 def _read_rows(answer: Answer) -> list[dict[str, float]]:
-    """Return the rows of the SkyServer's CSV. Its errors come with status 200 too, as a web page or within the CSV."""
+    """Return the rows of the SkyServer's CSV. Errors also have status 200, as a web page or within the CSV."""
     if answer.status != 200:
         kind = PassingFailure if answer.status >= 500 else FinalFailure
         raise kind(f"{answer.url} answered {answer.status}: {answer.text}")
@@ -245,7 +245,7 @@ def _read_rows(answer: Answer) -> list[dict[str, float]]:
 
 
 def _match(points: NDArray[np.float64], rows: list[dict[str, float]]) -> list[SdssField | None]:
-    """Return the field of the row nearest to each point; of several at one position the one farthest from an edge."""
+    """Return the field of the row nearest to each point; for several at one position the one farthest from an edge."""
     from astropy.coordinates import SkyCoord
 
     primary = [row for row in rows if row["mode"] == 1] or rows

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from galmorph.errors import CatalogError
 from galmorph.tables.formats import Column, Provenance, TableField
+from galmorph.tables.systems import card_frame, declared_frame
 
 if TYPE_CHECKING:
     from yaml import Node
@@ -30,7 +32,7 @@ class ColumnYaml:
     Attributes
     ----------
     fields : tuple of TableField
-        The columns, with units and UCDs.
+        The columns, with units, UCDs and frames.
 
     Raises
     ------
@@ -49,8 +51,12 @@ class ColumnYaml:
         if columns is None or not isinstance(columns, yaml.SequenceNode):
             raise CatalogError("it has no list of columns under 'datatype'")
         self._columns = columns
-        self.fields = tuple(_field(i, node) for i, node in enumerate(columns.value))
         self._meta = _value(self._root, "meta")
+        frames = _frames(self._meta)
+        fields = (_field(i, node) for i, node in enumerate(columns.value))
+        self.fields = tuple(
+            replace(field, frame=frame) if (frame := frames.get(field.name, frames[""])) else field for field in fields
+        )
         if not (self._meta is None or _pairs(self._meta) is not None or self._meta.value in ("", "null", "~")):
             raise CatalogError("it has a 'meta' that is neither a mapping nor a list")
 
@@ -167,6 +173,32 @@ def _plain(node: Node) -> Any:
         return yaml.SafeLoader("").construct_object(node, deep=True)
     except (yaml.YAMLError, ValueError, RecursionError):
         return None
+
+
+def _frames(meta: Node | None) -> dict[str, str]:
+    """Return the frames of columns by name, which astropy's SkyCoord has; under '' that of all others."""
+    texts = {str(key.value): str(node.value) for key, node in _pairs(meta) or () if _is_scalar(node)}
+    frames = {"": card_frame(texts)}
+    for name, node in _pairs(_value(meta, "__serialized_columns__")) or ():
+        values = {str(key.value): value for key, value in _pairs(node) or ()}
+        if "frame" in values and _is_scalar(values["frame"]):
+            frame = declared_frame(str(values["frame"].value), _equinox(values.get("equinox")))
+            for axis in values:
+                column = _value(_value(values[axis], "value"), "name") or _value(values[axis], "name")
+                frames[str(column.value) if column is not None else f"{name.value}.{axis}"] = frame
+    return frames
+
+
+def _equinox(time: Node | None) -> str:
+    """Return an equinox that astropy wrote as a Time in Besselian or Julian years; '' where it is another."""
+    values = {str(key.value): str(value.value) for key, value in _pairs(time) or () if _is_scalar(value)}
+    letter = values.get("format", "")[:5]
+    try:
+        days = float(values["jd1"]) + float(values["jd2"])
+    except (KeyError, ValueError):
+        return ""
+    years = {"byear": 1900 + (days - 2415020.31352) / 365.242198781, "jyear": 2000 + (days - 2451545.0) / 365.25}
+    return f"{letter[0].upper()}{round(years[letter], 3):g}" if letter in years else ""
 
 
 def _field(position: int, node: Node) -> TableField:

@@ -33,6 +33,8 @@ _TYPE = re.compile(
     re.IGNORECASE,
 )
 _TEXT_TYPE = re.compile(r"\d*[SM]\b|.*char|str|text|bool|object|date|time", re.IGNORECASE)
+# Of DS9: circle(150.1,2.2,5"), also behind its frame.
+_REGION = re.compile(rb"\s*(\w+\s*;)?\s*[+-]?(circle|ellipse|box|point|polygon|annulus)\s*\(", re.IGNORECASE)
 _SEXTRACTOR = re.compile(rb"#\s*1\s+[A-Z][A-Z0-9_]*(\s|$)")
 _ANGLE = re.compile(r"[+-]?\d{1,3}[: hd]\d{1,2}[: m]\d{1,2}(\.\d*)?s?")
 _ASTROPY = (
@@ -44,6 +46,7 @@ _OTHER_KINDS = {
     + _ASTROPY.format("ascii.mrt"),
     b"Region file format": "a region file of DS9, not a table: write its positions as CSV",
     b"This TST file": "a table of Starlink (TST), with text before the names: save it as CSV",
+    b"C.D.S.  -  SIMBAD": "a list of SIMBAD with text before the names: save it there as VOTable",
     b"QueryResult": "a table of SkyCat, with text before the names: save it as CSV",
     b"+---": "a table drawn with + and |: save it as CSV",
     b"\\begin{": "written in LaTeX: " + _ASTROPY.format("ascii.latex"),
@@ -177,6 +180,14 @@ def _check_dialect(
     for line in (*comments, *lines[:_SNIFFED_RECORDS]):
         if kind := next((kind for mark, kind in _OTHER_KINDS.items() if line.lstrip(b"# \t").startswith(mark)), ""):
             raise CatalogError(f"{path} is {kind}".replace("PATH", str(path)).replace("STEM", path.stem))
+    if any(map(_REGION.match, lines[:_SNIFFED_RECORDS])):
+        raise CatalogError(f"{path} is {_OTHER_KINDS[b'Region file format']}")
+    below = texts(lines[1], delimiter) if len(lines) > 1 else []
+    if _are_dashes(cells) or (len(cells) > 2 and sum(map(bool, cells)) == 1 < sum(bool(t) for t in below)):
+        shown = first.decode("utf-8", "replace")
+        raise CatalogError(
+            f"{path} has {shown!r} in place of names: give it a first line with the names of its columns"
+        )
     if len(cells) == 1:
         if any(map(_SEXTRACTOR.match, comments)):
             raise CatalogError(

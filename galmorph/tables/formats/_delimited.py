@@ -17,6 +17,8 @@ from galmorph.files.reading import Input
 from galmorph.files.writing import Output
 from galmorph.tables.formats import Added, Array, Block, Column, text_array
 
+# With which databases end what they print.
+_ROW_COUNT = re.compile(rb"\(\d+ rows?( affected)?\)")
 # A record as written, and how many cells it has: 0 if it is no row (a blank line or a comment).
 Record = tuple[bytes, int]
 
@@ -26,8 +28,8 @@ class Rows:
     """The rows of a file of delimited text.
 
     A record is a line, or more of them where a quoted cell holds line ends. A blank line is no row, nor is a line that
-    begins with ``#`` and has not as many cells as the table has columns. A record with too few cells counts as one
-    whose last cells are empty, as other readers have it.
+    begins with ``#`` and has not as many cells as the table has columns, nor are the ends ``(3 rows)`` of databases and
+    ``^Z`` of DOS. A record with too few cells counts as one whose last cells are empty, as other readers have it.
 
     Parameters
     ----------
@@ -228,7 +230,9 @@ class Rows:
         return records
 
     def _count(self, record: bytes, cells: Sequence[object]) -> int:
-        if not record.strip(b" \r\n") or (record.startswith(b"#") and len(cells) != self.n_columns):
+        if not record.strip(b" \r\n\x1a") or (record.startswith(b"#") and len(cells) != self.n_columns):
+            return 0
+        if record.startswith(b"(") and len(cells) == 1 < self.n_columns and _ROW_COUNT.fullmatch(record.strip()):
             return 0
         return len(cells)
 

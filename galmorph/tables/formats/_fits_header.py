@@ -9,6 +9,7 @@ import math
 import re
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -247,15 +248,16 @@ _YAML_BEGIN, _YAML_END = "--BEGIN-ASTROPY-SERIALIZED-COLUMNS--", "--END-ASTROPY-
 _YAML_WIDTH = 70
 
 
-def _without_yaml_of(cards: Sequence[bytes], dropped: Collection[str]) -> list[bytes]:
-    """Return the cards with columns taken out of the YAML that astropy writes as comments, if it is there.
+def described_by_yaml(cards: Sequence[bytes]) -> tuple[ColumnYaml, int, int] | None:
+    """Return the YAML that astropy writes as comments, and where it begins and ends; None where there is none.
 
-    astropy cannot read a table that lacks a column of its YAML. A line is cut after 70 characters, and marked with a
-    backslash there (astropy.io.fits.connect).
+    A line is cut after 70 characters, and marked with a backslash there (astropy.io.fits.connect).
     """
+    if not any(_YAML_BEGIN.encode() in card for card in cards):
+        return None
     texts = [card[8:80].decode("ascii", "replace").rstrip() if keyword(card) == "COMMENT" else None for card in cards]
     if _YAML_BEGIN not in texts or _YAML_END not in texts:
-        return list(cards)
+        return None
     first, stop = texts.index(_YAML_BEGIN), texts.index(_YAML_END)
     lines = [""]
     for text in texts[first + 1 : stop]:
@@ -263,12 +265,17 @@ def _without_yaml_of(cards: Sequence[bytes], dropped: Collection[str]) -> list[b
             lines[-1] += text[:_YAML_WIDTH]
             if len(text) <= _YAML_WIDTH:
                 lines.append("")
-    try:
-        yaml = ColumnYaml("\n".join(lines))
-    except CatalogError:
+    with suppress(CatalogError):
+        return ColumnYaml("\n".join(lines)), first, stop
+    return None
+
+
+def _without_yaml_of(cards: Sequence[bytes], dropped: Collection[str]) -> list[bytes]:
+    """Return the cards with columns taken out of astropy's YAML: it cannot read a table that lacks one of them."""
+    described = described_by_yaml(cards)
+    if described is None or not any(field.name in dropped for field in described[0].fields):
         return list(cards)
-    if not any(field.name in dropped for field in yaml.fields):
-        return list(cards)
+    yaml, first, stop = described
     new: list[bytes] = []
     for line in yaml.edited((), dropped, ascii_only=True):
         parts = [line[i : i + _YAML_WIDTH] for i in range(0, max(len(line), 1), _YAML_WIDTH)]

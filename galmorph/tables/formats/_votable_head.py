@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,8 @@ from galmorph.errors import CatalogError
 from galmorph.files.reading import Input
 from galmorph.tables.formats import Added, Column, Provenance, TableSummary, history_line
 from galmorph.tables.formats._votable_rows import DATATYPES, Cell
+from galmorph.tables.formats._votable_systems import Systems
 from galmorph.tables.formats._xml import Event, events
-from galmorph.tables.systems import declared_frame
 
 # Of a description, so that a damaged file cannot make it grow without limit.
 _MAX_DESCRIPTION = 1 << 16
@@ -63,6 +63,10 @@ class Head:
         The number of rows of TABLEDATA.
     name : str
         Its ``name`` or ``ID``.
+    is_cut : bool
+        Whether the service says that it left out rows.
+    error : str
+        The error that a service answered with, or ''.
 
     Raises
     ------
@@ -80,7 +84,8 @@ class Head:
                 deque(stream, maxlen=0)
                 return
         which = "TABLE" if number is None else f"TABLE {number} (counted from 0)"
-        raise CatalogError(f"{source.path} has no {which} with FIELDs")
+        error = f"; the service answered with an error: {self.error.strip()}" if self.error else ""
+        raise CatalogError(f"{source.path} has no {which} with FIELDs{error}")
 
     @classmethod
     def listing(cls, source: Input) -> list[TableSummary]:
@@ -100,8 +105,10 @@ class Head:
         """Read the events of a file and stop behind each TABLE with columns, which the attributes are then about."""
         self.prefix = self.name = self._refusal = ""
         self.tables_before = -1
-        self._systems: dict[str, str] = {}
+        self.is_cut, self.error = False, ""
+        self._systems = Systems()
         self.cells: list[Cell] = []
+        self._attributes: list[Mapping[str, str]] = []
         self.field_spans: list[tuple[int, int]] = []
         self.params: list[Param] = []
         self.behind = 0
@@ -118,10 +125,17 @@ class Head:
             elif event.kind == "end":
                 self._end(event)
                 if event.name == "TABLE" and self.cells:
+                    for i, frame in enumerate(self._systems.frames(self._attributes)):
+                        if frame:
+                            field = dataclasses.replace(self.cells[i].field, frame=frame)
+                            self.cells[i] = dataclasses.replace(self.cells[i], field=field)
                     yield
+                self._systems.end(event.name)
             elif event.kind == "text" and self._inside[-3:] == ["TABLE", "PARAM", "DESCRIPTION"]:
                 param = self.params[-1]
                 param.description = (param.description + event.name)[:_MAX_DESCRIPTION]
+            elif event.kind == "text" and self._inside[-1:] == ["INFO"] and self.error:
+                self.error = (self.error + event.name)[:_MAX_DESCRIPTION]
 
     @property
     def provenance(self) -> Provenance:
@@ -142,22 +156,20 @@ class Head:
         name, attributes = event.name, event.attributes
         parent = self._inside[-1] if self._inside else ""
         self._inside.append(name)
+        self._systems.start(name, attributes)
         if name == "TABLE":
             self.prefix, self.behind = event.prefix, 0
             self.tables_before += 1
             self.name = attributes.get("name") or attributes.get("ID", "")
-            self.cells, self.field_spans, self.params = [], [], []
+            self.cells, self.field_spans, self.params, self._attributes = [], [], [], []
             self.serialisation, self.stream, self.n_rows, self._refusal = "", None, 0, ""
-        elif name == "COOSYS":
-            system, equinox = attributes.get("system", "eq_FK5"), attributes.get("equinox", "")
-            self._systems[attributes.get("ID", "")] = declared_frame(system, equinox)
         elif name == "FIELD":
-            cell = Cell.of(attributes)
-            # A system that is the only one counts for positions that refer to none.
-            only = next(iter(self._systems.values()), "") if len(self._systems) == 1 else ""
-            frame = self._systems.get(attributes.get("ref", ""), only)
-            self.cells.append(dataclasses.replace(cell, field=dataclasses.replace(cell.field, frame=frame)))
+            self.cells.append(Cell.of(attributes))
+            self._attributes.append(attributes)
             self.field_spans.append((event.offset, 0))
+        elif name == "INFO" and attributes.get("name") == "QUERY_STATUS":  # DALI 1.1, section 4.4
+            self.is_cut = self.is_cut or attributes.get("value") == "OVERFLOW"
+            self.error = " " if attributes.get("value") == "ERROR" else ""
         elif name == "VALUES" and parent == "FIELD":
             self.cells[-1] = dataclasses.replace(self.cells[-1], null=attributes.get("null", ""))
         elif name == "PARAM" and parent == "TABLE":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from galmorph.tables.formats import (
 )
 from galmorph.tables.formats._extra import Extra, of_fits
 from galmorph.tables.formats._fits_hdus import Hdu, check_by_rows, iterate_hdus, read_hdus
-from galmorph.tables.formats._fits_header import Header, edit_header, make_card, read_header
+from galmorph.tables.formats._fits_header import Header, described_by_yaml, edit_header, make_card, read_header
 from galmorph.tables.formats._fits_rows import write_rows
 from galmorph.tables.formats._votable_head import Head, redescribe
 from galmorph.tables.systems import declared_frame
@@ -62,7 +62,7 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class _Cell:
-    """Where a column lies in a row, and how its bytes are to be understood."""
+    """The position of a column in a row, and the meaning of its bytes."""
 
     field: TableField
     code: str
@@ -166,26 +166,26 @@ class FitsTable:
         The byte where the HDU begins.
     header : Header
         Its header.
-    provenance : Provenance, optional
-        What the file says elsewhere of galmorph's columns, where the header says nothing.
+    described : Head, optional
+        What TOPCAT's VOTable in the primary HDU says of the columns: counts where the header says nothing.
     """
 
-    def __init__(
-        self, open_: Callable[[], Input], start: int, header: Header, provenance: Provenance | None = None
-    ) -> None:
+    def __init__(self, open_: Callable[[], Input], start: int, header: Header, described: Head | None = None) -> None:
         self._open = open_
         self._start = start
         self._header = header
         self._cells = tuple(_cells(header))
         self._width = header.integer("NAXIS1")
         self.n_rows = header.integer("NAXIS2")
-        self.fields = tuple(cell.field for cell in self._cells)
+        frames = _frames(header, described)
+        fields = (cell.field for cell in self._cells)
+        self.fields = tuple(replace(f, frame=frames[f.name]) if f.name in frames else f for f in fields)
         self.provenance = Provenance.from_cards(header.card)
-        if provenance is not None and not self.provenance.columns:
-            self.provenance = provenance
+        if described is not None and not self.provenance.columns:
+            self.provenance = described.provenance
 
     def check_heap(self) -> None:
-        """Check that the arrays of variable length lie inside the heap.
+        """Check that the arrays of variable length are inside the heap.
 
         Raises
         ------
@@ -203,7 +203,7 @@ class FitsTable:
                 rows = self._rows(source, min(_HEAP_ROWS, self.n_rows - first))
                 for cell in cells:
                     count, offset = cell.descriptors(rows)
-                    # In numbers of float64, so that what lies cannot overflow.
+                    # In float64, so that wrong values cannot overflow.
                     if np.any((count > 0) & (offset + count * cell.element > size)) or np.any(count < 0):
                         raise CatalogError(
                             f"damaged: arrays of column {cell.field.name!r} lie outside the heap: "
@@ -357,7 +357,7 @@ def _encoded(column: Column, values: Array) -> NDArray[np.bytes_]:
 
 
 def _was_true(header: Header, datasum: int) -> bool:
-    """Return whether a header's DATASUM is right: a wrong one is left alone, so that damage stays visible."""
+    """Return whether a header's DATASUM is right; a wrong one is kept, so that damage stays visible."""
     text = header.text("DATASUM")
     return "DATASUM" not in header or (text.isdigit() and int(text) == datasum)
 
@@ -390,14 +390,21 @@ def _open(path: Path, hdu: int | None) -> FitsTable:
     return table
 
 
-def _described(path: Path, primary: Hdu) -> Provenance | None:
-    """Return the provenance in the VOTable by which TOPCAT and STILTS describe the table, if there is one."""
+def _frames(header: Header, described: Head | None) -> dict[str, str]:
+    """Return the frames of columns by name that astropy's YAML or TOPCAT's VOTable gives them."""
+    yaml = described_by_yaml(header.cards)
+    fields = [*(yaml[0].fields if yaml else ()), *(cell.field for cell in (described.cells if described else ()))]
+    return {field.name: field.frame for field in fields if field.frame}
+
+
+def _described(path: Path, primary: Hdu) -> Head | None:
+    """Return the VOTable by which TOPCAT and STILTS describe the table, if there is one."""
     if not _is_description(primary.header):
         return None
     with suppress(CatalogError), Input(path) as source:
         source.seek(primary.header.size)
         with Input(path, source.exactly(primary.header.data_size)) as votable:
-            return Head(votable).provenance
+            return Head(votable)
     return None
 
 

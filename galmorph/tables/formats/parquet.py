@@ -21,6 +21,7 @@ from galmorph.files.writing import COMPRESSIONS, Output
 from galmorph.tables.formats import Added, Array, Block, Column, Format, Provenance, TableField, text_array
 from galmorph.tables.formats._column_yaml import ColumnYaml
 from galmorph.tables.formats._extra import Extra, of_parquet
+from galmorph.tables.formats._parquet_footer import with_columns, with_row_count
 from galmorph.tables.formats._votable_head import Head, redescribe
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ KEY = b"galmorph"
 # Where STILTS and TOPCAT keep units and UCDs (as a VOTable without data), and where astropy does.
 _VOTABLE = b"IVOA.VOTable-Parquet.content"
 _ASTROPY = b"table_meta_yaml"
-# What the writer calls a codec, where that differs from what the reader does.
+# Names of codecs that differ between the writer and the reader.
 _CODECS = {"UNCOMPRESSED": "NONE"}
 _VERSIONS = ("1.0", "2.4", "2.6")
 _MAX_GROUP_BYTES = 1 << 28
@@ -43,7 +44,7 @@ def _reading(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # of names that are no UTF-8
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # names that are not UTF-8
         raise CatalogError(f"{path} cannot be read as Parquet: {error}") from error
 
 
@@ -101,12 +102,14 @@ class ParquetTable:
         import pyarrow as pa
 
         first = 0
+        counted = with_row_count(self._schema.metadata or {}, self.n_rows, int(keep.sum()))
         with self._file() as file:
             options = _options(file, self._schema.names, [], self._schema)
-            with _writer(output, self._schema, **options) as writer:
-                for batch in _read(self._path, file.iter_batches()):
-                    writer.write_batch(batch.filter(pa.array(keep[first : first + batch.num_rows])))
-                    first += batch.num_rows
+            with _writer(output, self._schema.with_metadata(counted), **options) as writer:
+                for group in range(file.num_row_groups):  # one by one, because rows may be sorted within groups only
+                    for batch in _read(self._path, file.iter_batches(row_groups=[group])):
+                        writer.write_batch(batch.filter(pa.array(keep[first : first + batch.num_rows])))
+                        first += batch.num_rows
 
     def extra(self) -> Extra:
         """Return what the file holds besides its columns; see `Table`."""
@@ -118,7 +121,7 @@ class ParquetTable:
 
         columns = added.columns
         kept = [name for i, name in enumerate(self._schema.names) if i not in added.dropped]
-        metadata = dict(self._schema.metadata or {})
+        metadata = with_columns(self._schema.metadata or {}, kept, columns)
         if _VOTABLE in metadata:
             metadata[_VOTABLE] = redescribe(metadata[_VOTABLE], self._schema.names, added)
         if self._yaml:
@@ -193,7 +196,7 @@ def _groups_from(file: pq.ParquetFile, start: int) -> tuple[list[int], int]:
 
 
 def _in_blocks(batches: Iterator[pa.RecordBatch], n_rows: int, skip: int) -> Iterator[pa.Table]:
-    """Yield the rows behind the first `skip` in tables of `n_rows`, the last one shorter, however long batches are."""
+    """Yield the rows after the first `skip` in tables of `n_rows` (the last one shorter), for batches of any length."""
     import pyarrow as pa
 
     held: list[pa.RecordBatch] = []
@@ -243,7 +246,7 @@ def _astropy_yaml(path: Path, metadata: Mapping[bytes, bytes]) -> ColumnYaml | N
 
 
 def table_field(field: pa.TableField, described: TableField) -> TableField:
-    """Return a column; unit and UCD are the column's own, else those that the file describes it with."""
+    """Return a column; unit and UCD are the column's own, else those in the file's description."""
     import pyarrow as pa
 
     metadata = field.metadata or {}
@@ -251,7 +254,9 @@ def table_field(field: pa.TableField, described: TableField) -> TableField:
     kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
     number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
     scalar = not pa.types.is_nested(kind)
-    return TableField(field.name, unit or described.unit, ucd or described.ucd, text=not number, scalar=scalar)
+    return TableField(
+        field.name, unit or described.unit, ucd or described.ucd, text=not number, scalar=scalar, frame=described.frame
+    )
 
 
 def arrow_type(column: Column) -> pa.DataType:
@@ -262,7 +267,7 @@ def arrow_type(column: Column) -> pa.DataType:
 
 
 def arrow_field(column: Column) -> pa.TableField:
-    """Return a column to write as Arrow has it, with unit, UCD and description."""
+    """Return a column to write as an Arrow field, with unit, UCD and description."""
     import pyarrow as pa
 
     texts = {"unit": column.unit, "ucd": column.ucd, "description": column.description}
@@ -288,6 +293,8 @@ def _options(
     chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
     options: dict[str, Any] = {
         "use_compliant_nested_type": False,
+        "sorting_columns": _sorting(file, kept),
+        "write_page_index": any(chunk.has_column_index for chunk in chunks),
         "use_deprecated_int96_timestamps": any(chunk.physical_type == "INT96" for chunk in chunks),
     }
     for version in (metadata.format_version, "2.6"):
@@ -306,8 +313,27 @@ def _options(
     return options
 
 
+def _sorting(file: pq.ParquetFile, kept: Collection[str]) -> list[pq.SortingColumn] | None:
+    """Return the columns by which all row groups declare their rows sorted, as far as they are kept; None if none."""
+    from pyarrow import parquet as pq
+
+    groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+    stated = {group.sorting_columns for group in groups}
+    if len(stated) != 1:
+        return None
+    owners = [field.name for field in file.schema_arrow for _ in range(_n_leaves(field.type))]
+    left = [owner for owner in owners if owner in kept]
+    sorting = []
+    for each in stated.pop():
+        name = owners[each.column_index]
+        if name not in kept or owners.count(name) > 1:  # the next ones are sorted only within equal values of it
+            break
+        sorting.append(pq.SortingColumn(left.index(name), each.descending, each.nulls_first))
+    return sorting or None
+
+
 def _n_leaves(kind: pa.DataType) -> int:
-    """Return in how many columns Parquet keeps values of a type."""
+    """Return the number of Parquet columns for values of a type."""
     import pyarrow as pa
 
     kind = getattr(kind, "storage_type", kind)
@@ -326,7 +352,7 @@ def _written(schema: pa.Schema, options: Mapping[str, Any]) -> pq.ParquetFile:
 
 
 class Sink(io.RawIOBase):
-    """An output as the file object that Arrow wants."""
+    """An output as a file object for Arrow."""
 
     def __init__(self, output: Output) -> None:
         self._output = output

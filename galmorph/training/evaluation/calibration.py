@@ -39,7 +39,7 @@ def calibrate(
     ----------
     model : Model
         Where it was trained on the validation part too (``--refit``), sets and spread are kept as they are:
-        probabilities of galaxies that it knows would promise too much.
+        its probabilities are too good for galaxies that it was trained on.
     train, val : ndarray of int64
         Rows of the two parts.
     """
@@ -47,9 +47,9 @@ def calibrate(
     predictor = Predictor(model, device, "float32")
     train, val = (rows[~_no_galaxy(model.schema, dataset, rows) & ~dataset.unlabelled[rows]] for rows in (train, val))
     if not model.card.training.get("refit"):
-        known = val[model.schema.classes(dataset.fractions[val].numpy()) >= 0]
-        if model.schema.has_classes and len(known):
-            calibration["conformal"] = _conformal(model, dataset, known, device)
+        with_class = val[model.schema.classes(dataset.fractions[val].numpy()) >= 0]
+        if model.schema.has_classes and len(with_class):
+            calibration["conformal"] = _conformal(model, dataset, with_class, device)
         if not model.schema.has_classes:
             truth, expected = dataset.fractions[val].numpy(), predicting.predict(predictor, dataset, val)
             concentration = fit_concentration(model.schema, truth, expected)

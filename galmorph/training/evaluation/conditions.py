@@ -1,4 +1,4 @@
-"""Conditions: how large and how clear galaxies appear, and how a model's scores go with that."""
+"""Conditions: how large and how clear galaxies appear, and how a model's scores depend on that."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from galmorph.training.dataset import Dataset
 Array = NDArray[np.floating[Any]]
 
 N_GROUPS = 4
-# A score of fewer galaxies says little.
+# A score of fewer galaxies is mostly noise.
 MIN_GROUP = 10
 # The centre of a picture: this share of the framed width; of 5.12 R90 it is a fifth of R90 to each side.
 _CENTRE = 1 / 12
@@ -25,10 +25,9 @@ _ROUNDING = 1 / np.sqrt(12)
 
 
 def measured(dataset: Dataset, rows: NDArray[np.int64]) -> dict[str, Array]:
-    """Return the conditions of galaxies that the data give, NaN where unknown.
+    """Return the conditions under which galaxies were observed, NaN where unknown.
 
-    ``radius_arcsec`` and ``snr`` if they are known of any galaxy (catalogs of FITS cutouts); ``picture_snr`` of every
-    picture.
+    ``radius_arcsec`` and ``snr`` if any galaxy has them (catalogs of FITS cutouts); ``picture_snr`` of every picture.
     """
     with ThreadPoolExecutor() as pool:
         apparent = np.array(list(pool.map(dataset.apparent, rows.tolist())), dtype=float).reshape(-1, 2)
@@ -41,7 +40,7 @@ def measured(dataset: Dataset, rows: NDArray[np.int64]) -> dict[str, Array]:
 def picture_snr(picture: NDArray[np.uint8], view: float) -> float:
     """Return the signal to noise of a pixel at the centre of a picture, in the brightness that it shows.
 
-    The stretch of composites is far from linear where a galaxy is bright, so this orders pictures, and is no ratio of
+    The stretch of composites is far from linear where a galaxy is bright, so it sorts pictures, but is not a ratio of
     fluxes.
 
     Parameters
@@ -76,14 +75,14 @@ def score_by(
     -------
     dict
         By condition, the groups from low to high: ``low``, ``median`` and ``high`` of the condition, and the scores.
-        A condition that does not vary, or is known of fewer than `MIN_GROUP` galaxies, is left out.
+        A condition that does not vary, or that fewer than `MIN_GROUP` galaxies have, is left out.
     """
     scored: dict[str, list[dict[str, float]]] = {}
     for name, values in conditions.items():
-        known = np.flatnonzero(np.isfinite(values))
-        if len(known) < MIN_GROUP or np.ptp(values[known]) == 0:
+        finite = np.flatnonzero(np.isfinite(values))
+        if len(finite) < MIN_GROUP or np.ptp(values[finite]) == 0:
             continue
-        known = known[np.argsort(values[known], kind="stable")]
+        finite = finite[np.argsort(values[finite], kind="stable")]
         scored[name] = [
             {
                 "low": float(values[rows[0]]),
@@ -91,6 +90,6 @@ def score_by(
                 "high": float(values[rows[-1]]),
                 **score(np.sort(rows)),
             }
-            for rows in np.array_split(known, min(N_GROUPS, len(known) // MIN_GROUP))
+            for rows in np.array_split(finite, min(N_GROUPS, len(finite) // MIN_GROUP))
         ]
     return scored

@@ -24,7 +24,7 @@ from galmorph.training.evaluation.predicting import predict
 from galmorph.training.evaluation.scores import scores, share_errors
 from galmorph.training.split import Split
 
-# What a model is known by: of a tree the first, of classes the second.
+# The main score of a model: the first for a tree, the second for classes.
 MAIN_SCORES = ("rmse", "accuracy")
 
 Array = NDArray[np.floating[Any]]
@@ -64,7 +64,7 @@ def evaluate(
     Returns
     -------
     dict
-        The scores, ``part``, ``n_overlap`` (galaxies that took part in training) and how they were computed.
+        The scores, ``part``, ``n_overlap`` (galaxies that were in the training data) and how they were computed.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def evaluate(
 
 
 def _main_scores(schema: LabelSchema, truth: Array, predicted: Array) -> dict[str, float | int]:
-    """Return the score that a model is known by, with its interval."""
+    """Return the main score of a model, with its interval."""
     every = scores(schema, truth, predicted)
     wanted = ("n", *(name + end for name in MAIN_SCORES for end in ("", "_low", "_high")))
     return {name: every[name] for name in wanted if name in every}
@@ -146,13 +146,13 @@ def _write(
 
 
 def part_rows(model: Model, dataset: Dataset, part: str | None) -> tuple[str, NDArray[np.int64]]:
-    """Return the part of the data to score and its rows.
+    """Return the name of the part to score, and its rows.
 
     Parameters
     ----------
     part : str or None
-        ``train``, ``val``, ``test`` or ``all``; None is ``test`` where all the data are among what the model was
-        trained on (by hash), else ``all``.
+        ``train``, ``val``, ``test`` or ``all``; None is ``test`` where the model was trained on all of
+        the data (by hash), else ``all``.
     """
     if part is None:
         trained = {entry["sha256"] for entry in model.card.trained_on}
@@ -162,5 +162,5 @@ def part_rows(model: Model, dataset: Dataset, part: str | None) -> tuple[str, ND
     if not model.card.split:
         raise SampleError("The model's card names no split: only --part all can be scored.")
     classes = model.schema.classes(dataset.fractions.numpy())
-    parts = Split.from_card(model.card.split).parts(list(dataset.galaxies), classes)
+    parts = dataset.parts(Split.from_card(model.card.split), classes)
     return part, np.flatnonzero(parts == part)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
-# The palette whole: black last, for it is the colour of text.
+# The whole palette; black, the colour of text, is last.
 PALETTE = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # Labels of the axes of conditions (:mod:`galmorph.training.evaluation.conditions`).
 CONDITIONS = {
@@ -113,9 +113,9 @@ def compared_curves(histories: Mapping[str, Sequence[Sequence[Mapping[str, float
             epochs = np.arange(1, values.shape[1] + 1)
             colour = PALETTE[rank % len(PALETTE)]
             style = ("-", "--", ":", "-.")[rank // len(PALETTE) % 4]
-            known = np.ma.masked_invalid(values)
-            axis.plot(epochs, known.mean(axis=0), style, color=colour, label=name)
-            axis.fill_between(epochs, known.min(axis=0), known.max(axis=0), color=colour, alpha=0.15, lw=0)
+            present = np.ma.masked_invalid(values)
+            axis.plot(epochs, present.mean(axis=0), style, color=colour, label=name)
+            axis.fill_between(epochs, present.min(axis=0), present.max(axis=0), color=colour, alpha=0.15, lw=0)
         axis.set(xlabel="epoch", ylabel=f"validation {label}")
         axis.locator_params(axis="x", integer=True)
     axes[1].legend(frameon=False, fontsize="small")
@@ -129,7 +129,7 @@ def confusion_matrices(labels: Sequence[str], grid: Sequence[Sequence[tuple[str,
     ----------
     labels : sequence of str, length n
     grid : sequence of rows of (title, ndarray of int, shape (n, n))
-        None: of a run whose weights were unavailable.
+        None for a run whose weights were unavailable.
     """
     n, n_rows, n_columns = len(labels), len(grid), len(grid[0])
     titled = any(title for row in grid for title, _ in row)
@@ -159,9 +159,9 @@ def confusion_matrices(labels: Sequence[str], grid: Sequence[Sequence[tuple[str,
 
 def fractions(schema: LabelSchema, truth: Array, predicted: Array) -> Figure:
     """Draw predicted against true vote fractions, one panel a question, one colour an answer."""
-    known = [q for q, part in enumerate(schema.slices) if np.isfinite(truth[:, part]).any()]
-    figure, grid = _grid(len(known), 3.1, 3.2)
-    for axes, q in zip(grid, known, strict=True):
+    asked = [q for q, part in enumerate(schema.slices) if np.isfinite(truth[:, part]).any()]
+    figure, grid = _grid(len(asked), 3.1, 3.2)
+    for axes, q in zip(grid, asked, strict=True):
         part = schema.slices[q]
         for index, colour in zip(range(part.start, part.stop), PALETTE, strict=False):
             axes.plot(truth[:, index], predicted[:, index], ".", ms=3, alpha=0.5, color=colour, rasterized=True)
@@ -177,9 +177,9 @@ def fractions(schema: LabelSchema, truth: Array, predicted: Array) -> Figure:
 
 
 def calibration(schema: LabelSchema, truth: Array, predicted: Array) -> Figure:
-    """Draw what happened against what was predicted, in ten bins: every label of classes, every known vote fraction."""
-    known = np.isfinite(truth)
-    p, t = predicted[known], truth[known]
+    """Draw true against predicted frequencies, in ten bins: every label of classes, every labelled vote fraction."""
+    has_label = np.isfinite(truth)
+    p, t = predicted[has_label], truth[has_label]
     figure, (above, below) = _figure(4.4, 5.4, nrows=2, sharex=True, height_ratios=(3, 1))
     bins = np.clip(np.digitize(p, _BINS) - 1, 0, len(_BINS) - 2)
     counts = np.bincount(bins, minlength=len(_BINS) - 1)
@@ -224,7 +224,7 @@ def by_condition(groups: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
     Parameters
     ----------
     groups : mapping
-        Of :func:`galmorph.training.evaluation.conditions.score_by`; the first score that has an interval is drawn.
+        Result of :func:`galmorph.training.evaluation.conditions.score_by`; the first score with an interval is drawn.
     """
     figure, grid = _figure(3.6 * len(groups), 3.1, ncols=len(groups), squeeze=False, sharey=True)
     for axes, (name, scored) in zip(grid.flat, groups.items(), strict=True):
@@ -311,7 +311,7 @@ def panels(schema: LabelSchema, p: Array) -> dict[str, dict[str, Array]]:
     shown = {}
     for q, (question, part) in enumerate(zip(schema.questions, schema.slices, strict=True)):
         asked = shares[reached[:, q] >= 0.5, part]
-        # Of yes and no one says it all.
+        # Yes and no add up to 1: one is enough.
         answers = ["yes"] if question.answers == ("yes", "no") else [a.replace("_", " ") for a in question.answers]
         shown[question.name.replace("_", " ")] = dict(zip(answers, asked.T, strict=False))
     return shown
@@ -340,7 +340,7 @@ def histograms(shown: Mapping[str, Mapping[str, Array]]) -> Figure:
 
 
 def _finish(axes: Any, title: str) -> None:
-    """Finish a small histogram: numbers of galaxies are whole."""
+    """Finish a small histogram, with whole numbers of galaxies on its axis."""
     axes.set_title(title, fontsize=9)
     axes.tick_params(labelsize=8)
     axes.yaxis.get_major_locator().set_params(integer=True)
@@ -387,15 +387,15 @@ def sky(ra: Array, dec: Array, groups: Sequence[str]) -> Figure:
 
 
 def patch(ra: Array, dec: Array, groups: Sequence[str]) -> Figure | None:
-    """Draw positions that lie near one another, enlarged; None where they do not, or where there is but one."""
-    known = np.isfinite(ra) & np.isfinite(dec)
-    if known.sum() < 2:
+    """Draw positions in one small field, enlarged; None where they are spread out, or where there is only one."""
+    finite = np.isfinite(ra) & np.isfinite(dec)
+    if finite.sum() < 2:
         return None
-    angle = np.angle(np.exp(1j * np.radians(ra[known])).mean(), deg=True) % 360
-    middle = np.median(dec[known])
+    angle = np.angle(np.exp(1j * np.radians(ra[finite])).mean(), deg=True) % 360
+    middle = np.median(dec[finite])
     stretch = np.cos(np.radians(middle))
     offset = (ra - angle + 180) % 360 - 180
-    spread = max(np.ptp(offset[known]) * stretch, np.ptp(dec[known]))
+    spread = max(np.ptp(offset[finite]) * stretch, np.ptp(dec[finite]))
     if not 0 < spread < _SMALL_FIELD_DEG or stretch < 0.05:
         return None
     figure, axes = _figure(5.5, 4.3)

@@ -24,7 +24,7 @@ def predict(
 
 
 def features(predictor: Predictor, dataset: Dataset, rows: NDArray[np.int64], batch_size: int = 64) -> Tensor:
-    """Return what enters the network's last layer, float32 (n, n_features), of some rows as the pictures lie."""
+    """Return what enters the network's last layer, float32 (n, n_features), of some rows, not turned."""
     batches = _batches(predictor, dataset, rows, batch_size)
     return torch.cat([next(predictor.features(inputs)).float().cpu() for inputs in batches])
 

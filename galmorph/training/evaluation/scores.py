@@ -14,11 +14,11 @@ from galmorph.schemas import LabelSchema, confusion, squared_errors
 
 N_BOOTSTRAP = 1000
 N_BINS = 15  # equal bins of the expected calibration error
-N_DRAWS = 1000  # of labels from the predictions, for the error that chance alone gives
+N_DRAWS = 1000  # draws of labels from the predictions, for the error by chance
 # Question 1 counts as answered where its largest vote fraction reaches this: a majority.
 MAJORITY = 0.5
 
-# Answers whose shares are reported with bias and rmse where a sample knows them.
+# Answers whose shares are reported with bias and rmse, where a sample has them.
 SHARES = ("smooth_or_featured_featured_or_disk", "disk_edge_on_no", "has_spiral_arms_yes")
 
 Array = NDArray[np.floating[Any]]
@@ -36,14 +36,14 @@ def scores(
     truth, predicted : ndarray, shape (n, n_labels)
         ``truth`` is NaN where unknown.
     seed : int
-        Of the bootstrap over galaxies.
+        Seed of the bootstrap over galaxies.
     set_threshold : float, optional
-        Of the conformal sets (:meth:`galmorph.models.card.ModelCard.set_threshold`).
+        Threshold of the conformal sets (:meth:`galmorph.models.card.ModelCard.set_threshold`).
 
     Raises
     ------
     SampleError
-        If there are no galaxies or nothing is known of them.
+        If there are no galaxies or none has a label.
     """
     if not len(truth) or np.isnan(truth).all():
         raise SampleError("There are no labelled galaxies in this part of the data.")
@@ -54,27 +54,27 @@ def scores(
 
 
 def fraction_scores(schema: LabelSchema, truth: Array, predicted: Array, seed: int = 0) -> dict[str, float | int]:
-    """Score vote fractions over the columns that are known.
+    """Score vote fractions over the columns that have labels.
 
-    ``rmse`` pools all known fractions of all galaxies, as the Galaxy Zoo Challenge does; ``rmse_low`` and ``rmse_high``
-    bound it at 95 % under resampling of galaxies. ``accuracy`` is that of the first question's most probable answer
-    where its largest fraction is at least 0.5; ``ece`` and ``ece_95`` are those of its probabilities, where the
-    question asks for a class.
+    ``rmse`` pools all labelled fractions of all galaxies, as the Galaxy Zoo Challenge does; ``rmse_low`` and
+    ``rmse_high`` bound it at 95 % under resampling of galaxies. ``accuracy`` is that of the first question's most
+    probable answer where its largest fraction is at least 0.5; ``ece`` and ``ece_95`` are those of its probabilities,
+    where the question asks for a class.
     """
-    known = ~np.isnan(truth)
-    per_galaxy = np.stack([squared_errors(truth, predicted).sum(axis=1), known.sum(axis=1)], axis=1)
+    has_label = ~np.isnan(truth)
+    per_galaxy = np.stack([squared_errors(truth, predicted).sum(axis=1), has_label.sum(axis=1)], axis=1)
 
     def rmse(rows: NDArray[np.int64]) -> dict[str, float]:
         total, count = per_galaxy[rows].sum(axis=0)
         return {"rmse": float(np.sqrt(total / max(count, 1)))}
 
     first = schema.slices[0]
-    answered = known[:, first].all(axis=1) & (np.nan_to_num(truth[:, first]).max(axis=1) >= MAJORITY)
+    answered = has_label[:, first].all(axis=1) & (np.nan_to_num(truth[:, first]).max(axis=1) >= MAJORITY)
     right = predicted[answered, first].argmax(axis=1) == truth[answered, first].argmax(axis=1)
-    n_labelled = int(known.any(axis=1).sum())
+    n_labelled = int(has_label.any(axis=1).sum())
     result: dict[str, float | int] = {"n": n_labelled, **with_intervals(rmse, len(truth), seed)}
     result["mse"] = float(result["rmse"]) ** 2
-    result["n_columns"] = int(known.any(axis=0).sum())
+    result["n_columns"] = int(has_label.any(axis=0).sum())
     if answered.any():
         result["accuracy"] = float(right.mean())
     if answered.any() and schema.has_classes:
@@ -85,7 +85,7 @@ def fraction_scores(schema: LabelSchema, truth: Array, predicted: Array, seed: i
 
 
 def class_scores(schema: LabelSchema, truth: Array, predicted: Array, seed: int = 0) -> dict[str, float | int]:
-    """Score classes: accuracy, macro averages over the classes present, and how far the probabilities hold."""
+    """Score classes: accuracy, macro averages over the classes present, and calibration errors."""
     true, best = truth.argmax(axis=1), predicted.argmax(axis=1)
     n_labels = len(schema.labels)
 
@@ -145,7 +145,7 @@ def chance_calibration_error(confidence: Array, seed: int = 0) -> float:
     """Return the calibration error that perfectly calibrated predictions stay below in 95 of 100 samples of this size.
 
     It is the 95th percentile of :func:`calibration_error` where the labels are drawn from the predictions themselves:
-    an error below it is no evidence against the probabilities.
+    an error below it may be chance.
 
     Parameters
     ----------
@@ -179,12 +179,12 @@ def share_errors(schema: LabelSchema, truth: Array, predicted: Array) -> dict[st
         index = schema.labels.index(label) if label in schema.labels else None
         if index is None or np.isnan(true_shares[:, index]).all():
             continue
-        known = np.isfinite(true_shares[:, index])
-        error = shares[known, index] - true_shares[known, index]
+        has_share = np.isfinite(true_shares[:, index])
+        error = shares[has_share, index] - true_shares[has_share, index]
         errors[label] = {
-            "n": int(known.sum()),
+            "n": int(has_share.sum()),
             "bias": float(error.mean()),
             "rmse": float(np.sqrt((error**2).mean())),
-            "truth_std": float(true_shares[known, index].std()),
+            "truth_std": float(true_shares[has_share, index].std()),
         }
     return errors

@@ -14,27 +14,27 @@ from galmorph.schemas import LabelSchema
 TYPICAL_ERROR = 0.1
 # The 95 % quantile of chi squared of one degree of freedom.
 LIKELIHOOD_RATIO_95 = 3.841
-# With TYPICAL_ERROR the ratio says too much where a question's errors are larger, as they are where few galaxies are
-# known. A temperature far below 1 also multiplies what bfloat16 rounds away.
+# TYPICAL_ERROR is too small, and the ratio too large, for questions that few galaxies have fractions of. A temperature
+# far below 1 also multiplies the rounding errors of bfloat16.
 MIN_VOTED = 100
 
 
 def fit_temperature(schema: LabelSchema, logits: Tensor, fractions: Tensor, loss: str) -> dict[str, Any]:
     """Fit one temperature a question on the validation part: by squares, or by the likelihood of the votes.
 
-    A question keeps 1 where the votes do not speak against it (likelihood ratio, 5 %): of few galaxies a temperature is
-    mostly chance, and makes the probabilities of others worse. So does one whose fractions fewer than `MIN_VOTED` have.
+    A question keeps 1 where the votes are compatible with that (likelihood ratio, 5 %), or where fewer than `MIN_VOTED`
+    galaxies have fractions of it: a temperature of few galaxies is mostly chance, and makes other probabilities worse.
     """
     log_t = torch.zeros(len(schema.questions), requires_grad=True)
     optimizer = torch.optim.LBFGS([log_t], max_iter=100, line_search_fn="strong_wolfe")
-    known, votes = ~fractions.isnan(), fractions.nan_to_num()
+    has_label, votes = ~fractions.isnan(), fractions.nan_to_num()
 
     def misfit(log_t: Tensor) -> Tensor:
         """Minus the log likelihood: of the votes, or of fractions with errors of TYPICAL_ERROR."""
         temperature = log_t.exp().unbind()
         if loss != "mse":
             return -(votes * question_shares(schema, logits, temperature).clamp(min=1e-9).log()).sum()
-        return (((probabilities(schema, logits, temperature) - votes) * known) / TYPICAL_ERROR).square().sum() / 2
+        return (((probabilities(schema, logits, temperature) - votes) * has_label) / TYPICAL_ERROR).square().sum() / 2
 
     def closure() -> Tensor:
         optimizer.zero_grad()
@@ -45,11 +45,11 @@ def fit_temperature(schema: LabelSchema, logits: Tensor, fractions: Tensor, loss
 
     optimizer.step(closure)
     fitted = log_t.detach()
-    without = fitted * ~torch.eye(len(fitted), dtype=torch.bool)  # one question after the other at 1
+    without = fitted * ~torch.eye(len(fitted), dtype=torch.bool)  # each question in turn at 1
     gain = torch.stack([misfit(each) for each in without]) - misfit(fitted)
     significant = 2 * gain > LIKELIHOOD_RATIO_95
     if loss == "mse":
-        significant &= torch.stack([known[:, part].any(dim=1).sum() >= MIN_VOTED for part in schema.slices])
+        significant &= torch.stack([has_label[:, part].any(dim=1).sum() >= MIN_VOTED for part in schema.slices])
     fitted = fitted.where(significant, 0.0)
     temperature = [round(t, 4) for t in fitted.exp().tolist()]
     method = f"temperature of each question by {loss}"

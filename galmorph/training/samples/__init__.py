@@ -30,42 +30,44 @@ TOTAL_VOTES = ("total_votes", "smooth-or-featured_total-votes")
 
 @dataclass(frozen=True)
 class Sample:
-    """Labelled galaxies: pictures and what is known of their labels.
+    """Labelled galaxies: pictures and labels.
 
     Attributes
     ----------
     name : str
-        Of the folder or file.
+        Name of the folder or file.
     galaxies : ndarray of str, shape (n,)
-        Key of each galaxy; pictures of the same galaxy share a key and never part in a split.
+        Key of each galaxy; pictures of the same galaxy share a key, and a split keeps them together.
     fractions : ndarray, float32, shape (n, n_labels)
         Fractions in cumulative form (one-hot for classes); NaN where unknown.
     image : callable
-        ``image(i)`` returns picture i, uint8 (y, x, 3), RGB, north or any side up.
+        ``image(i)`` returns picture i, uint8 (y, x, 3), RGB; any side may be up.
     contents : ndarray, int64, shape (n,)
-        Hash of each picture's bytes, by which the same picture is known wherever it lies.
+        Hash of each picture's bytes, which identifies the same picture in another sample.
     sha256 : str
         Hash of labels and pictures.
     framing : Framing
-        How wide a piece of sky each picture is.
+        Width of the pictures on the sky.
     votes : ndarray, float32, shape (n,), optional
-        How many people answered the first question; NaN where unknown.
+        Number of people who answered the first question; NaN where unknown.
     lenient : bool
         Whether pictures that cannot be read are left out, rather than an error.
     skipped : tuple of str
-        Why rows were left out already, each.
+        The reason for each row that was left out already.
     apparent : callable, optional
         ``apparent(i)`` returns R90 in arcsec and the signal to noise of galaxy i, NaN where unknown.
     lower, upper : ndarray, float32, shape (n, n_labels), optional
-        Bounds on fractions that are not known exactly; NaN where there is none.
+        Bounds on fractions without an exact label; NaN where there is none.
     twins : mapping
-        The key that each galaxy would have without a twin in another sample, to the key that it has.
+        For galaxies with a twin in another sample: the key that they would have alone, to the key that they have.
     labelled : bool
-        Whether the labels are used; of an unlabelled sample none is known.
+        Whether the labels are used; if not, all are NaN.
     composed : bool
         Whether pictures are made of FITS cutouts, which are framed by the galaxies' radii.
     one_class : bool
-        Whether it is the folder of one class, which is scored together with those of the others.
+        Whether it is the folder of one class, which is scored together with the folders of the others.
+    parts : ndarray of str, shape (n,), optional
+        The part of the split (``train``, ``val``, ``test``) that each galaxy is given to.
     """
 
     name: str
@@ -85,13 +87,14 @@ class Sample:
     labelled: bool = True
     composed: bool = False
     one_class: bool = False
+    parts: NDArray[np.object_] | None = None
 
     def __len__(self) -> int:
         return len(self.galaxies)
 
     def take(self, rows: NDArray[np.int64]) -> Sample:
         """Return the sample of some rows, in their order."""
-        each = ("galaxies", "fractions", "contents", "votes", "lower", "upper")
+        each = ("galaxies", "fractions", "contents", "votes", "lower", "upper", "parts")
         arrays = {name: values[rows] for name in each if (values := getattr(self, name)) is not None}
         apparent = None if self.apparent is None else _of_rows(self.apparent, rows)
         return dataclasses.replace(self, **arrays, image=_of_rows(self.image, rows), apparent=apparent)
@@ -103,7 +106,7 @@ def _of_rows(function: Callable[[int], T], rows: NDArray[np.int64]) -> Callable[
 
 @dataclass(frozen=True)
 class Layout:
-    """How a kind of sample lies on disk.
+    """A kind of sample, by its files on disk.
 
     Attributes
     ----------
@@ -114,10 +117,10 @@ class Layout:
     read : callable
         ``read(path, schema, **options) -> Sample``; raises SampleError.
     before : tuple of str
-        More general layouts, by name, that give way where both match.
+        Names of more general layouts, over which this one is preferred.
     labels_of : callable, optional
-        ``labels_of(path, **options)`` returns what its labels are, where no schema is named: the name of a schema of
-        galmorph, or the classes as they are written; raises SampleError.
+        ``labels_of(path, **options)`` returns the kind of its labels, if the user names no schema: the name of a schema
+        of galmorph, or the classes that occur; raises SampleError.
     options : tuple of str
         Names of the options that ``read`` and ``labels_of`` take.
     """
@@ -136,23 +139,23 @@ def content_hash(data: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big", signed=True)
 
 
-def known_galaxies(folder: Path, column: str) -> dict[str, str]:
-    """Return the galaxies that a table beside the sample knows under a key of another sample.
+def shared_galaxies(folder: Path, column: str) -> dict[str, str]:
+    """Return the galaxies that are in another sample too, as a table beside the sample lists them.
 
     Parameters
     ----------
     folder : Path
-        Where ``same_galaxies.csv`` or ``twins_in_challenge.csv`` may lie, with ``column`` and one column
+        Folder that may hold ``same_galaxies.csv`` or ``twins_in_challenge.csv``, with ``column`` and one column
         ``<sample>_<column of that sample>``; the sample ``challenge`` is the Galaxy Zoo challenge.
 
     Returns
     -------
     dict
-        This sample's identifier to ``<sample>:<identifier there>``; the first table counts.
+        This sample's identifier to ``<sample>:<identifier there>``; the first table has priority.
     """
     import pandas as pd
 
-    known: dict[str, str] = {}
+    shared: dict[str, str] = {}
     for name in _TWINS:
         if (folder / name).exists():
             table = pd.read_csv(folder / name, dtype=str)
@@ -160,8 +163,8 @@ def known_galaxies(folder: Path, column: str) -> dict[str, str]:
                 raise SampleError(f"{folder / name} needs a column {column!r} and one of another sample's identifiers.")
             other = next(name for name in table.columns if name != column)
             keys = sample_of(other) + ":" + table[other]
-            known = {**dict(zip(table[column], keys, strict=True)), **known}
-    return known
+            shared = {**dict(zip(table[column], keys, strict=True)), **shared}
+    return shared
 
 
 def sample_of(column: str) -> str:
@@ -170,18 +173,18 @@ def sample_of(column: str) -> str:
     return sample if sample not in ("", "challenge") else CHALLENGE
 
 
-def galaxy_keys(name: str, identifiers: Iterable[str], known: Mapping[str, str]) -> NDArray[np.object_]:
-    """Return the key of each galaxy: ``<sample>:<identifier>``, or the key under which it is known elsewhere."""
-    return np.array([known.get(i, f"{name}:{i}") for i in identifiers], dtype=object)
+def galaxy_keys(name: str, identifiers: Iterable[str], shared: Mapping[str, str]) -> NDArray[np.object_]:
+    """Return the key of each galaxy: ``<sample>:<identifier>``, or the key that it has in another sample."""
+    return np.array([shared.get(i, f"{name}:{i}") for i in identifiers], dtype=object)
 
 
-def own_keys(name: str, known: Mapping[str, str]) -> dict[str, str]:
-    """Return ``<sample>:<identifier>`` of each galaxy that is known elsewhere, to the key under which it is known."""
-    return {f"{name}:{identifier}": key for identifier, key in known.items()}
+def own_keys(name: str, shared: Mapping[str, str]) -> dict[str, str]:
+    """Return ``<sample>:<identifier>`` of each galaxy that is in another sample too, to the key that it has there."""
+    return {f"{name}:{identifier}": key for identifier, key in shared.items()}
 
 
 def sky_groups(ra: NDArray[np.floating], dec: NDArray[np.floating], radius_arcsec: float) -> NDArray[np.int64]:
-    """Return for each position the first one of its group: positions that neighbours closer than a radius join.
+    """Return for each position the first one of its group; positions closer than a radius belong to one group.
 
     Parameters
     ----------
@@ -204,7 +207,7 @@ def sky_groups(ra: NDArray[np.floating], dec: NDArray[np.floating], radius_arcse
 
 
 def with_bounds(sample: Sample, schema: LabelSchema, lower: NDArray[np.float32] | None) -> Sample:
-    """Return a sample with least fractions, shape (n, n_labels), and what follows from them; itself without any."""
+    """Return a sample with minimum fractions, shape (n, n_labels), and the bounds that follow; itself without any."""
     if lower is None:
         return sample
     low, high = propagate(schema, lower, np.full_like(lower, np.nan))

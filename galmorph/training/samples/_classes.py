@@ -25,18 +25,20 @@ from galmorph.training.samples import TOTAL_VOTES
 
 log = logging.getLogger(__name__)
 
-# The schema whose columns of fractions are known without being named.
+# The schema whose columns of fractions are recognised without being named.
 TREE = "galaxyzoo2"
-# Columns of one label a galaxy, the sooner the surer. The first two may hold numbers from 0.
+# Columns of one label a galaxy, the likeliest first. The first two may hold numbers from 0.
 CLASS_COLUMNS = ("label", "class", "labels", "morphology", "morph_class", "morph_type", "galaxy_class", "category")
-# Least fraction of an answer that is given without a fraction: a majority.
+# Minimum fraction of an answer that stands for a majority.
 MAJORITY = 0.5
-# More different values than these are measurements or names, no classes.
+# A column with more different values holds measurements or names, not classes.
 MOST_CLASSES = 100
 _UNKNOWN = ("", "nan", "--", "none", "null", "unknown")
 _ROUNDING = 1e-3
 # Names of votes and fractions in published catalogs.
 _VOTES = re.compile(r"(t\d\d_|class\d).*|.*_(fraction|debiased|weighted|votes?|count)")
+# Of Galaxy Zoo, in names of columns: smooth-or-featured-dr5_smooth_fraction.
+_CAMPAIGN = re.compile(r"_(dr\d+|desi|gz2)(?=_)")
 # Of columns and of labels in a message.
 _LISTED = 8
 
@@ -50,7 +52,7 @@ class TableLabels:
     fractions : ndarray, float32, shape (n, n_labels)
         NaN where unknown.
     votes : ndarray, float32, shape (n,)
-        How many people answered the first question; NaN where unknown.
+        Number of people who answered the first question; NaN where unknown.
     wrong : dict
         Row to the reason why its labels cannot be used.
     lower : ndarray, float32, shape (n, n_labels), optional
@@ -82,39 +84,40 @@ def read_labels(catalog: Catalog, schema: LabelSchema, label_column: str = "") -
     if not schema.learns:
         return TableLabels(unknown, unknown[:, 0].copy(), {})
     given = _given(catalog)
-    forms = [*(form for label in schema.labels for form in (label, f"p_{label}")), *schema.codes, *schema.conditional]
     column = find_label_column(catalog, label_column, (schema.class_column,), (schema.questions[0].name,))
-    found = {name: given[name.lower()] for name in forms if name.lower() in given and given[name.lower()] != column}
-    total = next((given[name] for name in TOTAL_VOTES if name in given), None)
-    cells = catalog.read([*found.values(), *filter(None, (column, total))])
+    sources = {name: at for name, at in _columns_of(catalog, schema).items() if at != column}
+    totals = [name for name in given.values() if _plain(name) in map(_plain, TOTAL_VOTES)]
+    total = _only(totals) or next((given[name] for name in TOTAL_VOTES if name in given), None)
+    cells = catalog.read([*sources.values(), *filter(None, (column, total))])
     votes = np.full(catalog.n_rows, np.nan) if total is None else to_float(cells[total])
     votes = np.where(votes > 0, votes, np.nan).astype(np.float32)
-    columns, wrong = _fractions(cells, found, schema)
+    columns, wrong = _fractions(cells, sources, schema)
     if column is not None and schema.has_classes:
         columns[column], unfit = class_numbers(cells[column], schema)
         _check_counting(cells[column], schema, f"{catalog.path}: the column {column}")
         wrong = unfit | wrong
         schema = dataclasses.replace(schema, class_column=column)
-    _say_what_is_read(catalog, schema, [*found.values(), *filter(None, [column])])
+    _log_columns(catalog, schema, [*sources.values(), *filter(None, [column])])
     if column is not None:
-        _say_what_is_unknown(cells[column], wrong, f"{catalog.path}: {column}")
+        _log_unusable_labels(cells[column], wrong, f"{catalog.path}: {column}")
     try:
         return TableLabels(schema.from_columns(columns), votes, wrong)
     except SampleError as error:
         if schema.has_classes or column is None or cells[column].dtype != object:
             raise SampleError(f"{catalog.path}: {error}") from error
     lower, wrong = majorities(cells[column], schema)
-    _say_what_is_unknown(cells[column], wrong, f"{catalog.path}: {column}")
+    _log_unusable_labels(cells[column], wrong, f"{catalog.path}: {column}")
     return TableLabels(unknown, votes, wrong, lower)
 
 
 def _fractions(
-    cells: dict[str, Array], found: dict[str, str], schema: LabelSchema
+    cells: dict[str, Array], sources: dict[str, str], schema: LabelSchema
 ) -> tuple[dict[str, NDArray[np.float64]], dict[int, str]]:
-    columns = {name: to_float(cells[at]) for name, at in found.items()}
+    columns = {name: to_float(cells[at]) for name, at in sources.items()}
     wrong: dict[int, str] = {}
-    for name in [name for name in found if name not in schema.conditional]:
-        outside = (columns[name] < 0) | (columns[name] > 1 + _ROUNDING)
+    for name in sources:
+        negative = (columns[name] < 0) & (name not in schema.conditional)
+        outside = negative | (columns[name] > 1 + _ROUNDING)
         wrong |= {int(row): f"{name} is {columns[name][row]:g}, not a fraction." for row in np.flatnonzero(outside)}
         columns[name] = np.where(outside, np.nan, columns[name])
     return columns, wrong
@@ -123,7 +126,7 @@ def _fractions(
 def _check_counting(cells: Array, schema: LabelSchema, where: str) -> None:
     """Raise SampleError where classes that are numbered from 0 seem to be numbered from 1.
 
-    There is no 0 then, but the number of classes, or all numbers below it.
+    Then there is no 0, but the number of classes itself, or all numbers below it.
     """
     answers = schema.questions[0].answers
     if schema.codes[: len(answers)] != tuple(map(str, range(len(answers)))):
@@ -138,7 +141,7 @@ def _check_counting(cells: Array, schema: LabelSchema, where: str) -> None:
         )
 
 
-def _say_what_is_read(catalog: Catalog, schema: LabelSchema, used: Sequence[str]) -> None:
+def _log_columns(catalog: Catalog, schema: LabelSchema, used: Sequence[str]) -> None:
     """Log which columns labels are read from, and which are not read though they look like labels."""
     questions = [question.name for question in schema.questions] if not schema.is_classes else []
     others = [
@@ -151,7 +154,7 @@ def _say_what_is_read(catalog: Catalog, schema: LabelSchema, used: Sequence[str]
     log.info("%s: labels are read from %s%s.", catalog.path, listed(used, _LISTED) or "no column", unread)
 
 
-def _say_what_is_unknown(cells: Array, wrong: Collection[int], where: str) -> None:
+def _log_unusable_labels(cells: Array, wrong: Collection[int], where: str) -> None:
     """Log which labels are none of the schema's; their rows are left out."""
     if wrong:
         counts = Counter(_text(cells[row]) or "empty" for row in wrong)
@@ -187,7 +190,7 @@ def find_label_column(
 
 
 def column_named(catalog: Catalog, name: str, option: str) -> str:
-    """Return the column that an option names; upper and lower case are the same if no column has the very name.
+    """Return the column that an option names; case is ignored if no column has exactly this name.
 
     Raises
     ------
@@ -196,20 +199,49 @@ def column_named(catalog: Catalog, name: str, option: str) -> str:
     """
     if name in catalog.column_names:
         return name
-    found = next((column for column in catalog.column_names if column.lower() == name.lower()), None)
-    if found is None:
+    same = next((column for column in catalog.column_names if column.lower() == name.lower()), None)
+    if same is None:
         raise SampleError(f"{catalog.path}: {option}: {registry.unknown('column', name, catalog.column_names)}")
-    return found
+    return same
 
 
 def belongs(catalog: Catalog, schema: LabelSchema) -> bool:
     """Return whether a column of fractions of the schema is in a table."""
-    forms = [*schema.labels, *(f"p_{label}" for label in schema.labels), *schema.codes, *schema.conditional]
-    return not _given(catalog).keys().isdisjoint(form.lower() for form in forms)
+    return bool(_columns_of(catalog, schema))
+
+
+def _columns_of(catalog: Catalog, schema: LabelSchema) -> dict[str, str]:
+    """Return the columns of fractions of a schema, by the names that it has for them.
+
+    A column beside one with the same name and ``_fraction``, or beside the question's number of votes, counts votes.
+    """
+    given = _given(catalog)
+    plain: dict[str, list[str]] = {}
+    for name in given.values():
+        plain.setdefault(_plain(name), []).append(name)
+    counted = {
+        label
+        for question in schema.questions
+        for label in (f"{question.name}_{answer}" for answer in question.answers)
+        if f"{question.name}_total_votes" in plain or f"{label}_fraction" in plain
+    }
+    forms = [form for label in schema.labels for form in (label, f"p_{label}") if form not in counted]
+    columns = {name: given[name.lower()] for name in (*forms, *schema.codes) if name.lower() in given}
+    shares = {name: given.get(name.lower()) or _only(plain.get(_plain(name), ())) for name in schema.conditional}
+    return columns | {name: column for name, column in shares.items() if column}
+
+
+def _plain(name: str) -> str:
+    """Return a column's name with ``_`` for hyphens, without the campaign that Zoobot writes behind the question."""
+    return _CAMPAIGN.sub("", name.strip().lower().replace("-", "_"))
+
+
+def _only(names: Sequence[str]) -> str | None:
+    return names[0] if len(names) == 1 else None
 
 
 def labels_in(catalog: Catalog, label_column: str = "") -> str | tuple[str, ...]:
-    """Return what the labels of a table are: the name of a schema of galmorph, or the classes in one column.
+    """Return the kind of labels in a table: the name of a schema of galmorph, or the classes in one column.
 
     Raises
     ------
@@ -229,13 +261,13 @@ def labels_in(catalog: Catalog, label_column: str = "") -> str | tuple[str, ...]
 
 
 def unusable(labels: TableLabels, schema: LabelSchema) -> dict[int, str]:
-    """Return row to reason why it says nothing, where labels are wanted."""
+    """Return the reason by row, for rows without a usable label, where labels are wanted."""
     if not schema.learns:
         return {}
-    known = np.isfinite(labels.fractions).any(axis=1)
+    has_label = np.isfinite(labels.fractions).any(axis=1)
     if labels.lower is not None:
-        known |= np.isfinite(labels.lower).any(axis=1)
-    return {int(row): "no label is known." for row in np.flatnonzero(~known)} | labels.wrong
+        has_label |= np.isfinite(labels.lower).any(axis=1)
+    return {int(row): "no label is known." for row in np.flatnonzero(~has_label)} | labels.wrong
 
 
 def class_texts(cells: Array, where: str) -> tuple[str, ...]:
@@ -274,7 +306,7 @@ def slug(text: str) -> str:
 
 
 def class_numbers(cells: Array, schema: LabelSchema) -> tuple[NDArray[np.float64], dict[int, str]]:
-    """Return the numbers of classes that are written as numbers from 0, names or codes, and what is wrong where.
+    """Return the numbers of classes that are written as numbers from 0, names or codes, and the errors by row.
 
     Parameters
     ----------
@@ -291,7 +323,7 @@ def class_numbers(cells: Array, schema: LabelSchema) -> tuple[NDArray[np.float64
     """
     answers = schema.questions[0].answers
     codes = schema.codes[: len(answers)]
-    known = {_words(name): number for names in (codes, answers) for number, name in enumerate(names)}
+    numbering = {_words(name): number for names in (codes, answers) for number, name in enumerate(names)}
     numbered = all(code.isdecimal() for code in codes)
     texts = [_text(cell) for cell in cells]
     words = [_words(text) for text in texts]
@@ -299,7 +331,8 @@ def class_numbers(cells: Array, schema: LabelSchema) -> tuple[NDArray[np.float64
     if numbered:
         numbers = np.where(numbers < 0, numbers, np.nan)
     by_name = [
-        known.get(w, n if np.isfinite(n) else known.get(slug(w), n)) for w, n in zip(words, numbers, strict=True)
+        numbering.get(w, n if np.isfinite(n) else numbering.get(slug(w), n))
+        for w, n in zip(words, numbers, strict=True)
     ]
     numbers = np.array(by_name, dtype=float)
     known_class = np.isin(numbers, np.arange(len(answers)))
@@ -327,14 +360,14 @@ def majorities(cells: Array, schema: LabelSchema) -> tuple[NDArray[np.float32], 
         Row to the reason why its cell is none of these.
     """
     names = [answer for question in schema.questions for answer in question.answers]
-    known = {name: index for index, name in enumerate(names) if names.count(name) == 1}
-    known |= {label: index for index, label in enumerate(schema.labels)}
-    known |= {code.lower(): index for index, code in enumerate(schema.codes)}
+    index_of = {name: index for index, name in enumerate(names) if names.count(name) == 1}
+    index_of |= {label: index for index, label in enumerate(schema.labels)}
+    index_of |= {code.lower(): index for index, code in enumerate(schema.codes)}
     lower = np.full((len(cells), len(schema.labels)), np.nan, np.float32)
     wrong: dict[int, str] = {}
     for row, word in enumerate(map(_words, map(_text, cells))):
-        if word in known:
-            lower[row, known[word]] = MAJORITY
+        if word in index_of:
+            lower[row, index_of[word]] = MAJORITY
         elif word not in _UNKNOWN:
             wrong[row] = f"{cells[row]!s} is no label of the schema {schema.name!r}, for example {schema.labels[0]!r}."
     return lower, wrong

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +25,10 @@ from galmorph.images.headers import band_files
 from galmorph.images.quality import signal_to_noise
 from galmorph.images.radius import measure_r90
 from galmorph.models.card import ModelCard, survey_inputs
-from galmorph.training.samples import CHALLENGE, Sample, content_hash, galaxy_keys, known_galaxies, own_keys
+from galmorph.training.samples import CHALLENGE, Sample, content_hash, galaxy_keys, own_keys, shared_galaxies
 
 _FITS_MAGIC = (b"SIMPLE  =", b"\x1f\x8b", b"BZh")
-# As Kaggle's.
+# As in the Galaxy Zoo challenge on Kaggle.
 FRAMING = Framing(radii=8.48)
 SIDE_PX = 424
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")
@@ -85,20 +88,107 @@ def picture_folder(
         data = content(file)
         whole.update(data)
         contents.append(content_hash(data))
-    name, known = path.resolve().name, known_galaxies(path, column)
+    name, shared = path.resolve().name, shared_galaxies(path, column)
     if labels.name == "labels.csv" and column == "GalaxyID":
-        known = {identifier: f"{CHALLENGE}:{identifier}" for identifier in identifiers} | known
+        shared = {identifier: f"{CHALLENGE}:{identifier}" for identifier in identifiers} | shared
     return Sample(
         name=name,
-        galaxies=galaxy_keys(name, identifiers, known),
+        galaxies=galaxy_keys(name, identifiers, shared),
         fractions=fractions,
         image=partial(picture, rows),
         contents=np.array(contents, dtype=np.int64),
         sha256=whole.hexdigest(),
         framing=framing,
-        twins=own_keys(name, known),
+        twins=own_keys(name, shared),
         composed=not all(map(is_picture, files)),
     )
+
+
+@dataclass(frozen=True)
+class ReadRows:
+    """Rows whose cutouts could be read.
+
+    Attributes
+    ----------
+    rows : list of Row
+    numbers : list of int
+        Which they are of all rows.
+    contents : ndarray of int64
+        Hash of each cutout's bytes.
+    skipped : tuple of str
+        Why each of the others was left out.
+    """
+
+    rows: list[Row]
+    numbers: list[int]
+    contents: NDArray[np.int64]
+    skipped: tuple[str, ...]
+
+    def sample(
+        self,
+        name: str,
+        galaxies: NDArray[np.object_],
+        fractions: NDArray[np.float32],
+        sha256: str,
+        framing: Framing,
+        **more: Any,
+    ) -> Sample:
+        """Return the sample of these rows; `galaxies` and `fractions` are those of all rows."""
+        return Sample(
+            name=name,
+            galaxies=galaxies[self.numbers],
+            fractions=fractions[self.numbers],
+            image=partial(picture, self.rows),
+            contents=self.contents,
+            sha256=sha256,
+            framing=framing,
+            lenient=True,
+            skipped=self.skipped,
+            apparent=partial(apparent, self.rows),
+            composed=self.composed,
+            **more,
+        )
+
+    @property
+    def composed(self) -> bool:
+        """Whether some are FITS cutouts, not pictures."""
+        return not all(is_picture(Path(str(row.cutout))) for row in self.rows)
+
+
+def read_rows(
+    rows: Iterable[Row],
+    digest: Callable[[bytes], object],
+    *,
+    refused: Mapping[int, str] = MappingProxyType({}),
+    with_radii: bool = False,
+) -> ReadRows:
+    """Read the cutouts of rows; those that cannot be read are left out.
+
+    Parameters
+    ----------
+    rows : iterable of Row
+    digest : callable
+        Takes what the sample's hash is made of: the bytes of each cutout.
+    refused : mapping of int to str
+        Rows that are left out anyway, and why.
+    with_radii : bool
+        Whether the radii are in the hash too.
+    """
+    good: list[Row] = []
+    numbers, contents, skipped = [], [], []
+    for number, row in enumerate(rows):
+        try:
+            if not isinstance(row.cutout, Path) or number in refused:
+                raise CutoutError(f"row {number + 1}: {refused.get(number) or row.cutout}")
+            data = content(row.cutout)
+        except (OSError, CutoutError) as error:
+            skipped.append(str(error))
+            continue
+        digest(data + repr(row.radius_arcsec).encode() if with_radii else data)
+        good.append(row)
+        numbers.append(number)
+        contents.append(content_hash(data))
+    return ReadRows(good, numbers, np.array(contents, dtype=np.int64), tuple(skipped))
 
 
 def content(file: Path) -> bytes:
@@ -106,8 +196,8 @@ def content(file: Path) -> bytes:
 
     CutoutError or OSError: there is none, or it is no regular file.
     """
-    parts = list(band_files(str(file)).values()) if "{band}" in file.name else [file]
-    return b"".join(_bytes(part) for part in parts)
+    files = band_files(str(file)).values() if "{band}" in file.name else [file]
+    return b"".join(_bytes(each) for each in files)
 
 
 def _bytes(file: str | Path) -> bytes:
@@ -129,7 +219,7 @@ def _composite(row: Row) -> NDArray[np.uint8]:
 
 
 def apparent(rows: Sequence[Row], index: int) -> tuple[float, float]:
-    """Return R90 in arcsec and the signal to noise; of a picture only what the catalog says."""
+    """Return R90 in arcsec and the signal to noise; for a picture only the radius of the catalog."""
     path, radius = Path(str(rows[index].cutout)), rows[index].radius_arcsec
     if is_picture(path):
         return radius, math.nan
@@ -142,6 +232,6 @@ def apparent(rows: Sequence[Row], index: int) -> tuple[float, float]:
 
 @cache
 def _card() -> ModelCard:
-    """Return what frames and colours the pictures of a sample; no network belongs to it."""
+    """Return the card that sets frame and colours of a sample's pictures; it has no network."""
     inputs = survey_inputs(SIDE_PX, FRAMING, (0.0,) * 3, (1.0,) * 3)
     return ModelCard("training sample", "", "", inputs)

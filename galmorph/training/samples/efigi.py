@@ -1,7 +1,7 @@
 """EFIGI: a folder of pictures with ``labels.csv`` that has EFIGI's columns, the attributes with their bounds.
 
-The pictures are scaled to the isophotal diameter, so the galaxy fills them: about 3.5 galaxy radii (R90) wide, from
-where 80 % of the light lies, against the Galaxy Zoo challenge (3.8, with the edge taken for sky, which it is not).
+The pictures are scaled to the isophotal diameter, so the galaxy fills them. They are about 3.5 galaxy radii (R90) wide,
+by the radius of 80 % of the light compared with the Galaxy Zoo challenge (3.8 if the edge of the picture were sky).
 """
 
 from __future__ import annotations

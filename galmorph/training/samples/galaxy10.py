@@ -1,9 +1,9 @@
 """The HDF5 files of Galaxy10: ``images`` (n, y, x, 3) uint8 and ``ans`` (n,), and for DECaLS ``ra``, ``dec``.
 
 Those of DECaLS have a fixed angular size. Those of SDSS are the middle 207 of the 424 px of Galaxy Zoo's pictures,
-which are framed by the galaxy's radius, in 69 px (seen where the same galaxies are known: they correlate at 0.997, and
-less for any other width). Where positions are known, rows whose pictures may show the same sky share a key, so that a
-split does not part them: 59 pairs of Galaxy10 DECaLS are one galaxy with two labels, and more lie within a picture's
+which are framed by the galaxy's radius, in 69 px (measured on galaxies of both samples: they correlate at 0.997, and
+less for any other width). With positions, rows whose pictures may show the same sky share a key, so that a split keeps
+them together: 59 pairs of Galaxy10 DECaLS are one galaxy with two labels, and more lie within a picture's
 width of each other.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 from galmorph.errors import SampleError
 from galmorph.images.framing import Framing
 from galmorph.schemas import LabelSchema
-from galmorph.training.samples import Layout, Sample, content_hash, galaxy_keys, known_galaxies, own_keys, sky_groups
+from galmorph.training.samples import Layout, Sample, content_hash, galaxy_keys, own_keys, shared_galaxies, sky_groups
 
 # The pictures of SDSS give no pixel scale. A pixel of Galaxy Zoo's pictures is 0.02 radii (R90).
 SDSS_FRAMING = Framing(radii=207 * 0.02)
@@ -60,17 +60,17 @@ def read(path: Path, schema: LabelSchema) -> Sample:
     else:
         ra, dec = (axis[sky_groups(*positions, SAME_SKY_ARCSEC)] for axis in positions)
         identifiers = [f"{x:.5f}{y:+.5f}" for x, y in zip(ra, dec, strict=True)]
-    known = known_galaxies(path.parent, "row")
+    shared = shared_galaxies(path.parent, "row")
     unlabelled = np.full((len(classes), n_labels), np.nan, np.float32)
     return Sample(
         name=path.stem,
-        galaxies=galaxy_keys(path.stem, identifiers, known),
+        galaxies=galaxy_keys(path.stem, identifiers, shared),
         fractions=np.eye(n_labels, dtype=np.float32)[classes] if schema.learns else unlabelled,
         image=images.__getitem__,
         contents=np.array([content_hash(image.tobytes()) for image in images], dtype=np.int64),
         sha256=hashlib.sha256(images.tobytes() + classes.tobytes()).hexdigest(),
         framing=Framing(size_arcsec=images.shape[1] * pixscale) if pixscale else SDSS_FRAMING,
-        twins=own_keys(path.stem, known),
+        twins=own_keys(path.stem, shared),
     )
 
 

@@ -1,9 +1,9 @@
 """A folder of pictures or FITS cutouts with ``labels.csv``: a column ``file`` and columns of labels.
 
-The columns are those of a catalog (:mod:`galmorph.training.samples.catalog`); what a row does not give is unknown. Of a
-decision tree the name of an answer says that most people gave it, which bounds fractions. ``labels.toml`` beside it, or
-the command line, says how wide the pictures are and which schema its labels are of (:mod:`galmorph.training.reading`);
-without it they are framed like Kaggle's (8.48 radii wide). Other than in a catalog, all rows must be usable.
+The columns are those of a catalog (:mod:`galmorph.training.samples.catalog`); empty cells are unknown. In a
+decision tree the name of an answer means that most people gave it, which bounds fractions. ``labels.toml`` beside it,
+or the command line, gives the width of the pictures and the schema of the labels (:mod:`galmorph.training.reading`);
+without it they are framed like Kaggle's (8.48 radii wide). Unlike in a catalog, all rows must be usable.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def read(
     Parameters
     ----------
     framing : Framing
-        Of the pictures.
+        Width of the pictures.
     label_column, cutout_column, id_column : str
         Columns; default by the usual names.
 

@@ -1,0 +1,1 @@
+"""Reading of cutouts in processes of their own."""

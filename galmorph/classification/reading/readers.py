@@ -1,0 +1,213 @@
+"""Readers: processes that read and frame cutouts, where one interpreter cannot read as fast as a GPU classifies.
+
+Each has memory that it shares with this process, without a name in any file system: nothing is left of it, however the
+run ends. A reader imports no torch, and ends when the pipe from this process is closed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import mmap
+import os
+import pickle
+import subprocess
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from galmorph.classification.prepare import Prepared
+from galmorph.classification.sources import CutoutRows, Row, RowReader, Source
+from galmorph.errors import CannotContinue, GalmorphError
+from galmorph.files.remote import Remote
+
+if TYPE_CHECKING:
+    import torch
+
+    from galmorph.models.card import ModelCard
+
+# With fewer cores, and where the network runs on them, threads read as fast as it takes the galaxies.
+MIN_CORES = 8
+DEVICES = ("cuda",)
+# Of fewer rows a process would take longer to start than to read.
+MIN_ROWS = 2048
+_SERVE = "from galmorph.classification.reading.readers import serve; serve({fd}, {n_bytes})"
+
+
+def wanted(source: Source, device: torch.device) -> bool:
+    """Return whether a source's cutouts are read in processes: the device, the cores and the rows say so, no timing."""
+    able = hasattr(os, "memfd_create") and bool(sys.executable) and (os.cpu_count() or 1) >= MIN_CORES
+    return able and device.type in DEVICES and isinstance(source, CutoutRows) and source.n_rows >= MIN_ROWS
+
+
+class Readers:
+    """Reads the batches of a source: in processes where :func:`wanted` says so, else in the thread that asks.
+
+    Parameters
+    ----------
+    source : Source
+    card : ModelCard
+    device : torch.device
+        Of the network.
+    batch_size : int
+        Rows in a batch, at most.
+    """
+
+    def __init__(self, source: Source, card: ModelCard, device: torch.device, batch_size: int) -> None:
+        self._source, self._card, self._batch_size = source, card, batch_size
+        self._reader = source.row_reader(card) if isinstance(source, CutoutRows) and wanted(source, device) else None
+        self._idle: list[_Process] = []
+        self._all: list[_Process] = []
+
+    def __enter__(self) -> Readers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._all:
+            process.close()
+
+    @contextmanager
+    def read(self, rows: Sequence[Any], device: torch.device) -> Iterator[list[Prepared]]:
+        """Give the rows read and framed; their flux may be overwritten after the ``with`` block."""
+        # Threads wait for servers as well as processes do, and an address of memory is of this process alone.
+        if self._reader is None or any(isinstance(row.cutout, Remote) for row in rows):
+            yield self._source.prepare(rows, self._card, device)
+            return
+        try:
+            process = self._idle.pop()
+        except IndexError:  # no more than threads that ask
+            process = _Process(self._reader, self._batch_size)
+            self._all.append(process)
+        yield process.read(rows)
+        self._idle.append(process)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What a reader gives back of a batch: targets without flux, what it logged, and the error that ends the run."""
+
+    targets: list[Prepared]
+    framed: list[int]
+    logged: list[tuple[str, int, str]]
+    error: BaseException | None = None
+
+
+class _Logged(logging.Handler):
+    """Keeps what is logged, as text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[tuple[str, int, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append((record.name, record.levelno, self.format(record)))
+
+
+def serve(fd: int, n_bytes: int) -> None:
+    """Read batches until the other end closes the pipe: what a reader's process does."""
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints does not come between
+    requests = sys.stdin.buffer
+    memory = np.frombuffer(mmap.mmap(fd, n_bytes), np.float32)
+    reader: RowReader = pickle.load(requests)
+    logged = _Logged()
+    logging.getLogger("galmorph").addHandler(logged)
+    logging.getLogger("galmorph").propagate = False
+    while True:
+        try:
+            rows: list[Row] = pickle.load(requests)
+        except (EOFError, OSError):
+            return
+        logged.records = []
+        targets: list[Prepared] = []
+        framed: list[int] = []
+        error: Exception | None = None
+        try:
+            first = 0
+            for target in map(reader, rows):
+                if target.flux is not None:
+                    flux: Any = target.flux
+                    memory[first : first + flux.size] = flux.ravel()
+                    first += flux.size
+                    framed.append(len(targets))
+                targets.append(replace(target, flux=None))
+        except Exception as caught:
+            error = caught if isinstance(caught, GalmorphError) else RuntimeError(traceback.format_exc())
+        try:
+            pickle.dump(_Answer(targets, framed, logged.records, error), replies, pickle.HIGHEST_PROTOCOL)
+            replies.flush()
+        except BrokenPipeError:
+            return
+
+
+class _Process:
+    """A reader's process, and the memory that both share."""
+
+    def __init__(self, reader: RowReader, batch_size: int) -> None:
+        size = reader.card.input_size
+        self._shape = (3, size, size)
+        n_bytes = batch_size * 4 * 3 * size * size
+        fd = os.memfd_create("galmorph")
+        try:
+            os.truncate(fd, n_bytes)
+            self._memory = mmap.mmap(fd, n_bytes)
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+            command = [sys.executable, "-c", _SERVE.format(fd=fd, n_bytes=n_bytes)]
+            # Of a session of its own: Ctrl-C is for the program, which ends what has begun.
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                pass_fds=[fd],
+                env=environment,
+                start_new_session=True,
+            )
+        finally:
+            os.close(fd)
+        self._send(reader)
+
+    def _send(self, message: object) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
+            self._process.stdin.flush()
+        except BrokenPipeError as error:
+            raise self._ended() from error
+
+    def _ended(self) -> CannotContinue:
+        return CannotContinue(
+            f"A process that reads cutouts ended (exit code {self._process.wait()}): what is done is kept; go on with "
+            "the same command. If memory is full, give fewer --workers."
+        )
+
+    def read(self, rows: Sequence[Row]) -> list[Prepared]:
+        """Return the rows read and framed; their flux is valid until the next call."""
+        assert self._process.stdout is not None
+        self._send(list(rows))
+        try:
+            answer: _Answer = pickle.load(self._process.stdout)
+        except (EOFError, pickle.UnpicklingError) as error:
+            raise self._ended() from error
+        for name, level, text in answer.logged:
+            logging.getLogger(name).log(level, "%s", text)
+        if answer.error is not None:
+            raise answer.error
+        flux = np.frombuffer(self._memory, np.float32, len(answer.framed) * int(np.prod(self._shape)))
+        targets = answer.targets
+        for i, framed in zip(answer.framed, flux.reshape(-1, *self._shape), strict=True):
+            targets[i] = replace(targets[i], flux=framed)
+        return targets
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            with contextlib.suppress(OSError):  # what could not be written any more
+                stream.close()

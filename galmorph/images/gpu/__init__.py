@@ -1,0 +1,1 @@
+"""GPUs: tensors on their way to one, and kernels of its own."""
