@@ -22,7 +22,7 @@ from galmorph.classification.classify import classify
 from galmorph.classification.prepare import prepare
 from galmorph.classification.results import FLAGS, read_results
 from galmorph.cli import app as cli
-from galmorph.errors import CatalogError, GalmorphError
+from galmorph.errors import CatalogError, GalmorphError, OutputError
 from galmorph.images.flags import Flag
 from galmorph.models.model import load
 from galmorph.reports import catalog as report
@@ -606,3 +606,10 @@ def test_a_folder_that_is_not_as_galmorph_wrote_it(tmp_path, name, content, reas
     with pytest.raises(GalmorphError, match=reason):
         report.report(folder, tmp_path / "r.html")
     assert not (tmp_path / "r.html").exists()
+
+
+@pytest.mark.parametrize("out", ["/", ".", "r", "r.csv"])
+def test_a_report_that_is_named_as_no_web_page_is_refused(tmp_path, out):
+    results(tmp_path / "t.csv", n=3)
+    with pytest.raises(OutputError, match=r"end its name with \.html"):
+        report.report(tmp_path / "t.csv", out)

@@ -8,7 +8,7 @@ import torch
 from made import kaggle_folder, model_file
 
 from galmorph import registry
-from galmorph.errors import SampleError
+from galmorph.errors import ModelError, SampleError
 from galmorph.models.model import TRAINED_CONTENTS, TRAINED_GALAXIES, load
 from galmorph.models.predictor import Predictor, orientations, pick_dtype
 from galmorph.training import dataset
@@ -120,6 +120,16 @@ def test_part_is_test_where_the_model_was_trained_on_the_data(zoo, tmp_path):
     assert evaluation.part_rows(foreign, data, None)[0] == "all"
     with pytest.raises(SampleError, match="names no split"):
         evaluation.part_rows(foreign, data, "test")
+
+
+def test_a_model_is_given_as_it_is_or_by_its_name_or_file(zoo, tmp_path):
+    path = model_file(tmp_path / "a.safetensors")
+    options = {"device": "cpu", "dtype": "float32"}
+    by_file = evaluation.evaluate(str(path), str(zoo), out=str(tmp_path / "out"), **options)
+    assert evaluation.evaluate(load(path), [zoo], **options) == by_file
+    assert (tmp_path / "out" / "scores.json").is_file()
+    with pytest.raises(ModelError):
+        evaluation.evaluate("no_such_model", [zoo], **options)
 
 
 def test_overlap_is_counted_by_galaxy_or_by_picture(zoo):

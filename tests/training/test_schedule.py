@@ -241,8 +241,8 @@ def test_settings():
         ("compile=1", "compile takes true or false"),
         ("data=x", "no option 'data'"),
         ("split.edges=1", "no option 'split.edges'"),
-        ("accumulate=0", "greater than 0"),
-        ("mixup=-1", "0 or greater"),
+        ("accumulate=0", "--set accumulate=0: a whole number from 1 to 4,096"),
+        ("mixup=-1", "--set mixup=-1.0: a number from 0 to 100"),
         ("schedule=step", "no schedule 'step'"),
     ],
 )

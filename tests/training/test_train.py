@@ -434,3 +434,9 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
 
     with pytest.raises(OutputError, match="is damaged"):
         resume()
+
+
+def test_what_is_no_configuration_is_refused(tmp_path):
+    with pytest.raises(GalmorphError, match="train takes a TrainConfig"):
+        train(str(tmp_path), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
