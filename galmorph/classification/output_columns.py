@@ -149,7 +149,9 @@ def _with_shares(schema: LabelSchema) -> list[int]:
     pairs = zip(schema.slices, schema.parents, strict=True)
     indices = [index for part, parents in pairs if parents for index in range(part.start, part.stop)]
     if not indices:
-        raise ModelError(f"The labels of {schema.name} are no decision tree: leave out --shares, p_<label> are shares.")
+        raise ModelError(
+            f"The labels of {schema.name} are not a decision tree: leave out --shares, p_<label> are shares."
+        )
     return indices
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from galmorph.schemas import LabelSchema
 
-# A bound closer than this to 0 or 1 is no limit.
+# A bound closer than this to 0 or 1 counts as no limit.
 _TRIVIAL = 1e-6
 
 
