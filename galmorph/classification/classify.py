@@ -1,7 +1,7 @@
-"""Classification: stream targets through a model into a table, flag what cannot be trusted, resume.
+"""Classification: stream targets through a model into a table, with flags for faults; runs can be resumed.
 
 Batches of rows go through the network into a journal beside the output; when it is complete, the table is copied with
-the new columns appended. A run that was killed goes on after the journal's last whole batch.
+the new columns appended. A killed run continues after the journal's last whole batch.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def classify(
     options: ClassifyOptions | None = None,
     **keywords: Any,
 ) -> Any:
-    """Classify galaxies and write the table with probabilities and flags; or give it back, where a Table was given.
+    """Classify galaxies; write the table with probabilities and flags, or return it if a Table was given.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def classify(
     model : str, path or Predictor
         A shipped model's name or a weights file; a predictor has its own ``device``, ``dtype`` and ``tta``.
     out : path, optional
-        Default: ``<stem>_morph.<suffix>`` beside the input, a FITS catalog for cutouts; no file for what is in memory.
+        Default: ``<stem>_morph.<suffix>`` beside the input, a FITS catalog for cutouts; no file for objects in memory.
     restart, overwrite : bool
         Discard an unfinished run of this output, which otherwise goes on; replace an existing output.
     record_provenance : bool
@@ -91,9 +91,9 @@ def classify(
     Returns
     -------
     Summary, astropy Table or data frame
-        What is in memory comes back as its kind, a copy with the columns, also where `out` names a file: a Table with
-        units, descriptions and UCDs (``meta["ucd"]``), and the provenance in ``meta``; a data frame of the same library
-        (the provenance in pandas' ``attrs``, Arrow's metadata); for paths and arrays a Table.
+        For objects in memory a copy of the same kind with the columns, even if `out` names a file: a Table with units,
+        descriptions and UCDs (``meta["ucd"]``), and the provenance in ``meta``; a data frame of the same library (the
+        provenance in pandas' ``attrs`` or Arrow's metadata); for paths and arrays a Table.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def classify(
         Nothing was written where ``exit_code`` is 2; the run can be resumed where it is 3 or 130.
     """
     clock = Clock()
-    now()  # a date that is none is refused before the first galaxy
+    now()  # a wrong SOURCE_DATE_EPOCH is refused before the first galaxy
     keep_freed_memory()
     check_keywords(classify, keywords, ClassifyOptions)
     options = options or ClassifyOptions(**keywords)
@@ -196,7 +196,7 @@ _NO_CHANGE = (
 def _fingerprint(
     source: Source, predictors: list[Predictor], batch_size: int, options: ClassifyOptions
 ) -> dict[str, Any]:
-    """Return what must be the same for a stopped run to go on."""
+    """Return what must be the same to resume a run."""
     given = {name: value for name, value in asdict(options).items() if name not in _NO_CHANGE}
     return {
         "options": given,
@@ -218,7 +218,7 @@ def _destination(
     destination = Path(out) if out is not None else Path(beside.name) if source.address else beside
     if is_remote(destination):
         raise OutputError(f"--out {out} is an address: name a file of this machine.")
-    for folder in (destination.parent, Path(os.path.realpath(destination)).parent):  # of a link, and of what it names
+    for folder in (destination.parent, Path(os.path.realpath(destination)).parent):  # of a link, and of its target
         if not folder.is_dir():
             raise OutputError(f"The folder {folder} of the output does not exist: make it, or choose another --out.")
         if not os.access(folder, os.W_OK):
@@ -235,8 +235,8 @@ def _destination(
 
 
 def _may_replace(destination: Path, source: Source, journal: Journal, overwrite: bool) -> bool:
-    """Return whether a file of the output's name may be replaced; raise OutputError if there is one that may not."""
-    # A run that was killed after its table had its name is put in order; no other file is replaced unasked.
+    """Return whether an existing output may be replaced; raise OutputError if there is one that may not."""
+    # The table of a run that was killed after writing it may be replaced; other files only with --overwrite.
     is_ours = len(journal) == source.n_rows and journal.wrote(destination)
     if destination.exists() and not overwrite and not is_ours:
         raise exists_already(destination)
@@ -262,7 +262,7 @@ def _write(
     record = Record(recorded, predictor.model.card, journal.started, destination) if recorded else None
 
     def described(content: Path) -> tuple[Path, bytes, bool] | None:
-        """Do what is done when the output is complete, before it takes its name."""
+        """Verify the inputs and make the record when the output is complete, before it gets its name."""
         source.verify()
         journal.note_output(content)
         return record.of(content) if record else None

@@ -1,4 +1,4 @@
-"""What is in memory: tables, data frames, lists of paths and arrays of flux are classified, and come back as tables."""
+"""Input in memory: tables, data frames, lists of paths and arrays of flux; the result is a table."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ from galmorph.tables.memory import MemoryTable
 if TYPE_CHECKING:
     import torch
 
-# What messages call it.
+# Its name in messages.
 _PATH = Path("the table")
 _DIGESTED_ROWS = 16_384
 Radii = float | Sequence[float] | None
 
 
 class _InMemory(Source):
-    """A source without a file of its own: its journal is in a folder that goes with it, and `finish` returns a table.
+    """A source without a file: its journal is in a temporary folder, and `finish` returns a table.
 
     Attributes
     ----------
     result : Table or data frame
-        Once it is written.
+        Set by `write`.
     """
 
     result: Any
@@ -83,7 +83,7 @@ class _InMemory(Source):
 
     @cached_property
     def default_output(self) -> Path:
-        """No file: where the run keeps its results until they are all there."""
+        """Not a file, but where the run keeps its results until it is complete."""
         folder = tempfile.mkdtemp(prefix="galmorph-")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         return Path(folder) / "table"
@@ -94,7 +94,7 @@ class _InMemory(Source):
 
 
 class MemorySource(_InMemory, CatalogSource):
-    """The rows of a table in memory, which name their cutouts; the result is of its kind.
+    """The rows of a table in memory, which name their cutouts; the result is a table of the same kind.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ class MemorySource(_InMemory, CatalogSource):
         super().__init__(*match(catalog, cutouts, Path.cwd()), image_hdu)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return a hash of what is read of the table."""
+        """Return a hash of the columns that are read."""
         digest = hashlib.sha256(str(self._files.folder).encode())
         for targets in self.catalog.blocks(_DIGESTED_ROWS):
             digest.update(repr([targets.id.tolist(), targets.cutout.tolist()]).encode())
@@ -242,12 +242,12 @@ def _radii(given: Radii, n: int) -> NDArray[np.float64]:
 
 
 def memory_source(given: Any, options: ClassifyOptions) -> MemorySource | PathsSource | ArraySource:
-    """Return the source of what is in memory.
+    """Return the source of an object in memory.
 
     Raises
     ------
     GalmorphError
-        If it is of none of the kinds, or options of another kind are given.
+        If it is of another kind, or options of another kind are given.
     """
     if isinstance(given, np.ndarray):
         return ArraySource(given, options.bands, options.pixscale, options.radius_arcsec)

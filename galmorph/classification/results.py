@@ -48,7 +48,7 @@ FLAGS: Mapping[Flag, str] = {
 _BLOCK_ROWS = 16384
 # The format of a catalog that is no file.
 IN_MEMORY = "table"
-# By so much sums of probabilities may be rounded beyond 0 or 1.
+# Rounding may move sums of probabilities this far beyond 0 or 1.
 _ROUNDING = 1e-3
 _LARGEST_FLAG = 2**15 - 1
 
@@ -60,7 +60,7 @@ class Results:
     Attributes
     ----------
     prefix : str
-        Of galmorph's columns.
+        Prefix of galmorph's columns.
     id : ndarray of str objects, shape (n,)
     ra, dec : ndarray, float64, shape (n,)
         ICRS degrees, NaN where unknown.
@@ -103,7 +103,7 @@ class Results:
 
     @property
     def pictures(self) -> PictureWidth:
-        """How wide the cutouts are that are pictures, as the run was given it."""
+        """Width of the cutouts that are pictures, by the options of the run."""
         return PictureWidth.of(self.card("GMWIDTH"))
 
     @property
@@ -117,8 +117,8 @@ class Results:
         Parameters
         ----------
         folder : Path, Remote or None
-            Folder of the cutouts; None: the catalog's, what it was made of (``cutouts_morph.fits``: ``cutouts/``), or
-            what the record of its run says; of a table in memory the current folder.
+            Folder of the cutouts; None: the catalog's, the input's (``cutouts_morph.fits``: ``cutouts/``), or the one
+            in the record of its run; of a table in memory the current folder.
         """
         folders = self._recorded_folders()
         by_id = self.catalog.cutout_column is None
@@ -130,13 +130,13 @@ class Results:
             why = (
                 "the catalog names no cutouts; name their folder with --cutouts DIR, or the survey images with --images"
             )
-            if "detection_flag" in self.catalog.column_names:  # galaxies that were found in survey images
+            if "detection_flag" in self.catalog.column_names:  # galaxies detected in survey images
                 why = "its stamp was cut from a survey image and not kept; name the images with --images"
             return [Row(why)] * len(self)
         try:
             given = folder.url if isinstance(folder, Remote) else folder
             source = CatalogSource(*match(self.catalog, given, self._own_folder()))
-        except CatalogError as error:  # a report has no pictures then, and says so
+        except CatalogError as error:  # then a report has no pictures, but this note
             return [Row(str(error))] * len(self)
         return [row for block in source.blocks(_BLOCK_ROWS, 0) for row in block]
 
@@ -150,7 +150,7 @@ class Results:
         return next((folder for folder in folders if (folder / first).exists()), path.parent)
 
     def _recorded_folders(self) -> list[Path]:
-        """Return the folders of the cutouts of the run that made the catalog, as its record says."""
+        """Return the folders of the cutouts by the record of the run."""
         if self.remote is not None:  # its record says where they were on another machine
             return []
         inputs = [path.parent for path in recorded(self.catalog.path, "input")]
@@ -165,14 +165,14 @@ def read_results(given: Any, *, prefix: str | None = None, size_column: str | No
     given : path, astropy Table or data frame
         FITS, CSV, ECSV, VOTable or Parquet, also at an address; or a result in memory.
     prefix : str, optional
-        Of galmorph's columns; needed only where there are several.
+        Prefix of galmorph's columns; needed only if there are several.
     size_column : str, optional
-        The column of radii that the run was given.
+        The column of radii in the options of the run.
 
     Raises
     ------
     CatalogError
-        If it is no such catalog.
+        If it is not such a catalog.
     """
     catalog, remote = _opened(given, size_column)
     path = remote or catalog.path
@@ -224,24 +224,24 @@ def _opened(given: Any, size_column: str | None) -> tuple[Catalog, Remote | None
 
 
 def _prefix(path: Path | Remote, names: list[str], prefix: str | None) -> str:
-    found = [name[: -len("morph_label")] for name in names if name.lower().endswith("morph_label")]
-    if not found:
+    prefixes = [name[: -len("morph_label")] for name in names if name.lower().endswith("morph_label")]
+    if not prefixes:
         raise CatalogError(
             f"{path} has no column morph_label, so it is not a result of galmorph: make one with "
             f"galmorph classify {quote(str(path))}"
         )
-    if prefix is None and len(found) == 1:
-        return found[0]
-    if prefix is None or prefix.lower() not in {p.lower() for p in found}:
-        if found == [""]:
+    if prefix is None and len(prefixes) == 1:
+        return prefixes[0]
+    if prefix is None or prefix.lower() not in {p.lower() for p in prefixes}:
+        if prefixes == [""]:
             raise CatalogError(f"{path} holds results without a prefix: leave out --prefix")
-        known = ", ".join(repr(p) for p in found)
-        raise CatalogError(f"{path} holds results with the prefixes {known}: choose one with --prefix")
+        listed = ", ".join(repr(p) for p in prefixes)
+        raise CatalogError(f"{path} holds results with the prefixes {listed}: choose one with --prefix")
     return prefix
 
 
 def _own_schema(path: Path | Remote, text: str) -> LabelSchema | None:
-    """Return the schema that a catalog or the record beside it holds, None where there is none."""
+    """Return the schema in a catalog or in the record beside it, None if there is none."""
     if not text:
         return None
     try:
@@ -251,7 +251,7 @@ def _own_schema(path: Path | Remote, text: str) -> LabelSchema | None:
 
 
 def _schema(path: Path | Remote, names: set[str], prefix: str, stated: str, own: LabelSchema | None) -> LabelSchema:
-    """Return the schema whose labels are all there; the one that the header states, where several are."""
+    """Return the schema that has all its labels in the table; of several, the one that the header names."""
     shipped: list[LabelSchema] = [registry.load("schemas", name) for name in registry.names("schemas")]
     schemas = [*([own] if own else []), *shipped]
     fitting = [s for s in schemas if all(f"{prefix}p_{label}".lower() in names for label in s.labels)]

@@ -1,4 +1,4 @@
-"""What the model saw of galaxies of a result: their cutouts, or stamps of survey images, framed as its card asks."""
+"""Galaxies of a result as the model saw them: their cutouts, or stamps of survey images, framed as its card asks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from galmorph.images.survey_image import image_templates
 from galmorph.models import card as cards
 from galmorph.models.card import ModelCard
 
-# What all models of this version see, but for the size of the network's input.
+# The inputs of all models of this version, except for the size of the network's input.
 _USUAL_SIZE, _USUAL_FRAMING = 160, Framing(radii=5.12)
 # Stamps that are cut out of survey images at once.
 _STAMPS_AT_ONCE = 16
@@ -30,7 +30,7 @@ def seen(
     *,
     images: Sequence[str | Path] = (),
 ) -> Iterator[tuple[int, Prepared]]:
-    """Yield rows with what a model of this card sees of them.
+    """Yield rows with their framed flux for a model of this card.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def _of_images(
 
 
 def card_of(results: Results, model: str | None) -> tuple[ModelCard, bool]:
-    """Return the card of the model that made the results, and whether it is that very one."""
+    """Return the card of the model that made the results, and whether it is exactly that model."""
     if model is not None:
         return cards.read_card(cards.find(model)), True
     path = cards.shipped().get(results.card("GMMODEL"))

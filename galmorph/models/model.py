@@ -1,4 +1,4 @@
-"""Models: a backbone with the head of a label schema; weights in and out; logits to probabilities; losses."""
+"""Models: a backbone with the head of a label schema; loading and saving weights; probabilities of logits."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def _file_state(path: Path) -> dict[str, Tensor]:
 
 
 def load(name: str | Path) -> Model:
-    """Load a model by the name under which it ships, or from a file.
+    """Load a shipped model by its name, or a model file.
 
     Raises
     ------
@@ -252,7 +252,7 @@ def save_with_card(model: Model, path: Path) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what makes a model, for its card."""
+    """Return the versions of the software that made a model, for its card."""
     import torchvision
 
     return {"galmorph": galmorph.__version__, "torch": torch.__version__, "torchvision": torchvision.__version__}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def is_frame(value: object) -> bool:
-    """Tell whether something is a data frame."""
+    """Return whether an object is a data frame."""
     return _is_pandas(value) or hasattr(value, "__arrow_c_stream__")
 
 
@@ -39,7 +39,7 @@ class FrameTable:
             for each, of in zip(fields, self._table.schema, strict=True)
         )
         kept = frame.attrs.get("galmorph") if _is_pandas(frame) else self._metadata.get(KEY)
-        with suppress(ValueError, CatalogError):  # what is damaged is as if it were not there
+        with suppress(ValueError, CatalogError):  # damaged metadata is ignored
             kept = json.loads(kept) if isinstance(kept, str | bytes) else kept
             self.provenance = Provenance.from_json(kept)
             return
@@ -56,7 +56,7 @@ class FrameTable:
             yield [column_values(part.column(i), self.fields[i].name) for i in positions]
 
     def extra(self) -> Extra:
-        """Return nothing: what else the frame has stays with the user."""
+        """Return nothing: other content of the frame is not read."""
         return Extra()
 
     def rows(self, numbers: Sequence[int]) -> Any:
@@ -102,7 +102,7 @@ def _is_pandas(value: object) -> bool:
 
 
 def _of_pandas(frame: Any) -> pa.Table:
-    """Return a DataFrame as an Arrow table; a column that Arrow has no type for is there, but cannot be read."""
+    """Return a DataFrame as an Arrow table; a column without an Arrow type is kept, but cannot be read."""
     import pyarrow as pa
 
     arrays = []
@@ -121,8 +121,8 @@ def _flat(array: Any) -> Any:
 
 
 def _like(frame: Any, table: pa.Table) -> Any:
-    """Return an Arrow table as the kind of a frame, where that can be made of one; else as it is."""
+    """Return an Arrow table as a frame of the same library, if that can be made of one; else unchanged."""
     try:
         return table if isinstance(frame, type(table)) else type(frame)(table)
-    except Exception:  # of a library that makes its frames otherwise
+    except Exception:  # the library makes its frames in another way
         return table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 _NAMES = {
     "fk4": "fk4",
@@ -65,6 +65,15 @@ def declared_frame(system: str, equinox: str) -> str:
     stated = f"{year[1] or usual[0]}{year[2]}{year[3] or ''}" if year else equinox.strip().upper() or usual
     full = f"{name} {stated}"
     return _SAME.get(full, full)
+
+
+def card_frame(cards: Mapping[str, str]) -> str:
+    """Return the frame that cards of FITS declare (``RADESYS``, ``RADECSYS``, ``EQUINOX``), as `declared_frame`.
+
+    A text that names no system is as if it were not there.
+    """
+    system = cards.get("RADESYS") or cards.get("RADECSYS") or ""
+    return declared_frame(system if is_frame_name(system) else "", cards.get("EQUINOX", ""))
 
 
 def is_frame_name(text: str) -> bool:

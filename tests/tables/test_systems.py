@@ -10,7 +10,8 @@ from astropy.table import QTable, Table
 from pyarrow import parquet as pq
 
 from galmorph.errors import CatalogError
-from galmorph.tables.catalog import open_catalog
+from galmorph.tables.catalog import catalog_of, open_catalog
+from galmorph.tables.memory import MemoryTable
 from galmorph.tables.systems import declared_frame
 
 VOTABLE = """<VOTABLE version="1.3"><RESOURCE>{systems}<TABLE>
@@ -174,6 +175,12 @@ def test_cards_of_fits_and_what_astropy_makes_of_them(tmp_path, cards, expected,
     path = tmp_path / f"in.{suffix}"
     Table({"ra": [150.0], "dec": [2.5]}, meta=cards).write(path)
     assert position(path) == pytest.approx((expected.ra.deg, expected.dec.deg), abs=1e-9)
+
+
+def test_cards_of_a_table_in_memory(tmp_path):
+    for cards, expected in (({"EQUINOX": 1950.0}, FK4_1950.ra.deg), ({"RADESYS": "unknown to me"}, 150)):
+        table = MemoryTable(Table({"ra": [150.0], "dec": [2.5]}, meta=cards))
+        assert next(catalog_of(table, tmp_path, "memory").blocks(1)).ra[0] == pytest.approx(expected)
 
 
 FRAMES = {

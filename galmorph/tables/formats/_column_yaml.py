@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from galmorph.errors import CatalogError
 from galmorph.tables.formats import Column, Provenance, TableField
-from galmorph.tables.systems import declared_frame, is_frame_name
+from galmorph.tables.systems import card_frame, declared_frame
 
 if TYPE_CHECKING:
     from yaml import Node
@@ -178,8 +178,7 @@ def _plain(node: Node) -> Any:
 def _frames(meta: Node | None) -> dict[str, str]:
     """Return the frames of columns by name, which astropy's SkyCoord has; under '' that of all others."""
     texts = {str(key.value): str(node.value) for key, node in _pairs(meta) or () if _is_scalar(node)}
-    system = texts.get("RADESYS") or texts.get("RADECSYS") or ""
-    frames = {"": declared_frame(system if is_frame_name(system) else "", texts.get("EQUINOX", ""))}
+    frames = {"": card_frame(texts)}
     for name, node in _pairs(_value(meta, "__serialized_columns__")) or ():
         values = {str(key.value): value for key, value in _pairs(node) or ()}
         if "frame" in values and _is_scalar(values["frame"]):

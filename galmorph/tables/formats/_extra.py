@@ -119,8 +119,8 @@ def of_parquet(schema: pa.Schema, yaml: ColumnYaml | None) -> Extra:
         metadata = column.metadata or {}
         if text := metadata.get(b"description"):
             descriptions[column.name] = text.decode("utf-8", "replace")
-        known = (b"unit", b"ucd", b"description", b"PARQUET:field_id")
-        others += [f"the entry {_shown(key)} of column {column.name}" for key in metadata if key not in known]
+        kept = (b"unit", b"ucd", b"description", b"PARQUET:field_id")
+        others += [f"the entry {_shown(key)} of column {column.name}" for key in metadata if key not in kept]
     for key in schema.metadata or {}:
         if key == b"table_meta_yaml" and yaml is not None:
             others += of_yaml(yaml).others

@@ -62,7 +62,7 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class _Cell:
-    """Where a column lies in a row, and how its bytes are to be understood."""
+    """The position of a column in a row, and the meaning of its bytes."""
 
     field: TableField
     code: str
@@ -185,7 +185,7 @@ class FitsTable:
             self.provenance = described.provenance
 
     def check_heap(self) -> None:
-        """Check that the arrays of variable length lie inside the heap.
+        """Check that the arrays of variable length are inside the heap.
 
         Raises
         ------
@@ -203,7 +203,7 @@ class FitsTable:
                 rows = self._rows(source, min(_HEAP_ROWS, self.n_rows - first))
                 for cell in cells:
                     count, offset = cell.descriptors(rows)
-                    # In numbers of float64, so that what lies cannot overflow.
+                    # In float64, so that wrong values cannot overflow.
                     if np.any((count > 0) & (offset + count * cell.element > size)) or np.any(count < 0):
                         raise CatalogError(
                             f"damaged: arrays of column {cell.field.name!r} lie outside the heap: "
@@ -357,7 +357,7 @@ def _encoded(column: Column, values: Array) -> NDArray[np.bytes_]:
 
 
 def _was_true(header: Header, datasum: int) -> bool:
-    """Return whether a header's DATASUM is right: a wrong one is left alone, so that damage stays visible."""
+    """Return whether a header's DATASUM is right; a wrong one is kept, so that damage stays visible."""
     text = header.text("DATASUM")
     return "DATASUM" not in header or (text.isdigit() and int(text) == datasum)
 

@@ -17,6 +17,7 @@ from galmorph.models.model import Model
 from galmorph.models.model import load as load_model
 from galmorph.models.predictor import Predictor
 from galmorph.models.vote_spread import spread_scores
+from galmorph.ranges import BATCH, ORIENTATIONS
 from galmorph.schemas import LabelSchema
 from galmorph.training.dataset import Dataset, load, n_seen
 from galmorph.training.evaluation.conditions import measured, score_by
@@ -71,6 +72,8 @@ def evaluate(
     SampleError
         If the data cannot be used or the part is empty.
     """
+    ORIENTATIONS.check("--tta ", tta)
+    BATCH.check("--batch-size ", batch_size)
     model = model if isinstance(model, Model) else load_model(str(model))
     paths = [str(data)] if isinstance(data, str | os.PathLike) else [str(path) for path in data]
     normalization = model.card.inputs[0].normalization
