@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import logging
 import lzma
 import math
 import threading
@@ -120,13 +121,19 @@ class FileImages:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep astropy's warnings about odd headers off the user's terminal.
+    """Keep astropy's warnings and notes about odd headers off the user's terminal.
 
     Python's warning filters belong to the process and are not safe to change from two threads, so one at a time.
     """
     with _quiet_lock, warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        yield
+        notes = logging.getLogger("astropy")
+        level = notes.level
+        notes.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            notes.setLevel(level)
 
 
 def plain_image(
