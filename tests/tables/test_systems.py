@@ -1,5 +1,7 @@
 """Systems of coordinates that a file declares are converted to ICRS."""
 
+import subprocess
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -8,6 +10,7 @@ from astropy.coordinates import FK4, FK5, SkyCoord
 from astropy.io import fits
 from astropy.table import QTable, Table
 from pyarrow import parquet as pq
+from tablemaking import program
 
 from galmorph.errors import CatalogError
 from galmorph.tables.catalog import catalog_of, open_catalog
@@ -198,6 +201,24 @@ def test_cards_of_fits_and_what_astropy_makes_of_them(tmp_path, cards, expected,
 def test_comments_of_text_tables(tmp_path, comments, expected):
     (tmp_path / "in.csv").write_text(f"{comments}\nid,ra,dec\n1,150,2.5\n")
     assert position(tmp_path / "in.csv")[0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("suffix", ["ecsv", "vot", "fits"])
+def test_systems_that_stilts_hands_on(tmp_path, suffix):
+    source = votable(tmp_path / "in.vot", coosys("eq_FK4", "B1950"), ref="c")
+    form = {"ecsv": "ecsv", "vot": "votable", "fits": "fits-plus"}[suffix]
+    command = [program("stilts"), "tpipe", f"in={source}", f"ofmt={form}", f"out={tmp_path / 'out'}.{suffix}"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert position(tmp_path / f"out.{suffix}")[0] == pytest.approx(FK4_1950.ra.deg)
+
+
+def test_the_system_of_a_column_of_ecsv(tmp_path):
+    for equinox in ("B1950", None):
+        table = Table({"ra": [150.0], "dec": [2.5]})
+        for column in table.itercols():
+            column.meta.update({"CoosysSystem": "eq_FK4"} | ({} if equinox is None else {"CoosysEquinox": equinox}))
+        table.write(tmp_path / "in.ecsv", overwrite=True)
+        assert position(tmp_path / "in.ecsv")[0] == pytest.approx(FK4_1950.ra.deg)
 
 
 def test_cards_of_a_table_in_memory(tmp_path):
