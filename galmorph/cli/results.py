@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from galmorph.cli.console import say, stdout, table_of
-from galmorph.cli.options import Json, Samp, input_option, output_option, positive
+from galmorph.cli.options import Json, Samp, input_option, output_option, within
 from galmorph.cli.terminal import check_hub, print_json, send_by_samp
 from galmorph.errors import GalmorphError
+from galmorph.ranges import WIDTH_R90
 
 if TYPE_CHECKING:
     from galmorph.reports.show import Galaxy
@@ -81,7 +82,7 @@ def show(
     prefix: Annotated[str | None, input_option(help="Which results, where the catalog holds several.")] = None,
     size_column: Annotated[str | None, input_option(help="As it was given to galmorph classify.")] = None,
     width_r90: Annotated[
-        float | None, input_option(help="Of a picture: its full width in radii (R90).", **positive())
+        float | None, input_option(help="Of a picture: its full width in radii (R90).", **within(WIDTH_R90))
     ] = None,
     model: Annotated[str | None, input_option(help="The model's name or file; default the catalog's.")] = None,
     out: Annotated[Path | None, output_option(help="A PNG file, instead of the terminal.")] = None,

@@ -11,9 +11,6 @@ import typer
 
 from galmorph.cli.console import say
 from galmorph.cli.options import (
-    MAX_BATCH,
-    MAX_SEED,
-    MAX_SEEDS,
     BatchSize,
     Data,
     Device,
@@ -27,12 +24,13 @@ from galmorph.cli.options import (
     input_option,
     model_option,
     output_option,
-    positive,
     run_option,
     training_option,
+    within,
 )
 from galmorph.cli.terminal import print_json, show_metrics, training_progress
 from galmorph.errors import Interrupted
+from galmorph.ranges import BATCH, LEARNING_RATE, PATIENCE, SEED, SEEDS
 
 
 def train(
@@ -64,14 +62,16 @@ def train(
     ] = None,
     epochs: Epochs = None,
     batch_size: Annotated[
-        int | None, training_option(min=1, max=MAX_BATCH, help="Galaxies in a batch; default the recipe's, 32.")
+        int | None, training_option(help="Galaxies in a batch; default the recipe's, 32.", **within(BATCH))
     ] = None,
     lr: Annotated[
         float | None,
-        training_option(help="Peak learning rate of the backbone; the head's is three times it.", **positive()),
+        training_option(
+            help="Peak learning rate of the backbone; the head's is three times it.", **within(LEARNING_RATE)
+        ),
     ] = None,
     patience: Annotated[
-        int | None, training_option(min=0, help="Epochs without a better validation score; 0: never stop.")
+        int | None, training_option(help="Epochs without a better validation score; 0: never stop.", **within(PATIENCE))
     ] = None,
     loss: Annotated[str | None, training_option(help="mse, cross_entropy or dirichlet_multinomial.")] = None,
     input_size: InputSize = None,
@@ -80,9 +80,7 @@ def train(
         training_option("--refit", help="Train on the validation part too, from a trained model; choices are made."),
     ] = False,
     settings: Settings = None,
-    seed: Annotated[
-        int, training_option(min=0, max=MAX_SEED, help="Of the split and of all that is drawn at random.")
-    ] = 0,
+    seed: Annotated[int, training_option(help="Of the split and of all that is drawn at random.", **within(SEED))] = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
     test: Annotated[
@@ -157,9 +155,7 @@ def compare(
     pretrained: Annotated[
         str, model_option(help="imagenet, none, names of models or weights files, by commas.")
     ] = "imagenet,none",
-    seeds: Annotated[
-        int, training_option(min=1, max=MAX_SEEDS, help="Runs of each cell, each with another split.")
-    ] = 3,
+    seeds: Annotated[int, training_option(help="Runs of each cell, each with another split.", **within(SEEDS))] = 3,
     recipe: Annotated[str, training_option(help="default, paper-a or paper-b.")] = "paper-b",
     epochs: Epochs = None,
     input_size: InputSize = None,

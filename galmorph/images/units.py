@@ -143,7 +143,8 @@ def nanomaggies(image: StoredImage) -> tuple[float, bool]:
         return unit.factor, False
     if unit.kind == "surface":
         return unit.factor * flux_pixscale(image) ** 2, False
-    if unit.kind == "none" and ("BANDS" in image.cards or survey(image)) and _NOT_CALIBRATED.isdisjoint(image.cards):
+    calibrated = "NMGY" in image.cards or _NOT_CALIBRATED.isdisjoint(image.cards)
+    if unit.kind == "none" and calibrated and ("BANDS" in image.cards or survey(image)):
         return 1.0, False
     check_linear(image)
     zero_point = _zero_point(image, unit.kind)

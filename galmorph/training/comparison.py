@@ -17,7 +17,8 @@ from galmorph.errors import GalmorphError, WeightsUnavailable
 from galmorph.files.form import read_form_of
 from galmorph.files.record import read_record
 from galmorph.files.writing import write_csv, write_file
-from galmorph.training.config import TrainConfig, configure
+from galmorph.ranges import SEEDS
+from galmorph.training.config import TrainConfig, configure, parse_settings
 from galmorph.training.evaluation import figures
 from galmorph.training.reading import read_sample, schema_named
 from galmorph.training.run import STATE
@@ -75,8 +76,8 @@ def compare(
     """
     if len(data) != 1:
         raise GalmorphError(f"A comparison scores one sample: give one --data, not {len(data)}.")
-    if seeds < 1:
-        raise GalmorphError(f"--seeds {seeds}: at least 1.")
+    SEEDS.check("--seeds ", seeds)
+    parse_settings(options.get("settings", ()))
     loaded = schema_named(schema)
     sample = read_sample(data[0], loaded)
     names = CLASS_SCORES if loaded.is_classes else FRACTION_SCORES

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from galmorph import registry
 from galmorph.errors import GalmorphError, SampleError
 from galmorph.images.framing import Framing
+from galmorph.ranges import WIDTH_ARCSEC, WIDTH_R90
 from galmorph.schemas import LabelSchema, Question, read_schema
 from galmorph.training.bounds import propagate
 from galmorph.training.samples import Layout, Sample, sample_of
@@ -34,7 +35,8 @@ from galmorph.training.samples.catalog import why_no_catalog
 
 DECLARED = "labels.toml"
 _COLUMNS = ("label_column", "cutout_column", "id_column", "cutouts")
-_OPTIONS = ("labels", "width_arcsec", "width_r90", *_COLUMNS)
+_WIDTHS = {"width_arcsec": WIDTH_ARCSEC, "width_r90": WIDTH_R90}
+_OPTIONS = ("labels", *_WIDTHS, *_COLUMNS)
 
 
 def read_sample(path: str | Path, schema: LabelSchema, *, labelled: bool = True) -> Sample:
@@ -244,11 +246,10 @@ def _checked(options: Mapping[str, Any], where: str) -> dict[str, Any]:
         if name.startswith("width_"):
             try:
                 checked[name] = float(value)
-                good = 0 < checked[name] < math.inf
-            except (TypeError, ValueError):
-                good = False
-            if not good:
-                raise SampleError(f"{where}: {name} is a number greater than 0, not {value!r}.")
+            except (TypeError, ValueError, OverflowError):
+                checked[name] = math.nan
+            if checked[name] not in _WIDTHS[name]:
+                raise SampleError(f"{where}: {name} is {_WIDTHS[name]}, not {str(value)[:40]!r}.")
     if {"width_arcsec", "width_r90"} <= checked.keys():
         raise SampleError(f"{where}: pictures have either width_r90 or width_arcsec.")
     return checked

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from galmorph.errors import Interrupted, SampleError
+from galmorph.errors import GalmorphError, Interrupted, SampleError
 from galmorph.files.writing import write_csv, write_file
 from galmorph.models.card import SUFFIX
 from galmorph.models.model import TRAINED_CONTENTS, TRAINED_GALAXIES, Model, load, probabilities, save, save_with_card
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 def train(
     config: TrainConfig,
-    out: Path,
+    out: str | Path,
     *,
     name: str | None = None,
     about: Mapping[str, Any] | None = None,
@@ -56,7 +56,7 @@ def train(
     Parameters
     ----------
     config : TrainConfig
-    out : Path
+    out : path
         Folder for ``model.safetensors`` and its card ``model.json``, ``history.csv``, ``metrics.json``, ``split.csv``,
         figures and the checkpoint.
     name : str, optional
@@ -88,6 +88,9 @@ def train(
     Interrupted
         On Ctrl-C; finished epochs are kept.
     """
+    if not isinstance(config, TrainConfig):
+        raise GalmorphError("train takes a TrainConfig, as galmorph.training.config.configure makes it.")
+    out = Path(out)
     processes = Processes.joined()
     with locked_folder(out) if processes.is_first else nullcontext():
         try:

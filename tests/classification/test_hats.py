@@ -401,20 +401,20 @@ def test_the_command_uses_a_running_cluster(model, survey, client, tmp_path):
 
     result = invoke(tmp_path / "in", *options, "--json", "--strict")
     assert result.exit_code == 1
-    told = json.loads(result.stdout.splitlines()[-1])
-    assert (told["targets"], told["failed"], told["out"]) == (4, 1, str(tmp_path / "in_morph"))
+    printed = json.loads(result.stdout.splitlines()[-1])
+    assert (printed["targets"], printed["failed"], printed["out"]) == (4, 1, str(tmp_path / "in_morph"))
     (tmp_path / "t.csv").write_text("id,cutout\n")
     assert "--scheduler is for HATS" in str(invoke(tmp_path / "t.csv", *options).exception)
 
 
-def test_no_scheduler_is_told(model, survey, tmp_path, monkeypatch):
+def test_no_scheduler_is_reported(model, survey, tmp_path, monkeypatch):
     monkeypatch.setattr(scale, "_CONNECT_S", 0.2)
     write_hats(tmp_path / "in", targets(3))
     with pytest.raises(CannotContinue, match=r"There is no Dask scheduler at tcp://127.0.0.1:9"):
         classify_hats(tmp_path / "in", model=model, cutouts=survey, scheduler="tcp://127.0.0.1:9")
 
 
-def test_without_the_extra_the_remedy_is_told(tmp_path, monkeypatch):
+def test_without_the_extra_the_remedy_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(scale, "find_spec", lambda name: None)
     with pytest.raises(GalmorphError, match=r"pip install 'galmorph-survey\[scale\]'"):
         classify_hats(tmp_path)

@@ -197,7 +197,7 @@ def test_a_missing_file_is_looked_for(tmp_path):
 
 def test_threads_are_at_least_one(tmp_path):
     cutout_folder(tmp_path / "c", n=1)
-    with pytest.raises(GalmorphError, match="--workers 0: at least 1"):
+    with pytest.raises(GalmorphError, match="--workers 0: a whole number from 1 to 256"):
         classify(tmp_path / "c", model=model_file(tmp_path / "m.safetensors"), workers=0)
 
 

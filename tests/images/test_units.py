@@ -100,7 +100,7 @@ def test_a_zero_point_beside_any_unit_is_no_reason_to_refuse(tmp_path, unit):
 
 
 @pytest.mark.parametrize("value", [0.0, 99.0])
-def test_a_zero_point_that_is_a_placeholder_is_said(tmp_path, value):
+def test_a_zero_point_that_is_a_placeholder_is_reported(tmp_path, value):
     with pytest.raises(CutoutError, match=rf"its zero point of {value:g} is a placeholder\. Add MAGZERO \(10 to 40\)"):
         read_cutout(write(tmp_path / "a.fits", BUNIT="adu", MAGZERO=value))
 

@@ -60,7 +60,7 @@ def test_unknown_answers_are_masked(loss):
     assert (logits.grad[:, GZ2.slices[0]] != 0).any()
 
 
-def test_mse_is_over_known_fractions():
+def test_mse_is_over_labelled_fractions():
     truth = torch.full((1, 37), torch.nan)
     truth[0, 0] = 0.25
     logits = torch.zeros(1, 37)
@@ -108,7 +108,7 @@ def test_imagenet_weights_come_from_the_folder(tmp_path, monkeypatch):
     torch.testing.assert_close(again.features[1][0][0].weight, network.features[1][0][0].weight.half().float())
 
 
-def test_missing_imagenet_weights_are_told(tmp_path, monkeypatch):
+def test_missing_imagenet_weights_are_reported(tmp_path, monkeypatch):
     monkeypatch.setenv("GALMORPH_PRETRAINED", str(tmp_path))
     with pytest.raises(ModelError, match=r"weights unavailable: .*mobilenet_v1.*torchvision has none.*FILE"):
         build("mobilenet_v1", 10, "imagenet")
@@ -281,6 +281,10 @@ def changed(path, **values):
         ({"calibration": {"conformal": {"level": 0.9, "thresholds": [0.5]}}}, r"calibration\.conformal\.thresholds"),
         ({"calibration": {"unlikeness": {"threshold": "far", "quantile": 0.9}}}, r"calibration\.unlikeness\.threshold"),
         ({"calibration": [1]}, "calibration"),
+        ({"calibration": {"conformal": None}}, r"calibration\.conformal: .* \('None' is given\)"),
+        ({"calibration": {"spread": None}}, r"calibration\.spread"),
+        ({"calibration": {"unlikeness": None}}, r"calibration\.unlikeness"),
+        ({"calibration": {"temperature": None}}, r"calibration\.temperature"),
         ({"training": {"note": float("inf")}}, "Out of range"),
         ({"schema": "no_such"}, "no_such"),
         ({"format": 99}, "upgrade with pip"),

@@ -6,6 +6,7 @@ import csv
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -119,11 +120,11 @@ class Rows:
         delimiter = self.delimiter.encode()
         body = record.rstrip(b"\r\n")
         end = record[len(body) :]
-        body += (delimiter + self.empty.encode()) * (self.n_columns - n_cells)
-        body = self.without(body, dropped)
-        if len(dropped) < self.n_columns:
-            body += delimiter
-        return body + next(new_cells) + end
+        if n_cells < self.n_columns:
+            body += (delimiter + self.empty.encode()) * (self.n_columns - n_cells)
+        if dropped:
+            body = self.without(body, dropped)
+        return b"".join((body, delimiter if len(dropped) < self.n_columns else b"", next(new_cells), end))
 
     def without(self, record: bytes, dropped: Collection[int]) -> bytes:
         """Return a record without the cells at `dropped`, of which it may have fewer."""
@@ -156,7 +157,14 @@ class Rows:
         """Return a text as a cell."""
         if not text:
             return self.empty
-        if any(c in text for c in (self.delimiter, '"', "\n", "\r")) or text != text.strip() or text[0] == "#":
+        if (
+            self.delimiter in text
+            or '"' in text
+            or "\n" in text
+            or "\r" in text
+            or text[0] == "#"
+            or text != text.strip()
+        ):
             return '"' + text.replace('"', '""') + '"'
         return text
 
@@ -167,15 +175,30 @@ class Rows:
             while lines := source.lines():
                 if b'"' in b"".join(lines):
                     records = self._quoted_records(source, lines, line_number)
+                    n_lines = sum(max(record.count(b"\n"), 1) for record, _ in records)
                 else:
-                    records = [(line, self._count(line, split(line, self.delimiter))) for line in lines]
-                for record, n_cells in records:
-                    if n_cells > self.n_columns:
-                        raise CatalogError(
-                            f"{self.path}, line {line_number}: {n_cells} cells, but the header names {self.n_columns}"
-                        )
-                    line_number += max(record.count(b"\n"), 1)
+                    records, n_lines = self._plain_records(lines), len(lines)
+                if max(map(itemgetter(1), records)) > self.n_columns:
+                    raise CatalogError(self._too_wide(records, line_number))
+                line_number += n_lines
                 yield records
+
+    def _plain_records(self, lines: list[bytes]) -> list[Record]:
+        """Return lines without quotes as records: nearly all have a delimiter between each two columns."""
+        mark, whole = self.delimiter.encode(), self.n_columns - 1
+        if self.delimiter == " " or not whole:
+            return [(line, self._count(line, split(line, self.delimiter))) for line in lines]
+        return [
+            (line, n + 1 if (n := line.count(mark)) == whole else self._count(line, line.split(mark))) for line in lines
+        ]
+
+    def _too_wide(self, records: list[Record], line_number: int) -> str:
+        """Return the message on the first record that has more cells than there are columns."""
+        for record, n_cells in records:
+            if n_cells > self.n_columns:
+                break
+            line_number += max(record.count(b"\n"), 1)
+        return f"{self.path}, line {line_number}: {n_cells} cells, but the header names {self.n_columns}"
 
     def _quoted_records(self, source: Input, lines: list[bytes], line_number: int) -> list[Record]:
         """Return the records of `lines`, reading on where the last one is not at its end."""
@@ -215,6 +238,8 @@ class Rows:
 
     def _pick(self, record: bytes, positions: Sequence[int]) -> list[str]:
         cells = split(record.rstrip(b"\r\n"), self.delimiter)
+        if b'"' not in record and record.isascii():
+            return [cells[p].strip().decode("ascii") if p < len(cells) else "" for p in positions]
         return [unquoted(cells[p]) if p < len(cells) else "" for p in positions]
 
 
