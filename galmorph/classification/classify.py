@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 import galmorph
 from galmorph.classification.batches import classify_rows, keep_unchanged, single_threaded_operations
+from galmorph.classification.notebook_summary import Outcome
 from galmorph.classification.opening import open_survey
 from galmorph.classification.options import ClassifyOptions
-from galmorph.classification.outcome import Outcome
 from galmorph.classification.output_columns import column_values, output_columns, record_dtype, wanted_columns
 from galmorph.classification.process import Clock, keep_freed_memory
 from galmorph.classification.provenance import Record, is_record, picture_cards, provenance, record_path

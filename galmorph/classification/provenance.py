@@ -82,9 +82,9 @@ def recorded_schema(output: Path) -> str:
 
 
 def _entities(record: Path) -> dict[str, dict[str, Any]]:
-    from galmorph.files.form import read_form_of
+    from galmorph.files.checked_json import read_json_file
 
-    return read_form_of(_Entities, record, CatalogError).entity
+    return read_json_file(_Entities, record, CatalogError).entity
 
 
 def picture_cards(width: PictureWidth) -> list[tuple[str, Any, str]]:

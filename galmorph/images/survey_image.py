@@ -1,4 +1,4 @@
-"""Planes: a survey image in a few bands (a brick, a mosaic, a tile), read from FITS files and brought to one grid.
+"""Planes: a survey image in a few bands (a brick, a mosaic, a tile), read from FITS files and resampled to one grid.
 
 Bands, survey, flux and pixels are found as for cutouts (`galmorph.images.cutout`), with these differences:
 
@@ -46,11 +46,11 @@ from galmorph.images.wcs import read_wcs, same_grid
 
 log = logging.getLogger(__name__)
 
-# The grid that other bands are brought to: r is the deepest band of the surveys, and radii are measured in it.
+# Other bands are resampled to this grid: r is the deepest band of the surveys, and radii are measured in it.
 REFERENCE_BAND = "r"
-# As the user gives it: one for all bands, as a number or text, or by band.
+# Zero points as the user gives them: one for all bands, as a number or text, or by band.
 ZeroPoint = float | str | Mapping[str, float] | None
-# Magnitudes beyond are of no image: 0 are maggies, 25 to 35 counts.
+# Range of valid magnitudes: 0 are maggies, 25 to 35 counts.
 MAX_ZERO_POINT = 50
 
 
@@ -67,7 +67,7 @@ class Planes:
     flux : ndarray
         float32 (band, y, x): nanomaggies per native pixel; 0 where there are no data or no finite value.
     bad : ndarray or None
-        bool (y, x): masked or saturated; None where nothing is known.
+        bool (y, x): masked or saturated; None if there is no mask.
     lost : ndarray or None
         bool (y, x): not finite in a band as it was read; None where all are.
     flux_pixscale, pixscale : float
@@ -111,7 +111,7 @@ class Planes:
 
 @dataclass(eq=False)
 class _Part:
-    """What one file, or one extension, adds."""
+    """The planes of one file or one extension."""
 
     path: str
     bands: tuple[str, ...]
@@ -199,7 +199,7 @@ def read_planes(path: str, hdu: int | str | None = None, zero_point: ZeroPoint =
     Raises
     ------
     CutoutError
-        If it cannot be read, its unit or its bands are not known, or the bands cannot be brought to one grid.
+        If it cannot be read, its unit or its bands are unknown, or the bands cannot be resampled to one grid.
     """
     points = zero_points(zero_point)
     parts: list[_Part] = []
@@ -242,7 +242,7 @@ def read_planes(path: str, hdu: int | str | None = None, zero_point: ZeroPoint =
 
 
 def _read(path: str, letter: str, hdu: int | str | None, points: Mapping[str, float]) -> list[_Part]:
-    """Read the images of one file; the file's name says the band where it was named by one."""
+    """Read the images of one file; the file's name gives the band if the path has ``{band}``."""
     image = plain_image(path, math.inf, MAX_FIELD_BYTES) if hdu is None else None
     if image is not None:
         pictures = choose_pictures(path, FileImages([image], {}))
@@ -266,7 +266,7 @@ def _part(image: StoredImage, letter: str, bad: NDArray[np.bool_] | None, points
     for plane, (factor, counts) in zip(flux, units, strict=True):
         if factor != 1:
             plane *= np.float32(factor)
-        if counts:  # which hold the sky too
+        if counts:  # these include the sky
             plane -= np.nanmedian(plane)
     name = survey(image)
     scale = _scale(image)
@@ -275,7 +275,7 @@ def _part(image: StoredImage, letter: str, bad: NDArray[np.bool_] | None, points
 
 
 def _unit(image: StoredImage, zero_point: float | None) -> tuple[float, bool]:
-    """Return the factor from pixel values to nanomaggies, and whether they may hold the sky too."""
+    """Return the factor from pixel values to nanomaggies, and whether they may include the sky."""
     if zero_point is None:
         return nanomaggies(image)
     check_linear(image)
@@ -283,7 +283,7 @@ def _unit(image: StoredImage, zero_point: float | None) -> tuple[float, bool]:
 
 
 def _scale(image: StoredImage) -> float:
-    """Return arcsec per pixel; the survey's, or NaN, where the header has neither a WCS nor a card of it."""
+    """Return arcsec per pixel; the survey's, or NaN, if the header has neither a WCS nor a card for it."""
     if is_celestial(image) or not math.isnan(stated_scale(image)):
         return pixel_scale(image)
     return native_pixscale(survey(image))
@@ -311,7 +311,7 @@ def _bring(part: _Part, first: _Part) -> None:
     with quiet():
         no_data = part.flux == 0
         planes = [reproject_interp((plane, there), here, shape, order="bicubic")[0] for plane in part.flux]
-        # Light and no data must not be mixed.
+        # Pixels with and without data must not be mixed.
         gaps = [
             reproject_interp((gap.astype(np.float32), there), here, shape, order="bilinear")[0] > 0
             if gap.any()
@@ -334,7 +334,7 @@ def _bring(part: _Part, first: _Part) -> None:
 
 
 def _maskbits_beside(path: str) -> NDArray[np.bool_] | None:
-    """Read the mask of a brick of the Legacy Surveys, where it lies beside its images."""
+    """Read the mask of a brick of the Legacy Surveys, if it is beside its images."""
     name = Path(path).name
     if "-image-{band}" not in name:
         return None

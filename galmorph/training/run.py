@@ -34,7 +34,7 @@ from galmorph.training.checkpoint import Checkpoint
 from galmorph.training.config import WITHOUT_GALAXIES, TrainConfig
 from galmorph.training.dataset import Dataset, n_seen
 from galmorph.training.distillation import soft_targets
-from galmorph.training.learnt import learnt_labels, warn_of_unlearnt
+from galmorph.training.learnt_labels import learnt_labels, warn_of_unlearnt
 from galmorph.training.losses import BoundedLoss, loss_named
 from galmorph.training.processes import Processes
 from galmorph.training.reading import plain

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from galmorph import registry
 from galmorph.errors import GalmorphError, ModelError, OutputError
-from galmorph.files import form
+from galmorph.files import checked_json
 from galmorph.models import card as cards
 from galmorph.models.model import build, load, probabilities, save
 from galmorph.training.losses import cross_entropy, loss_named, mse
@@ -312,7 +312,7 @@ def test_sizes_and_factors_of_a_card_are_bounded(tmp_path, change):
 
 def test_texts_of_a_card_are_of_a_small_regular_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "large").write_bytes(b" " * (form.MAX_JSON_BYTES + 1))
+    (tmp_path / "large").write_bytes(b" " * (checked_json.MAX_JSON_BYTES + 1))
     for path, reason in ((tmp_path / "pipe", "a pipe"), (Path("/dev/zero"), "a device"), (tmp_path / "large", "MiB")):
         with pytest.raises(ModelError, match=reason):
             cards.read_about(path)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from galmorph import registry
-from galmorph.training.learnt import learnt_labels
+from galmorph.training.learnt_labels import learnt_labels
 
 GZ2 = registry.load("schemas", "galaxyzoo2")
 ROWS = np.arange(2)
