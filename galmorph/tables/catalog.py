@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from galmorph import registry
 from galmorph.errors import CatalogError, listed
 from galmorph.files.record import identity
+from galmorph.files.remote import local
 from galmorph.files.writing import Companion, Output
 from galmorph.tables.blocks import checked_blocks, stated_blocks
 from galmorph.tables.contents import contents_of, format_of, named_format, plain_suffix
@@ -369,7 +370,7 @@ class Catalog:
 
 
 def open_catalog(
-    path: str | Path,
+    path: str | os.PathLike[str],
     *,
     hdu: int | None = None,
     ra_column: str | None = None,
@@ -385,7 +386,7 @@ def open_catalog(
     Parameters
     ----------
     path : str or Path
-        The file. FITS and the text formats may be compressed with gzip or bzip2.
+        The file, or its address. FITS and the text formats may be compressed with gzip or bzip2.
     hdu : int, optional
         The HDU of a FITS file or the TABLE of a VOTable, from 0; default: the one table of galaxies.
     ra_column, dec_column : str, optional
@@ -408,14 +409,12 @@ def open_catalog(
     CatalogError
         If the file is not a table that can be read and written without loss, or its columns are not clear.
     """
-    path = Path(path)
+    path = local(path)
     columns = {"ra_column": ra_column, "dec_column": dec_column, "id_column": id_column, "size_column": size_column}
     columns["cutout_column"] = cutout_column
     state = identity(path)
     contents = contents_of(path, hdu, named=[name for name in columns.values() if name], wanted="table")
-    form = contents.format
-    if form is None:  # an image that --hdu names: the format says what is wrong
-        form = registry.load("tables", "fits")
+    form = contents.format or registry.load("tables", "fits")  # of an image that --hdu names it says what is wrong
     opened = form.open(path, contents.number)
     catalog = catalog_of(opened, path, form.name, frame, needs_position=needs_position, **columns)
     return replace(catalog, opened=state)

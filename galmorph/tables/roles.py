@@ -107,7 +107,7 @@ _IDS = (
     *("zooniverse_id", "asset_id", "subject_id", "unique_id", "uniqueid", "uid", "uuid", "identifier", "source"),
     *("source_name", "src_id", "srcid", "sdss_id", "sdssid", "sdss_objid", "hsc_id", "photoid", "photo_id"),
     *("quick_object_id", "unwise_objid", "galex_id", "thing_id", "matchid", "sdss_name", "allwise"),
-    *("gal_name", "targname", "obj_no", "objno", "catalogue_id"),
+    *("gal_name", "targname", "obj_no", "objno", "brick_objid", "catalogue_id"),
     *("catalog_id", "cat_id", "catid", "number", "seqnr", "seq_nr", "cutout_id", "image_id"),
 )
 # Also a class that people gave: an identifier only beside columns that photutils writes.
@@ -115,7 +115,11 @@ _LABEL = "label"
 _PHOTUTILS = frozenset(("xcentroid", "x_centroid", "segment_flux", "sky_centroid.ra", "bbox_xmin", "semimajor_sigma"))
 _ROW_INDICES = ("", "unnamed:_0")
 # Identifiers that are unique within a brick or a tile only, and the columns that say which: with it they are unique.
-_WITHIN = {"objid": ("brickid", "brickname"), "number": ("tilename", "tile_name", "tile")}
+_WITHIN = {
+    "objid": ("brickid", "brickname"),
+    "brick_objid": ("brickid", "brickname"),
+    "number": ("tilename", "tile_name", "tile"),
+}
 # Petrosian R90, as SDSS, the NASA-Sloan Atlas and Galaxy Zoo 2 name it (without `_`, in lower case).
 _SIZES = ("petror90r", "petror90", "petroth90r", "petroth90")
 _CUTOUT = "cutout"

@@ -137,9 +137,10 @@ def test_zero_points_of_vega_are_refused(tmp_path, cards):
     [
         ({"FLUXMAG0": 10 ** (0.4 * 27)}, 10 ** (0.4 * -4.5)),
         ({"HIERARCH FPA.ZP": 25.0, "EXPTIME": 100.0}, 10 ** (0.4 * (22.5 - 30))),
+        ({"TELESCOP": "2.5m", "RUN": 752, "CAMCOL": 1, "SOFTBIAS": 1000, "FLUX20": 2000.0}, 10 / 2000),
         ({"BUNIT": "ELECTRONS/S", "PHOTFLAM": 7.07e-20, "PHOTPLAM": 8045.0}, 10 ** (0.4 * (22.5 - 25.9406))),
     ],
-    ids=["Hyper Suprime-Cam", "Pan-STARRS", "Hubble"],
+    ids=["Hyper Suprime-Cam", "Pan-STARRS", "SDSS up to DR7", "Hubble"],
 )
 def test_zero_points_of_observatories(tmp_path, cards, factor):
     cutout = read_cutout(write(tmp_path / "a.fits", **cards))

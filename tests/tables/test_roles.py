@@ -76,6 +76,7 @@ def test_two_positions_are_unclear(names):
 
 
 IDENTIFIERS = [
+    "BRICK_OBJID",
     *("NUMBER", "COADD_OBJECT_ID", "CATAID", "PGC", "main_id", "NSAID", "designation", "id_str", "iauname", "dr8_id"),
     *(
         "Object Name",

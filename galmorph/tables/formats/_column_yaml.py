@@ -202,7 +202,7 @@ def _equinox(time: Node | None) -> str:
 
 
 def _field(position: int, node: Node) -> TableField:
-    """Return a column; its UCD is where astropy and STILTS keep it, in ``meta``."""
+    """Return a column; its UCD is where astropy and STILTS keep it, in ``meta``, and so is STILTS's COOSYS."""
     values = {str(key.value): value for key, value in _pairs(node) or ()}
     texts = {key: str(value.value) for key, value in values.items() if _is_scalar(value)}
     if "name" not in texts:
@@ -217,7 +217,16 @@ def _field(position: int, node: Node) -> TableField:
         str(ucd.value) if ucd is not None and _is_scalar(ucd) else "",
         text=texts.get("datatype") == "string",
         scalar="subtype" not in values,
+        frame=_coosys(meta),
     )
+
+
+def _coosys(meta: Node | None) -> str:
+    """Return the frame that STILTS takes from a VOTable into the ``meta`` of a column."""
+    system, equinox = (_value(meta, key) for key in ("CoosysSystem", "CoosysEquinox"))
+    if system is None or not _is_scalar(system):
+        return ""
+    return declared_frame(str(system.value), str(equinox.value) if equinox is not None and _is_scalar(equinox) else "")
 
 
 def _item(column: Column) -> dict[str, Any]:

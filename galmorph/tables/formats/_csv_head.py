@@ -15,6 +15,7 @@ from galmorph.files.reading import CHUNK, MAX_LINE, Input
 from galmorph.tables.decimals import with_point
 from galmorph.tables.formats import TableField
 from galmorph.tables.formats._delimited import is_number, plain, texts
+from galmorph.tables.systems import comment_frame
 from galmorph.tables.units import is_unit
 
 _DELIMITERS = (",", "\t", ";", "|")
@@ -94,8 +95,9 @@ class CsvHead:
         names = texts(self.header.lstrip(b"#"), self.delimiter)
         notes = [texts(note, self.delimiter) for note in self.notes]
         units = next((cells for cells in notes if not (_are_dashes(cells) or _are_types(cells))), [])
+        frame = comment_frame(self.before.decode("latin-1").splitlines())
         return [
-            TableField(name, "" if unit in ("-", "---") else unit, decimal=self.decimal)
+            TableField(name, "" if unit in ("-", "---") else unit, frame=frame, decimal=self.decimal)
             for name, unit in zip(names, units + [""] * (len(names) - len(units)), strict=False)
         ]
 
