@@ -340,7 +340,7 @@ class CutoutSource(CutoutRows):
         return {"path": str(path), "files": [str(path) for _, path in self._files]}
 
     def check_output(self, destination: Path) -> None:
-        """Raise a GalmorphError if the destination would replace a cutout, or is not a table that can hold the names."""
+        """Raise a GalmorphError if the destination would replace a cutout, or cannot hold the names as a table."""
         check_new_catalog(destination, (text for name, path in self._files for text in (name, self._name(path))))
         if any(isinstance(path, Path) and destination.resolve() == path.resolve() for _, path in self._files):
             raise OutputError(f"The output {destination} is one of the cutouts: choose another --out.")
