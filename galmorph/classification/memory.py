@@ -219,7 +219,7 @@ class ArraySource(_InMemory):
     def own_columns(self) -> tuple[Sequence[Column], ValuesOf]:
         """Return the numbers of the galaxies."""
         own = (Column("id", "int64", ucd="meta.id;meta.main", description="number in the array, from 0"),)
-        return own, lambda part, _: {"id": np.arange(part.start, part.stop)}
+        return own, lambda rows, _: {"id": np.arange(rows.start, rows.stop)}
 
 
 def _radii(given: Radii, n: int) -> NDArray[np.float64]:

@@ -177,17 +177,17 @@ def _label(schema: LabelSchema, word: str) -> int | None:
 
 def _words(schema: LabelSchema) -> list[tuple[str, int]]:
     pairs = zip(schema.questions, schema.slices, strict=True)
-    return [(word, part.start + i) for question, part in pairs for i, word in enumerate(question.words) if word]
+    return [(word, columns.start + i) for question, columns in pairs for i, word in enumerate(question.words) if word]
 
 
 def _questions(schema: LabelSchema) -> list[tuple[str, int]]:
     pairs = zip(schema.questions, schema.slices, strict=True)
-    return [(q.name, part.start + q.answers.index("yes")) for q, part in pairs if "yes" in q.answers]
+    return [(q.name, columns.start + q.answers.index("yes")) for q, columns in pairs if "yes" in q.answers]
 
 
 def _answers(schema: LabelSchema) -> list[tuple[str, int]]:
     pairs = zip(schema.questions, schema.slices, strict=True)
-    return [(answer, part.start + i) for question, part in pairs for i, answer in enumerate(question.answers)]
+    return [(answer, columns.start + i) for question, columns in pairs for i, answer in enumerate(question.answers)]
 
 
 def _unknown(results: Results, name: str) -> str:

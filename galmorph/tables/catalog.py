@@ -227,9 +227,9 @@ class Catalog:
         positions = [named(self._table.fields, name, str(self.path)) for name in names]
         blocks = list(stated_blocks(self._table, positions, _READ_ROWS, 0)) or [[np.array([])] * len(names)]
         columns: dict[str, Array] = {}
-        for name, position, parts in zip(names, positions, zip(*blocks, strict=True), strict=True):
-            masked = any(isinstance(part, np.ma.MaskedArray) for part in parts)
-            values = np.ma.concatenate(parts) if masked else np.concatenate(parts)
+        for name, position, chunks in zip(names, positions, zip(*blocks, strict=True), strict=True):
+            masked = any(isinstance(chunk, np.ma.MaskedArray) for chunk in chunks)
+            values = np.ma.concatenate(chunks) if masked else np.concatenate(chunks)
             text = self._table.fields[position].text
             if values.dtype == object and not text:
                 numbers = as_numbers(self._numbers(values, position), is_number=text is False)
@@ -339,9 +339,9 @@ class Catalog:
         ------
         CatalogError
             If the file would be of another format and something of the catalog would be lost in it, or a CSV file whose
-            name says of no format.
+            extension belongs to no format.
         OutputError
-            If a file that is not galmorph's has the name of one that would lie beside it.
+            If a file that galmorph did not write has the name of one that would be written beside it.
         """
         form = self._form_of(destination)
         if form.name != self.format and (lost := self._conversion.losses(form)):
@@ -407,7 +407,7 @@ def open_catalog(
     Raises
     ------
     CatalogError
-        If the file is no table that can be read and written without loss, or its columns are not clear.
+        If the file is not a table that can be read and written without loss, or its columns are not clear.
     """
     path = local(path)
     columns = {"ra_column": ra_column, "dec_column": dec_column, "id_column": id_column, "size_column": size_column}

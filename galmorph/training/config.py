@@ -38,7 +38,7 @@ from galmorph.training.losses import loss_named
 from galmorph.training.reading import infer_schema, schema_named
 from galmorph.training.split import Split
 
-# Starts that are no model of galaxies: ImageNet's photographs, or nothing.
+# Starts that are not a model of galaxies: a backbone trained on ImageNet's photographs, or random weights.
 WITHOUT_GALAXIES = ("imagenet", "none")
 DEFAULT_AUGMENTATION = Augmentation(grey=0.2, colour=0.1)
 # For pictures without labels, whose targets a model predicts from the plain picture.
