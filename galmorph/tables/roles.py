@@ -416,7 +416,7 @@ def _find_size(fields: Sequence[TableField], size_column: str | None) -> tuple[i
     plain = {i: plain_name(field.name).replace("_", "") for i, field in enumerate(fields) if field.scalar}
     for name in _SIZES:
         # Of a cross-match, petroR90_r_1 where it is the only one.
-        numbered = [i for i, field in enumerate(fields) if i in plain and _before_number(field.name) == name]
+        numbered = [i for i, text in plain.items() if text.startswith(name) and _before_number(fields[i].name) == name]
         for i in [*(i for i in plain if plain[i] == name), *(numbered if len(numbered) == 1 else ())]:
             # A size in pixels is of no use, but no reason to refuse the table.
             with suppress(CatalogError):
