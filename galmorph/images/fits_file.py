@@ -175,7 +175,7 @@ def open_images(path: str | Path, max_bytes: int | None = None, *, verify: bool 
             second = _check_first_headers(stream, path)
             if second and _is_filling(stream, second):
                 stream = io.BytesIO(stream.read(second))
-            # Not closed itself, for then astropy would read all that is left of it.
+            # Not closed itself: astropy would then read the rest of it.
             hdus = fits.open(stream, mode="readonly", memmap=False, lazy_load_hdus=True)
             content = _list_images(hdus, stream, size, path, max_bytes, verify)
         yield content

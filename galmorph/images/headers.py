@@ -1,4 +1,4 @@
-"""What the header of an image says of a galaxy's cutout: kind, survey, bands, flux unit, pixel scale, radius.
+"""What to read from a cutout's header: kind, survey, bands, flux unit, pixel scale, radius.
 
 Every function takes a `StoredImage`. Where its header says something that galmorph must not guess at, a CutoutError
 names the file. The rules are listed in `galmorph.images.cutout`.
@@ -156,11 +156,11 @@ def cube_bands(image: StoredImage) -> tuple[str, ...]:
     if str(cards.get("CTYPE3", "")).upper().startswith(_SPECTRAL) and image.n_planes > 1:
         raise CutoutError(
             f"{image.path}: is a spectral cube (CTYPE3 is {cards['CTYPE3']!r}), not an image in a few bands. Make one "
-            "image a band of it."
+            "image of each band."
         )
     joined = str(cards.get("BANDS", "")).strip()
     separated = joined.split(",") if "," in joined or image.n_planes == 1 else joined
-    by_letter = tuple(part.strip() for part in separated) if joined else ()
+    by_letter = tuple(name.strip() for name in separated) if joined else ()
     by_number = tuple(str(cards[keyword]).strip() for keyword in sorted(cards) if re.fullmatch(r"BAND\d", keyword))
     named = {names for names in (by_letter, by_number) if names}
     if not named:

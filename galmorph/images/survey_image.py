@@ -110,7 +110,7 @@ class Planes:
 
 
 @dataclass(eq=False)
-class _Part:
+class _Image:
     """The planes of one file or one extension."""
 
     path: str
@@ -170,8 +170,8 @@ def zero_points(given: ZeroPoint) -> dict[str, float]:
     if isinstance(given, Mapping):
         pairs: list[tuple[str, Any]] = [(str(name), value) for name, value in given.items()]
     else:
-        parts = [part.rpartition("=") for part in str(given).split(",")]
-        pairs = [(name.strip(), value) for name, _, value in parts]
+        split = [text.rpartition("=") for text in str(given).split(",")]
+        pairs = [(name.strip(), value) for name, _, value in split]
     try:
         points = {name: float(value) for name, value in pairs}
     except (TypeError, ValueError):
@@ -202,10 +202,10 @@ def read_planes(path: str, hdu: int | str | None = None, zero_point: ZeroPoint =
         If it cannot be read, its unit or its bands are unknown, or the bands cannot be resampled to one grid.
     """
     points = zero_points(zero_point)
-    parts: list[_Part] = []
+    images: list[_Image] = []
     for letter, file in image_files(path).items():
-        parts += _read(file, letter, hdu, points)
-    bands = tuple(name for part in parts for name in part.bands)
+        images += _read(file, letter, hdu, points)
+    bands = tuple(name for image in images for name in image.bands)
     if "" in bands or len(set(bands)) < len(bands):
         raise CutoutError(
             f"{path}: its planes are the bands {', '.join(map(repr, bands))}, which are not different names. Name "
@@ -213,14 +213,14 @@ def read_planes(path: str, hdu: int | str | None = None, zero_point: ZeroPoint =
         )
     if strange := set(points) - {"", *bands}:
         raise CutoutError(f"{path}: has the bands {', '.join(bands)}, and --zero-point names {', '.join(strange)}.")
-    first = next((part for part in parts if REFERENCE_BAND in part.bands), parts[0])
-    if len({part.survey for part in parts}) > 1:
+    first = next((image for image in images if REFERENCE_BAND in image.bands), images[0])
+    if len({image.survey for image in images}) > 1:
         raise CutoutError(f"{path}: its bands are of several surveys.")
-    for part in parts:
-        if part is not first:
-            _bring(part, first)
-    flux = parts[0].flux if len(parts) == 1 else np.concatenate([part.flux for part in parts])
-    masks = [part.bad for part in parts if part.bad is not None]
+    for image in images:
+        if image is not first:
+            _bring(image, first)
+    flux = images[0].flux if len(images) == 1 else np.concatenate([image.flux for image in images])
+    masks = [image.bad for image in images if image.bad is not None]
     sibling = _maskbits_beside(path)
     if sibling is not None and sibling.shape == flux.shape[1:]:
         masks.append(sibling)
@@ -241,21 +241,21 @@ def read_planes(path: str, hdu: int | str | None = None, zero_point: ZeroPoint =
     )
 
 
-def _read(path: str, letter: str, hdu: int | str | None, points: Mapping[str, float]) -> list[_Part]:
+def _read(path: str, letter: str, hdu: int | str | None, points: Mapping[str, float]) -> list[_Image]:
     """Read the images of one file; the file's name gives the band if the path has ``{band}``."""
     image = plain_image(path, math.inf, MAX_FIELD_BYTES) if hdu is None else None
     if image is not None:
         pictures = choose_pictures(path, FileImages([image], {}))
-        return [_part(picture, letter, None, points) for picture in pictures]
+        return [_read_planes(picture, letter, None, points) for picture in pictures]
     with open_images(path, MAX_FIELD_BYTES) as content:
         pictures = choose_pictures(path, content, hdu, one_grid=False)
         mask = next((i for i in content.images if kind(i) == "maskbits" and i.shape == pictures[0].shape[-2:]), None)
         bits = bad_pixels(mask.load()) if mask is not None else None
-        return [_part(picture, letter, bits if picture is pictures[0] else None, points) for picture in pictures]
+        return [_read_planes(picture, letter, bits if picture is pictures[0] else None, points) for picture in pictures]
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def _part(image: StoredImage, letter: str, bad: NDArray[np.bool_] | None, points: Mapping[str, float]) -> _Part:
+def _read_planes(image: StoredImage, letter: str, bad: NDArray[np.bool_] | None, points: Mapping[str, float]) -> _Image:
     names = cube_bands(image) if image.n_planes > 1 else (letter or band(image),)
     units = [_unit(image, points.get(name, points.get(""))) for name in names]
     flux = make_linear(image, image.load().reshape(-1, *image.shape[-2:]))
@@ -271,7 +271,7 @@ def _part(image: StoredImage, letter: str, bad: NDArray[np.bool_] | None, points
     name = survey(image)
     scale = _scale(image)
     native = flux_pixscale(image) if math.isfinite(scale) else math.nan
-    return _Part(image.path, names, flux, name, native, scale, image.header_text, bad)
+    return _Image(image.path, names, flux, name, native, scale, image.header_text, bad)
 
 
 def _unit(image: StoredImage, zero_point: float | None) -> tuple[float, bool]:
@@ -289,28 +289,28 @@ def _scale(image: StoredImage) -> float:
     return native_pixscale(survey(image))
 
 
-def _bring(part: _Part, first: _Part) -> None:
-    """Resample a part to the grid of the first, where its own differs; flux per native pixel of the first."""
+def _bring(image: _Image, first: _Image) -> None:
+    """Resample an image to the grid of the first, where its own differs; flux per native pixel of the first."""
     shape = first.flux.shape[1:]
-    (there, why), (here, why_here) = read_wcs(part.header_text), read_wcs(first.header_text)
+    (there, why), (here, why_here) = read_wcs(image.header_text), read_wcs(first.header_text)
     if there is None and here is None:
-        if part.flux.shape[1:] != shape:
+        if image.flux.shape[1:] != shape:
             raise CutoutError(
-                f"{part.path}: has {part.flux.shape[1:]} pixels and {first.path} {shape}, and without a WCS they "
+                f"{image.path}: has {image.flux.shape[1:]} pixels and {first.path} {shape}, and without a WCS they "
                 "cannot be brought to one grid."
             )
         return
     if there is None or here is None:
-        path, why = (part.path, why) if there is None else (first.path, why_here)
+        path, why = (image.path, why) if there is None else (first.path, why_here)
         raise CutoutError(f"{path}: {why or 'has no WCS'}, and the other bands have a WCS.")
-    if part.flux.shape[1:] == shape and same_grid(first.header_text, part.header_text, shape):
+    if image.flux.shape[1:] == shape and same_grid(first.header_text, image.header_text, shape):
         return
     from reproject import reproject_interp
 
-    log.info("%s is resampled to the grid of %s", part.path, first.path)
+    log.info("%s is resampled to the grid of %s", image.path, first.path)
     with quiet():
-        no_data = part.flux == 0
-        planes = [reproject_interp((plane, there), here, shape, order="bicubic")[0] for plane in part.flux]
+        no_data = image.flux == 0
+        planes = [reproject_interp((plane, there), here, shape, order="bicubic")[0] for plane in image.flux]
         # Pixels with and without data must not be mixed.
         gaps = [
             reproject_interp((gap.astype(np.float32), there), here, shape, order="bilinear")[0] > 0
@@ -318,19 +318,19 @@ def _bring(part: _Part, first: _Part) -> None:
             else None
             for gap in no_data
         ]
-        if part.bad is not None:
-            bad, _ = reproject_interp((part.bad.astype(np.float32), there), here, shape, order="bilinear")
-            part.bad = np.asarray(bad > 0)
+        if image.bad is not None:
+            bad, _ = reproject_interp((image.bad.astype(np.float32), there), here, shape, order="bilinear")
+            image.bad = np.asarray(bad > 0)
     flux = np.stack(planes).astype(np.float32)
     outside = np.isnan(planes[0])
     if outside.all():
-        raise CutoutError(f"{part.path}: shows a different area of the sky than {first.path}.")
-    flux *= np.float32((first.flux_pixscale / part.flux_pixscale) ** 2)
+        raise CutoutError(f"{image.path}: shows a different area of the sky than {first.path}.")
+    flux *= np.float32((first.flux_pixscale / image.flux_pixscale) ** 2)
     flux[:, outside] = 0
     for plane, gap in zip(flux, gaps, strict=True):
         if gap is not None:
             plane[gap] = 0
-    part.flux = flux
+    image.flux = flux
 
 
 def _maskbits_beside(path: str) -> NDArray[np.bool_] | None:

@@ -2,7 +2,7 @@
 
 ``BUNIT`` is read by astropy.units, after the spellings of the field that astropy does not know are replaced. A flux
 density or maggies are taken as they are; surface brightness is multiplied by the area of the native pixel. Counts, and
-units that say nothing of flux, need a zero point. Magnitudes are no flux and refused.
+units that do not measure flux, need a zero point. Magnitudes are refused.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ _POGSON = 2.5 / math.log(10)
 
 
 class PixelUnit(NamedTuple):
-    """What a unit says.
+    """The kind of a unit, and its size.
 
     Attributes
     ----------
@@ -90,7 +90,7 @@ class PixelUnit(NamedTuple):
 
 @lru_cache(maxsize=256)
 def parse_unit(text: str) -> PixelUnit:
-    """Return what a text in the card ``BUNIT`` says."""
+    """Return the unit that the text of a card ``BUNIT`` names."""
     text = text.strip()
     if not text:
         return PixelUnit("none")
@@ -135,7 +135,7 @@ def nanomaggies(image: StoredImage) -> tuple[float, bool]:
     Raises
     ------
     CutoutError
-        If neither the unit nor a zero point says it.
+        If neither the unit nor a zero point gives it.
     """
     text = str(image.cards.get("BUNIT", "")).strip()
     unit = parse_unit(text)
@@ -168,7 +168,7 @@ def nanomaggies(image: StoredImage) -> tuple[float, bool]:
 
 
 def check_linear(image: StoredImage) -> None:
-    """Raise CutoutError if the unit of an image is one of magnitudes or of another quantity that is no flux."""
+    """Raise CutoutError if an image is in magnitudes or in another quantity that is not flux."""
     text = str(image.cards.get("BUNIT", "")).strip()
     if parse_unit(text).kind == "magnitude":
         raise CutoutError(

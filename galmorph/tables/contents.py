@@ -185,7 +185,7 @@ def _fits(path: Path, form: Format, number: int | None, named: Collection[str], 
         if n == number:
             return _image(n, shape)
     if number is not None:
-        return Contents("table", f"--hdu {number} is no image", form, number)
+        return Contents("table", f"--hdu {number} is not an image", form, number)
     if images and (wanted == "image" or not _is_catalog(path, images[0][0], stored, form)):
         return _image(*images[0])
     if wanted == "image":

@@ -20,7 +20,7 @@ table, model, whole, out = map(Path, sys.argv[1:5])
 kills, batches = 20, 100
 
 def run(destination, pipe):
-    classify(table, model=model, out=destination, resume=True, device="cpu", dtype="float32", batch_size=2, workers=2,
+    classify(table, model=model, out=destination, device="cpu", dtype="float32", batch_size=2, workers=2,
              on_progress=lambda done, total: os.write(pipe, b"."))
 
 def start(destination):
@@ -96,7 +96,7 @@ def run(destination, die_at=None):
     if not child:
         sys.addaudithook(count)
         try:
-            classify(table, model=predictor, out=destination, resume=True, batch_size=2, workers=1)
+            classify(table, model=predictor, out=destination, batch_size=2, workers=1)
             os._exit(0)
         finally:
             os._exit(1)

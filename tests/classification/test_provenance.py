@@ -121,7 +121,7 @@ def test_a_resumed_run_leaves_the_same_record(survey, tmp_path):
             with pytest.raises(Interrupted):
                 classify(folder / "t.csv", on_progress=stop, **options)
             assert not (folder / "out.csv.prov.json").exists()
-        classify(folder / "t.csv", resume=True, **options)
+        classify(folder / "t.csv", **options)
     assert (survey / "out.csv.prov.json").read_bytes() == (other / "out.csv.prov.json").read_bytes()
 
 

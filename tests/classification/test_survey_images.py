@@ -536,7 +536,6 @@ def test_a_stopped_run_goes_on_with_the_same_bytes(folder, model, tmp_path, monk
         folder / "cube.fits",
         model=model,
         out=out,
-        resume=True,
         on_progress=lambda d, t: done.append(d),
         **{**FAST, "workers": 1},
     )

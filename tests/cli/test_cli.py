@@ -133,7 +133,7 @@ def test_everything_is_an_event_where_it_is_asked_for(survey):
 def test_sigterm_exits_with_130_and_can_be_resumed(survey):
     code = (
         "import galmorph.classification.batches as c, os, signal, time\n"
-        "predict, calls = c._predict, []\n"
+        "predict, calls = c.predict_batch, []\n"
         "def slow(*a):\n"
         "    calls.append(1)\n"
         "    if len(calls) > 1:  # the first batch is written, or will be soon\n"
@@ -144,7 +144,7 @@ def test_sigterm_exits_with_130_and_can_be_resumed(survey):
         "        os.kill(os.getpid(), signal.SIGTERM)\n"
         "        time.sleep(0.5)\n"
         "    return predict(*a)\n"
-        "c._predict = slow\n"
+        "c.predict_batch = slow\n"
         "from galmorph.cli.app import main; main()\n"
     )
     arguments = [

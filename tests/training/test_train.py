@@ -437,6 +437,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
 
 
 def test_what_is_no_configuration_is_refused(tmp_path):
-    with pytest.raises(GalmorphError, match="train takes a TrainConfig"):
-        train(str(tmp_path), tmp_path / "run")
+    for given, words in ((3, "train takes paths of labelled data or a TrainConfig"), (tmp_path, "has no layout of")):
+        with pytest.raises(GalmorphError, match=words):
+            train(given, tmp_path / "run")
     assert not (tmp_path / "run").exists()

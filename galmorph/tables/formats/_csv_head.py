@@ -66,7 +66,7 @@ class CsvHead:
     header : bytes
         The record of the names.
     notes : tuple of bytes
-        Lines behind it that are no rows: units, dashes.
+        Lines after it that are not rows: units, dashes.
     delimiter : str
         What is between cells.
     decimal : {'.', ','}
@@ -108,7 +108,7 @@ def read_head(path: Path) -> CsvHead:
     Raises
     ------
     CatalogError
-        If it is no table with a delimiter between its cells, or of a kind that cannot get columns.
+        If it is not a table with a delimiter between its cells, or columns cannot be added to its kind.
     """
     with Input(path) as source:
         text = source.read(CHUNK)
@@ -216,9 +216,9 @@ def _check_dialect(
 
 
 def _notes(rows: Sequence[bytes], delimiter: str, n_columns: int) -> list[bytes]:
-    """Return the lines behind the names that are no rows: dashes (and what is before them), units, types.
+    """Return the lines after the names that are not rows: dashes (and what precedes them), units, types.
 
-    They may be shorter than the header, which has got columns since.
+    They may be shorter than the header, to which columns may have been added since.
     """
     if rows and rows[0].count(b'"') % 2:  # a cell of several lines is a row's
         return []

@@ -27,9 +27,10 @@ Record = tuple[bytes, int]
 class Rows:
     """The rows of a file of delimited text.
 
-    A record is a line, or more of them where a quoted cell holds line ends. A blank line is no row, nor is a line that
-    begins with ``#`` and has not as many cells as the table has columns, nor are the ends ``(3 rows)`` of databases and
-    ``^Z`` of DOS. A record with too few cells counts as one whose last cells are empty, as other readers have it.
+    A record is a line, or more of them where a quoted cell holds line ends. A blank line is not a row, nor is a line
+    that begins with ``#`` and has not as many cells as the table has columns, nor are the ends ``(3 rows)`` of
+    databases and ``^Z`` of DOS. A record with too few cells counts as one whose last cells are empty, as other readers
+    have it.
 
     Parameters
     ----------
