@@ -275,6 +275,13 @@ def test_names_that_state_a_frame(tmp_path, names, expected, named, caplog):
     assert position(tmp_path / "in.csv", frame="icrs", ra_column=names[0], dec_column=names[1]) == (150, 2.5)
 
 
+@pytest.mark.parametrize(("system", "expected"), [("fk4", FK4_1950.ra.deg), ("FK5", 150), ("icrs", 150)])
+def test_names_that_end_in_a_system(tmp_path, system, expected):
+    (tmp_path / "in.csv").write_text(f"ra_{system},dec_{system}\n150,2.5\n")
+    path = tmp_path / "in.csv"
+    assert position(path, ra_column=f"ra_{system}", dec_column=f"dec_{system}")[0] == pytest.approx(expected)
+
+
 def test_equatorial_positions_of_today_come_first(tmp_path):
     (tmp_path / "in.csv").write_text("RAB1950,DEB1950,GLON,GLAT,RAJ2000,DEJ2000\n1,2,3,4,150,2.5\n")
     assert position(tmp_path / "in.csv") == (150, 2.5)
