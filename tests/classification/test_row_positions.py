@@ -10,7 +10,6 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import Table
 from galaxies import NATIVE, noise, sersic, wcs_cards
-from made import model_file
 from typer.testing import CliRunner
 
 from galmorph.classification.classify import classify
@@ -22,11 +21,6 @@ from galmorph.models.model import load
 
 FAST = {"device": "cpu", "dtype": "float32", "batch_size": 4, "workers": 1}
 RA, DEC, SIDE, R90 = 150.0, 2.0, 128, 4.0
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return model_file(tmp_path_factory.mktemp("model") / "tiny.safetensors")
 
 
 def write(path, x=0.0, wcs=True, columns=slice(None)):

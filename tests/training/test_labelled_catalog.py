@@ -30,12 +30,6 @@ RINGS = registry.load("schemas", "rings")
 EFIGI = registry.load("schemas", "efigi")
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GALMORPH_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 def cutouts(folder, n=4):
     """Paths of made-up cutouts, relative to the folder."""
     cutout_folder(folder / "fits", n=n)
