@@ -64,9 +64,13 @@ def commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
 def usage(command: Any) -> list[str]:
     """Return the arguments and the options that must be given."""
     arguments = [p for p in command.params if not _is_option(p)]
-    words = [p.name.upper() if p.required else f"[{p.name.upper()}]" for p in arguments]
+    words = [_name(p) if p.required else f"[{_name(p)}]" for p in arguments]
     words += [f"{p.opts[0]} {_value(command, p)}" for p in command.params if _is_option(p) and p.required]
     return [*words, "[OPTIONS]"]
+
+
+def _name(argument: Any) -> str:
+    return str(argument.metavar or argument.name.upper())
 
 
 def _is_option(parameter: Any) -> bool:
@@ -84,7 +88,7 @@ def _table(command: Any) -> Iterator[str]:
     yield "|---|---|---|"
     for parameter in command.params:
         if not _is_option(parameter):
-            shown = f"`{parameter.name.upper()}`"
+            shown = f"`{_name(parameter)}`"
         elif parameter.is_flag:
             shown = ", ".join(f"`{name}`" for name in [*parameter.opts, *parameter.secondary_opts])
         else:

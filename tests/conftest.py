@@ -1,5 +1,7 @@
 """Fixtures that several tests share."""
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,3 +18,12 @@ def shared() -> Path:
     if not (folder / "fits").is_dir():
         pytest.skip("the folder of real data ../shared is not here")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def log_level() -> Iterator[None]:
+    """Commands that run inside a test set the level of the log: the next test has the usual one."""
+    logger = logging.getLogger("galmorph")
+    level = logger.level
+    yield
+    logger.setLevel(level)

@@ -31,7 +31,7 @@ def test_every_entry_defines_its_constant(folder, name):
 
 
 def test_unknown_name_gets_the_list_and_the_closest():
-    with pytest.raises(GalmorphError, match=r"no backbone 'resnet5O'.*mean 'resnet50'.*Known: mobilenet_v1"):
+    with pytest.raises(GalmorphError, match=r"no backbone 'resnet5O'.*mean 'resnet50'.*There are: mobilenet_v1"):
         registry.load("backbones", "resnet5O")
 
 
@@ -173,6 +173,12 @@ ENTRY = dataclasses.replace(registry.load("tables", "csv"), name="theirs")
 }
 
 
+def forget_installed():
+    """Look for entries of installed packages again, as a new process does."""
+    for cached in (registry._entry_points, registry.installed, registry._load_installed):
+        cached.cache_clear()
+
+
 @pytest.fixture
 def install(tmp_path, monkeypatch):
     """Install a package with one entry point, as an installer leaves it."""
@@ -184,13 +190,13 @@ def install(tmp_path, monkeypatch):
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: their-{kind}\nVersion: 1.0\n")
         (folder / "entry_points.txt").write_text(f"[galmorph.{kind}]\n{name} = their_{kind}:ENTRY\n")
         monkeypatch.syspath_prepend(tmp_path)
-        registry.forget_installed()
+        forget_installed()
 
     yield installed
     for module in [name for name in sys.modules if name.startswith("their_")]:
         del sys.modules[module]
     monkeypatch.undo()
-    registry.forget_installed()
+    forget_installed()
 
 
 def test_every_kind_has_an_example_of_a_package():

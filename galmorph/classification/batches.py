@@ -1,7 +1,7 @@
-"""Batches of rows through the network: prepared and computed by worker threads, into the journal in order.
+"""Batches of rows: worker threads prepare them and run the network, and the results go into the journal in order.
 
-The boundaries of batches follow from the row number alone. Each thread takes whole batches through: it reads and frames
-the cutouts, itself or by a process of its own, and runs the network on one core, so that no core waits for another.
+The boundaries of batches depend only on the row number. Each thread computes whole batches: it reads and frames the
+cutouts, itself or with a process of its own, and runs the network on one core, so that no core waits for another.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from galmorph.threads import stop_requested
 
 log = logging.getLogger(__name__)
 
-# Batches that wait for a worker, so that none is ever idle.
+# Batches that wait for a worker, so that no worker is idle.
 BATCHES_AHEAD = 1
-# Reasons of failure that are logged one by one; the rest is counted.
+# The first failures are logged; the others are only counted.
 LOGGED_FAILURES = 5
 
 
@@ -61,7 +61,7 @@ def classify_rows(
     Raises
     ------
     KeyboardInterrupt
-        After a signal, when the batches that had begun are in the journal.
+        After a signal, when the started batches are in the journal.
     """
 
     def classify_batch(rows: Sequence[Any], predictor: Predictor) -> tuple[NDArray[np.void], list[str]] | None:
@@ -71,7 +71,8 @@ def classify_rows(
             with clock("read"):
                 targets = reading.enter_context(readers.read(rows, predictor.device))
             with clock("network"):
-                return _predict(targets, predictor, batch_size, journal.record), [t.reason for t in targets if t.reason]
+                records = predict_batch(targets, predictor, batch_size, journal.record)
+                return records, [t.reason for t in targets if t.reason]
 
     logged = 0
     for predictor in predictors:
@@ -83,7 +84,7 @@ def classify_rows(
         stop_requested() as stop,
     ):
         waiting: deque[Future[tuple[NDArray[np.void], list[str]] | None]] = deque()
-        # Which device a batch goes to follows from its rows too.
+        # The device of a batch depends on its rows too.
         turns = itertools.islice(itertools.cycle(predictors), len(journal) // batch_size % len(predictors), None)
         blocks = zip(source.blocks(batch_size, len(journal)), turns, strict=False)
         try:
@@ -95,7 +96,7 @@ def classify_rows(
                 if done is None:
                     break
                 records, reasons = done
-                source.verify()  # no result of an input that changed is kept
+                source.verify()  # results of a changed input are not kept
                 journal.append(records)
                 for reason in reasons[: LOGGED_FAILURES - logged]:
                     log.warning("%s", reason)
@@ -110,7 +111,7 @@ def classify_rows(
 
 
 def keep_unchanged(source: Source, journal: Journal, batch_size: int) -> int:
-    """Drop the results of a stopped run from the batch on in which a cutout has changed since; return their number."""
+    """Drop the results of a stopped run from the first batch on with a cutout that has changed; return their number."""
     first = 0
     for records, rows in zip(journal.blocks(), source.blocks(BLOCK, 0), strict=False):
         states = np.array(source.states(rows[: len(records)]), dtype=np.uint64)
@@ -119,7 +120,7 @@ def keep_unchanged(source: Source, journal: Journal, batch_size: int) -> int:
             kept = (first + int(changed[0])) // batch_size * batch_size
             dropped = len(journal) - kept
             journal.keep(kept)
-            log.warning("Cutouts have changed since the run was stopped: %d results are computed anew.", dropped)
+            log.warning("Cutouts have changed since the run was stopped: %d results are computed again.", dropped)
             return dropped
         first += len(records)
     return 0
@@ -127,9 +128,9 @@ def keep_unchanged(source: Source, journal: Journal, batch_size: int) -> int:
 
 @contextmanager
 def single_threaded_operations() -> Iterator[None]:
-    """Let each torch operation run on one thread: the workers share the cores batch by batch, without waiting.
+    """Let each torch operation use one thread: each worker computes its own batch on its own core.
 
-    A model is prepared so too: threads that wait for each other over its small tensors take several times as long.
+    Preparing a model is faster with one thread too: with several threads its small tensors take several times as long.
     """
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -139,7 +140,7 @@ def single_threaded_operations() -> Iterator[None]:
         torch.set_num_threads(n_threads)
 
 
-def _predict(
+def predict_batch(
     targets: Sequence[Prepared], predictor: Predictor, batch_size: int, record: np.dtype[np.void]
 ) -> NDArray[np.void]:
     """Return the journal's records of a batch; a target without flux has NaN for probabilities."""
@@ -172,7 +173,7 @@ def _predict(
     for name, values in zip(("p", "ood", "features"), judged, strict=False):
         result[name][usable] = values.cpu().numpy()[usable]
     broken = [i for i in usable if not np.isfinite(result["p"][i]).all()]
-    if broken:  # a network can overflow; no row is without probability and flag
+    if broken:  # a network can overflow; a row without probability has a flag
         result["p"][broken] = np.nan
         result["flag"][broken] |= Flag.UNREADABLE.value
     if (threshold := predictor.model.card.unlikeness_threshold) is not None:

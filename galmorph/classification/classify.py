@@ -1,7 +1,7 @@
-"""Classification: stream targets through a model into a table, flag what cannot be trusted, resume.
+"""Classification: stream targets through a model into a table, with flags for faults; runs can be resumed.
 
 Batches of rows go through the network into a journal beside the output; when it is complete, the table is copied with
-the new columns appended. A run that was killed goes on after the journal's last whole batch.
+the new columns appended. A killed run continues after the journal's last whole batch.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ import torch
 from numpy.typing import NDArray
 
 import galmorph
-from galmorph.classification.batches import classify_rows, keep_unchanged, single_threaded_operations
+from galmorph.classification.batches import classify_rows, keep_unchanged, predict_batch, single_threaded_operations
+from galmorph.classification.notebook_summary import Outcome
 from galmorph.classification.opening import open_survey
 from galmorph.classification.options import ClassifyOptions
-from galmorph.classification.outcome import Outcome
 from galmorph.classification.output_columns import column_values, output_columns, record_dtype, wanted_columns
+from galmorph.classification.prepare import Prepared
 from galmorph.classification.process import Clock, keep_freed_memory
 from galmorph.classification.provenance import Record, is_record, picture_cards, provenance, record_path
-from galmorph.classification.sources import Addition, Source
+from galmorph.classification.sources import Addition, Row, Source
 from galmorph.classification.summary import summarize
 from galmorph.environment import now
 from galmorph.errors import CannotContinue, Interrupted, OutputError
@@ -33,17 +34,18 @@ from galmorph.files.journal import Journal
 from galmorph.files.remote import is_remote
 from galmorph.files.writing import exists_already, remove_leftovers
 from galmorph.images.flags import Flag
-from galmorph.models.card import ModelCard
+from galmorph.images.picture import PictureWidth
+from galmorph.models.card import DEFAULT_MODEL, ModelCard
 from galmorph.models.cpu_fusion import CPU_BATCH
 from galmorph.models.model import load
 from galmorph.models.predictor import Predictor, on_devices
 from galmorph.progress import progress_bar
+from galmorph.registry import check_keywords
 from galmorph.tables.features import check_features, write_features
 from galmorph.threads import ahead
 
 log = logging.getLogger(__name__)
 
-DEFAULT_MODEL = "galaxyzoo2-mobilenet_v2"
 BATCH_SIZES = {"cpu": CPU_BATCH, "cuda": 256}
 _LISTED = 6
 
@@ -53,7 +55,6 @@ def classify(
     *,
     model: str | Path | Predictor = DEFAULT_MODEL,
     out: str | Path | None = None,
-    resume: bool = True,  # noqa: ARG001 - what happens anyway, said aloud
     restart: bool = False,
     overwrite: bool = False,
     record_provenance: bool = True,
@@ -62,7 +63,7 @@ def classify(
     options: ClassifyOptions | None = None,
     **keywords: Any,
 ) -> Any:
-    """Classify galaxies and write the table with probabilities and flags; or give it back, where a Table was given.
+    """Classify galaxies; write the table with probabilities and flags, or return it if a Table was given.
 
     Parameters
     ----------
@@ -73,9 +74,9 @@ def classify(
     model : str, path or Predictor
         A shipped model's name or a weights file; a predictor has its own ``device``, ``dtype`` and ``tta``.
     out : path, optional
-        Default: ``<stem>_morph.<suffix>`` beside the input, a FITS catalog for cutouts; no file for what is in memory.
-    resume, restart, overwrite : bool
-        Go on with an unfinished run of this output, which is the default; discard it; replace an existing output.
+        Default: ``<stem>_morph.<suffix>`` beside the input, a FITS catalog for cutouts; no file for objects in memory.
+    restart, overwrite : bool
+        Discard an unfinished run of this output, which otherwise goes on; replace an existing output.
     record_provenance : bool
         Whether ``<output>.prov.json`` is written beside the output.
     progress : bool, optional
@@ -90,9 +91,9 @@ def classify(
     Returns
     -------
     Summary, astropy Table or data frame
-        What is in memory comes back as its kind, a copy with the columns, also where `out` names a file: a Table with
-        units, descriptions and UCDs (``meta["ucd"]``), and the provenance in ``meta``; a data frame of the same library
-        (the provenance in pandas' ``attrs``, Arrow's metadata); for paths and arrays a Table.
+        For objects in memory a copy of the same kind with the columns, even if `out` names a file: a Table with units,
+        descriptions and UCDs (``meta["ucd"]``), and the provenance in ``meta``; a data frame of the same library (the
+        provenance in pandas' ``attrs`` or Arrow's metadata); for paths and arrays a Table.
 
     Raises
     ------
@@ -100,8 +101,9 @@ def classify(
         Nothing was written where ``exit_code`` is 2; the run can be resumed where it is 3 or 130.
     """
     clock = Clock()
-    now()  # a date that is none is refused before the first galaxy
+    now()  # a wrong SOURCE_DATE_EPOCH is refused before the first galaxy
     keep_freed_memory()
+    check_keywords(classify, keywords, ClassifyOptions)
     options = options or ClassifyOptions(**keywords)
     source = open_survey(survey, options)
     destination = _destination(source, out, overwrite=overwrite, restart=restart, record_provenance=record_provenance)
@@ -114,7 +116,7 @@ def classify(
     _warn_of_unlearnt(predictor.model.card)
     columns = wanted_columns(predictor.model.card, options)
     source.check(columns, replace=options.replace)
-    batch_size = options.batch_size or BATCH_SIZES.get(predictor.device.type, BATCH_SIZES["cpu"])
+    batch_size = options.batch_size or _batch_size(predictor)
     fingerprint = _fingerprint(source, loaded, batch_size, options)
     with clock("read"):
         source.open()
@@ -153,14 +155,48 @@ def _warn_of_unlearnt(card: ModelCard) -> None:
         )
 
 
+def classify_one(row: Row, model: str | Path, pictures: PictureWidth) -> tuple[Prepared, dict[str, Any], ModelCard]:
+    """Classify one cutout, as a batch of `classify` does, and keep what the model saw of it.
+
+    Returns
+    -------
+    prepared : Prepared
+    values : dict
+        Of the new columns, by name.
+    card : ModelCard
+    """
+    with single_threaded_operations():
+        predictor = on_devices(load(model), "auto", "auto", 1)[0]
+        card = predictor.model.card
+        prepared = row.prepare(card, pictures=pictures)
+        records = predict_batch([prepared], predictor, _batch_size(predictor), record_dtype(card.label_schema, 0))
+    names = [column.name for column in output_columns(card)]
+    return prepared, {name: column[0] for name, column in zip(names, column_values(records, card), strict=True)}, card
+
+
+def _batch_size(predictor: Predictor) -> int:
+    return BATCH_SIZES.get(predictor.device.type, BATCH_SIZES["cpu"])
+
+
 # Options that are in the fingerprint already, as what they stand for, or that change no result.
-_NO_CHANGE = ("kind", "cutouts", "catalog", "images", "tta", "batch_size", "device", "dtype", "workers")
+_NO_CHANGE = (
+    "kind",
+    "cutouts",
+    "catalog",
+    "images",
+    "tta",
+    "batch_size",
+    "device",
+    "dtype",
+    "workers",
+    "radius_arcsec",
+)
 
 
 def _fingerprint(
     source: Source, predictors: list[Predictor], batch_size: int, options: ClassifyOptions
 ) -> dict[str, Any]:
-    """Return what must be the same for a stopped run to go on."""
+    """Return what must be the same to resume a run."""
     given = {name: value for name, value in asdict(options).items() if name not in _NO_CHANGE}
     return {
         "options": given,
@@ -182,7 +218,7 @@ def _destination(
     destination = Path(out) if out is not None else Path(beside.name) if source.address else beside
     if is_remote(destination):
         raise OutputError(f"--out {out} is an address: name a file of this machine.")
-    for folder in (destination.parent, Path(os.path.realpath(destination)).parent):  # of a link, and of what it names
+    for folder in (destination.parent, Path(os.path.realpath(destination)).parent):  # of a link, and of its target
         if not folder.is_dir():
             raise OutputError(f"The folder {folder} of the output does not exist: make it, or choose another --out.")
         if not os.access(folder, os.W_OK):
@@ -199,8 +235,8 @@ def _destination(
 
 
 def _may_replace(destination: Path, source: Source, journal: Journal, overwrite: bool) -> bool:
-    """Return whether a file of the output's name may be replaced; raise OutputError if there is one that may not."""
-    # A run that was killed after its table had its name is put in order; no other file is replaced unasked.
+    """Return whether an existing output may be replaced; raise OutputError if there is one that may not."""
+    # The table of a run that was killed after writing it may be replaced; other files only with --overwrite.
     is_ours = len(journal) == source.n_rows and journal.wrote(destination)
     if destination.exists() and not overwrite and not is_ours:
         raise exists_already(destination)
@@ -226,7 +262,7 @@ def _write(
     record = Record(recorded, predictor.model.card, journal.started, destination) if recorded else None
 
     def described(content: Path) -> tuple[Path, bytes, bool] | None:
-        """Do what is done when the output is complete, before it takes its name."""
+        """Verify the inputs and make the record when the output is complete, before it gets its name."""
         source.verify()
         journal.note_output(content)
         return record.of(content) if record else None

@@ -1,4 +1,4 @@
-"""Detected galaxies: those of one or more survey images as one list, and the columns that describe them."""
+"""Detected galaxies of one or more survey images as one list, and the columns that describe them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from galmorph.tables.positions import to_float
 log = logging.getLogger(__name__)
 Array = NDArray[Any]
 
-# Detections in two images that are nearer than this are one galaxy: ten times the uncertainty of a position, and
-# closer than two galaxies that the seeing separates.
+# Detections in two images closer than this are one galaxy: ten times the uncertainty of a position, but less than the
+# distance of two galaxies that the seeing separates.
 SAME_GALAXY_ARCSEC = 1.0
-# Of a nanomaggy, which FITS knows no name for.
+# Microjansky in a nanomaggy, for which FITS has no name.
 MICROJANSKY = 3.631
 
 
@@ -37,7 +37,7 @@ class Detected:
     Attributes
     ----------
     targets : structured ndarray, shape (n,)
-        ``image``, ``number``, ``x``, ``y``, ``r90`` (pixels), ``ra``, ``dec``, ``primary`` and what was measured.
+        ``image``, ``number``, ``x``, ``y``, ``r90`` (pixels), ``ra``, ``dec``, ``primary`` and the measurements.
     names : sequence of str
         The images' names.
     in_arcsec : bool
@@ -51,12 +51,12 @@ class Detected:
 
     @classmethod
     def of(cls, images: Iterable[tuple[Planes, Array]], names: Sequence[str]) -> Detected:
-        """Join the galaxies of images, and mark those that two images show.
+        """Join the galaxies of images, and mark those in two images.
 
         Parameters
         ----------
         images : iterable of (Planes, structured ndarray)
-            Each with its objects, of which the galaxies are taken.
+            Each image with its objects, of which the galaxies are used.
         names : sequence of str
 
         Raises
@@ -145,8 +145,8 @@ def _number(name: str, values: Array, unit: str, ucd: str, what: str) -> tuple[C
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where a table of detected galaxies has them: pixels from 0, R90, and the names of the images (none of one)."""
+class PixelPositions:
+    """The galaxies of a table of detections: pixels from 0, R90, and the names of the images (empty for one image)."""
 
     x: Array
     y: Array
@@ -156,19 +156,19 @@ class Places:
 
 
 def has_pixels(names: Sequence[str]) -> bool:
-    """Return whether a table is one of galaxies that galmorph detected, by the names of its columns."""
+    """Return whether a table has galaxies that galmorph detected, by the names of its columns."""
     return {"x", "y", "detection_flag"} <= {name.lower() for name in names}
 
 
-def pixel_columns(catalog: Catalog) -> Places:
-    """Return where a table of detected galaxies has them; see `has_pixels`."""
+def pixel_columns(catalog: Catalog) -> PixelPositions:
+    """Return the pixels of the galaxies in a table of detections; see `has_pixels`."""
     radius = next((name for name in catalog.column_names if name.lower() in ("petror90_r", "petror90")), None)
     images = ["image"] if "image" in catalog.column_names else []
     values = catalog.read(["x", "y", *filter(None, [radius]), *images])
     x, y = (to_float(values[name]) for name in "xy")
     r90 = to_float(values[radius]) if radius else np.full(len(x), np.nan)
     unit = catalog.units.get(radius or "", "")
-    return Places(x, y, r90, [str(name) for name in values.get("image", ())], unit.startswith("pix"))
+    return PixelPositions(x, y, r90, [str(name) for name in values.get("image", ())], unit.startswith("pix"))
 
 
 def image_name(path: str) -> str:
@@ -205,10 +205,10 @@ def _located(objects: Array, planes: Planes, image: int) -> Array:
 
 
 def _primary(targets: Array) -> NDArray[np.bool_]:
-    """Return which detections no other image shows farther from its edge."""
+    """Return which detections are farther from the edge than in any other image."""
     primary = np.ones(len(targets), bool)
-    known = np.flatnonzero(np.isfinite(targets["ra"]))
-    for i, j in known[near_pairs(targets["ra"][known], targets["dec"][known], SAME_GALAXY_ARCSEC)]:
+    located = np.flatnonzero(np.isfinite(targets["ra"]))
+    for i, j in located[near_pairs(targets["ra"][located], targets["dec"][located], SAME_GALAXY_ARCSEC)]:
         if targets["image"][i] != targets["image"][j]:
             primary[j if targets["edge"][i] >= targets["edge"][j] else i] = False
     return primary

@@ -1,10 +1,9 @@
-"""Scale: HATS catalogs, each partition classified where it lies by the workers of a Dask cluster.
+"""HATS catalogs: each partition is classified by a worker of a Dask cluster.
 
-A worker opens a file of a partition by its path, classifies it as any Parquet catalog, and writes the result under the
-same name into a hidden folder beside the output. Nothing but paths and counts passes through Dask, so any cluster will
-do whose machines see the same files. When all partitions are there, what describes the whole catalog follows, and the
-folder takes its name. A run that was stopped goes on after the files that are finished, and within the others after
-their last whole batch.
+A worker opens a file of a partition by its path, classifies it like any Parquet catalog, and writes the result under
+the same name into a hidden folder beside the output. Only paths and counts pass through Dask, so any cluster works
+whose machines see the same files. When all partitions are done, the files that describe the catalog are written, and
+the folder gets its name. A resumed run skips finished files, and continues the others after their last whole batch.
 """
 
 from __future__ import annotations
@@ -49,9 +48,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Options of classify that have no meaning for a HATS catalog.
+# Options of classify that are not for HATS catalogs.
 _OTHERS = ("kind", "catalog", "images", "hdu", "zero_point", "features")
-# Partitions that could not be read: this many are listed in the message.
+# How many unreadable partitions a message lists.
 _LISTED_FAILURES = 5
 _CONNECT_S = 30
 # Folders in the hidden folder beside the output.
@@ -72,7 +71,6 @@ def classify_hats(
     workers: int | None = None,
     scheduler: str | Path | None = None,
     client: Client | None = None,
-    resume: bool = True,  # noqa: ARG001 - what happens anyway, said aloud
     restart: bool = False,
     overwrite: bool = False,
     progress: bool | None = None,
@@ -86,7 +84,7 @@ def classify_hats(
     survey : path
         The catalog's folder. Workers open it, the model and the cutouts under the same paths.
     model, tta, device, dtype
-        As for :func:`galmorph.classify`; ``auto`` is what the first worker has, for all of them.
+        As for :func:`galmorph.classify`; ``auto`` is settled by the first worker, for all of them.
     out : path, optional
         The folder to write; default ``<name>_morph`` beside the catalog.
     cutouts : path, optional
@@ -98,8 +96,6 @@ def classify_hats(
         (``DASK_SCHEDULER_ADDRESS``), else a cluster on this machine.
     client : distributed.Client, optional
         A client of the cluster to use.
-    resume : bool
-        Nothing is changed by it: an unfinished run of the same output always goes on, if nothing has changed.
     restart, overwrite : bool
         Discard an unfinished run of this output; replace a HATS catalog that has the output's name.
     progress : bool, optional
@@ -107,12 +103,12 @@ def classify_hats(
     on_progress : callable, optional
         Called with the rows done and the number of rows, margins included, after each file.
     **options
-        The others of :func:`galmorph.classify`: ``size_column``, ``prefix``, ``replace``, ``batch_size`` and so on.
+        Other options of :func:`galmorph.classify`: ``size_column``, ``prefix``, ``replace``, ``batch_size`` and so on.
 
     Returns
     -------
     Summary
-        Of the main catalog's rows; those of margins are copies and not counted.
+        Summary of the main catalog's rows; those of margins are copies and not counted.
 
     Raises
     ------
@@ -130,11 +126,12 @@ def classify_hats(
     catalog = open_hats(Path(survey).resolve())
     destination = _destination(catalog.root, out, overwrite=overwrite)
     options["cutouts"] = str(Path(cutouts or catalog.root).resolve())
+    checked = ClassifyOptions(**options, tta=tta, workers=workers)
     loaded = load(model)
-    columns = wanted_columns(loaded.card, ClassifyOptions(**options))
+    columns = wanted_columns(loaded.card, checked)
     replaces = bool(options.get("replace"))
     for path in catalog.schemas():
-        source = open_source(path, cutouts=cutouts, columns=ClassifyOptions(**options).catalog_columns)
+        source = open_source(path, cutouts=cutouts, columns=checked.catalog_columns)
         source.check(columns, replace=replaces)
     name = str(Path(model).resolve()) if Path(model).is_file() else str(model)
     network = Network(name, loaded.sha256, device, dtype, tta)
@@ -156,7 +153,7 @@ def classify_hats(
 
 @dataclass(frozen=True)
 class Network:
-    """What a worker makes its predictor of: a model's name or path, the SHA-256 of the file, and how it is run."""
+    """The model of the workers: its name or path, the SHA-256 of the file, and the options of its predictor."""
 
     model: str
     sha256: str
@@ -167,18 +164,18 @@ class Network:
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker needs to know beside the file to classify.
+    """What a worker needs besides the file to classify.
 
     Attributes
     ----------
     root : Path
-        Of the catalog.
+        Folder of the catalog.
     work : Path
         The hidden folder beside the output.
     options : mapping
-        Of :func:`galmorph.classify`.
+        Options of :func:`galmorph.classify`.
     threads : int
-        That take the batches of a file through.
+        Number of threads for the batches of a file.
     """
 
     network: Network
@@ -193,7 +190,7 @@ def _loaded(network: Network) -> Predictor:
     model = load(network.model)
     if model.sha256 != network.sha256:
         raise CannotContinue(f"The model {network.model} is another file on a worker than where the run was started.")
-    # Each batch resets the number of threads to what it found, which another thread may have set.
+    # Each batch restores the number of threads, which another thread may have set.
     torch.set_num_threads(1)
     return Predictor(model, network.device, network.dtype, network.tta)
 
@@ -213,7 +210,7 @@ def _settle(network: Network) -> tuple[Network, list[Card]]:
 
 
 def _classify_file(file: Path, job: Job) -> dict[str, Any]:
-    """On a worker: classify a file of a partition, or go on with it, and note the summary; return the note."""
+    """On a worker: classify a file of a partition, or continue it; write and return a note with the summary."""
     note, out = job.work / "notes" / f"{file}.json", job.work / "catalog" / file
     state = file_state(job.root / file)
     if (kept := _finished(note, out, state)) is not None:
@@ -227,16 +224,14 @@ def _classify_file(file: Path, job: Job) -> dict[str, Any]:
 
     options = {**job.options, "workers": job.threads, "on_progress": check}
     predictor = _predictor(job.network)
-    summary = classify(
-        job.root / file, model=predictor, out=out, resume=True, overwrite=True, record_provenance=False, **options
-    )
+    summary = classify(job.root / file, model=predictor, out=out, overwrite=True, record_provenance=False, **options)
     noted = {**asdict(summary), "state": state, "sha256_of_output": file_sha256(out)}
     write_record(note, noted)
     return as_json(noted)
 
 
 def _finished(note: Path, out: Path, state: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the note of a file that is finished; None where there is none, or file or note are not as written."""
+    """Return the note of a finished file; None if there is none, or if file or note have changed."""
     try:
         noted = read_record(note)
         if noted is None or not out.exists() or noted["state"] != state:
@@ -252,7 +247,7 @@ def _finished(note: Path, out: Path, state: Mapping[str, Any]) -> dict[str, Any]
 def _run(
     cluster: Client, catalog: HatsCatalog, job: Job, on_progress: Callable[[int, int], None] | None
 ) -> list[dict[str, Any]]:
-    """Have all files classified; return the notes of those of the main catalog."""
+    """Classify all files; return the notes of those of the main catalog."""
     from distributed import as_completed
 
     files = [file for member in catalog.members for file in member.files]
@@ -267,7 +262,7 @@ def _run(
                 note = _result(future)
             except CannotContinue:
                 raise
-            except GalmorphError as error:  # of this file: the others go on
+            except GalmorphError as error:  # of this file: the others continue
                 failures.append(f"{file}: {error}")
                 continue
             done += note["targets"]
@@ -288,7 +283,7 @@ def _run(
 
 
 def _result(future: Future[Any]) -> Any:
-    """Return the result of a task, or raise what it raised; failures of the cluster can be resumed."""
+    """Return the result of a task, or raise its error; after a failure of the cluster the run can be resumed."""
     from distributed import KilledWorker
 
     try:
@@ -311,7 +306,7 @@ def _cluster(
     if client is None and not address:
         workers = workers or dask.system.CPU_COUNT
         n = max(1, min(workers, n_files))
-        # A GPU's memory is not for many processes.
+        # The memory of a GPU is too small for many processes.
         shape = (1, n) if pick_device(device).type == "cuda" else (n, 1)
         options: dict[str, Any] = dict(zip(("n_workers", "threads_per_worker"), shape, strict=True))
         # Without an address the scheduler takes port 8787, and warns if it is not free, even if there is no dashboard.
@@ -351,7 +346,7 @@ def _destination(root: Path, out: str | Path | None, *, overwrite: bool) -> Path
 
 @contextmanager
 def _work(destination: Path, fingerprint: Mapping[str, Any], *, resume: bool) -> Iterator[Path]:
-    """Lock the hidden folder of an output, with what is to resume in it or empty; yield it."""
+    """Lock the hidden folder of an output, emptied unless the run is resumed; yield it."""
     folder = destination.with_name(f".{destination.name}.galmorph")
     state = folder / "state.json"
     if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir()):
@@ -370,7 +365,7 @@ def _work(destination: Path, fingerprint: Mapping[str, Any], *, resume: bool) ->
 
 
 def _remove(folder: Path) -> None:
-    """Remove what a run has made in its hidden folder; a kill in between harms nothing."""
+    """Remove the files of a run in its hidden folder; a kill in between does no harm."""
     for name in _FOLDERS:
         shutil.rmtree(folder / name, ignore_errors=True)
     with suppress(OSError):
@@ -380,7 +375,7 @@ def _remove(folder: Path) -> None:
 
 
 def _clean(folder: Path) -> None:
-    """Remove what killed workers have left beside the files."""
+    """Remove incomplete files of killed workers."""
     for path in list(folder.rglob(".*")):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

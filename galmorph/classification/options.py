@@ -1,8 +1,7 @@
-"""The options of a classification, made once where the user's words come in."""
+"""The options of a classification."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +9,24 @@ from typing import Any
 
 from galmorph.errors import GalmorphError
 from galmorph.images.picture import PictureWidth
-from galmorph.images.survey_image import ZeroPoint
+from galmorph.images.survey_image import ZeroPoint, zero_points
+from galmorph.ranges import (
+    BATCH,
+    HDU,
+    OPTION,
+    ORIENTATIONS,
+    PIXSCALE,
+    WIDTH_ARCSEC,
+    WIDTH_R90,
+    WORKERS,
+    bounded,
+    check_fields,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifyOptions:
-    """What to classify, how to compute it and which columns to write.
+    """What to classify, how, and which columns to write.
 
     Attributes
     ----------
@@ -26,7 +37,7 @@ class ClassifyOptions:
         current one. Without a ``cutout`` column the files are ``<id>.fits`` there.
     catalog : path, optional
         Targets in the survey images; without it galaxies are detected.
-    images : sequence of path
+    images : path or sequence of paths
         Survey images, instead of the survey; ``{band}`` stands for one file a band.
     hdu : int, optional
         HDU of the catalog's table (of a VOTable the TABLE, from 0); of the cutout's or survey image, where there is no
@@ -48,6 +59,8 @@ class ClassifyOptions:
         Of an array of flux: the bands of its planes (``"grz"``), in their order.
     pixscale : float, optional
         Of an array of flux: arcsec per pixel, that the flux is per too.
+    radius_arcsec : float or sequence of float, optional
+        Of an array of flux or a list of paths: R90 of each galaxy, NaN where unknown; default: measured.
     prefix : str
         Prefix of the new columns' names.
     replace : bool
@@ -56,7 +69,7 @@ class ClassifyOptions:
         Whether ``p_<label>_err`` is written too: how far vote fractions scatter around the expected ones.
     shares : bool
         Whether ``share_<label>`` is written too: of a decision tree, an answer's share among those who would be asked.
-    columns : sequence of str
+    columns : str or sequence of str
         The new columns to write, without the prefix, ``*`` for any text (``morph_*``); default: all.
     features : path, optional
         A file for the features that enter the network's last layer, in the order of the rows: ``.parquet``, ``.fits``
@@ -83,7 +96,7 @@ class ClassifyOptions:
     cutouts: str | Path | None = None
     catalog: str | Path | None = None
     images: Sequence[str | Path] = ()
-    hdu: int | None = None
+    hdu: int | None = bounded(HDU, None)
     image_hdu: int | str | None = None
     id_column: str | None = None
     ra_column: str | None = None
@@ -92,21 +105,22 @@ class ClassifyOptions:
     size_column: str | None = None
     frame: str | None = None
     zero_point: ZeroPoint = None
-    width_r90: float | None = None
-    width_arcsec: float | None = None
+    width_r90: float | None = bounded(WIDTH_R90, None)
+    width_arcsec: float | None = bounded(WIDTH_ARCSEC, None)
     bands: Sequence[str] = ()
-    pixscale: float | None = None
+    pixscale: float | None = bounded(PIXSCALE, None)
+    radius_arcsec: float | Sequence[float] | None = None
     prefix: str = ""
     replace: bool = False
     spread: bool = False
     shares: bool = False
     columns: Sequence[str] = ()
     features: str | Path | None = None
-    tta: int = 1
-    batch_size: int | None = None
+    tta: int = bounded(ORIENTATIONS, 1)
+    batch_size: int | None = bounded(BATCH, None)
     device: str = "auto"
     dtype: str = "auto"
-    workers: int | None = None
+    workers: int | None = bounded(WORKERS, None)
 
     @property
     def catalog_columns(self) -> dict[str, Any]:
@@ -126,13 +140,28 @@ class ClassifyOptions:
         return PictureWidth(**{name: value for name, value in given.items() if value is not None})
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "image_hdu", _hdu(self.image_hdu))
+        zero_points(self.zero_point)
+        for name, kind in (("frame", str | None), ("device", str), ("dtype", str), ("prefix", str)):
+            if not isinstance(value := getattr(self, name), kind):
+                raise GalmorphError(f"{OPTION.format(name)}{str(value)[:40]}: a text.")
+        if isinstance(self.columns, str):
+            object.__setattr__(self, "columns", [name for name in self.columns.split(",") if name])
+        if isinstance(self.images, str | Path):
+            object.__setattr__(self, "images", [self.images])
         if self.width_r90 is not None and self.width_arcsec is not None:
             raise GalmorphError("--width-r90 and --width-arcsec both say how wide the pictures are: give one.")
-        for name in ("width_r90", "width_arcsec", "pixscale"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise GalmorphError(f"--{name.replace('_', '-')} {value}: a number above 0.")
-        for name in ("batch_size", "workers"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise GalmorphError(f"--{name.replace('_', '-')} {value}: at least 1.")
+        check_fields(self, OPTION)
+
+
+def _hdu(given: int | str | None) -> int | str | None:
+    """Return an HDU as a number where it is one, else as the name that it is."""
+    if isinstance(given, str):
+        try:
+            number = float(given)
+        except ValueError:
+            return given
+        HDU.check("--image-hdu ", int(number) if number.is_integer() else number)
+        return int(number)
+    HDU.check("--image-hdu ", given)
+    return given

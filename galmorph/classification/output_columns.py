@@ -1,4 +1,4 @@
-"""The columns of morphology: what classification appends to a table, by label schema and model."""
+"""The columns that classification appends to a table, by label schema and model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def output_columns(
     Parameters
     ----------
     prefix : str
-        Of the names.
+        Prefix of the names.
     spread : bool
         Whether ``p_<label>_err`` follow the probabilities.
     shares : bool
@@ -108,11 +108,11 @@ def column_values(
     arrays = list(with_unlearnt(p, card, np.nan).T)
     if spread:
         arrays += list(with_unlearnt(np.asfortranarray(vote_spread(schema, p, _concentration(card))), card, np.nan).T)
-    # Nothing is named after an answer that the model cannot know.
+    # A label never names an answer that the model has not learnt.
     p = with_unlearnt(p, card, 0.0)
-    part = p if schema.is_classes else p[:, schema.slices[0]]
-    entropy = -np.where(part > 0, part * np.log(np.where(part > 0, part, 1)), 0 * part).sum(axis=1)
-    if set(range(part.shape[1])) <= set(card.unlearnt):
+    first = p if schema.is_classes else p[:, schema.slices[0]]
+    entropy = -np.where(first > 0, first * np.log(np.where(first > 0, first, 1)), 0 * first).sum(axis=1)
+    if set(range(first.shape[1])) <= set(card.unlearnt):
         entropy[:] = np.nan
     if shares:
         arrays += list(np.asfortranarray(schema.answers(p)[:, _with_shares(schema)]).T)
@@ -145,16 +145,18 @@ def wanted_columns(card: ModelCard, options: ClassifyOptions, *, pictures: bool 
 
 
 def _with_shares(schema: LabelSchema) -> list[int]:
-    """Return the labels whose share among those who are asked is another than that among all."""
+    """Return the labels whose share among those who are asked differs from that among all."""
     pairs = zip(schema.slices, schema.parents, strict=True)
-    indices = [index for part, parents in pairs if parents for index in range(part.start, part.stop)]
+    indices = [index for columns, parents in pairs if parents for index in range(columns.start, columns.stop)]
     if not indices:
-        raise ModelError(f"The labels of {schema.name} are no decision tree: leave out --shares, p_<label> are shares.")
+        raise ModelError(
+            f"The labels of {schema.name} are not a decision tree: leave out --shares, p_<label> are shares."
+        )
     return indices
 
 
 def is_ok(records: NDArray[np.void]) -> NDArray[np.bool_]:
-    """Return where the probabilities can be used as they are: there are some, and no flag but a note is set."""
+    """Return where the probabilities can be used: there are some, and no flag is set except notes."""
     return ~np.isnan(records["p"][:, 0]) & (records["flag"] & ~int(NOTES) == 0)
 
 
@@ -175,7 +177,7 @@ def _meaning(card: ModelCard, label: str) -> str:
 
 
 def with_unlearnt(p: NDArray[np.float32], card: ModelCard, value: float) -> NDArray[np.float32]:
-    """Return probabilities (n, n_labels) with a value for what the model cannot know; rows without any stay NaN."""
+    """Return probabilities (n, n_labels) with a value for labels that were not learnt; rows without any stay NaN."""
     if not card.unlearnt:
         return p
     filled = p.copy(order="K")
@@ -184,7 +186,7 @@ def with_unlearnt(p: NDArray[np.float32], card: ModelCard, value: float) -> NDAr
 
 
 def record_dtype(schema: LabelSchema, n_features: int = 0) -> np.dtype[np.void]:
-    """Return the journal's record of a galaxy: what the network gives, its flag and position, its cutout's state."""
+    """Return the journal's record of a galaxy: the network's results, its flag and position, its cutout's state."""
     features = [("features", "<f4", (n_features,))] if n_features else []
     return np.dtype(
         [

@@ -1,4 +1,4 @@
-"""From a picture (JPEG, PNG) to what the network sees: framed as the pictures that models learn from."""
+"""From a picture (JPEG, PNG) to the network's input, framed as the training pictures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from galmorph.models.card import ModelCard
 
 
 def picture_input(card: ModelCard) -> ImageInput:
-    """Return how a model takes pictures: every network of galmorph learns from pictures, in the frame of its card."""
+    """Return the input of a model for pictures: every network learns from pictures, in the frame of its card."""
     first = card.inputs[0]
     return replace(first, normalization=replace(first.normalization, kind=PICTURE, scales=(1.0, 1.0, 1.0)))
 
@@ -26,14 +26,14 @@ def picture_input(card: ModelCard) -> ImageInput:
 def prepare_picture(
     path: Path, card: ModelCard, radius_arcsec: float = math.nan, width: PictureWidth | None = None
 ) -> Prepared:
-    """Read a picture and frame it as a model's card asks; what only flux shows stays unknown.
+    """Read a picture and frame it as a model's card asks; faults of flux cannot be detected.
 
     Parameters
     ----------
     radius_arcsec : float
         The galaxy's R90, NaN where unknown.
     width : PictureWidth, optional
-        How wide a piece of sky the picture shows. Where the frame does not follow from it, it is the whole picture.
+        Width of the picture on the sky. Without it the frame is the whole picture.
     """
     try:
         picture = patiently(path, lambda: read_picture(path))

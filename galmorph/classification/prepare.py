@@ -1,6 +1,6 @@
-"""From cutout to framed flux: how one galaxy is read, framed and flagged for a model's card.
+"""From cutout to framed flux: one galaxy is read, framed and flagged for a model's card.
 
-Classification, training samples and the pictures of reports all go through here, so that they see the same.
+Classification, training samples and the pictures of reports all use this, so that they see the same.
 """
 
 from __future__ import annotations
@@ -37,17 +37,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-# With one of these there is no probability: a composite without one of its bands has colours no model was shown.
+# With one of these there is no probability: a composite without one of its bands has colours that no model was trained
+# on.
 UNUSABLE = Flag.MISSING_BAND | Flag.UNREADABLE
-# Errors of network file systems, of limits and of rights: they pass, and the file is none the worse.
+# Errors of network file systems, limits and permissions: they are temporary, and the file is not damaged.
 _FAILURES = ("EIO", "ESTALE", "EMFILE", "ENFILE", "ENOMEM", "EACCES", "EAGAIN", "ETIMEDOUT", "ENOTCONN", "EREMOTEIO")
 SYSTEM_FAILURES = frozenset(getattr(errno, name) for name in _FAILURES if hasattr(errno, name))
-# A cutout is tried so often, after this wait and twice the one before, until the run ends with exit code 3.
+# How often a cutout is read, with this first wait, which doubles each time, before the run ends with exit code 3.
 READ_ATTEMPTS = 4
 FIRST_WAIT_S = 0.5
-# Beyond this share of the frame's width the row's position and the cutout's centre are taken for two things (bit 1024).
+# With an offset of more than this share of the frame's width, the cutout may show another galaxy (bit 1024).
 MAX_OFFSET = 0.1
-# Cutouts are cut to whole pixels on each axis: nearer than this the centre of the file is the position.
+# Cutouts are cut to whole pixels on each axis: at a smaller offset the centre of the file is the position.
 CENTRE_TOLERANCE_PX = 1.0
 
 
@@ -58,11 +59,11 @@ class Prepared:
     Attributes
     ----------
     flux : ndarray or Tensor, float32, shape (3, size, size), or None
-        Bands in the order of the normalization's, per its native pixel, framed.
+        Framed, bands in the order of the normalization, per its native pixel.
     entry : ImageInput or None
         The card's input that the image matched.
     ra, dec : float
-        ICRS position of the cutout's centre in degrees, where the source asks for it.
+        ICRS position of the cutout's centre in degrees, if the source wants it.
     reason : str
         Why there is no flux, or no position.
     state : int
@@ -80,7 +81,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Opened:
-    """A cutout with what a model's card makes of it.
+    """A cutout, the matching input of a model's card, and its radius.
 
     Attributes
     ----------
@@ -115,7 +116,7 @@ def open_cutout(path: Path, card: ModelCard, radius_arcsec: float, *, hdu: int |
 
 
 def patiently(path: object, read: Callable[[], T]) -> T:
-    """Return what is read of a cutout; where the system fails and not the file, try again, then end the run.
+    """Return the result of reading a cutout; if the system fails, not the file, try again, then end the run.
 
     Raises
     ------
@@ -143,7 +144,7 @@ def patiently(path: object, read: Callable[[], T]) -> T:
 
 
 def _system_failure(error: BaseException | None) -> str | None:
-    """Return what the system said, where an error or what caused it is of the system and not of the file; else None."""
+    """Return the message of a system error that is the error or its cause; None for an error of the file."""
     while error is not None:
         if isinstance(error, MemoryError):
             return "out of memory"
@@ -154,7 +155,7 @@ def _system_failure(error: BaseException | None) -> str | None:
 
 
 def unexpected(what: str, error: Exception) -> Prepared:
-    """Log an unexpected error with its traceback, and return the row of its target."""
+    """Log an unexpected error with its traceback, and return the target as unreadable."""
     log.error("%s: an unexpected error; please report it.", what, exc_info=error)
     return Prepared(Flag.UNREADABLE, reason=f"{what}: unexpected {type(error).__name__}: {error}")
 
@@ -166,7 +167,7 @@ def cutout_state(path: Path) -> int:
         states = [Path(file).stat() for file in files]
     except (OSError, CutoutError):
         return 0
-    # The time of change of an inode cannot be set back, as that of its content can: a copy may have the old one.
+    # Programs can set st_mtime, as copying does, but not st_ctime.
     text = repr([(s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in states])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
@@ -213,8 +214,8 @@ def prepare_opened(
     normalization = entry.normalization
     centre = None
     if position is not None:
-        centre, unplaced = _pixel_off_centre(cutout, position)
-        problem = problem or unplaced
+        centre, position_problem = _pixel_off_centre(cutout, position)
+        problem = problem or position_problem
     flag = Flag.WCS_UNUSABLE if problem else Flag(0)
     flux = cutout.flux
     if centre is not None:
@@ -222,7 +223,7 @@ def prepare_opened(
         if not edge_distance(x, y, (flux.shape[1], flux.shape[2])) > -0.5:
             reason = f"{path}: the row's position {position} lies outside the image."
             return Prepared(Flag.OFF_CENTRE, ra=ra, dec=dec, reason=reason)
-        # What is measured is measured around the galaxy, on the part of the cutout that has its position in the middle.
+        # Measure around the galaxy, on the area of the cutout that has its position in the middle.
         cutout = _around(cutout, centre)
     if normalization.framing.radii and not math.isfinite(radius):
         flag |= Flag.RADIUS_MEASURED
@@ -241,13 +242,13 @@ def prepare_opened(
         flux = np.nan_to_num(flux, nan=0.0, posinf=0.0, neginf=0.0)
     planes = [flux[cutout.bands.index(band)] for band in normalization.bands]
     framed = frame(planes, width_arcsec / cutout.pixscale, normalization.input_size, centre)
-    # Surface brightness per the native pixel that the scales of the composite are for.
+    # Surface brightness per native pixel of the composite's scales.
     framed *= (normalization.flux_pixscale / cutout.flux_pixscale) ** 2
     return Prepared(flag, framed, entry, ra, dec, f"{path}: {problem}." if problem else "")
 
 
 def _pixel_off_centre(cutout: Cutout, position: tuple[float, float]) -> tuple[tuple[float, float] | None, str]:
-    """Return the pixel (x, y) of a position, None: unknown, or the centre to whole pixels; and what is wrong."""
+    """Return the pixel (x, y) of a position, None if unknown or within a pixel of the centre; and the problem."""
     if not all(map(math.isfinite, position)) or not cutout.header_text:
         return None, ""
     pixel = pixel_at(cutout.header_text, (cutout.flux.shape[1], cutout.flux.shape[2]), *position)
@@ -263,17 +264,17 @@ def _distance_px(pixel: tuple[float, float], shape: tuple[int, ...]) -> float:
 
 
 def _around(cutout: Cutout, pixel: tuple[float, float]) -> Cutout:
-    """Return the largest part of a cutout that has a pixel in its middle, to half a pixel."""
-    parts = []
+    """Return the largest area of a cutout that has a pixel in its middle, to half a pixel."""
+    area = []
     for at, side in zip(pixel[::-1], cutout.flux.shape[1:], strict=True):
         first, last = max(0, round(2 * at) - side + 1), min(side - 1, round(2 * at))
-        parts.append(slice(first, last + 1))
-    mask = cutout.mask[tuple(parts)] if cutout.mask is not None else None
-    return replace(cutout, flux=cutout.flux[(slice(None), *parts)], mask=mask)
+        area.append(slice(first, last + 1))
+    mask = cutout.mask[tuple(area)] if cutout.mask is not None else None
+    return replace(cutout, flux=cutout.flux[(slice(None), *area)], mask=mask)
 
 
 def colour_picture(prepared: Prepared) -> NDArray[np.float32]:
-    """Return the colour picture of a galaxy that has flux: shape (y, x, 3), 0 to 1, the cutout's top row first."""
+    """Return the colour picture of a galaxy with flux: shape (y, x, 3), 0 to 1, the cutout's top row first."""
     import torch
 
     assert prepared.entry is not None

@@ -1,4 +1,4 @@
-"""The running process: where its time went, its memory, and the memory that it keeps for the next batch."""
+"""The running process: its times, its memory, and the memory that it keeps for the next batch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _M_TOP_PAD, _TOP_PAD_BYTES = -2, 64 * 2**20
 
 
 class Clock:
-    """Seconds by what they were spent on, summed over the threads."""
+    """Seconds by task, summed over the threads."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -43,14 +43,14 @@ class Clock:
 
 
 def peak_memory_mb() -> float:
-    """Return the most memory that this process has had so far, in MB."""
+    """Return the peak memory of this process in MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
 @cache
 def keep_freed_memory() -> bool:
-    """Let this process keep the memory that it frees, up to 256 MiB in each arena; return whether it does.
+    """Let this process keep freed memory, up to 256 MiB in each arena; return whether that works.
 
     Each batch needs tens of megabytes, and pages that come anew from the system must be cleared: that is a tenth of the
     network's time on the CPU, and half of it in the workers of a Dask cluster, whose nanny has them give back all but

@@ -1,4 +1,4 @@
-"""Provenance: what made a classified output, as header cards in it and as PROV-JSON beside it.
+"""Provenance of a classified output, as header cards in it and as PROV-JSON beside it.
 
 A record follows the W3C's PROV (https://www.w3.org/submissions/prov-json/) with the attributes of the IVOA Provenance
 Data Model 1.0 (https://www.ivoa.net/documents/ProvenanceDM/): entities (inputs, model, output, each file with its
@@ -30,9 +30,9 @@ from galmorph.images.picture import PictureWidth
 from galmorph.models.card import ModelCard
 
 SUFFIX = ".prov.json"
-# A record names files and options; a larger file of the name is of others.
+# A record has only names of files and options; a larger file is not galmorph's.
 _MAX_RECORD_BYTES = 1 << 26
-# A schema that is none of galmorph's own, as JSON: in headers, and in the record beside the output.
+# A user's schema as JSON: in headers, and in the record beside the output.
 SCHEMA_CARD, _SCHEMA_ATTRIBUTE = "GMLABELS", "galmorph:labels"
 _PREFIXES = {
     "voprov": "http://www.ivoa.net/documents/ProvenanceDM/index.html#",
@@ -44,7 +44,7 @@ Attributes = dict[str, Any]
 
 
 def provenance(predictor: Any) -> list[tuple[str, Any, str]]:
-    """Return the header cards that say what made the columns."""
+    """Return the header cards with the origin of the columns."""
     card = predictor.model.card
     own = [(SCHEMA_CARD, schema_text(card), "the label schema itself")] if card.schema_definition else []
     return [
@@ -62,7 +62,7 @@ def provenance(predictor: Any) -> list[tuple[str, Any, str]]:
 
 @dataclass
 class _Entities:
-    """What is read back of a record."""
+    """The fields of a record that are read."""
 
     entity: dict[str, dict[str, Any]]
 
@@ -82,9 +82,9 @@ def recorded_schema(output: Path) -> str:
 
 
 def _entities(record: Path) -> dict[str, dict[str, Any]]:
-    from galmorph.files.form import read_form_of
+    from galmorph.files.checked_json import read_json_file
 
-    return read_form_of(_Entities, record, CatalogError).entity
+    return read_json_file(_Entities, record, CatalogError).entity
 
 
 def picture_cards(width: PictureWidth) -> list[tuple[str, Any, str]]:
@@ -94,7 +94,7 @@ def picture_cards(width: PictureWidth) -> list[tuple[str, Any, str]]:
 
 
 class Record:
-    """The provenance of one run; made before its output is written, for that may replace an input.
+    """The provenance of one run; made before its output is written, because that may replace an input.
 
     Parameters
     ----------
@@ -121,19 +121,19 @@ class Record:
         self._used.append(("model", model | {"galmorph:backbone": card.backbone} | own))
 
     def of(self, content: Path) -> tuple[Path, bytes, bool]:
-        """Return where the record of the output goes, the record, and whether it may replace what is there.
+        """Return the path of the record, its content, and whether it may replace an existing file.
 
         Parameters
         ----------
         content : Path
-            The complete output, which does not have its name yet.
+            The complete output, before it gets its name.
 
-        With ``SOURCE_DATE_EPOCH`` set, the same run leaves the same bytes.
+        With ``SOURCE_DATE_EPOCH`` set, the same run writes the same bytes.
         """
         path = record_path(self._output)
         started, ended = (now(seconds).strftime("%Y-%m-%dT%H:%M:%S+00:00") for seconds in (self._started, None))
         body = self._body(self._entity(self._output, content), started, ended)
-        # Names that no other run has, and the same run always: by the content.
+        # Unique names, made of the content: the same run always has the same ones.
         run = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
         document = {"prefix": _PREFIXES | {"run": f"urn:sha256:{run}:"}, **body}
         return path, json.dumps(document, indent=1).encode() + b"\n", is_record(path)
@@ -189,14 +189,14 @@ class Record:
 
 
 def record_path(output: Path) -> Path:
-    """Return where the record of an output goes: ``<output>.prov.json``."""
+    """Return the path of an output's record: ``<output>.prov.json``."""
     return output.with_name(output.name + SUFFIX)
 
 
 def recorded(output: Path, role: str) -> list[Path]:
-    """Return the files or folders that an output was made of, as the record beside it says.
+    """Return the files or folders of an output's inputs, by the record beside it.
 
-    It is empty where there is no record, or where one of them is gone. The role is ``cutouts``, ``input``, ``image`` or
+    It is empty if there is no record, or if one of them is missing. The role is ``cutouts``, ``input``, ``image`` or
     ``catalog``.
     """
     if not is_record(record_path(output)):
@@ -218,7 +218,7 @@ def is_record(path: Path) -> bool:
 
 
 def location(path: Path, folder: Path) -> str:
-    """Return where a file is, as seen from a folder; a home folder that does not hold both of them is ``~``."""
+    """Return the path of a file relative to a folder; a home folder that does not contain both becomes ``~``."""
     path, home = path.resolve(), Path.home().resolve()
     common = Path(os.path.commonpath([path, folder]))
     above_home = home != common and home.is_relative_to(common)

@@ -1,4 +1,4 @@
-"""What the model saw of galaxies of a result: their cutouts, or stamps of survey images, framed as its card asks."""
+"""Galaxies of a result as the model saw them: their cutouts, or stamps of survey images, framed as its card asks."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from galmorph.classification.provenance import recorded
 from galmorph.classification.results import Results
 from galmorph.classification.survey_images import FieldSource
 from galmorph.files.record import file_sha256
+from galmorph.files.remote import Remote, local
 from galmorph.images.framing import Framing
 from galmorph.images.survey_image import image_templates
 from galmorph.models import card as cards
 from galmorph.models.card import ModelCard
 
-# What all models of this version see, but for the size of the network's input.
+# The inputs of all models of this version, except for the size of the network's input.
 _USUAL_SIZE, _USUAL_FRAMING = 160, Framing(radii=5.12)
 # Stamps that are cut out of survey images at once.
 _STAMPS_AT_ONCE = 16
@@ -25,11 +26,11 @@ def seen(
     results: Results,
     rows: Sequence[int],
     card: ModelCard,
-    folder: Path | None = None,
+    folder: Path | Remote | None = None,
     *,
     images: Sequence[str | Path] = (),
 ) -> Iterator[tuple[int, Prepared]]:
-    """Yield rows with what a model of this card sees of them.
+    """Yield rows with their framed flux for a model of this card.
 
     Parameters
     ----------
@@ -42,13 +43,14 @@ def seen(
         Survey images in which the galaxies are, instead of cutouts; ``{band}`` stands for one file a band. Default:
         those of the run, as the record beside the catalog says.
     """
-    if not images and folder is None and results.catalog.cutout_column is None:
+    images = [local(image) for image in images]
+    if not images and folder is None and results.catalog.cutout_column is None and not results.remote:
         images = recorded(results.catalog.path, "image")
     return _of_images(results, rows, images, card) if images else _of_cutouts(results, rows, folder, card)
 
 
 def _of_cutouts(
-    results: Results, rows: Sequence[int], folder: Path | None, card: ModelCard
+    results: Results, rows: Sequence[int], folder: Path | Remote | None, card: ModelCard
 ) -> Iterator[tuple[int, Prepared]]:
     cutouts = results.cutouts(folder)
     for row in rows:
@@ -69,7 +71,7 @@ def _of_images(
 
 
 def card_of(results: Results, model: str | None) -> tuple[ModelCard, bool]:
-    """Return the card of the model that made the results, and whether it is that very one."""
+    """Return the card of the model that made the results, and whether it is exactly that model."""
     if model is not None:
         return cards.read_card(cards.find(model)), True
     path = cards.shipped().get(results.card("GMMODEL"))

@@ -1,4 +1,4 @@
-"""Sources: where classification takes its targets from: a catalog with cutouts, a folder of cutouts, one cutout."""
+"""Sources of targets: a catalog with cutouts, a folder of cutouts, one cutout."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 
     from galmorph.classification.summary import Summary
 
-# Of consecutive rows: the journal's records, and the values of the new columns.
+# Records of the journal for consecutive rows, and the values of the new columns.
 Result = tuple[NDArray[np.void], Mapping[str, NDArray[Any]]]
-# The values of a new table's own columns, from the slice of rows and the journal's records of these.
+# Returns the values of a new table's own columns for a slice of rows and their records in the journal.
 ValuesOf = Callable[[slice, NDArray[np.void]], Mapping[str, NDArray[Any]]]
 _COMPRESSIONS = (".gz", ".bz2", ".fz")
 
 
 class Row(NamedTuple):
-    """A target with a cutout of its own.
+    """A target with its cutout.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class Row(NamedTuple):
         locate: bool = False,
         pictures: PictureWidth | None = None,
     ) -> Prepared:
-        """Read and frame the cutout: FITS as `galmorph.classification.prepare` does, pictures as `picture` there."""
+        """Read and frame the cutout: FITS by `galmorph.classification.prepare`, pictures by `picture` there."""
         if isinstance(self.cutout, str):
             return Prepared(Flag.UNREADABLE, reason=self.cutout)
         if isinstance(self.cutout, Remote):
@@ -116,7 +116,7 @@ class RowReader:
 
     def __call__(self, row: Row) -> Prepared:
         """Return the row read and framed; what is unexpected ends a row and not the run."""
-        state = row.state  # before it is read: a change while it is read is noticed when the run goes on
+        state = row.state  # before reading: a change during reading is detected when the run is resumed
         try:
             prepared = row.prepare(self.card, hdu=self.hdu, locate=self.locates, pictures=self.pictures)
         except GalmorphError:
@@ -128,7 +128,7 @@ class RowReader:
 
 @dataclass(frozen=True)
 class Addition:
-    """What a run adds to a table, but for the values; as of :meth:`galmorph.tables.catalog.Catalog.append`."""
+    """What a run adds to a table, without the values; see :meth:`galmorph.tables.catalog.Catalog.append`."""
 
     columns: Sequence[Column]
     cards: Sequence[tuple[str, Any, str]]
@@ -143,20 +143,20 @@ class Source(ABC):
     Attributes
     ----------
     n_rows : int
-        The number of targets; of galaxies that are detected, from `open` on.
+        The number of targets; for detected galaxies only after `open`.
     address : str
-        Where a remote input comes from, '' for one of this machine.
+        Address of a remote input, '' for a local one.
     """
 
     n_rows: int
     address = ""
-    # The files that all rows are of, with what identified them when they were opened.
+    # The input files, with their identities when they were opened.
     _inputs: Mapping[Path, tuple[int, ...]] = MappingProxyType({})
 
     @property
     @abstractmethod
     def default_output(self) -> Path:
-        """Where the result goes if nothing else is said."""
+        """The default path of the result."""
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
@@ -170,7 +170,7 @@ class Source(ABC):
         check_new_catalog(destination)
 
     def open(self) -> None:  # noqa: B027 nothing to open
-        """Read what must be read before the first row, and detect galaxies where they are to be detected."""
+        """Read what is needed before the first row, and detect galaxies if there is no catalog."""
 
     def blocks(self, n_rows: int, start: int) -> Iterator[Sequence[Any]]:
         """Yield blocks of rows from a row on, in the form that `prepare` takes: here their numbers."""
@@ -183,7 +183,7 @@ class Source(ABC):
             yield [str(row) for row in range(first, min(first + BLOCK, self.n_rows))]
 
     def verify(self) -> None:
-        """Raise CatalogError if an input file is not what it was when the run began."""
+        """Raise CatalogError if an input file has changed since the run began."""
         for path, state in self._inputs.items():
             if identity(path) != state:
                 raise CatalogError(
@@ -191,12 +191,12 @@ class Source(ABC):
                 )
 
     def states(self, rows: Sequence[Any]) -> list[int]:
-        """Return a number for the file of each row that changes when the file changes; 0 for rows without one."""
+        """Return a number for each row that changes with its file; 0 for rows without a file."""
         return [0] * len(rows)
 
     @abstractmethod
     def prepare(self, rows: Sequence[Any], card: ModelCard, device: torch.device) -> list[Prepared]:
-        """Read rows and frame them as a card asks; flux may lie on the device."""
+        """Read rows and frame them as a card asks; flux may be on the device."""
 
     def own_columns(self) -> tuple[Sequence[Column], ValuesOf]:
         """Return the columns of a new table before those of the results, and the function that gives their values."""
@@ -209,7 +209,7 @@ class Source(ABC):
         write_catalog(destination, [*own, *added.columns], new_blocks(values, results), self.n_rows, **settings)
 
     def finish(self, summary: Summary) -> Any:
-        """Return what the run gives back: the summary, or the table where one was given."""
+        """Return the result of the run: the summary, or the table if one was given."""
         return summary
 
 
@@ -220,7 +220,7 @@ class CutoutRows(Source):
     ----------
     cutout_hdu : int or str, optional
     locates : bool
-        Whether the positions of the cutouts' centres are wanted.
+        Whether to return the positions of the cutouts' centres.
     pictures : PictureWidth
         How wide cutouts that are pictures are.
     """
@@ -238,7 +238,7 @@ class CutoutRows(Source):
         return RowReader(card, self.cutout_hdu, self.locates, self.pictures)
 
     def prepare(self, rows: Sequence[Row], card: ModelCard, device: torch.device) -> list[Prepared]:  # noqa: ARG002
-        """Read the cutouts one by one; what is unexpected ends a row and not the run."""
+        """Read the cutouts one by one; an unexpected error concerns its row, not the run."""
         return list(map(self.row_reader(card), rows))
 
     def states(self, rows: Sequence[Row]) -> list[int]:
@@ -340,7 +340,7 @@ class CutoutSource(CutoutRows):
         return {"path": str(path), "files": [str(path) for _, path in self._files]}
 
     def check_output(self, destination: Path) -> None:
-        """Raise a GalmorphError if the destination would replace a cutout, or is no table that can hold the names."""
+        """Raise a GalmorphError if the destination would replace a cutout, or cannot hold the names as a table."""
         check_new_catalog(destination, (text for name, path in self._files for text in (name, self._name(path))))
         if any(isinstance(path, Path) and destination.resolve() == path.resolve() for _, path in self._files):
             raise OutputError(f"The output {destination} is one of the cutouts: choose another --out.")
@@ -367,8 +367,8 @@ class CutoutSource(CutoutRows):
             Column("cutout", "str", ucd="meta.ref.url", description="path in the folder", width=_width(paths)),
         )
 
-        def values(part: slice, records: NDArray[np.void]) -> dict[str, NDArray[Any]]:
-            texts = {"id": names[part], "cutout": paths[part]}
+        def values(rows: slice, records: NDArray[np.void]) -> dict[str, NDArray[Any]]:
+            texts = {"id": names[rows], "cutout": paths[rows]}
             arrays = {name: np.array(cells, dtype=object) for name, cells in texts.items()}
             return arrays | {"ra": records["ra"], "dec": records["dec"]}
 
@@ -387,13 +387,13 @@ def new_blocks(values: ValuesOf, results: Iterable[Result]) -> Iterator[Mapping[
     """Yield the rows of a new table: the values of its own columns, and the results."""
     first = 0
     for records, new in results:
-        part = slice(first, first + len(records))
+        rows = slice(first, first + len(records))
         first += len(records)
-        yield {**values(part, records), **new}
+        yield {**values(rows, records), **new}
 
 
 def _width(texts: Iterable[str]) -> int:
-    """Return the bytes that the longest text takes."""
+    """Return the length of the longest text in bytes."""
     return max((len(text.encode()) for text in texts), default=1)
 
 

@@ -1,4 +1,4 @@
-"""What a run did, counted from its journal."""
+"""The summary of a run, counted from its journal."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from galmorph.models.card import ModelCard
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run did; the fields are those of ``classify --json``.
+    """The summary of a run; the fields are those of ``classify --json``.
 
-    ``targets = classified + failed``; ``flagged`` have a probability and a bit that is no note: of
-    ``classified``, the others have ``morph_ok``; ``off_centre`` have bit 1024; ``rate`` is in targets per second.
+    ``targets = classified + failed``; ``flagged`` are those of ``classified`` with a bit that is not a note, the
+    others have ``morph_ok``; ``off_centre`` have bit 1024; ``rate`` is in targets per second.
     """
 
     targets: int

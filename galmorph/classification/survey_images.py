@@ -42,14 +42,14 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-# At most this many bytes of planes are kept in memory. Images that were dropped are read again when needed.
+# At most this many bytes of planes stay in memory. Dropped images are read again when needed.
 MAX_OPEN_BYTES = 4 * 2**30
 _READ_ROWS = 16_384
 
 
 @dataclass(eq=False)
 class _Opened:
-    """An image in memory, with what was found in it."""
+    """An image in memory, with its detected objects."""
 
     planes: Planes
     detection: Detection
@@ -80,7 +80,7 @@ class FieldSource(Source):
     paths : sequence of str
         One for each image; ``{band}`` stands for one file a band.
     catalog : Catalog, optional
-        Targets; without it the galaxies that are found in the images.
+        Targets; default: the galaxies detected in the images.
     hdu : int or str, optional
         Of the images, where a file holds several.
     zero_point : ZeroPoint
@@ -177,7 +177,7 @@ class FieldSource(Source):
                 stamps = self._cut(image, targets[chosen], card, device)
             except GalmorphError:
                 raise
-            except Exception:  # of one of them, which is then flagged
+            except Exception:  # an error of one target, which is then flagged
                 stamps = [self._cut_alone(rows[i], targets[i : i + 1], card, device) for i in chosen.tolist()]
             for i, one in zip(chosen, stamps, strict=True):
                 prepared[i] = one
@@ -206,7 +206,7 @@ class FieldSource(Source):
             r90[~given] = opened.detection.r90_px(x[~given], y[~given])
         measured = ~given | (self._catalog is None)
         width = np.array([normalization.framing.width_arcsec(r * pixscale) for r in r90]) / pixscale
-        # Nothing to measure a radius on: a frame of usual size.
+        # No light to measure a radius on: a frame of typical size.
         width = np.where(np.isfinite(width), width, _USUAL_WIDTH_ARCSEC / pixscale)
         width = np.minimum(width, 2.0 * max(planes.shape))
         flags = opened.flagger(normalization.bands, x, y, width, r90)
@@ -227,7 +227,7 @@ class FieldSource(Source):
         ]
 
     def write(self, destination: Path, added: Addition, results: Iterable[Result]) -> None:
-        """Copy the catalog with the columns appended, or write a table of the galaxies found."""
+        """Copy the catalog with the columns appended, or write a table of the detected galaxies."""
         if self._zero_points:
             points = ",".join(
                 f"{name}={value:g}" if name else f"{value:g}" for name, value in self._zero_points.items()
@@ -240,10 +240,10 @@ class FieldSource(Source):
         super().write(destination, added, results)
 
     def own_columns(self) -> tuple[Sequence[Column], ValuesOf]:
-        """Return what was measured of the detected galaxies."""
+        """Return the measurements of the detected galaxies."""
         assert self._detected is not None
         own = self._detected.columns()
-        return [column for column, _ in own], lambda part, _: {column.name: array[part] for column, array in own}
+        return [column for column, _ in own], lambda rows, _: {column.name: array[rows] for column, array in own}
 
     def _open(self, image: int) -> _Opened:
         with self._lock:
@@ -256,7 +256,7 @@ class FieldSource(Source):
             return self._opened[image]
 
     def _at_positions(self, catalog: Catalog) -> Array:
-        """Return the pixels of a catalog's positions; where images overlap, in the one whose edge is farthest."""
+        """Return the pixels of a catalog's positions; in overlaps those of the image whose edge is farthest."""
         targets = np.zeros(catalog.n_rows, [("image", "i4"), ("x", "f8"), ("y", "f8"), ("r90", "f8"), ("edge", "f8")])
         targets["image"], targets["edge"] = -1, -0.5
         grids = []
@@ -270,18 +270,18 @@ class FieldSource(Source):
                 )
             grids.append((wcs, shape, side_arcsec(wcs)))
         for block in catalog.blocks(_READ_ROWS):
-            part = targets[block.row[0] : block.row[-1] + 1]
+            chosen = targets[block.row[0] : block.row[-1] + 1]
             for image, (wcs, shape, scale) in enumerate(grids):
                 x, y = pixels(wcs, shape, block.ra, block.dec)
                 edge = edge_distance(x, y, shape)
-                better = np.nan_to_num(edge, nan=-1.0) > part["edge"]
-                part["image"][better] = image
+                better = np.nan_to_num(edge, nan=-1.0) > chosen["edge"]
+                chosen["image"][better] = image
                 for name, values in (("x", x), ("y", y), ("edge", edge), ("r90", block.radius_arcsec / scale)):
-                    part[name][better] = values[better]
+                    chosen[name][better] = values[better]
         return targets
 
     def _at_pixels(self, catalog: Catalog) -> Array:
-        """Return the pixels that galmorph found a catalog's galaxies at, in images without a WCS."""
+        """Return the pixels of a catalog's galaxies that galmorph detected, in images without a WCS."""
         columns = pixel_columns(catalog)
         names = [image_name(path) for path in self._paths]
         image = [names.index(name) if name in names else -1 for name in columns.image] if columns.image else 0
@@ -294,7 +294,7 @@ class FieldSource(Source):
         return targets
 
     def _why(self, row: int) -> str:
-        """Say why a catalog's target is in no image."""
+        """Return why a catalog's target is in no image."""
         assert self._catalog is not None
         target = next(self._catalog.blocks(1, row))
         return f"{target.id[0]}: {target.problem[0] or 'its position is outside all images'}."
@@ -305,7 +305,7 @@ _USUAL_WIDTH_ARCSEC = 30.0
 
 
 def _entry(planes: Planes, card: ModelCard) -> tuple[ImageInput | None, float]:
-    """Return the card's input for an image, and arcsec per pixel: where that is unknown, what the input is for."""
+    """Return the card's input for an image, and arcsec per pixel; if that is unknown, the input's."""
     if math.isfinite(planes.pixscale):
         return card.input_for(planes.survey, planes.bands, planes.pixscale), planes.pixscale
     for entry in card.inputs:

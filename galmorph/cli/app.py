@@ -14,20 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 import galmorph
-from galmorph.cli.console import say, set_up_messages, stdout
+from galmorph import ranges
+from galmorph.cli.console import say, set_up_messages, stdout, table_of
 from galmorph.cli.exits import exit_code_of
 from galmorph.cli.models import models_app
 from galmorph.cli.options import (
-    MAX_ATTEMPTS,
-    MAX_BATCH,
-    MAX_HDU,
-    MAX_REQUESTS_PER_S,
-    MAX_TIMEOUT_S,
-    MAX_WORKERS,
     Dtype,
     Json,
     Samp,
@@ -40,9 +33,9 @@ from galmorph.cli.options import (
     model_option,
     output_option,
     picture_option,
-    positive,
     run_option,
     service_option,
+    within,
 )
 from galmorph.cli.results import select, show
 from galmorph.cli.terminal import check_hub, print_json, progress, send_by_samp, show_fetched, show_plan, show_summary
@@ -51,6 +44,7 @@ from galmorph.environment import Variable, now
 from galmorph.errors import CannotContinue, GalmorphError, Interrupted
 from galmorph.files.remote import is_remote
 from galmorph.images.sizes import MAX_SIDE_PX
+from galmorph.models.card import DEFAULT_MODEL
 from galmorph.registry import missing_file
 
 if TYPE_CHECKING:
@@ -65,38 +59,41 @@ app = typer.Typer(
 )
 app.add_typer(models_app, name="models")
 
-DEFAULT_MODEL = "galaxyzoo2-mobilenet_v2"
-
 
 @app.command()
 def fetch(
     targets: Annotated[Path | None, typer.Argument(help="Targets: CSV, FITS, ECSV, VOTable or Parquet.")] = None,
-    catalog: Annotated[Path | None, catalog_option(help="The targets, as an option.")] = None,
+    catalog: Annotated[Path | None, catalog_option(help="The targets, as an option instead.")] = None,
     ra_column: Annotated[str | None, catalog_option(help="Right ascensions; default found by UCD or name.")] = None,
     dec_column: Annotated[str | None, catalog_option(help="Declinations.")] = None,
     id_column: Annotated[str | None, catalog_option(help="Identifiers.")] = None,
     size_column: Annotated[str | None, catalog_option(help="Column of sizes that frames each galaxy.")] = None,
     frame: Annotated[str | None, catalog_option(help="Frame of the positions; default the file's, else icrs.")] = None,
-    hdu: Annotated[int | None, catalog_option(min=0, max=MAX_HDU, help="HDU of the table.")] = None,
-    limit: Annotated[int | None, catalog_option(min=1, help="Only the first rows, this many.")] = None,
+    hdu: Annotated[int | None, catalog_option(help="HDU of the table.", **within(ranges.HDU))] = None,
+    limit: Annotated[
+        int | None, catalog_option(help="Only the first rows, this many.", **within(ranges.whole(1, 10**12)))
+    ] = None,
     survey: Annotated[str, imaging_option(help="decals, sdss or hips.")] = "decals",
     layer: Annotated[str | None, imaging_option(help="ls-dr9, ls-dr10-grz, decals-dr5, ...")] = None,
     hips: Annotated[str | None, imaging_option(help="Identifier of a HiPS, for --survey hips.")] = None,
     bands: Annotated[str | None, imaging_option(help="A letter each; default the survey's.")] = None,
     extras: Annotated[str, imaging_option(help="invvar, maskbits or both (with a comma): beside the image.")] = "",
     size: Annotated[
-        int, imaging_option(min=1, max=MAX_SIDE_PX, help="Pixels a side, where galaxies are not framed by size.")
+        int,
+        imaging_option(help="Pixels a side; of galaxies not framed by size.", **within(ranges.whole(1, MAX_SIDE_PX))),
     ] = 256,
     pixscale: Annotated[
-        float | None, imaging_option(help="Arcsec per pixel; default the survey's own.", **positive())
+        float | None,
+        imaging_option(help="Arcsec per pixel; default: the survey's.", **within(ranges.FETCHED_PIXSCALE)),
     ] = None,
     size_factor: Annotated[
-        float | None, imaging_option(help="Full width in units of the column; default 8.48.", **positive())
+        float | None,
+        imaging_option(help="Width in units of the column; default 8.48.", **within(ranges.WIDTH_R90)),
     ] = None,
-    workers: Annotated[int, service_option(min=1, max=MAX_WORKERS, help="Requests in flight at most.")] = 4,
-    rate: Annotated[float, service_option(help="Requests a second at most.", **positive(MAX_REQUESTS_PER_S))] = 4.0,
-    retries: Annotated[int, service_option(min=1, max=MAX_ATTEMPTS, help="Attempts at most.")] = 5,
-    timeout: Annotated[float, service_option(help="Seconds to wait for an answer.", **positive(MAX_TIMEOUT_S))] = 120.0,
+    workers: Annotated[int, service_option(help="Requests in flight at most.", **within(ranges.IN_FLIGHT))] = 4,
+    rate: Annotated[float, service_option(help="Requests a second at most.", **within(ranges.RATE))] = 4.0,
+    retries: Annotated[int, service_option(help="Attempts at most.", **within(ranges.ATTEMPTS))] = 5,
+    timeout: Annotated[float, service_option(help="Seconds to wait at most.", **within(ranges.TIMEOUT_S))] = 120.0,
     base_url: Annotated[str | None, service_option(help="Replaces the service's address.")] = None,
     way: Annotated[str | None, service_option(help="cutouts or bricks; default the cheaper.")] = None,
     retry_failed: Annotated[bool, run_option("--retry-failed", help="Try again what an earlier run missed.")] = False,
@@ -163,7 +160,8 @@ def fetch(
 @app.command()
 def classify(
     survey: Annotated[
-        Path | None, typer.Argument(help="A catalog, a cutout, a folder, or a survey image; or its address.")
+        Path | None,
+        typer.Argument(metavar="INPUT", help="A catalog, a cutout, a folder, or a survey image; or its address."),
     ] = None,
     cutouts: Annotated[Path | None, input_option(help="Folder of the cutouts; default the catalog's.")] = None,
     catalog: Annotated[
@@ -173,7 +171,7 @@ def classify(
         list[str] | None, images_option(help="A survey image, {band} for one file a band; repeat it for more images.")
     ] = None,
     kind: Annotated[str | None, input_option("--as", help="Take the input for a catalog, cutout or field.")] = None,
-    hdu: Annotated[int | None, input_option(min=0, max=MAX_HDU, help="HDU of the table, else of the image.")] = None,
+    hdu: Annotated[int | None, input_option(help="HDU of the table, else of the image.", **within(ranges.HDU))] = None,
     image_hdu: Annotated[str | None, images_option(help="HDU (number or name) of the cutouts or images.")] = None,
     id_column: Annotated[str | None, catalog_option(help="Identifiers; default found by UCD or name.")] = None,
     ra_column: Annotated[str | None, catalog_option(help="Right ascensions.")] = None,
@@ -189,16 +187,17 @@ def classify(
     width_r90: Annotated[
         float | None,
         picture_option(
-            help="Full width of the pictures in radii (R90) of the galaxy; 8.48 in Galaxy Zoo.", **positive()
+            help="Full width of the pictures in the galaxy's radii (R90); Galaxy Zoo: 8.48.",
+            **within(ranges.WIDTH_R90),
         ),
     ] = None,
     width_arcsec: Annotated[
-        float | None, picture_option(help="Full width of the pictures in arcsec.", **positive())
+        float | None, picture_option(help="Full width of the pictures in arcsec.", **within(ranges.WIDTH_ARCSEC))
     ] = None,
     model: Annotated[str, model_option(help="A model's name (galmorph models list) or file.")] = DEFAULT_MODEL,
     tta: Tta = 1,
     batch_size: Annotated[
-        int | None, computing_option(min=1, max=MAX_BATCH, help="Galaxies in a batch; default 16, on a GPU 256.")
+        int | None, computing_option(help="Galaxies in a batch; default 16, on a GPU 256.", **within(ranges.BATCH))
     ] = None,
     device: Annotated[
         str, computing_option(help="auto, cpu, cuda, cuda:1, ...; cuda:0,cuda:1 take batches in turn.")
@@ -206,7 +205,7 @@ def classify(
     dtype: Dtype = "auto",
     workers: Annotated[
         int | None,
-        computing_option(min=1, max=MAX_WORKERS, help="Threads, each with its own batches; default one a core."),
+        computing_option(help="Threads, each with its own batches; default one a core.", **within(ranges.WORKERS)),
     ] = None,
     scheduler: Annotated[
         str | None, computing_option(help="Dask scheduler (address or file) for a HATS catalog; default this machine.")
@@ -253,7 +252,7 @@ def classify(
         catalog=catalog,
         images=images or (),
         hdu=hdu,
-        image_hdu=int(image_hdu) if image_hdu and image_hdu.isdecimal() else image_hdu,
+        image_hdu=image_hdu,
         id_column=id_column,
         ra_column=ra_column,
         dec_column=dec_column,
@@ -267,7 +266,7 @@ def classify(
         replace=replace,
         spread=spread,
         shares=shares,
-        columns=columns.split(",") if columns else (),
+        columns=columns or (),
         features=features,
         tta=tta,
         batch_size=batch_size,
@@ -399,9 +398,8 @@ def demo(
     with progress("classifying") as on_progress:
         result = run(out, on_progress=on_progress)
     title = "The shipped model on real galaxies, and on drawn ones"
-    table = Table(title=title, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
-    for name in result.header:
-        table.add_column(name, justify="right" if name in ("smooth", "flag") else "left")
+    look = {"title": title, "show_edge": False, "pad_edge": False, "collapse_padding": True}
+    table = table_of(*result.header, numbers=("smooth", "flag"), **look)
     for row in result.rows:
         table.add_row(*row)
     stdout.print(table)

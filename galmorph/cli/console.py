@@ -8,13 +8,15 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.logging import RichHandler
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
 # Columns of text without a terminal, and the smallest width of a terminal that is used.
@@ -51,7 +53,7 @@ class SafeConsole(Console):
 def _columns(isatty: bool) -> int | None:
     """Return the width of text: ``COLUMNS`` where it is a number, else `WIDTH`; None: rich measures the terminal."""
     for name in ("COLUMNS", "LINES", "TERMINAL_WIDTH"):
-        # rich and typer read these too, and fail where they are no numbers.
+        # rich and typer read these too, and fail where they are not numbers.
         if not re.fullmatch("[0-9]{2,4}", text := os.environ.get(name, "")) or (
             name != "LINES" and int(text) < MIN_WIDTH
         ):
@@ -67,6 +69,24 @@ stderr = SafeConsole(stderr=True, width=_columns(sys.stderr is not None and sys.
 def say(text: str) -> None:
     """Print a message to stderr without line breaks, so that a path in it can be copied."""
     stderr.print(Text(visible(text)), soft_wrap=True)
+
+
+def table_of(*columns: str, numbers: Container[str] = (), **options: Any) -> Table:
+    """Return an empty table: what is too long for a cell goes on in its next line, and nothing is cut.
+
+    Parameters
+    ----------
+    *columns : str
+        Their heads.
+    numbers : container of str
+        Which of them are set to the right.
+    **options
+        Of rich's table.
+    """
+    table = Table(box=SIMPLE_HEAD, **options)
+    for name in columns:
+        table.add_column(name, overflow="fold", justify="right" if name in numbers else "left")
+    return table
 
 
 class Events(io.TextIOBase):

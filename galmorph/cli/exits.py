@@ -85,7 +85,8 @@ def _of_usage(error: Any) -> int:
     """Print one line about a wrong command."""
     if type(error).__name__ != "NoArgsIsHelpError":  # its help is printed already
         command = error.ctx.command_path if error.ctx else "galmorph"
-        show_error(f"{error.format_message().rstrip('.')}. See {command} --help.", GalmorphError.exit_code)
+        text = error.format_message().rstrip(".")
+        show_error(f"{text}{'' if text.endswith('?') else '.'} See {command} --help.", GalmorphError.exit_code)
     return GalmorphError.exit_code
 
 

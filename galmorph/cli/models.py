@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from galmorph.cli.console import say, stdout
+from galmorph.cli.console import say, stdout, table_of
 from galmorph.cli.options import Data, Device, Exclude, Json, output_option
 from galmorph.cli.terminal import print_json
 
@@ -33,12 +32,11 @@ def models_list(as_json: Json = False) -> None:
 
     entries = [card.describe(path) for path in card.shipped().values()]
     if not as_json:
-        table = Table("name", "labels", "size", "scores of the test part", box=SIMPLE_HEAD, pad_edge=False)
-        table.columns[0].no_wrap, table.columns[0].overflow = True, "ignore"  # users type the name: never cut it
-        table.columns[0].min_width = max(len(entry["name"]) for entry in entries) if entries else 0
+        table = table_of("name", "labels", "scores of the test part", pad_edge=False)
+        table.columns[0].min_width = max((len(entry["name"]) for entry in entries), default=0)  # it is typed again
         for entry in entries:
             scores = "\n".join(f"{name} {value:.3f}" for name, value in entry["scores"].items())
-            table.add_row(entry["name"], entry["schema"], f"{entry['bytes'] / 1e6:.1f} MB", scores)
+            table.add_row(entry["name"], entry["schema"], scores)
         stdout.print(table)
     print_json({"models": entries}, as_json)
 
@@ -75,6 +73,8 @@ def _facts(card: ModelCard, path: Path, model: str) -> Table:
         for sample, values in card.metrics.get("test", {}).items()
     ]
     table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(overflow="fold")
     for name, text in (
         ("name", card.name),
         ("what", card.description),

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
-from galmorph.cli.console import say, stdout
-from galmorph.cli.options import Json, Samp, input_option, output_option, positive
+from galmorph.cli.console import say, stdout, table_of
+from galmorph.cli.options import Json, Samp, input_option, output_option, within
 from galmorph.cli.terminal import check_hub, print_json, send_by_samp
 from galmorph.errors import GalmorphError
+from galmorph.ranges import WIDTH_R90
 
 if TYPE_CHECKING:
     from galmorph.reports.show import Galaxy
@@ -64,7 +63,8 @@ def _show_cuts(as_json: bool) -> None:
     if as_json:
         print_json({name: vars(cut) for name, cut in CUTS.items()}, as_json)
         return
-    table = Table("cut", "condition", box=SIMPLE_HEAD)
+    table = table_of("cut", "condition")
+    table.columns[0].min_width = max(map(len, CUTS))  # it is typed again
     for name, cut in CUTS.items():
         table.add_row(name, cut.condition)
     stdout.print(table)
@@ -73,7 +73,7 @@ def _show_cuts(as_json: bool) -> None:
 
 
 def show(
-    what: Annotated[str, typer.Argument(help="A cutout (FITS, JPEG, PNG), or a classified catalog.")],
+    what: Annotated[str, typer.Argument(metavar="INPUT", help="A cutout (FITS, JPEG, PNG), or a classified catalog.")],
     row: Annotated[
         str | None, typer.Argument(help="Of a catalog: the galaxy's identifier, or the number of its row from 0.")
     ] = None,
@@ -82,7 +82,7 @@ def show(
     prefix: Annotated[str | None, input_option(help="Which results, where the catalog holds several.")] = None,
     size_column: Annotated[str | None, input_option(help="As it was given to galmorph classify.")] = None,
     width_r90: Annotated[
-        float | None, input_option(help="Of a picture: its full width in radii (R90).", **positive())
+        float | None, input_option(help="Of a picture: its full width in radii (R90).", **within(WIDTH_R90))
     ] = None,
     model: Annotated[str | None, input_option(help="The model's name or file; default the catalog's.")] = None,
     out: Annotated[Path | None, output_option(help="A PNG file, instead of the terminal.")] = None,

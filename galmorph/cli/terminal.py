@@ -10,11 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rich.box import SIMPLE_HEAD
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
-from galmorph.cli.console import Events, say, stderr
+from galmorph.cli.console import Events, say, stderr, table_of
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -25,6 +23,8 @@ if TYPE_CHECKING:
 
 # Seconds between two events of progress at least.
 _EVENT_S = 1.0
+# Seconds from the first progress on until there is a rate.
+_LEAST_S = 1.0
 # Seconds between two lines within an epoch of training, in a log.
 _LINE_S = 60.0
 
@@ -141,8 +141,7 @@ def training_progress() -> Iterator[tuple[Callable[[Mapping[str, float]], None],
 
 def show_metrics(metrics: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
     """Print the scores of each part of the split and each sample, with their intervals."""
-    table = Table("part", "data", "score", "value", "95 % interval", box=SIMPLE_HEAD)
-    table.columns[3].justify = "right"
+    table = table_of("part", "data", "score", "value", "95 % interval", numbers=("value",))
     for column in (0, 2, 3, 4):  # names of samples may be long and may wrap
         table.columns[column].no_wrap = True
     for part, samples in metrics.items():
@@ -202,7 +201,10 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 class _Pace:
-    """The rate since the first call, because a resumed run starts with some done."""
+    """The rate since the first call, because a resumed run starts with some done.
+
+    Batches that several threads end at one moment are no rate: for a while there is none.
+    """
 
     def __init__(self) -> None:
         self._first: tuple[float, int] | None = None
@@ -212,7 +214,7 @@ class _Pace:
         if self._first is None:
             self._first = now, done
         since, before = self._first
-        return (done - before) / (now - since) if now > since else 0.0
+        return (done - before) / (now - since) if now - since >= _LEAST_S else 0.0
 
 
 def _rate(per_second: float) -> str:

@@ -11,9 +11,6 @@ import typer
 
 from galmorph.cli.console import say
 from galmorph.cli.options import (
-    MAX_BATCH,
-    MAX_SEED,
-    MAX_SEEDS,
     BatchSize,
     Data,
     Device,
@@ -27,12 +24,13 @@ from galmorph.cli.options import (
     input_option,
     model_option,
     output_option,
-    positive,
     run_option,
     training_option,
+    within,
 )
 from galmorph.cli.terminal import print_json, show_metrics, training_progress
 from galmorph.errors import Interrupted
+from galmorph.ranges import BATCH, LEARNING_RATE, PATIENCE, SEED, SEEDS
 
 
 def train(
@@ -48,7 +46,9 @@ def train(
         input_option(help="galaxyzoo2, galaxy10_sdss, efigi, rings, ... or a TOML file; default: by the data."),
     ] = None,
     backbone: Annotated[str, model_option(help="mobilenet, resnet50, vgg16, mobilenet_v1, ...")] = "mobilenet",
-    pretrained: Annotated[str, model_option(help="imagenet, none or a weights file.")] = "imagenet",
+    pretrained: Annotated[
+        str, model_option(help="imagenet, none, a model's name (galmorph models list) or a weights file.")
+    ] = "imagenet",
     teacher: Annotated[
         list[str] | None, model_option(help="A trained model to learn from beside the labels; may be repeated.")
     ] = None,
@@ -61,13 +61,17 @@ def train(
         bool | None, training_option("--fine-tune/--freeze", help="Refine all weights (the default), or only the head.")
     ] = None,
     epochs: Epochs = None,
-    batch_size: Annotated[int | None, training_option(min=1, max=MAX_BATCH)] = None,
+    batch_size: Annotated[
+        int | None, training_option(help="Galaxies in a batch; default the recipe's, 32.", **within(BATCH))
+    ] = None,
     lr: Annotated[
         float | None,
-        training_option(help="Peak learning rate of the backbone; the head's is three times it.", **positive()),
+        training_option(
+            help="Peak learning rate of the backbone; the head's is three times it.", **within(LEARNING_RATE)
+        ),
     ] = None,
     patience: Annotated[
-        int | None, training_option(min=0, help="Epochs without a better validation score; 0: never stop.")
+        int | None, training_option(help="Epochs without a better validation score; 0: never stop.", **within(PATIENCE))
     ] = None,
     loss: Annotated[str | None, training_option(help="mse, cross_entropy or dirichlet_multinomial.")] = None,
     input_size: InputSize = None,
@@ -76,7 +80,7 @@ def train(
         training_option("--refit", help="Train on the validation part too, from a trained model; choices are made."),
     ] = False,
     settings: Settings = None,
-    seed: Annotated[int, training_option(min=0, max=MAX_SEED)] = 0,
+    seed: Annotated[int, training_option(help="Of the split and of all that is drawn at random.", **within(SEED))] = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
     test: Annotated[
@@ -88,21 +92,22 @@ def train(
 ) -> None:
     """Train a model on labelled galaxies.
 
+    Example: galmorph train --data spirals --data ellipticals --out runs/mine
+
     Example: galmorph train --data galaxyzoo_kaggle --schema galaxyzoo2 --backbone mobilenet --out runs/first
     """
-    from galmorph.models.card import read_about
     from galmorph.training.reading import check_paths
 
     check_paths((*data, *(unlabelled or ())))
-    from galmorph.training.config import configure
+    from galmorph.training.config import config_for
     from galmorph.training.train import train as run
 
-    config = configure(
-        recipe,
+    config = config_for(
         data,
-        schema,
-        backbone,
-        settings or (),
+        recipe=recipe,
+        schema=schema,
+        backbone=backbone,
+        set=settings,
         epochs=epochs,
         batch_size=batch_size,
         lr=lr,
@@ -112,15 +117,14 @@ def train(
         pretrained=pretrained,
         fine_tune=fine_tune,
         seed=seed,
-        teachers=tuple(teacher) if teacher else None,
+        teacher=teacher,
         refit=refit,
-        exclude=tuple(exclude or ()),
-        unlabelled=tuple(unlabelled or ()),
+        exclude=exclude or (),
+        unlabelled=unlabelled or (),
         device=device,
         dtype=dtype,
     )
-    texts = read_about(about) if about else None
-    options: dict[str, Any] = {"name": name, "about": texts, "resume": resume, "test": test}
+    options: dict[str, Any] = {"name": name, "about": about, "resume": resume, "test": test}
     try:
         with training_progress() as (on_epoch, on_step):
             metrics = run(config, out, **options, on_epoch=on_epoch, on_step=on_step)
@@ -146,10 +150,10 @@ def compare(
     data: Data,
     schema: Annotated[str, input_option(help="galaxyzoo2, galaxy10_sdss, efigi, rings, ... or a TOML file.")],
     backbones: Annotated[str, model_option(help="Names, separated by commas.")] = "mobilenet_v1,resnet50,vgg16",
-    pretrained: Annotated[str, model_option(help="imagenet, none or weights files, by commas.")] = "imagenet,none",
-    seeds: Annotated[
-        int, training_option(min=1, max=MAX_SEEDS, help="Runs of each cell, each with another split.")
-    ] = 3,
+    pretrained: Annotated[
+        str, model_option(help="imagenet, none, names of models or weights files, by commas.")
+    ] = "imagenet,none",
+    seeds: Annotated[int, training_option(help="Runs of each cell, each with another split.", **within(SEEDS))] = 3,
     recipe: Annotated[str, training_option(help="default, paper-a or paper-b.")] = "paper-b",
     epochs: Epochs = None,
     input_size: InputSize = None,

@@ -13,7 +13,8 @@ import numpy as np
 # colour contrast above which nothing is desaturated (zooniverse/decals, the code that made the pictures).
 ZOO_LOW, ZOO_HIGH, ZOO_CONTRAST = -0.5, 300.0, 2.5
 _SLOPE = 1 / (math.asinh(ZOO_HIGH) - math.asinh(ZOO_LOW))
-# The mapping's numbers: where a band begins, its slope and zero, how fast contrast saves colours, and where it is all.
+# The mapping's numbers: where a band begins, its slope and zero, how fast contrast keeps colours, and where all colour
+# is kept.
 ZOO = {
     "low": math.asinh(ZOO_LOW),
     "slope": _SLOPE,
@@ -23,11 +24,11 @@ ZOO = {
 }
 
 # The mappings take scaled flux (..., 3, y, x) as an array of NumPy or of torch, with the module that it is of, and work
-# in place, since memory traffic takes most of their time.
+# in place, because memory traffic takes most of their time.
 
 
 def _lupton(scaled: Any, xp: Any, softening: float, offset: float) -> Any:
-    """Arcsinh of the mean intensity, colours kept (Lupton et al. 2004) as the Legacy Surveys viewer does it."""
+    """Arcsinh of the mean intensity with its colours (Lupton et al. 2004), like the Legacy Surveys viewer."""
     scaled += offset
     intensity = xp.clip(scaled, 0, None).mean(-3)
     stretched = _arcsinh(intensity * softening, xp)
@@ -52,7 +53,7 @@ def _galaxyzoo_decals(scaled: Any, xp: Any, *_: float) -> Any:
     grey += three
     grey *= slope / 3
     grey += zero
-    xp.clip(grey, 1e-30, None, out=grey)  # nothing is divided by 0
+    xp.clip(grey, 1e-30, None, out=grey)  # avoids a division by 0
     colour = xp.maximum(one, two)
     xp.maximum(colour, three, out=colour)
     colour -= low
@@ -87,7 +88,7 @@ def _arcsinh(values: Any, xp: Any) -> Any:
 
 @cache
 def _numpy_has_arcsinh() -> bool:
-    """Return whether NumPy's arcsinh is vectorised on this processor; before NumPy 2 it does not say."""
+    """Return whether NumPy's arcsinh is vectorised on this processor; unknown before NumPy 2."""
     try:
         from numpy.lib.introspect import opt_func_info
     except ImportError:
@@ -97,18 +98,18 @@ def _numpy_has_arcsinh() -> bool:
 
 
 def _as_it_is(scaled: Any, *_: Any) -> Any:
-    """Return colours that are colours already."""
+    """Return colours unchanged."""
     return scaled
 
 
 class ColourMapping(NamedTuple):
-    """A mapping of flux to colours: what a band's scale means as a factor of its flux, and what is done then."""
+    """A mapping of flux to colours: how a band's scale multiplies its flux, and the mapping of scaled flux."""
 
     factor: Callable[[float], float]
     colours: Callable[..., Any]
 
 
-# What is a picture already, of 0 to 1.
+# The mapping of pictures, 0 to 1.
 PICTURE = "picture"
 MAPPINGS = {
     "lupton": ColourMapping(lambda scale: scale, _lupton),

@@ -87,7 +87,7 @@ class Cutout:
     pixscale : float
         Side in arcsec of a pixel of this grid.
     mask : ndarray or None
-        bool (y, x), True where a pixel is bad; None where nothing is known.
+        bool (y, x), True where a pixel is bad; None if there is no mask.
     radius_arcsec : float
         The galaxy's radius as the file has it, NaN where it does not.
     header_text : str
@@ -185,7 +185,7 @@ def read_cutout(
 
 
 def _cutout(pictures: list[StoredImage], maskbits: StoredImage | None, max_side_px: int) -> Cutout:
-    """Check what the headers say, then read the pixels."""
+    """Check the headers, then read the pixels."""
     first = pictures[0]
     own_form = OWN_FORM in first.cards
     side = max(first.shape[-2:])
@@ -215,7 +215,7 @@ def _cutout(pictures: list[StoredImage], maskbits: StoredImage | None, max_side_
 
 
 def bad_pixels(maskbits: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return which pixels the Legacy Surveys' MASKBITS call bad: saturated, or masked in all exposures of a band."""
+    """Return which pixels are bad in the Legacy Surveys' MASKBITS: saturated, or masked in all exposures of a band."""
     return (maskbits.astype(np.int64) & _BAD_BITS) != 0
 
 
@@ -242,32 +242,33 @@ def border(plane: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _read_band_files(template: str, hdu: int | str | None, max_side_px: int, verify: bool) -> Cutout:
-    """Read one file a band. The file's name says which: copied headers often name another."""
+    """Read one file a band. The file's name gives the band, because copied headers often name another."""
     paths = band_files(template)
-    parts = {path: read_cutout(path, hdu=hdu, max_side_px=max_side_px, verify=verify) for path in paths.values()}
-    (first_path, first), *others = parts.items()
-    for path, part in parts.items():
-        if len(part.bands) > 1:
-            raise CutoutError(f"{path}: holds {len(part.bands)} bands. With {{band}} in the path a file holds one.")
-    for path, part in others:
-        if part.flux.shape != first.flux.shape or not same_grid(first.header_text, part.header_text, first.flux.shape):
+    cutouts = {path: read_cutout(path, hdu=hdu, max_side_px=max_side_px, verify=verify) for path in paths.values()}
+    (first_path, first), *others = cutouts.items()
+    for path, cutout in cutouts.items():
+        if len(cutout.bands) > 1:
+            raise CutoutError(f"{path}: holds {len(cutout.bands)} bands. With {{band}} in the path a file holds one.")
+    for path, cutout in others:
+        shape = first.flux.shape
+        if cutout.flux.shape != shape or not same_grid(first.header_text, cutout.header_text, shape):
             raise CutoutError(f"{path}: is on another grid than {first_path}. Resample the bands to one grid.")
-        if (part.survey, part.flux_pixscale) != (first.survey, first.flux_pixscale):
+        if (cutout.survey, cutout.flux_pixscale) != (first.survey, first.flux_pixscale):
             raise CutoutError(f"{path}: is of another survey than {first_path}.")
-    masks = [part.mask for part in parts.values() if part.mask is not None]
-    radii = [part.radius_arcsec for part in parts.values() if math.isfinite(part.radius_arcsec)]
+    masks = [cutout.mask for cutout in cutouts.values() if cutout.mask is not None]
+    radii = [cutout.radius_arcsec for cutout in cutouts.values() if math.isfinite(cutout.radius_arcsec)]
     return replace(
         first,
         target_id=split_band(Path(template).name)[0],
         bands=tuple(paths),
-        flux=np.concatenate([part.flux for part in parts.values()]),
+        flux=np.concatenate([cutout.flux for cutout in cutouts.values()]),
         mask=np.logical_or.reduce(masks) if masks else None,
         radius_arcsec=radii[0] if radii else math.nan,
     )
 
 
 def write_cutout(cutout: Cutout, path: str | os.PathLike[str], *, cards: Iterable[tuple[str, Any, str]] = ()) -> None:
-    """Write a cutout in galmorph's own form, whole or not at all: `read_cutout` returns the same again.
+    """Write a cutout in galmorph's own form, whole or not at all; `read_cutout` reads it back.
 
     The primary HDU is a float32 cube (band, y, x); a mask goes into the extension ``MASKBITS``. The cards are
     ``SURVEY``, ``BANDS``, ``BAND0``..., ``BUNIT``, ``PIXNATIV``, ``OBJECT``, ``RADIUS``, the celestial WCS of
@@ -293,7 +294,7 @@ def write_cutout(cutout: Cutout, path: str | os.PathLike[str], *, cards: Iterabl
 
 
 def cutout_chunks(cutout: Cutout, *, cards: Iterable[tuple[str, Any, str]] = ()) -> list[bytes | memoryview]:
-    """Return what `write_cutout` writes, as chunks of bytes; big-endian pixels are not copied.
+    """Return the content of `write_cutout`'s file, as chunks of bytes; big-endian pixels are not copied.
 
     Parameters
     ----------
@@ -307,13 +308,13 @@ def cutout_chunks(cutout: Cutout, *, cards: Iterable[tuple[str, Any, str]] = ())
         *((f"BAND{number}", name, "") for number, name in enumerate(cutout.bands)),
         ("BUNIT", "nanomaggy", "AB, zero point 22.5, per native pixel"),
         ("PIXNATIV", cutout.flux_pixscale, "[arcsec] native pixel that the flux is per"),
-        # Quoted, for FITS text is ASCII and loses blanks at its end.
+        # Quoted, because FITS text is ASCII and loses blanks at its end.
         ("OBJECT", quote(cutout.target_id, safe=_PRINTABLE), "target"),
     ]
     if math.isfinite(cutout.radius_arcsec):
         own.append(("RADIUS", cutout.radius_arcsec, "[arcsec] the galaxy's radius"))
     texts = {keyword: card(keyword, value, comment) for keyword, value, comment in own}
-    # Whole cards, as they stand: a number that is formatted anew may lose its last digit.
+    # Unchanged cards: a number that is formatted again may lose its last digit.
     texts |= _copied_cards(cutout.header_text)
     texts["PIXSCALE"] = card("PIXSCALE", cutout.pixscale, "[arcsec] pixel of this grid")
     texts |= {keyword: card(keyword, value, comment) for keyword, value, comment in cards}
@@ -328,7 +329,7 @@ def cutout_chunks(cutout: Cutout, *, cards: Iterable[tuple[str, Any, str]] = ())
 
 
 def _copied_cards(header_text: str) -> dict[str, str]:
-    """Return the cards of `_COPIED_KEYWORDS` as they stand, with the CONTINUE cards of long ones."""
+    """Return the unchanged cards of `_COPIED_KEYWORDS`, with the CONTINUE cards of long ones."""
     copied: dict[str, str] = {}
     keyword = ""
     for start in range(0, len(header_text), 80):
@@ -341,7 +342,7 @@ def _copied_cards(header_text: str) -> dict[str, str]:
 
 
 def cutout_files(folder: str | os.PathLike[str]) -> list[tuple[str, str]]:
-    """List the cutouts of a folder and its subfolders by their names; nothing is opened.
+    """List the cutouts of a folder and its subfolders by their names; no file is opened.
 
     Files whose names differ only in a last ``_g``, ``-g`` or ``.g`` (any of ``ugrizy``) are the bands of one cutout.
     Hidden files and folders, files still being written (``.part``) and everything without a FITS suffix are left out;

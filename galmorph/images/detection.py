@@ -1,8 +1,8 @@
 """Detection: the objects of a survey image, their shapes and sizes.
 
-Objects are found with sep (SExtractor's algorithms: Bertin & Arnouts 1996, A&AS 117, 393; Barbary 2016, JOSS 1, 58) on
-the sum of all bands, each less its background and in units of its noise. So bands in different units weigh alike, and a
-band without signal costs little.
+Objects are detected with sep (SExtractor's algorithms: Bertin & Arnouts 1996, A&AS 117, 393; Barbary 2016, JOSS 1, 58)
+on the sum of all bands, each less its background and in units of its noise. So bands in different units weigh alike,
+and a band without signal costs little.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from galmorph.images.surveys import typical_seeing
 
 Array = NDArray[Any]
 
-# Pixels a side of the squares in which the background and its noise are measured: wide (67 arcsec in the Legacy
-# Surveys) beside galaxies, whose light would be taken for sky otherwise.
+# Side in pixels of the squares in which background and noise are measured: wider than galaxies (67 arcsec in the Legacy
+# Surveys), whose light would otherwise count as sky.
 BACKGROUND_PX = 256
-# The image is smoothed by a Gaussian somewhat narrower than the surveys' seeing (4.5 px in the Legacy Surveys): wide
-# enough to find faint extended light, narrow enough to keep neighbours apart.
+# The image is smoothed by a Gaussian somewhat narrower than the seeing (4.5 px in the Legacy Surveys): wide enough to
+# detect faint extended light, narrow enough to separate neighbours.
 SMOOTHING_FWHM_PX = 3.0
 THRESHOLD_SIGMA = 2.5
 MIN_AREA_PX = 5
-# Objects that touch are parted where each has this share of the flux. With SExtractor's 0.005 (and 32 levels) 3 % of
-# the galaxies of made fields are lost beside brighter stars; the price is that nearby spirals are split.
+# Objects that touch are split if each has this share of the flux. With SExtractor's 0.005 (and 32 levels) 3 % of the
+# galaxies in simulated fields are lost beside brighter stars; the disadvantage is that nearby spirals are split.
 DEBLEND_LEVELS, DEBLEND_CONTRAST = 64, 0.0005
-# Flux is that in the Kron ellipse, as SExtractor's AUTO: 2.5 Kron radii, 3.5 px at least.
+# Flux is measured in the Kron ellipse, like SExtractor's AUTO: 2.5 Kron radii, at least 3.5 px.
 KRON_FACTOR, MIN_KRON_PX = 2.5, 3.5
 KRON_ELLIPSE = 6.0
-# Radii of the growth curve: a ratio of sqrt(1.25), so that Petrosian annuli (0.8 to 1.25 r) end on radii of it.
+# Radii of the growth curve: a ratio of sqrt(1.25), so that Petrosian annuli (0.8 to 1.25 r) end on these radii.
 GROWTH_RATIO, GROWTH_RADII = math.sqrt(ANNULUS[1]), 34
-# The largest radius, in Kron ellipses: beyond, the Petrosian flux of a de Vaucouleurs profile is complete.
+# The largest radius, in Kron ellipses: there the Petrosian flux of a de Vaucouleurs profile is complete.
 GROWTH_KRON = 2.0
 # R90 is measured on a square that reaches at least this many pixels to each side. Nearer to the edge of the image the
 # growth curve gives it.
@@ -96,10 +96,10 @@ class Detection:
         An object that lies there decides how far light is summed and what belongs to neighbours.
         """
         inside = self.segmentation[_clipped(y, self.segmentation.shape[0]), _clipped(x, self.segmentation.shape[1])]
-        known = inside > 0
-        numbers = np.where(known, inside, len(self.objects) + 1).astype(np.int32)
+        on_object = inside > 0
+        numbers = np.where(on_object, inside, len(self.objects) + 1).astype(np.int32)
         reach = np.full(len(x), GROWTH_KRON * KRON_FACTOR * MIN_KRON_PX)
-        reach[known] = self.objects["reach"][inside[known] - 1]
+        reach[on_object] = self.objects["reach"][inside[on_object] - 1]
         radii, growth = _growth(self.measured, x, y, reach, self.segmentation, numbers)
         return _r90_px(self.measured, x, y, _petrosian(radii, growth, self.sigma)["r90"], self.pixscale)
 
@@ -109,7 +109,7 @@ def _clipped(values: Array, size: int) -> NDArray[np.intp]:
 
 
 def detect(planes: Planes) -> Detection:
-    """Find and measure the objects of a survey image.
+    """Detect and measure the objects of a survey image.
 
     Raises
     ------
@@ -145,7 +145,7 @@ def detect(planes: Planes) -> Detection:
 
 @contextmanager
 def _errors_of_sep(name: str) -> Iterator[None]:
-    """Turn the bare Exceptions that sep raises, where its buffers are full or values overflow, into CutoutErrors."""
+    """Turn the plain Exceptions of sep (full buffers, overflows) into CutoutErrors."""
     try:
         yield
     except MemoryError:
@@ -170,7 +170,7 @@ def _sum_of_bands(planes: Planes) -> tuple[Array, Array, float, Array, Array, ND
         if background is None:
             continue
         noise[i], sky[i] = background.globalrms, background.globalback
-        # Fresh memory costs more than the arithmetic: one array serves all bands but the one that is kept.
+        # New memory costs more than the arithmetic: all bands except the one that is kept share an array.
         if name == REFERENCE_BAND or scratch is None:
             less = plane.copy()
         else:
@@ -243,7 +243,7 @@ def _measure(
     import sep
 
     numbers = np.arange(1, len(raw) + 1, dtype=np.int32)
-    # Windowed positions are as good as a fit of the profile; they fail where neighbours are near.
+    # Windowed positions are as good as a fit of the profile, except close to neighbours.
     half_width = np.sqrt(raw["a"] * raw["b"])
     x, y, failed = sep.winpos(image, raw["x"], raw["y"], half_width)
     stray = (failed != 0) | (np.hypot(x - raw["x"], y - raw["y"]) > half_width) | (raw["flag"] != 0)
@@ -272,7 +272,7 @@ def _measure(
 
 
 def _kron_flux(plane: Array, objects: Array, raw: Array, segmentation: NDArray[np.int32]) -> tuple[Array, Array]:
-    """Return the sum in the Kron ellipse, neighbours' pixels left out and made up for, and the ellipse's area (px)."""
+    """Return the sum in the Kron ellipse, corrected for the pixels of neighbours, and the ellipse's area (px)."""
     import sep
 
     scale = objects["kron"] / raw["a"]
@@ -297,7 +297,7 @@ def _growth(
 
 
 def _petrosian(radii: Array, growth: Array, sigma: float) -> dict[str, NDArray[np.float64]]:
-    """Return the radii of half and of 90 % of the Petrosian flux, as `galmorph.images.radius.measure_r90` defines it.
+    """Return the radii of half and of 90 % of the Petrosian flux, defined as in `galmorph.images.radius.measure_r90`.
 
     Parameters
     ----------
@@ -326,7 +326,7 @@ def _petrosian(radii: Array, growth: Array, sigma: float) -> dict[str, NDArray[n
 def _r90_px(
     plane: Array, x: Array, y: Array, growth_r90: Array, pixscale: float, wanted: Array | None = None
 ) -> NDArray[np.float64]:
-    """Return R90 (px) as on cutouts, where light without a counterpart across the centre is left out.
+    """Return R90 (px) as on cutouts, without light that has no counterpart across the centre.
 
     The growth curve leaves out only pixels of other objects, not their wings: among near neighbours its R90, which
     stays where a square cannot be had, is a third too large.

@@ -1,4 +1,4 @@
-"""Flags: what may be wrong with a galaxy's image or with a measurement on it, as bits of the output columns."""
+"""Flags: possible faults of a galaxy's image or of a measurement on it, as bits of the output columns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import IntFlag
 
 
 class Flag(IntFlag):
-    """What may be wrong with a target or its cutout: the bits of the output column ``morph_flag``."""
+    """Possible faults of a target or its cutout: the bits of the output column ``morph_flag``."""
 
     MISSING_BAND = 1
     PARTIAL = 2
@@ -29,7 +29,7 @@ NOTES = Flag.RADIUS_MEASURED | Flag.LARGER_THAN_CUTOUT | Flag.PICTURE
 
 
 class DetectionFlag(IntFlag):
-    """What may be wrong with a measurement in a survey image: the bits of the output column ``detection_flag``."""
+    """Possible faults of a measurement in a survey image: the bits of the output column ``detection_flag``."""
 
     DEBLENDED = 1
     EDGE = 2
@@ -37,5 +37,5 @@ class DetectionFlag(IntFlag):
 
 
 def describe_bits(flags: Iterable[IntFlag]) -> str:
-    """Return what the bits of a column of flags mean, for its description."""
+    """Return the meaning of the bits of a column of flags, for its description."""
     return "bits: " + ", ".join(f"{flag.value} {(flag.name or '').lower()}" for flag in flags)

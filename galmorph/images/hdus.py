@@ -1,4 +1,4 @@
-"""Pictures: which images of a FITS file make up the cutout, and whether they lie on one grid."""
+"""The images of a FITS file that form a cutout, and whether they have one grid."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _EDGE_TOLERANCE_PX = 1.0
 def choose_pictures(
     path: str, content: FileImages, hdu: int | str | None = None, *, one_grid: bool = True
 ) -> list[StoredImage]:
-    """Return the images of the sky that a file holds for one galaxy: one image or cube, or one image a band.
+    """Return the images of the sky in the file of one galaxy: one image or cube, or one image a band.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def choose_pictures(
     hdu : int or str, optional
         Number or EXTNAME of the one to use.
     one_grid : bool
-        Whether the bands must lie on one grid; otherwise they are to be resampled.
+        Whether the bands must have one grid; otherwise they will be resampled.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def _why_none(content: FileImages) -> str:
 
 
 def _one_brick(path: str, pictures: list[StoredImage]) -> list[StoredImage]:
-    """Of images of several bricks (the Legacy Surveys' ``subimage``) keep those of the brick that holds the field."""
+    """Keep the images of the brick that contains the field, if there are several (the Legacy Surveys' ``subimage``)."""
     bricks: dict[str, list[StoredImage]] = {}
     for image in pictures:
         bricks.setdefault(str(image.own_cards["BRICK"]), []).append(image)

@@ -28,6 +28,6 @@ class ImageInput:
     normalization: Normalization
 
     def matches(self, survey: str, bands: tuple[str, ...], pixscale: float) -> bool:
-        """Whether a cutout of this survey, with these bands and arcsec per pixel, is such an input."""
+        """Return whether a cutout of this survey, with these bands and arcsec per pixel, is such an input."""
         low, high = self.pixscale_range
         return survey == self.survey and set(self.bands) <= set(bands) and low <= pixscale <= high

@@ -1,4 +1,4 @@
-"""Pictures of galaxies (JPEG, PNG) as cutouts: how wide a piece of sky they show, and the frame that a model sees."""
+"""Pictures of galaxies (JPEG, PNG) as cutouts: their width on the sky, and the frame that a model sees."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from galmorph.images.framing import MAX_PADDED_PX, MIN_FRAME_PX, Framing
 
 @dataclass(frozen=True)
 class PictureWidth:
-    """How wide the pictures of a run are, as the user says it; what he does not say is NaN.
+    """Width of the pictures of a run, as the user gives it; NaN if not given.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class PictureWidth:
 
     @classmethod
     def of(cls, text: str) -> PictureWidth:
-        """Return what `str` made a text of."""
+        """Return the width of a text that `str` made."""
         number, _, unit = text.partition(" ")
         return cls(**{unit.lower(): float(number)}) if unit else cls()
 

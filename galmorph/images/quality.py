@@ -1,4 +1,4 @@
-"""Quality: what a cutout's pixels say against trusting the probabilities that come from it, as the bits of `Flag`."""
+"""Quality: faults of a cutout's pixels, as bits of `Flag`."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-# Where a survey has no data its services send exact zeros; complete planes hold fewer than one in a thousand.
+# Services send exact zeros where a survey has no data; complete planes have fewer than one in a thousand.
 PARTIAL_FRACTION = 0.01
-# A pixel here and there (cosmic rays) changes no picture; the saturated core of a galaxy is above this share.
+# Single pixels (cosmic rays) do not change a picture; the saturated core of a galaxy is above this share.
 BAD_FRACTION = 0.001
-# Frames and cutouts are rounded to whole pixels, and so thin a strip of sky holds nothing of the galaxy.
+# Frames and cutouts are rounded to whole pixels; a strip of sky as thin as this does not matter.
 FRAME_TOLERANCE = 0.02
 # Below 5 sigma there may be no galaxy at all.
 MIN_SIGNAL_TO_NOISE = 5.0
-# The aperture for it is a square that reaches this many R90 to each side, where any profile is brightest.
+# Its aperture is a square that reaches this many R90 to each side, where any profile is brightest.
 APERTURE_R90 = 0.5
 # R90 in Galaxy Zoo 2 begins at 3 arcsec (Willett et al. 2013, MNRAS 435, 2835); for galaxies of unknown radius.
 DEFAULT_RADIUS_ARCSEC = 3.0
-# That limit over SDSS's median seeing in r, 1.32 arcsec: of smaller galaxies no volunteer has been asked.
+# That limit divided by SDSS's median seeing in r, 1.32 arcsec: no volunteer has seen smaller galaxies.
 MIN_R90_SEEING = 2.3
-# An object whose R90 is below a pixel has no shape, whatever the seeing.
+# An object with R90 below a pixel has no shape, for any seeing.
 MIN_R90_PX = 1.0
-# Edges of frames beyond are cut off there: their area in pixels stays within 64 bits.
+# Larger frames are limited to this, so that their area in pixels fits into 64 bits.
 _FAR_PX = 1e9
 # Other objects within R90 with this share of the galaxy's light. Of 1,500 galaxies of the Galaxy Zoo challenge a tenth
 # are above, and half of those that volunteers called mergers.
@@ -53,7 +53,7 @@ def quality(
     *,
     seeing_arcsec: float = math.nan,
 ) -> Flag:
-    """Return the flags of a cutout as it is used: in these bands, and in a frame of this width around its centre.
+    """Return the flags of a cutout in these bands, within a frame of this width around its centre.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def is_blended(cutout: Cutout, radius_arcsec: float) -> bool:
 
 def _is_constant(plane: NDArray[np.float32]) -> bool:
     """Whether all pixels of a plane are equal, or all not finite."""
-    # Few pixels settle it for nearly every plane.
+    # A few pixels decide nearly every plane.
     for pixels in (plane[::16, ::16], plane):
         finite = np.isfinite(pixels)
         if finite.any() and not (finite.all() and pixels.min() == pixels.max()):
@@ -128,7 +128,7 @@ def _is_constant(plane: NDArray[np.float32]) -> bool:
 
 
 def _square(cutout: Cutout, width_px: float) -> tuple[slice, slice]:
-    """Return the part of the planes that a square of that width around the centre covers, a pixel at least."""
+    """Return the area of the planes within a square of that width around the centre, at least a pixel."""
     margins = [int((side - max(1.0, min(width_px, side))) / 2) for side in cutout.flux.shape[1:]]
     rows, columns = (slice(cut, side - cut) for cut, side in zip(margins, cutout.flux.shape[1:], strict=True))
     return rows, columns
@@ -155,7 +155,7 @@ def constant_bands(stamps: Sequence[Tensor]) -> Array:
     """Return which stamps (band, y, x) have a band of one value."""
     import torch
 
-    few = torch.stack([stamp[:, ::16, ::16] for stamp in stamps])  # settle it for nearly every stamp
+    few = torch.stack([stamp[:, ::16, ::16] for stamp in stamps])  # these decide nearly every stamp
     lacking = (few.amax(dim=(2, 3)) == few.amin(dim=(2, 3))).any(dim=1).cpu().numpy()
     for i in np.flatnonzero(lacking).tolist():
         lacking[i] = bool((stamps[i].amax(dim=(1, 2)) == stamps[i].amin(dim=(1, 2))).any())
@@ -163,7 +163,7 @@ def constant_bands(stamps: Sequence[Tensor]) -> Array:
 
 
 class Flagger:
-    """The flags of galaxies in a survey image, by the same thresholds as those of cutouts.
+    """The flags of galaxies in a survey image, with the same thresholds as for cutouts.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ class Flagger:
         self._void = _box_counts(empty if planes.bad is None else empty | planes.bad)
 
     def __call__(self, bands: Sequence[str], x: Array, y: Array, width_px: Array, r90_px: Array) -> NDArray[np.int16]:
-        """Return the flags of frames: bits of `Flag`, less those for blends and measured radii.
+        """Return the flags of frames: bits of `Flag`, without those for blends and measured radii.
 
         Parameters
         ----------
@@ -229,7 +229,7 @@ class Flagger:
 
 
 def _box_counts(mask: NDArray[np.bool_] | None) -> NDArray[np.int32] | None:
-    """Return the counts of True above and to the left of each corner of a pixel; None where there is none."""
+    """Return the counts of True above and to the left of each corner of a pixel; None if there are none."""
     if mask is None or not mask.any():
         return None
     counts = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1), np.int32)
@@ -257,14 +257,14 @@ def are_blended(objects: Array, x: Array, y: Array, r90_px: Array) -> NDArray[np
     from scipy.spatial import cKDTree
 
     result = np.zeros(len(x), bool)
-    known = np.flatnonzero(np.isfinite(x) & (r90_px > 0))
-    if not len(objects) or not len(known):
+    usable = np.flatnonzero(np.isfinite(x) & (r90_px > 0))
+    if not len(objects) or not len(usable):
         return result
     tree = cKDTree(np.column_stack([objects["x"], objects["y"]]))
-    centres = np.column_stack([x[known], y[known]])
+    centres = np.column_stack([x[usable], y[usable]])
     distance, own = tree.query(centres)
     own = np.where(distance <= np.fmax(objects["r50"][own], 1.0), own, -1)
-    for row, number, near in zip(known, own, tree.query_ball_point(centres, r90_px[known]), strict=True):
+    for row, number, near in zip(usable, own, tree.query_ball_point(centres, r90_px[usable]), strict=True):
         others = objects["light"][[i for i in near if i != number]].sum()
         light = objects["light"][number] if number >= 0 else 0.0
         result[row] = others > 0 and others >= BLENDED_SHARE * light

@@ -1,4 +1,4 @@
-"""The radius of a galaxy, measured on its cutout where no catalog knows it."""
+"""The radius of a galaxy, measured on its cutout if the catalog has none."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ Plane = NDArray[np.float32]
 PETROSIAN_RATIO = 0.2
 ANNULUS = (0.8, 1.25)
 APERTURE_RADII = 2.0
-# Circles of a pixel or two measure nothing.
+# Circles of a pixel or two are too small to measure.
 MIN_TRIAL_PX = 1.0
 # Images are binned to about this many pixels a side, so that every cutout takes the same time.
 WORK_SIDE_PX = 128
-# A galaxy that fills less of the cutout is measured again, with less binning, on a square this many R90 wide.
+# A small galaxy is measured again, with less binning, on a square this many R90 wide.
 FIELD_R90 = 8.0
-# Smoothed light is a neighbour's if it exceeds the light across the centre by this factor and this many sigma. On made
-# galaxies with neighbours these keep R90 within 5 %; spiral arms and a centre missed by a pixel do not trip them.
+# Smoothed light is a neighbour's if it exceeds the light across the centre by this factor and this many sigma. For
+# simulated galaxies with neighbours R90 is then right to 5 %; spiral arms and a centre off by a pixel do not matter.
 NEIGHBOUR_FACTOR = 2.0
 NEIGHBOUR_SIGMA = 3.0
 SMOOTHING_PX = 5
-# Below this signal to noise within R90, what is at the centre cannot be measured.
+# Below this signal to noise within R90 an object cannot be measured.
 MIN_SIGNAL_TO_NOISE = 5.0
-# The galaxy's brightest pixel is searched within this radius: catalogs of nearby galaxies are 2 arcsec off at
-# times, and farther out a neighbour is likelier.
+# The galaxy's brightest pixel is searched within this radius: catalogs of nearby galaxies may be off by 2 arcsec, and
+# farther out a neighbour is more likely.
 CENTRE_RADIUS_ARCSEC = 2.0
 # Standard deviation of a normal distribution in units of its median absolute deviation.
 MAD_TO_SIGMA = 1.4826
@@ -38,7 +38,7 @@ MAD_TO_SIGMA = 1.4826
 
 @np.errstate(over="ignore", invalid="ignore")
 def measure_r90(cutout: Cutout) -> float:
-    """Measure the radius that holds 90 % of the Petrosian flux of the galaxy at the centre, like SDSS's petroR90_r.
+    """Measure the radius of 90 % of the Petrosian flux of the galaxy at the centre, like SDSS's petroR90_r.
 
     The Petrosian radius is where the surface brightness between 0.8 r and 1.25 r falls to 0.2 of the mean within r; the
     Petrosian flux is that within twice this radius. Rings are circles around the brightest pixel, and as in SDSS the
@@ -67,7 +67,7 @@ def measure_r90(cutout: Cutout) -> float:
     finer = max(1, round(FIELD_R90 * r90 / cutout.pixscale / WORK_SIDE_PX)) if math.isfinite(r90) else factor
     if finer < factor:
         middle = _middle(plane, FIELD_R90 * r90 / cutout.pixscale)
-        # Of two binnings the noise of independent pixels goes with the side of a pixel.
+        # The noise of independent pixels is proportional to the side of a binned pixel.
         sigma *= factor * _cell_px(cutout, factor) / (finer * _cell_px(cutout, finer))
         r90 = _r90_arcsec(_binned(middle, finer) - sky, sigma, cutout, finer)
     return r90
@@ -75,7 +75,7 @@ def measure_r90(cutout: Cutout) -> float:
 
 @np.errstate(over="ignore", invalid="ignore")
 def neighbour_share(cutout: Cutout, radius_arcsec: float) -> float:
-    """Return how much light other objects have within a radius, as a share of the light of the galaxy at the centre.
+    """Return the light of other objects within a radius, as a share of the light of the galaxy at the centre.
 
     Other objects are what has no counterpart across the centre, as for `measure_r90`. On made galaxies the share is
     within 15 % of the truth for a star within R90 that has a tenth of the galaxy's flux or more.
@@ -117,7 +117,7 @@ def _measured_plane(cutout: Cutout) -> Plane:
 
 
 def _middle(plane: Plane, side_px: float) -> Plane:
-    """Return the middle of a plane, at least of that side and of `SMOOTHING_PX`, where it is as large."""
+    """Return the middle of a plane, at least of that side and of `SMOOTHING_PX`, if the plane is as large."""
     side_px = max(side_px, SMOOTHING_PX)
     rows, columns = (slice(cut := int(max(0.0, (n - side_px) / 2)), n - cut) for n in plane.shape)
     return plane[rows, columns]
@@ -137,7 +137,7 @@ def sky_level(plane: Plane) -> tuple[float, float]:
 
 
 def _median(values: Plane) -> float:
-    """Return the median of finite values; NumPy's own looks for NaN, which takes as long again."""
+    """Return the median of finite values, twice as fast as NumPy's, which looks for NaN."""
     half = len(values) // 2
     if len(values) % 2:
         return float(np.partition(values, half)[half])
@@ -160,7 +160,7 @@ def _binned(plane: Plane, factor: int) -> Plane:
 
 
 def _cell_px(cutout: Cutout, factor: int) -> float:
-    """Return how many binned pixels a side share their noise: those of a native pixel, if the cutout is resampled."""
+    """Return the side of a native pixel in binned pixels, which share its noise if the cutout is resampled."""
     return max(1.0, cutout.flux_pixscale / (cutout.pixscale * factor))
 
 
@@ -175,7 +175,7 @@ def _r90_arcsec(plane: Plane, sigma: float, cutout: Cutout, factor: int) -> floa
 
 
 def _separated(plane: Plane, sigma: float, cutout: Cutout, factor: int) -> tuple[Plane, Plane]:
-    """Return the largest square around the galaxy, and it again with the light across the centre for neighbours."""
+    """Return the largest square around the galaxy, and it with the light across the centre in place of neighbours."""
     square = _centred(plane, max(1, round(CENTRE_RADIUS_ARCSEC / (cutout.pixscale * factor))))
     smooth = _smoothed(square)
     noise = sigma * min(1.0, _cell_px(cutout, factor) / SMOOTHING_PX)
@@ -210,9 +210,9 @@ def _smoothed(plane: Plane) -> Plane:
     return total / np.float32(SMOOTHING_PX**2)
 
 
-@lru_cache(maxsize=128)  # all that planes of up to `WORK_SIDE_PX` and a half ask for, 9 MB
+@lru_cache(maxsize=128)  # enough for planes of up to 1.5 `WORK_SIDE_PX`, 9 MB
 def _rings(half: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the ring of each pixel of a square of 2 half + 1, flat, and how many pixels each ring has."""
+    """Return the ring of each pixel of a square of 2 half + 1, flat, and the number of pixels of each ring."""
     y, x = np.ogrid[-half : half + 1, -half : half + 1]
     rings = np.minimum(np.rint(np.hypot(y, x)), half + 1).astype(np.intp).ravel()
     return rings, np.bincount(rings, minlength=half + 2)[: half + 1]
@@ -251,7 +251,7 @@ def petrosian_aperture(radii: NDArray[np.float64], growth: NDArray[np.float64]) 
 
 
 def light_radius(radii: NDArray[np.float64], growth: NDArray[np.float64], flux: float) -> tuple[float, float]:
-    """Return the radius (px) within which a flux is, and the slope of the growth there; NaN where there is none.
+    """Return the radius (px) of a flux, and the slope of the growth curve there; NaN if there is none.
 
     Parameters
     ----------

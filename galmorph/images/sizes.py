@@ -1,4 +1,4 @@
-"""Sizes of images in pixels that are bounded, for all that read, fetch or classify."""
+"""Limits on the sizes of images in pixels."""
 
 from __future__ import annotations
 

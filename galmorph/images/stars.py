@@ -15,15 +15,15 @@ Array = NDArray[Any]
 # Below this signal to noise an object has no measurable shape: stars and galaxies look alike.
 MIN_SIGNAL_TO_NOISE = 10.0
 # Stars: the clump of the smallest objects that are brighter than this, in a window of half-light radii this wide.
-# Seeing differs by some percent over an image; galaxies spread over a factor of ten.
+# Seeing varies by a few percent over an image; sizes of galaxies by a factor of ten.
 BRIGHT_SIGNAL_TO_NOISE, CLUMP_WIDTH, MIN_CLUMP = 40.0, 1.12, 5
-# A clump is of stars if it holds this share of the bright objects, and this factor more than the next window. If the
-# survey's seeing is known, the clump must also lie within this range of it.
+# A clump consists of stars if it has this share of the bright objects, and this factor more than the next window. If
+# the survey's seeing is known, the clump must also be within this range of it.
 CLUMP_SHARE, CLUMP_CONTRAST, SEEING_RANGE = 0.1, 1.5, (0.6, 1.8)
 # A galaxy is less concentrated than stars by at least this share and this many sigma. Stars scatter by 2 % if the point
 # spread function is the same over the image, and by twice that if it varies.
 MIN_EXTENT, EXTENT_SIGMA = 0.06, 2.5
-# The outer of the two circles of the concentration, in the stars' half-light radii; the inner has one.
+# Radius of the outer circle of the concentration, in half-light radii of the stars; the inner one has 1.
 OUTER_CIRCLE = 2.0
 # A saturated object up to this many times the stars' half-light radius is a star whose core is cut off.
 SATURATED_STAR = 4.0

@@ -17,7 +17,7 @@ from galmorph.images.fits_file import quiet
 
 Array = NDArray[Any]
 
-# Bands of one galaxy must agree on the sky to half a pixel, else colours come from displaced light.
+# Bands of one galaxy must agree on the sky to half a pixel, otherwise the colours are wrong.
 GRID_TOLERANCE_PX = 0.5
 
 
@@ -36,7 +36,7 @@ def _positions(wcs: Any, x: Any, y: Any) -> Any:
 
 
 def _frame(wcs: Any) -> Any:
-    """Return the astropy frame of a celestial WCS; those that astropy does not derive itself too.
+    """Return the astropy frame of a celestial WCS, also those that astropy itself does not derive.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def pixels(wcs: Any, shape: tuple[int, int], ra: Array, dec: Array) -> tuple[Arr
         centre, corner = (_positions(wcs, *pixel) for pixel in (((width - 1) / 2, (height - 1) / 2), (0, 0)))
         near = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
         positions = SkyCoord(ra[near], dec[near], unit="deg")
-        # Beyond, a projection may put the other side of the sky into the image.
+        # Farther away, a projection may put the other side of the sky into the image.
         inside = positions.separation(centre) < 1.2 * centre.separation(corner)
         near = near[inside]
         if len(near):
@@ -93,7 +93,7 @@ def pixel_at(header_text: str, shape: tuple[int, int], ra: float, dec: float) ->
     (x, y) or None
         NaN far from the image; None where the header has no celestial WCS that works.
     """
-    with suppress(ValueError, TypeError, OverflowError):  # a damaged card: astropy reads what it can
+    with suppress(ValueError, TypeError, OverflowError):  # a damaged card: astropy reads the rest
         cards = parse_cards(header_text)
         if _is_plain_tangent(cards):
             return _tangent_pixel(cards, ra, dec)
@@ -102,13 +102,13 @@ def pixel_at(header_text: str, shape: tuple[int, int], ra: float, dec: float) ->
         return None
     try:
         x, y = pixels(wcs, shape, np.array([ra]), np.array([dec]))
-    except Exception:  # frames and projections that astropy cannot transform raise almost anything
+    except Exception:  # astropy raises errors of any kind for unsupported frames and projections
         return None
     return float(x[0]), float(y[0])
 
 
-# What makes a projection more than a tangent plane in J2000 with a matrix (FK5 and ICRS differ by 0.03 arcsec).
-_BEYOND_TANGENT = re.compile(r"(PV|CROTA)\d|(A|B|AP|BP)_(ORDER|\d_\d)|(CQ|D)DIS\d|CPDIS\d|\w+[12][A-Z]$")
+# Cards of projections other than a tangent plane in J2000 with a matrix (FK5 and ICRS differ by 0.03 arcsec).
+_BEYOND_TANGENT = re.compile(r"(PV|CROTA)\d|PC00\d00\d|(A|B|AP|BP)_(ORDER|\d_\d)|(CQ|D)DIS\d|CPDIS\d|\w+[12][A-Z]$")
 _MATRIX = re.compile(r"(CD|PC)[12]_[12]")
 
 
@@ -162,7 +162,7 @@ def near_pairs(ra: Array, dec: Array, radius_arcsec: float) -> NDArray[np.intp]:
 
 
 def side_arcsec(wcs: Any) -> float:
-    """Return the side of a pixel at the reference point, as a square of its area has it."""
+    """Return the side of a square with the area of a pixel at the reference point."""
     from astropy.wcs.utils import proj_plane_pixel_area
 
     return math.sqrt(float(proj_plane_pixel_area(wcs))) * 3600
@@ -180,7 +180,7 @@ def same_grid(one: str, other: str, shape: tuple[int, ...]) -> bool:
 
 
 def corners_in(one: str, other: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return where the corners (x, y from 0) of an image with header `other` fall in `one`; NaN if neither says."""
+    """Return the corners (x, y from 0) of an image with header `other` in pixels of `one`; NaN without a WCS."""
     first, second = celestial_wcs(one), celestial_wcs(other)
     if first is None or second is None:
         return np.full((4, 2), np.nan)
@@ -189,12 +189,12 @@ def corners_in(one: str, other: str, shape: tuple[int, ...]) -> NDArray[np.float
 
 
 def celestial_wcs(header_text: str) -> Any:
-    """Return the celestial WCS (2 axes) of a header as an astropy WCS; None where there is none, or none that works."""
+    """Return the celestial WCS (2 axes) of a header as an astropy WCS; None if there is none, or if it is unusable."""
     return read_wcs(header_text)[0]
 
 
 def read_wcs(header_text: str) -> tuple[Any, str]:
-    """Return the celestial WCS of a header, or None and why it cannot be used.
+    """Return the celestial WCS of a header, or None and the reason why it cannot be used.
 
     Misspellings of ``CUNIT``, ``CTYPE``, ``RADESYS`` and ``EQUINOX`` that can only mean one thing are repaired.
 
@@ -228,13 +228,13 @@ def read_wcs(header_text: str) -> tuple[Any, str]:
                 _frame(wcs)
                 return wcs, ""
             problem = "they are not a longitude and a latitude"
-        except Exception as error:  # on odd headers wcslib and astropy raise almost anything
+        except Exception as error:  # wcslib and astropy raise errors of any kind for odd headers
             problem = str(error).strip().rpartition("\n")[2] or type(error).__name__
         return None, f"its celestial coordinates cannot be read ({claimed}): {problem.rstrip('.: ')}"
 
 
 def _in_another_form(header: Any) -> str:
-    """Return why coordinates in a form that is not read cannot be used; ``''`` where there are none."""
+    """Return the reason why unsupported coordinates cannot be used; ``''`` if there are none."""
     letters = [
         letter for letter in string.ascii_uppercase if str(header.get(f"CTYPE1{letter}", "")).startswith(CELESTIAL)
     ]
@@ -245,7 +245,7 @@ def _in_another_form(header: Any) -> str:
     return ""
 
 
-# By the standard each is 0 where it is absent, which puts an image at the edge of the sky without a word.
+# By the standard a missing one is 0, which would silently put an image at the edge of the sky.
 _NEEDED = ("CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2")
 _WCS_TEXTS = ("CTYPE1", "CTYPE2", "CUNIT1", "CUNIT2", "RADESYS", "EQUINOX")
 CELESTIAL = ("RA--", "DEC-", "GLON", "GLAT", "ELON", "ELAT", "SLON", "SLAT")
@@ -262,12 +262,12 @@ _STANDARD = {3600.0: "deg", 60.0: "arcmin", 1.0: "arcsec", 1e-3: "mas", 648000 /
 
 
 def arcsec_of(unit: str) -> float:
-    """Return the arcsec of a unit of angle (``''``: degree), whatever its spelling; NaN for any other text."""
+    """Return the arcsec of a unit of angle (``''``: degree) in any spelling; NaN for any other text."""
     return _ANGLES.get(unit.strip().lower(), math.nan)
 
 
 def repaired_ctypes(first: str, second: str) -> tuple[str, str]:
-    """Return both CTYPEs in upper case with the dashes that the standard asks for, where that is clear."""
+    """Return both CTYPEs in upper case with the dashes of the standard, if they are clear."""
     given = [text.strip(" '\"").upper() for text in (first, second)]
     codes = [match[2] if (match := _CTYPE.fullmatch(text)) else "" for text in given]
     whole = max(codes, key=len)
@@ -290,7 +290,7 @@ def _repair(header: Any) -> None:
     for keyword in ("EQUINOX", "EPOCH"):
         if keyword in header and isinstance(header[keyword], str):
             text = header[keyword].strip().upper().lstrip("JB")
-            header[keyword] = float(text)  # a text that is no year is an error
+            header[keyword] = float(text)  # a text that is not a year is an error
     for keyword in ("RADESYS", "RADECSYS"):
         if keyword in header:
             words = re.findall(r"[A-Z0-9]+(?:-NO-E)?", str(header[keyword]).upper())

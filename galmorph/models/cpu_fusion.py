@@ -32,7 +32,7 @@ _IDLE = (nn.Identity, nn.Dropout)
 # five times the network's time.
 CPU_BATCH = 16
 # The first layers, whose maps are large, take so many pictures of it at a time, for the same reason, and since glibc
-# gives blocks of more than 32 MiB back to the system each time: pages that come anew must be cleared.
+# gives blocks of more than 32 MiB back to the system each time: new pages must be cleared.
 CPU_CHUNK = 4
 # Large maps: those of more than so much of the input's side.
 LARGE_MAP = 1 / 8

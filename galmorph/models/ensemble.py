@@ -33,8 +33,8 @@ def join(names: Sequence[str | Path], out: Path) -> Model:
     Raises
     ------
     ModelError
-        If there are fewer, or they differ in labels, in what they take, or in their split: what one of them holds out
-        another would know.
+        If there are fewer, or they differ in labels, in what they take, or in their split: one of them
+        may have learnt from galaxies that another holds out.
     OutputError
         If it cannot be written.
     """
@@ -65,11 +65,11 @@ def join(names: Sequence[str | Path], out: Path) -> Model:
 
 
 def _head(model: Model) -> tuple[Tensor, Tensor]:
-    """Take a model's last layer away; return its weight and bias, divided by the temperatures."""
+    """Remove a model's last layer; return its weight and bias, divided by the temperatures."""
     head = take_head(model.network, registry.load("backbones", model.card.backbone).head)
     scale = torch.ones(len(model.schema.labels))
-    for part, temperature in zip(model.schema.slices, model.temperature or [], strict=bool(model.temperature)):
-        scale[part] = 1 / temperature
+    for columns, temperature in zip(model.schema.slices, model.temperature or [], strict=bool(model.temperature)):
+        scale[columns] = 1 / temperature
     return head.weight.detach() * scale[:, None], head.bias.detach() * scale
 
 
@@ -101,6 +101,6 @@ def _card(models: Sequence[Model], backbone: str, name: str) -> ModelCard:
 
 
 def _learnt_by_all(cards: Sequence[ModelCard]) -> tuple[str, ...]:
-    """Return the labels that each member learnt; none where all members learnt all, or do not say."""
+    """Return the labels that each member learnt; empty if all members learnt all, or do not state it."""
     unlearnt = {index for card in cards for index in card.unlearnt}
     return tuple(label for i, label in enumerate(cards[0].label_schema.labels) if i not in unlearnt) if unlearnt else ()

@@ -1,4 +1,4 @@
-"""Models: a backbone with the head of a label schema; weights in and out; logits to probabilities; losses."""
+"""Models: a backbone with the head of a label schema; loading and saving weights; probabilities of logits."""
 
 from __future__ import annotations
 
@@ -86,21 +86,21 @@ def probabilities(schema: LabelSchema, logits: Tensor, temperature: Sequence[flo
         Cumulative: roots add up to 1, every other question to its parents.
     """
     shares = question_shares(schema, logits, temperature)
-    parts: list[Tensor] = []
-    for part, parents in zip(schema.slices, schema.parents, strict=True):
-        share = shares[:, part]
+    fractions: list[Tensor] = []
+    for columns, parents in zip(schema.slices, schema.parents, strict=True):
+        share = shares[:, columns]
         if parents:
-            so_far = torch.cat(parts, dim=1)
+            so_far = torch.cat(fractions, dim=1)
             share = share * so_far.index_select(1, index(parents, share.device)).sum(dim=1, keepdim=True)
-        parts.append(share)
-    return torch.cat(parts, dim=1)
+        fractions.append(share)
+    return torch.cat(fractions, dim=1)
 
 
 def question_shares(schema: LabelSchema, logits: Tensor, temperature: Sequence[float | Tensor] | None = None) -> Tensor:
     """Return the softmax inside each question, shape (n, n_labels)."""
     temperature = temperature or [1.0] * len(schema.questions)
     return torch.cat(
-        [(logits[:, part] / t).softmax(dim=1) for part, t in zip(schema.slices, temperature, strict=True)], dim=1
+        [(logits[:, columns] / t).softmax(dim=1) for columns, t in zip(schema.slices, temperature, strict=True)], dim=1
     )
 
 
@@ -155,8 +155,16 @@ def _imagenet_state(entry: Backbone) -> dict[str, Tensor]:
         reason = f"they could not be fetched ({error})"
     raise WeightsUnavailable(
         f"weights unavailable: no ImageNet weights for {entry.name} in the folder GALMORPH_PRETRAINED "
-        f"({folder or 'not set'}), and {reason}. Use --pretrained none or a file."
+        f"({folder or 'not set'}), and {reason}. Start from {_instead(entry.name)}."
     )
+
+
+def _instead(backbone: str) -> str:
+    """Return what a training can start from where ImageNet's weights are absent."""
+    models = [name for name, path in cards.shipped().items() if cards.read_card(path).backbone == backbone]
+    models.sort(key=lambda name: name != cards.DEFAULT_MODEL)
+    ways = [f"a model of galaxies (--pretrained {name})" for name in models[:1]]
+    return " or from ".join([*ways, "a weights file (--pretrained FILE)", "nothing (--pretrained none)"])
 
 
 def _file_state(path: Path) -> dict[str, Tensor]:
@@ -178,7 +186,7 @@ def _file_state(path: Path) -> dict[str, Tensor]:
 
 
 def load(name: str | Path) -> Model:
-    """Load a model by the name under which it ships, or from a file.
+    """Load a shipped model by its name, or a model file.
 
     Raises
     ------
@@ -244,7 +252,7 @@ def save_with_card(model: Model, path: Path) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what makes a model, for its card."""
+    """Return the versions of the software that made a model, for its card."""
     import torchvision
 
     return {"galmorph": galmorph.__version__, "torch": torch.__version__, "torchvision": torchvision.__version__}

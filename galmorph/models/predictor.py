@@ -13,6 +13,7 @@ from galmorph.models.backbones import take_head
 from galmorph.models.cpu_fusion import prepare
 from galmorph.models.cuda_graph import Graphs
 from galmorph.models.model import Model
+from galmorph.ranges import ORIENTATIONS
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -78,8 +79,7 @@ class Predictor:
     """
 
     def __init__(self, model: Model, device: str = "auto", dtype: str = "auto", tta: int = 1) -> None:
-        if not 1 <= tta <= 8:
-            raise GalmorphError(f"--tta {tta}: a square has 1 to 8 orientations.")
+        ORIENTATIONS.check("--tta ", tta)  # a square has eight
         self.model = model
         self.device = pick_device(device)
         self.dtype = pick_dtype(dtype, self.device)

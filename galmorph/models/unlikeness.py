@@ -1,8 +1,8 @@
-"""Unlikeness: how far a picture's features lie from those of the training part.
+"""Unlikeness: the distance of a picture's features from those of the training part.
 
 The distance is Mahalanobis's under a covariance of low rank and an even rest (probabilistic principal components,
 Tipping & Bishop 1999, JRSS B 61, 611), of the features that enter the network's last layer. Other distances were tried
-on made-up faults of validation pictures (``benchmarks/unlikeness.py``).
+on simulated faults of validation pictures (``benchmarks/unlikeness.py``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Principal components: with 64 fewer of the made-up faults of validation pictures are flagged, with 256 as many.
+# Number of principal components: 64 flag fewer of the simulated faults of validation pictures, 256 flag as many.
 N_COMPONENTS = 128
 # The share of galaxies like the training part that is not flagged.
 QUANTILE = 0.99
@@ -25,7 +25,7 @@ _PREFIX = "galmorph.unlikeness."
 
 @dataclass(frozen=True)
 class Unlikeness:
-    """The features of the training part: their mean, main directions, and the variances along and beside these.
+    """The features of the training part: their mean, main directions, and the variances along these and across.
 
     Attributes
     ----------
@@ -58,12 +58,12 @@ class Unlikeness:
         return Unlikeness(*(t.to(device) for t in (self.mean, self.basis, self.variances)))
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return what is stored beside a model's weights."""
+        """Return the tensors for a model's file."""
         return {f"{_PREFIX}{name}": getattr(self, name).contiguous() for name in ("mean", "basis", "variances")}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Unlikeness | None:
-        """Return what a model's file holds, None where it holds none.
+        """Return the unlikeness in a model's file, None if there is none.
 
         Raises
         ------
@@ -121,6 +121,6 @@ def fit_threshold(distances: Tensor, quantile: float = QUANTILE) -> float:
         n of 1 or more; of fewer than 99 the largest is taken.
     """
     ordered = distances.sort().values
-    # As in conformal prediction: of n + 1 galaxies like these, the new one is beyond it no more often than wanted.
+    # As in conformal prediction: a new galaxy like these is beyond it at most as often as wanted.
     index = min(math.ceil((len(ordered) + 1) * quantile), len(ordered)) - 1
     return round(float(ordered[index]) + 5e-7, 6)

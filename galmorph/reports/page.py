@@ -53,7 +53,7 @@ class Report:
 def check_out(out: Path, inputs: Iterable[Path], *, overwrite: bool = False) -> None:
     """Raise OutputError if a report would replace one of `inputs`, or another file without `overwrite`."""
     if out.suffix.lower() not in (".html", ".htm"):
-        raise OutputError(f"The report is a web page: name it {out.with_suffix('.html')}.")
+        raise OutputError(f"The report {out} is a web page: end its name with .html.")
     check_replaceable(out, inputs, GENERATOR.encode(), "report of galmorph", overwrite=overwrite)
 
 

@@ -23,6 +23,15 @@ import httpx
 import tenacity
 
 from galmorph.errors import CannotContinue, GalmorphError
+from galmorph.ranges import (
+    ATTEMPTS,
+    BACKOFF_S,
+    IN_FLIGHT,
+    RATE,
+    TIMEOUT_S,
+    bounded,
+    check_fields,
+)
 from galmorph.retrieval.addresses import Credentials, printable
 
 T = TypeVar("T")
@@ -34,14 +43,6 @@ LONGEST_BACKOFF_S = 60.0
 # If a service asks for a longer pause than this, the run ends, and a message tells the user when to run it again.
 LONGEST_RETRY_AFTER_S = 600.0
 MOST_REDIRECTS = 5
-# Ranges of `Limits`. More connections would overload a service.
-_RANGES = {
-    "workers": (1, 64),
-    "rate": (0.001, 1e6),
-    "retries": (1, 100),
-    "timeout_s": (0.01, 86_400),
-    "backoff_s": (0.001, 3_600),
-}
 # Variables that the HTTP library reads.
 _HTTP_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
@@ -135,17 +136,14 @@ class Limits:
         If one of them is out of its range.
     """
 
-    workers: int = 4
-    rate: float = 4.0
-    retries: int = 5
-    timeout_s: float = 120.0
-    backoff_s: float = 2.0
+    workers: int = bounded(IN_FLIGHT, 4)
+    rate: float = bounded(RATE, 4.0)
+    retries: int = bounded(ATTEMPTS, 5)
+    timeout_s: float = bounded(TIMEOUT_S, 120.0)
+    backoff_s: float = bounded(BACKOFF_S, 2.0)
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            low, high = _RANGES[name]
-            if not low <= value <= high:
-                raise GalmorphError(f"{name.removesuffix('_s')}={value:g} is outside {low:g}..{high:,g}.")
+        check_fields(self)
 
 
 class Client:
@@ -215,8 +213,8 @@ class Client:
             except Failure as error:
                 # Kept for the other targets: an answer during the control must not count as evidence.
                 self._down = CannotContinue(
-                    f"The service is down or is not what it should be: a position that it certainly has gave: {error} "
-                    "What is done is kept; run the same command again later."
+                    "The service does not deliver even a galaxy that it has; it, or the network, is down. "
+                    f"The last answer: {error} What is done is kept; run the same command again later."
                 )
                 raise self._down from error
 

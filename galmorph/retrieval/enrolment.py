@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,11 +14,12 @@ from galmorph.retrieval.request import Request
 PENDING, OK, PARTIAL, NO_COVERAGE, FAILED, INVALID = "pending", "ok", "partial", "no_coverage", "failed", "invalid"
 STATES = (OK, PARTIAL, NO_COVERAGE, FAILED, INVALID, PENDING)
 
+_LONGEST_PATH = 100
 # The path of a file is used from the manifest only if galmorph could have made it: the folder of the key's first
 # digits, a safe name and the key. Everything else about a request comes from the catalog in each run.
 _OWN_PATH = (
     "path LIKE substr(key, 1, 2) || '/%-' || key || '.fits' AND path NOT LIKE '%/%/%' AND path NOT GLOB '*/.*'"
-    " AND path NOT GLOB '*[^A-Za-z0-9._+/-]*' AND length(path) < 100"
+    f" AND path NOT GLOB '*[^A-Za-z0-9._+/-]*' AND length(path) < {_LONGEST_PATH}"
 )
 _ENROLL = f"""
 INSERT INTO requests
@@ -117,23 +119,24 @@ def _is_enrolled(db: sqlite3.Connection, entries: list[Entry], limit: int | None
     """Return whether entries are already in the list as they would be written."""
     rows = db.execute(
         "SELECT t.row, t.id, t.key, t.problem, r.first_row, r.target_id, r.ra, r.dec, r.size, r.pixscale, r.radius,"
-        " r.place, r.note, r.own_path FROM targets AS t"
-        f" LEFT JOIN (SELECT *, {_OWN_PATH} AS own_path FROM requests) AS r ON r.key = t.key"
+        " r.place, r.note, r.path FROM targets AS t LEFT JOIN requests AS r ON r.key = t.key"
         " WHERE t.row BETWEEN ? AND ? ORDER BY t.row",
         (entries[0].row, entries[-1].row),
     ).fetchall()
     return len(rows) == len(entries) and all(
-        tuple(target) == (e.row, e.target_id, e.key or None, e.problem)
-        and (e.request is None or _is_kept(db, e, e.request, limit, request))
-        for e, (*target, request) in zip(entries, ((*row[:4], row[4:]) for row in rows), strict=True)
+        row[:4] == (e.row, e.target_id, e.key or None, e.problem)
+        and (e.request is None or _is_kept(db, e, e.request, limit, row[4:]))
+        for e, row in zip(entries, rows, strict=True)
     )
 
 
 def _is_kept(db: sqlite3.Connection, entry: Entry, request: Request, limit: int | None, row: tuple[Any, ...]) -> bool:
     """Return whether a request is already as `_add` would write it."""
-    first, target_id, ra, dec, size, pixscale, radius, place, note, own_path = row
+    first, target_id, ra, dec, size, pixscale, radius, place, note, path = row
     wanted = (request.ra, request.dec, request.size, request.pixscale, _number(request.radius_arcsec))
-    if (ra, dec, size, pixscale, radius) != wanted or note != (entry.note or None) or not own_path:
+    if (ra, dec, size, pixscale, radius) != wanted or note != (entry.note or None):
+        return False
+    if path != entry.path and not _is_own(path, entry.key):
         return False
     if entry.images is not None and place != entry.images:
         return False
@@ -144,6 +147,12 @@ def _is_kept(db: sqlite3.Connection, entry: Entry, request: Request, limit: int 
     # Another row of the same request comes before it.
     earlier = db.execute("SELECT key FROM targets WHERE row = ?", (first,)).fetchone()
     return bool(earlier == (entry.key,) and first < entry.row and (limit is None or first < limit))
+
+
+def _is_own(path: object, key: str) -> bool:
+    """Whether a path is one that galmorph gives; as `_OWN_PATH`."""
+    name = rf"{key[:2]}/(?!\.)[A-Za-z0-9._+-]*-{key}\.fits"
+    return isinstance(path, str) and len(path) < _LONGEST_PATH and re.fullmatch(name, path) is not None
 
 
 def _add(db: sqlite3.Connection, entries: list[Entry], limit: int | None) -> None:

@@ -186,8 +186,8 @@ def fetch(
             finally:
                 manifest.add_totals(run.requests, run.bytes, time.monotonic() - started)
         shutil.rmtree(imaging.folder, ignore_errors=True)
-        _write_targets(catalog, manifest, destination)
-        counts = manifest.counts(options.limit)
+        counts, longest = manifest.tally(options.limit)
+        _write_targets(catalog, manifest, destination, longest)
     return _summary(counts, run.requests, run.bytes, time.monotonic() - started)
 
 
@@ -242,7 +242,7 @@ def _destination(catalog: Catalog, folder: Path) -> Path:
     suffixes = catalog.path.suffixes[-2:] if catalog.path.suffix in (".gz", ".bz2") else [catalog.path.suffix]
     destination = folder / f"targets{''.join(suffixes)}"
     if destination.is_symlink() or (destination.exists() and not destination.is_file()):
-        raise OutputError(f"{destination} is no plain file, and the run would replace it: move it away.")
+        raise OutputError(f"{destination} is not a plain file, and the run would replace it: move it away.")
     if destination.exists() and destination.samefile(catalog.path):
         raise CatalogError(f"{catalog.path} would be overwritten by the run's own output: choose another --out.")
     new = {column.name for column in COLUMNS}
@@ -319,9 +319,8 @@ def _check_unchanged(catalog: Catalog) -> None:
         )
 
 
-def _write_targets(catalog: Catalog, manifest: Manifest, destination: Path) -> None:
-    """Write the user's table with the columns of cutouts and states."""
-    width = manifest.longest_path()
+def _write_targets(catalog: Catalog, manifest: Manifest, destination: Path, width: int) -> None:
+    """Write the user's table with the columns of cutouts (at most `width` characters) and states."""
     columns = [replace(COLUMNS[0], width=width), replace(COLUMNS[1], width=len(NO_COVERAGE))]
     names = [column.name for column in columns]
     blocks = (

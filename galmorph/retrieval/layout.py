@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -12,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from galmorph.errors import GalmorphError
 from galmorph.images.sizes import MAX_SIDE_PX
+from galmorph.ranges import FETCHED_PIXSCALE, WIDTH_R90, bounded, check_fields, whole
 from galmorph.retrieval.enrolment import Entry
 from galmorph.retrieval.footprint import Footprint
 from galmorph.retrieval.request import Request
@@ -50,17 +49,12 @@ class Layout:
         If no service can send such cutouts.
     """
 
-    size: int
-    pixscale: float
-    factor: float | None = None
+    size: int = bounded(whole(1, MAX_SIDE_PX))
+    pixscale: float = bounded(FETCHED_PIXSCALE)
+    factor: float | None = bounded(WIDTH_R90, None)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.size <= MAX_SIDE_PX:
-            raise GalmorphError(f"size={self.size} is outside 1..{MAX_SIDE_PX} px.")
-        if not 0.01 <= self.pixscale <= 60:
-            raise GalmorphError(f"pixscale={self.pixscale:g} is outside 0.01..60 arcsec per pixel.")
-        if self.factor is not None and not 0 < self.factor < math.inf:
-            raise GalmorphError(f"size-factor={self.factor:g} must be positive.")
+        check_fields(self)
 
     def grid(self, radius_arcsec: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return the sizes in pixels and the pixel scales of cutouts.

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from galmorph.errors import CannotContinue, OutputError
 from galmorph.files.lock import locked
@@ -65,8 +65,7 @@ class Task:
     request: Request
 
 
-@dataclass(frozen=True)
-class Recorded:
+class Recorded(NamedTuple):
     """The entry of a request in the manifest.
 
     Parameters
@@ -199,7 +198,7 @@ class Manifest:
         """Yield the entries of all requests of this run that are not pending."""
         query = "SELECT key, path, status, bytes, mtime_ns, sha256 FROM requests"
         for rows in self._pages(f"{query} WHERE status <> 'pending' AND first_row IS NOT NULL", 1000):
-            yield from (Recorded(*row) for row in rows)
+            yield from map(Recorded._make, rows)
 
     def _pages(self, query: str, n: int) -> Iterator[list[Any]]:
         """Yield the rows of a query, `n` at a time."""
@@ -291,10 +290,10 @@ class Manifest:
                     (name, value),
                 )
 
-    def counts(self, limit: int | None = None) -> dict[str, int]:
-        """Return how many rows of the catalog (the first `limit`) are in each state."""
+    def tally(self, limit: int | None) -> tuple[dict[str, int], int]:
+        """Return how many rows of the catalog (the first `limit`) are in each state, and the longest path of all."""
         with _explained(self.folder, CannotContinue):
-            return _counts(self._db, limit)
+            return _tally(self._db, limit)
 
     def results(self, n: int) -> Iterator[list[tuple[str, str]]]:
         """Yield the path of the cutout and the state of all rows of the catalog, `n` at a time; '' where unknown."""
@@ -303,12 +302,6 @@ class Manifest:
             f" CASE WHEN r.status = 'pending' THEN '' ELSE {_STATE} END"
             " FROM targets AS t LEFT JOIN requests AS r ON r.key = t.key ORDER BY t.row",
             n,
-        )
-
-    def longest_path(self) -> int:
-        """Return the length of the longest path of a cutout of the catalog."""
-        return self._number(
-            "SELECT COALESCE(MAX(LENGTH(r.path)), 1) FROM targets AS t JOIN requests AS r ON r.key = t.key"
         )
 
 
@@ -330,18 +323,20 @@ def read_counts(folder: Path) -> tuple[dict[str, int], dict[str, float]]:
         try:
             _checked_format(db, folder)
             totals = db.execute("SELECT name, value FROM meta WHERE name <> 'format'").fetchall()
-            return _counts(db, None), {name: _number(value) for name, value in totals}
+            return _tally(db, None)[0], {name: _number(value) for name, value in totals}
         finally:
             db.close()
 
 
-def _counts(db: sqlite3.Connection, limit: int | None) -> dict[str, int]:
-    counts = db.execute(
-        f"SELECT {_STATE} AS state, COUNT(*) FROM targets AS t LEFT JOIN requests AS r ON r.key = t.key"
-        " WHERE t.row < ? GROUP BY state",
+def _tally(db: sqlite3.Connection, limit: int | None) -> tuple[dict[str, int], int]:
+    """Return the number of rows before `limit` in each state, and the length of the longest path of all rows."""
+    rows = db.execute(
+        f"SELECT {_STATE} AS state, SUM(t.row < ?), MAX(LENGTH(r.path))"
+        " FROM targets AS t LEFT JOIN requests AS r ON r.key = t.key GROUP BY state",
         (1 << 62 if limit is None else limit,),
-    )
-    return dict.fromkeys(STATES, 0) | dict(counts.fetchall())
+    ).fetchall()
+    counts = {state: n for state, n, _ in rows}
+    return dict.fromkeys(STATES, 0) | counts, max((longest or 1 for *_, longest in rows), default=1)
 
 
 def _checked_format(db: sqlite3.Connection, folder: Path) -> int:

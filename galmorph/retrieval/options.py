@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from galmorph.errors import GalmorphError
+from galmorph.images.sizes import MAX_SIDE_PX
+from galmorph.ranges import FETCHED_PIXSCALE, ROWS, WIDTH_R90, bounded, check_fields, whole
 from galmorph.retrieval.addresses import Credentials, printable
 from galmorph.retrieval.client import Limits
 from galmorph.retrieval.surveys import Imaging
@@ -59,9 +61,9 @@ class FetchOptions:
     layer: str | None = None
     hips: str | None = None
     bands: str | None = None
-    size: int = 256
-    pixscale: float | None = None
-    size_factor: float | None = None
+    size: int = bounded(whole(1, MAX_SIDE_PX), 256)
+    pixscale: float | None = bounded(FETCHED_PIXSCALE, None)
+    size_factor: float | None = bounded(WIDTH_R90, None)
     extras: tuple[str, ...] = ()
     base_url: str | None = None
     way: str | None = None
@@ -70,13 +72,12 @@ class FetchOptions:
     retries: int = Limits.retries
     timeout_s: float = Limits.timeout_s
     backoff_s: float = Limits.backoff_s
-    limit: int | None = None
+    limit: int | None = bounded(ROWS, None)
     retry_failed: bool = False
     verify: bool = False
 
     def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 0:
-            raise GalmorphError(f"limit={self.limit} must be a number of rows.")
+        check_fields(self)
         if self.bands is not None and not re.fullmatch("[A-Za-z0-9]{1,16}", self.bands):
             raise GalmorphError(f"bands={printable(self.bands)!r} must be a letter each, such as grz.")
         _ = self.limits

@@ -101,7 +101,7 @@ def write(path: Path, chunks: Iterable[bytes | memoryview]) -> int:
     return os.lstat(path).st_mtime_ns
 
 
-def judge(bands: tuple[str, ...], flux: NDArray[np.float32]) -> tuple[str, dict[str, float]]:
+def coverage_state(bands: tuple[str, ...], flux: NDArray[np.float32]) -> tuple[str, dict[str, float]]:
     """Return the state of a cutout by its coverage, and the fraction of pixels with data in each band.
 
     Parameters
@@ -136,7 +136,7 @@ def judge(bands: tuple[str, ...], flux: NDArray[np.float32]) -> tuple[str, dict[
 def prepare(delivery: Delivery) -> tuple[Outcome, list[bytes | memoryview]]:
     """Return the state of a cutout and its file, as chunks of bytes; none if it has no data."""
     cutout = delivery.cutout
-    status, coverage = judge(cutout.bands, cutout.flux)
+    status, coverage = coverage_state(cutout.bands, cutout.flux)
     if status == NO_COVERAGE:
         return Outcome(status, delivery.url, coverage=coverage, error="the service has no data in any band"), []
     cards = [("RELEASE", delivery.release, "data release")] if delivery.release else []
@@ -169,7 +169,7 @@ def adopt(path: Path, request: Request, bands: tuple[str, ...]) -> Outcome | Non
     intact = all(fitsbytes.is_intact(memoryview(content)[image.span]) for image in (primary, *others))
     if not intact or named != "".join(bands) or primary.data.shape != (len(bands), request.size, request.size):
         return None
-    status, coverage = judge(bands, np.asarray(primary.data, ">f4"))
+    status, coverage = coverage_state(bands, np.asarray(primary.data, ">f4"))
     digest = hashlib.sha256(content).hexdigest()
     return Outcome(status, url, bytes=len(content), sha256=digest, mtime_ns=stamp[1], coverage=coverage)
 

@@ -1,4 +1,4 @@
-"""Blocks of rows: those that are read are all that a table states; those to write are checked, and small."""
+"""Blocks of rows: checks that all rows of a table are read, and that blocks to write are valid and small."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BLOCK_ROWS = 16384
 
 
 def stated_blocks(table: Table, positions: Sequence[int], n_rows: int, start: int) -> Iterator[Sequence[Array]]:
-    """Iterate over blocks of columns of a table, which together are as many rows as it states.
+    """Iterate over blocks of columns of a table, and check the total number of rows.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def stated_blocks(table: Table, positions: Sequence[int], n_rows: int, start: in
 
 
 def checked_blocks(columns: Sequence[Column], blocks: Iterable[Mapping[str, Array]], n_rows: int) -> Iterator[Block]:
-    """Yield the blocks checked, in the columns' dtypes, and in blocks that are small enough to be written at once."""
+    """Yield checked blocks in the columns' dtypes, small enough to be written at once."""
     done = 0
     for block in blocks:
         values = {column.name: _checked(column, block) for column in columns}

@@ -1,4 +1,4 @@
-"""Conversion: a table in another format than its file's, where nothing of it is lost; what would be lost has a name."""
+"""Conversion of a table to another format without loss; anything that would be lost is named."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ _DTYPES = {
     "f8": "float64",
 }
 _TEXT, _INTEGERS = "str", ("int16", "int32", "int64")
-# A number that is written so is an identifier: as a number it would lose its zeros.
+# A number in this form is an identifier: as a number it would lose its zeros.
 _ZEROS = re.compile(r"[+-]?0\d")
-# Whole numbers that a float may not hold.
+# Whole numbers that a float may not represent.
 _DIGITS = re.compile(r"[+-]?\d{16,}")
 _BOOLEANS = {"true": True, "false": False, "t": True, "f": False}
 
 
 class CopiedColumn(Column):
-    """A column of the user's, which may have any name."""
+    """A column of the user, which may have any name."""
 
     def __post_init__(self) -> None:
         """Take the name as it is."""
@@ -49,7 +49,7 @@ class CopiedColumn(Column):
 
 @dataclass
 class _Content:
-    """What the cells of a column are, as far as they have been seen.
+    """The type of a column's cells, as far as they have been seen.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ class _Content:
                 self.exact &= int(numbers.min()) >= -_EXACT and int(numbers.max()) <= _EXACT
 
     def _be(self, dtype: str) -> None:
-        """Become what holds the cells so far and those of a type."""
+        """Widen the type so that it also holds cells of another type."""
         both = {self.dtype, dtype} - {""}
         if len(both) < 2:
             self.dtype = dtype
@@ -118,7 +118,7 @@ class _Content:
 
     @property
     def written(self) -> str:
-        """The dtype of the column to write; '' where there is none that loses nothing."""
+        """The dtype of the column to write; '' if none is without loss."""
         if self.dtype in (*_INTEGERS, "bool") and self.nulls:
             if self.dtype in _INTEGERS and self.exact:
                 return "float64"
@@ -155,7 +155,7 @@ class Conversion:
 
     @cached_property
     def contents(self) -> dict[int, _Content]:
-        """What the cells of each column are, by position; of columns that cannot be read there is nothing."""
+        """The type of each column's cells, by position; without columns that cannot be read."""
         contents = {i: _Content(each) for i, each in enumerate(self.table.fields) if each.scalar}
         for block in stated_blocks(self.table, list(contents), _BLOCK_ROWS, 0) if contents else ():
             for content, values in zip(contents.values(), block, strict=True):
@@ -163,7 +163,7 @@ class Conversion:
         return contents
 
     def losses(self, form: Format) -> list[str]:
-        """Return what a format would not hold of the table, in words."""
+        """Return texts that name what a format cannot hold of the table."""
         lost = [f"the arrays in column {each.name}" for each in self.table.fields if not each.scalar]
         for content in self.contents.values():
             name = content.field.name
@@ -207,7 +207,7 @@ class Conversion:
             yield dict(zip(names, values, strict=True))
 
     def blocks(self, dropped: Collection[int], new: Iterator[Block]) -> Iterator[Block]:
-        """Yield blocks of the table's rows with the new columns' values behind, as many rows as each new block has."""
+        """Yield blocks of the table's rows with the new columns' values, of the length of the new blocks."""
         chosen = {position: each for position, each in self.contents.items() if position not in dropped}
         old = stated_blocks(self.table, list(chosen), _BLOCK_ROWS, 0) if chosen else iter(())
         held: list[list[Array]] = []

@@ -1,4 +1,4 @@
-"""Decimals: numbers as text whose decimals stand behind a comma."""
+"""Numbers as text with a decimal comma."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+([eE][+-]?\d+)?")
 
 
 def with_point(text: str) -> str:
-    """Return a number that has a decimal comma with a point, and without the points between its thousands."""
+    """Return a number with a decimal point for its decimal comma, and without points between thousands."""
     if "," in text and _DECIMAL_COMMA.fullmatch(text.replace("\N{MINUS SIGN}", "-")):
         return text.replace(".", "").replace(",", ".")
     return text

@@ -28,7 +28,7 @@ def check_features(path: Path, *, replace: bool) -> None:
 
 
 def write_features(path: Path, blocks: Blocks, n_features: int, cards: Sequence[Card]) -> None:
-    """Write features; the file appears when it is complete.
+    """Write features; the file gets its name when it is complete.
 
     Parameters
     ----------

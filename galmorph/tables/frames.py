@@ -16,9 +16,11 @@ from galmorph.tables.formats.parquet import KEY, arrow_field, arrow_type, column
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from galmorph.tables.memory import MemoryTable
+
 
 def is_frame(value: object) -> bool:
-    """Tell whether something is a data frame."""
+    """Return whether an object is a data frame."""
     return _is_pandas(value) or hasattr(value, "__arrow_c_stream__")
 
 
@@ -37,7 +39,7 @@ class FrameTable:
             for each, of in zip(fields, self._table.schema, strict=True)
         )
         kept = frame.attrs.get("galmorph") if _is_pandas(frame) else self._metadata.get(KEY)
-        with suppress(ValueError, CatalogError):  # what is damaged is as if it were not there
+        with suppress(ValueError, CatalogError):  # damaged metadata is ignored
             kept = json.loads(kept) if isinstance(kept, str | bytes) else kept
             self.provenance = Provenance.from_json(kept)
             return
@@ -54,8 +56,14 @@ class FrameTable:
             yield [column_values(part.column(i), self.fields[i].name) for i in positions]
 
     def extra(self) -> Extra:
-        """Return nothing: what else the frame has stays with the user."""
+        """Return nothing: other content of the frame is not read."""
         return Extra()
+
+    def rows(self, numbers: Sequence[int]) -> Any:
+        """Return some rows, as a frame of the same kind."""
+        if _is_pandas(self._frame):
+            return self._frame.iloc[numbers]
+        return _like(self._frame, self._table.take(numbers))
 
     def appended(self, added: Added) -> Any:
         """Return a frame of the same kind with columns at the end.
@@ -80,12 +88,21 @@ class FrameTable:
         return _like(self._frame, table.replace_schema_metadata(metadata))
 
 
+def in_memory(value: object) -> MemoryTable | FrameTable | None:
+    """Return an astropy Table or a data frame as a table format; None of anything else."""
+    from astropy.table import Table
+
+    from galmorph.tables.memory import MemoryTable
+
+    return MemoryTable(value) if isinstance(value, Table) else FrameTable(value) if is_frame(value) else None
+
+
 def _is_pandas(value: object) -> bool:
     return type(value).__module__.partition(".")[0] == "pandas" and hasattr(value, "iloc") and hasattr(value, "columns")
 
 
 def _of_pandas(frame: Any) -> pa.Table:
-    """Return a DataFrame as an Arrow table; a column that Arrow has no type for is there, but cannot be read."""
+    """Return a DataFrame as an Arrow table; a column without an Arrow type is kept, but cannot be read."""
     import pyarrow as pa
 
     arrays = []
@@ -104,8 +121,8 @@ def _flat(array: Any) -> Any:
 
 
 def _like(frame: Any, table: pa.Table) -> Any:
-    """Return an Arrow table as the kind of a frame, where that can be made of one; else as it is."""
+    """Return an Arrow table as a frame of the same library, if that can be made of one; else unchanged."""
     try:
         return table if isinstance(frame, type(table)) else type(frame)(table)
-    except Exception:  # of a library that makes its frames otherwise
+    except Exception:  # the library makes its frames in another way
         return table

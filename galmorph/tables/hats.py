@@ -1,4 +1,4 @@
-"""HATS catalogs on disk: which files hold the rows, and what else a copy with more columns needs.
+"""HATS catalogs on disk: the files of rows, and the other files of a copy with more columns.
 
 A catalog is a folder of Parquet files, one or several for each partition (a pixel of the sky), with its properties and
 the metadata of the whole. A collection is a folder of such catalogs: the main one, margins (the rows around each
@@ -32,19 +32,19 @@ _COMMON = Path("dataset", "_common_metadata")
 _METADATA = Path("dataset", "_metadata")
 _THUMBNAIL, _STATISTICS = "data_thumbnail.parquet", "per_partition_statistics.parquet"
 _WRITTEN_ANEW = ("hats.properties", "properties", _THUMBNAIL, _STATISTICS)
-# Kinds whose rows are targets; an index or an association holds no galaxies.
+# Kinds whose rows are targets; an index or an association has no galaxies.
 _KINDS = ("object", "source", "margin")
 
 
 def is_hats(path: Path) -> bool:
-    """Return whether a path is the folder of a HATS catalog or collection, also of an unreadable or outdated one."""
+    """Return whether a path is the folder of a HATS catalog or collection, even an unreadable or outdated one."""
     names = ("hats.properties", _COLLECTION, "partition_info.csv")
     return path.is_dir() and any((path / name).exists() for name in names)
 
 
 @dataclass(frozen=True)
 class Member:
-    """One catalog of rows: the whole, or the main catalog or a margin of a collection.
+    """One catalog of rows: alone, or the main catalog or a margin of a collection.
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ class HatsCatalog:
         return hashlib.sha256("\n".join(map(str, names)).encode()).hexdigest()
 
     def complete(self, copy: Path, columns: Sequence[Column], cards: Sequence[Card], *, replace: bool) -> None:
-        """Write all that a copy needs beside the files of its partitions, which are there.
+        """Write all files of a copy besides those of its partitions, which must exist.
 
         Parameters
         ----------
@@ -123,7 +123,7 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except CatalogError:
         raise
-    except (OSError, ValueError, KeyError) as error:  # of pydantic and Arrow too
+    except (OSError, ValueError, KeyError) as error:  # errors of pydantic and Arrow too
         raise CatalogError(f"{path} cannot be read as a HATS catalog: {error}") from error
 
 
@@ -165,10 +165,10 @@ def _member(root: Path, folder: Path) -> Member:
     files: list[Path] = []
     for pixel in PartitionInfo.read_from_dir(path).get_healpix_pixels():
         partition = Path(str(paths.pixel_catalog_file(path, pixel, npix_suffix=properties.npix_suffix)))
-        found = sorted(p for p in partition.iterdir() if p.name[0] not in "._") if partition.is_dir() else [partition]
-        if not all(file.is_file() for file in found):
+        inside = sorted(p for p in partition.iterdir() if p.name[0] not in "._") if partition.is_dir() else [partition]
+        if not all(file.is_file() for file in inside):
             raise CatalogError(f"{path} lacks the partition {partition.relative_to(path)}.")
-        files += found
+        files += inside
     return Member(folder, properties, tuple(file.relative_to(root) for file in files))
 
 
@@ -187,7 +187,7 @@ def _complete(
         }
         try:
             write_parquet_metadata(copy, create_metadata=metadata, **summaries)
-        except (StopIteration, IndexError):  # hats cannot make them of files without rows
+        except (StopIteration, IndexError):  # hats cannot make them from files without rows
             log.warning("%s has files without rows: thumbnail and statistics are left out.", origin)
             write_parquet_metadata(copy, create_metadata=metadata)
     # The catalog's own file may describe the columns where the partitions do not.
@@ -208,7 +208,7 @@ def _complete(
 
 
 def _copy_files(origin: Path, copy: Path) -> None:
-    """Copy the files, not the folders, that are not written anew."""
+    """Copy the files, without folders, that are not written again."""
     copy.mkdir(parents=True, exist_ok=True)
     for path in origin.iterdir():
         if path.is_file() and path.name not in _WRITTEN_ANEW and not path.name.startswith("."):
@@ -216,7 +216,7 @@ def _copy_files(origin: Path, copy: Path) -> None:
 
 
 def swap(new: Path, destination: Path, aside: Path, *, overwrite: bool) -> None:
-    """Give a finished folder its name, when it is on the disk.
+    """Give a finished folder its name after syncing it to the disk.
 
     Parameters
     ----------
@@ -238,7 +238,7 @@ def swap(new: Path, destination: Path, aside: Path, *, overwrite: bool) -> None:
         shutil.rmtree(aside, ignore_errors=True)
         destination.rename(aside)
     try:
-        new.rename(destination)  # fails where anything but an empty folder has the name
+        new.rename(destination)  # fails unless the name is free or that of an empty folder
     except OSError as error:
         raise CannotContinue(
             f"{destination} cannot be written: {error.strerror}. It appeared while the run was going on, or is not a "

@@ -1,4 +1,4 @@
-"""Tables in memory: an astropy Table as a catalog, and the same table back with columns appended."""
+"""Tables in memory: an astropy Table as a catalog, and a copy with columns appended."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from astropy.table import Table
 from galmorph.tables.blocks import joined
 from galmorph.tables.formats import Added, Array, Provenance, TableField, native, text_array
 from galmorph.tables.formats._extra import Extra
+from galmorph.tables.systems import card_frame
 
 
 class MemoryTable:
@@ -20,7 +21,8 @@ class MemoryTable:
     def __init__(self, table: Table) -> None:
         self._table = table
         self.n_rows = len(table)
-        self.fields = tuple(_field(name, table[name]) for name in table.colnames)
+        frame = card_frame({key: str(value) for key, value in table.meta.items()})
+        self.fields = tuple(_field(name, table[name], frame) for name in table.colnames)
         self.provenance = Provenance.from_cards(lambda key: (table.meta.get(key), ""))
 
     def blocks(self, positions: Sequence[int], n_rows: int, start: int) -> Iterator[list[Array]]:
@@ -30,9 +32,13 @@ class MemoryTable:
             yield [_cells(column[first : first + n_rows]) for column in columns]
 
     def extra(self) -> Extra:
-        """Return the descriptions of the columns; what else the table has stays with the user."""
+        """Return the descriptions of the columns; other content of the table is not read."""
         texts = {name: self._table[name].info.description for name in self._table.colnames}
         return Extra({name: text for name, text in texts.items() if text})
+
+    def rows(self, numbers: Sequence[int]) -> Table:
+        """Return some rows, as a table of the same kind."""
+        return self._table[numbers]
 
     def appended(self, added: Added) -> Table:
         """Return a copy of the table with columns at the end, their units, UCDs and descriptions, and the provenance.
@@ -64,11 +70,11 @@ class MemoryTable:
         return result
 
 
-def _field(name: str, column: Any) -> TableField:
+def _field(name: str, column: Any, frame: str) -> TableField:
     ucd = str((getattr(column.info, "meta", None) or {}).get("ucd", ""))
     kind = getattr(getattr(column, "dtype", None), "kind", "")
     scalar = getattr(column, "ndim", 0) == 1 and kind in "biufSUO" and kind != ""
-    return TableField(name, str(column.info.unit or ""), ucd, kind in "SUO", scalar)
+    return TableField(name, str(column.info.unit or ""), ucd, kind in "SUO", scalar, frame)
 
 
 def _cells(column: Any) -> Array:

@@ -15,8 +15,7 @@ from galmorph.tables.units import angle_factor
 
 Floats = NDArray[np.float64]
 
-# What people and programs write for a minus (hyphens, dashes), for the marks of degrees, minutes and seconds; then the
-# blanks between thousands.
+# Other characters for a minus (hyphens, dashes) and for degrees, minutes and seconds; then blanks between thousands.
 _SIGNS = str.maketrans(
     {
         **dict.fromkeys("\u2212\u2010\u2011\u2012\u2013\uff0d", "-"),
@@ -28,6 +27,7 @@ _SIGNS = str.maketrans(
 )
 _BLANKS = dict.fromkeys(map(ord, "\u00a0\u2009\u202f"), "")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+\.\d*")
+_FORTRAN = re.compile(r"([\d.])[dD]([+-]?\d+)$")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _SEXAGESIMAL = re.compile(
     r"([+-]?)\s*(\d{1,3})\s*([:hd°\s])\s*(\d{1,2}(?:\.\d*)?)\s*(?:(?:[:m'\s])\s*(\d{1,2}(?:\.\d*)?)\s*[s\"]?|[m']?)"
@@ -71,12 +71,12 @@ def to_float(values: Array) -> Floats:
 
 
 def _number(cell: str) -> float:
-    """Return the number in a text: also with other minus signs, a degree sign, and separated thousands (1,000.5)."""
+    """Return the number in a text: also with other minus signs, a degree sign, thousands (1,000.5), as 1.5D+02."""
     text = cell.strip().translate(_SIGNS).translate(_BLANKS).removesuffix("°").rstrip()
     if _THOUSANDS.fullmatch(text):
         text = text.replace(",", "")
     try:
-        return float(text)
+        return float(_FORTRAN.sub(r"\1e\2", text))
     except ValueError:
         return np.nan
 
@@ -87,7 +87,8 @@ def sexagesimal(text: str, hours: bool) -> float:
     Parameters
     ----------
     text : str
-        The angle. An ``h`` in it means hours and a ``d`` or ``°`` degrees, whatever `hours` says.
+        The angle. An ``h`` in it means hours and a ``d`` or ``°`` degrees, whatever `hours` says; a comma is as good as
+        a point.
     hours : bool
         Whether the first number counts hours (15 degrees each).
 
@@ -96,7 +97,7 @@ def sexagesimal(text: str, hours: bool) -> float:
     float
         Degrees; NaN if the text is no such angle.
     """
-    match = _SEXAGESIMAL.fullmatch(text.strip().lower().translate(_SIGNS))
+    match = _SEXAGESIMAL.fullmatch(text.strip().lower().translate(_SIGNS).replace(",", "."))
     if match is None:
         return np.nan
     sign, whole, mark, minutes, seconds = match.groups()
@@ -178,9 +179,9 @@ class Frame:
             return
         from astropy.coordinates import frame_transform_graph
 
-        known = frame_transform_graph.get_names()
-        if self.name not in known:
-            raise CatalogError(registry.unknown("frame", name, known))
+        usable = frame_transform_graph.get_names()
+        if self.name not in usable:
+            raise CatalogError(registry.unknown("frame", name, usable))
         try:
             self.to_icrs(np.array([10.0]), np.array([20.0]))
         except Exception as error:  # astropy raises ValueError, TypeError, ConvertError and more, by frame
@@ -195,18 +196,18 @@ class Frame:
 
     def to_icrs(self, lon: Floats, lat: Floats) -> tuple[Floats, Floats]:
         """Return ICRS right ascension (0..360) and declination in degrees; NaN stays NaN."""
-        known = np.isfinite(lon) & np.isfinite(lat)
+        usable = np.isfinite(lon) & np.isfinite(lat)
         ra, dec = np.full(len(lon), np.nan), np.full(len(lat), np.nan)
         if self.name == "icrs":
-            ra[known], dec[known] = lon[known], lat[known]
+            ra[usable], dec[usable] = lon[usable], lat[usable]
             ra[ra < 0] += 360
             ra[ra == 360] = 0
             return ra, dec
         from astropy import units
         from astropy.coordinates import SkyCoord
 
-        sky = SkyCoord(lon[known] * units.deg, lat[known] * units.deg, frame=self.name, **self._equinox).icrs
-        ra[known], dec[known] = sky.ra.deg, sky.dec.deg
+        sky = SkyCoord(lon[usable] * units.deg, lat[usable] * units.deg, frame=self.name, **self._equinox).icrs
+        ra[usable], dec[usable] = sky.ra.deg, sky.dec.deg
         return ra, dec
 
 

@@ -1,4 +1,4 @@
-"""Which columns of a table may be written, and which of an earlier run they replace."""
+"""Which new columns a table may get, and which columns of an earlier run they replace."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def replaced_columns(
     """
     new = check_names(columns)
     clashing = [i for i, name in enumerate(names) if name.lower() in new]
-    ours = _lower(own)
-    foreign = [names[i] for i in clashing if names[i].lower() not in ours]
+    own_names = _lower(own)
+    foreign = [names[i] for i in clashing if names[i].lower() not in own_names]
     if clashing and not replace:
         raise CatalogError(
             f"{path} already has the columns {listed(names[i] for i in clashing)}: give the new ones a --prefix, or "
@@ -47,7 +47,7 @@ def replaced_columns(
             f"{path} has no record that galmorph wrote its columns {listed(foreign)}, so --replace leaves them alone: "
             "give the new ones a --prefix"
         )
-    superseded = _superseded(columns, ours) if replace else set()
+    superseded = _superseded(columns, own_names) if replace else set()
     return frozenset(i for i, name in enumerate(names) if i in clashing or name.lower() in superseded)
 
 
@@ -93,15 +93,15 @@ def own_columns(names: Sequence[str], recorded: Collection[str]) -> tuple[str, .
     return tuple(name for name in names if name.lower() in own)
 
 
-def _superseded(columns: Sequence[Column], ours: Collection[str]) -> set[str]:
-    """Return galmorph's own columns (lower case) that are of a classification under the prefix of a new one's."""
+def _superseded(columns: Sequence[Column], own_names: Collection[str]) -> set[str]:
+    """Return galmorph's own columns (lower case) of an earlier classification with the prefix of a new one."""
     names = [column.name.lower() for column in columns]
     prefixes = [name.removesuffix("morph_flag") for name in names if name.endswith("morph_flag")]
     classified = [prefix for prefix in prefixes if any(name.startswith(f"{prefix}p_") for name in names)]
     return {
         name
         for prefix in classified
-        for name in ours
+        for name in own_names
         if name.startswith((f"{prefix}p_", f"{prefix}share_", f"{prefix}morph_"))
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 _NAMES = {
     "fk4": "fk4",
@@ -23,6 +23,11 @@ _DEFAULT_EQUINOX = {"fk4": "B1950", "fk4noeterms": "B1950", "fk5": "J2000", "bar
 # The same positions as ICRS to 0.1 arcsec; the equinox that a frame has of itself.
 _SAME = {"fk5 J2000": "", "barycentricmeanecliptic J2000": "barycentricmeanecliptic"}
 _EQUINOX = re.compile(r"([BJ]?) ?(\d{4})(?:\.0*|(\.\d+))?")
+# In comments of text tables.
+_CARD = re.compile(r"#\s*(RADE?C?SYS|EQUINOX)\s*[=:]\s*([^/]+)", re.IGNORECASE)
+_COOSYS = re.compile(
+    r"#\s*COOSYS\s+\S+?:?\s+(eq_\w+|galactic|supergalactic|ecl_\w+|ICRS)(?:\s+([BJ]?\d{4}\S*))?", re.IGNORECASE
+)
 # Without RADESYS, the FITS standard has FK4 before this equinox and FK5 from then on.
 _FIRST_FK5 = 1984
 # Equinoxes in names of columns; other years are epochs of the observation, as Gaia's J2016.
@@ -65,6 +70,36 @@ def declared_frame(system: str, equinox: str) -> str:
     stated = f"{year[1] or usual[0]}{year[2]}{year[3] or ''}" if year else equinox.strip().upper() or usual
     full = f"{name} {stated}"
     return _SAME.get(full, full)
+
+
+def card_frame(cards: Mapping[str, str]) -> str:
+    """Return the frame that cards of FITS declare (``RADESYS``, ``RADECSYS``, ``EQUINOX``), as `declared_frame`.
+
+    A text that names no system is as if it were not there. ``EPOCH``, which once was the equinox and is that of the
+    observation in tables of today, counts where it is 1950.
+    """
+    system = cards.get("RADESYS") or cards.get("RADECSYS") or ""
+    system = system if is_frame_name(system) else ""
+    old = re.fullmatch(r"B?1950(\.0*)?", cards.get("EPOCH", "").strip(), re.IGNORECASE)
+    return declared_frame(system, cards.get("EQUINOX", "") or ("B1950" if old and not system else ""))
+
+
+def comment_frame(lines: Iterable[str]) -> str:
+    """Return the frame that comments before a text table declare, as `declared_frame`.
+
+    Parameters
+    ----------
+    lines : iterable of str
+        Such as ``# EQUINOX = 1950``, and VizieR's ``#Coosys B1950: eq_FK4 B1950`` where it is the only one.
+    """
+    cards: dict[str, str] = {}
+    systems = []
+    for line in lines:
+        if card := _CARD.match(line):
+            cards[card[1].upper()] = card[2].strip("'\" ")
+        elif system := _COOSYS.match(line):
+            systems.append(declared_frame(system[1], system[2] or ""))
+    return card_frame(cards) or (systems[0] if len(systems) == 1 else "")
 
 
 def is_frame_name(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Targets: what the work needs of a catalog's rows, a block at a time; and cells of text as numbers."""
+"""Targets: identifiers, positions, radii and cutouts of a catalog's rows, in blocks; and cells of text as numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Units as catalogs spell them; astropy.units knows the rest."""
+"""Units as catalogs spell them, in addition to those of astropy.units."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def angle_factor(text: str, unit: str) -> float:
     Raises
     ------
     ValueError
-        If it is no unit of angle.
+        If it is not a unit of angle.
     """
     given = text.strip(' "[]().').lower()
     if given in ("", unit):
@@ -46,7 +46,7 @@ def angle_factor(text: str, unit: str) -> float:
 
 
 def is_unit(text: str) -> bool:
-    """Return whether a text is a unit, of whatever kind."""
+    """Return whether a text is a unit of any kind."""
     given = text.strip(' "[]().')
     if given.lower() in _UNITS or given.lower() in _HOURS:
         return True

@@ -15,9 +15,7 @@ from galmorph.errors import ModelError
 from galmorph.files.record import file_sha256
 from galmorph.models.card import SUFFIX, ModelCard
 from galmorph.models.model import TRAINED_CONTENTS, TRAINED_GALAXIES, Model, load
-
-# Starts without galaxies: ImageNet's photographs, or random weights.
-_WITHOUT = ("imagenet", "none")
+from galmorph.training.config import WITHOUT_GALAXIES
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def ancestry(pretrained: str, teachers: Sequence[Model]) -> Ancestry:
     models: list[dict[str, Any]] = []
     trained: dict[str, list[Tensor]] = {TRAINED_GALAXIES: [], TRAINED_CONTENTS: []}
     related = [("teacher", teacher) for teacher in teachers]
-    if pretrained not in _WITHOUT:
+    if pretrained not in WITHOUT_GALAXIES:
         start = _with_card(pretrained)
         if start is None:
             if not Path(pretrained).exists():

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from galmorph.ranges import SHARE, Range, bounded
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -35,12 +37,12 @@ class Augmentation:
 
     rotate: bool = True
     reflect: bool = True
-    shift: float = 0.02
-    zoom: float = 0.12
-    grey: float = 0.0
-    colour: float = 0.0
-    noise: float = 0.0
-    blur: float = 0.0
+    shift: float = bounded(SHARE, 0.02)
+    zoom: float = bounded(Range(0, 10), 0.12)
+    grey: float = bounded(SHARE, 0.0)
+    colour: float = bounded(SHARE, 0.0)
+    noise: float = bounded(SHARE, 0.0)
+    blur: float = bounded(Range(0, 100), 0.0)
 
     def __call__(self, images: Tensor, view: float, size: int, generator: torch.Generator) -> Tensor:
         """Augment a batch.

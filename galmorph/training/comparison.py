@@ -14,10 +14,11 @@ from scipy.stats import t as student
 
 from galmorph import registry
 from galmorph.errors import GalmorphError, WeightsUnavailable
-from galmorph.files.form import read_form_of
+from galmorph.files.checked_json import read_json_file
 from galmorph.files.record import read_record
 from galmorph.files.writing import write_csv, write_file
-from galmorph.training.config import TrainConfig, configure
+from galmorph.ranges import SEEDS
+from galmorph.training.config import TrainConfig, configure, parse_settings
 from galmorph.training.evaluation import figures
 from galmorph.training.reading import read_sample, schema_named
 from galmorph.training.run import STATE
@@ -75,8 +76,8 @@ def compare(
     """
     if len(data) != 1:
         raise GalmorphError(f"A comparison scores one sample: give one --data, not {len(data)}.")
-    if seeds < 1:
-        raise GalmorphError(f"--seeds {seeds}: at least 1.")
+    SEEDS.check("--seeds ", seeds)
+    parse_settings(options.get("settings", ()))
     loaded = schema_named(schema)
     sample = read_sample(data[0], loaded)
     names = CLASS_SCORES if loaded.is_classes else FRACTION_SCORES
@@ -119,7 +120,7 @@ def _metrics(config: TrainConfig, folder: Path, sample: Sample) -> dict[str, Any
             raise GalmorphError(f"The run in {folder} had other options: choose another --out, or remove it.")
         if (read_record(folder / STATE) or {}).get("samples") != {sample.name: sample.sha256}:
             raise GalmorphError(f"The run in {folder} had other labels or pictures: choose another --out.")
-        return read_form_of(dict[str, dict[str, dict[str, Any]]], folder / "metrics.json")
+        return read_json_file(dict[str, dict[str, dict[str, Any]]], folder / "metrics.json")
     return train(config, folder, resume=(folder / "config.json").exists())
 
 

@@ -3,20 +3,43 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from galmorph import registry
 from galmorph.errors import GalmorphError
+from galmorph.images.sizes import MAX_INPUT_PX
 from galmorph.models.backbones._flatten import bound_to
+from galmorph.models.card import find
+from galmorph.ranges import (
+    BATCH,
+    EPOCHS,
+    LEARNING_RATE,
+    PATIENCE,
+    ROWS,
+    SEED,
+    SHARE,
+    WIDTH_R90,
+    Range,
+    bounded,
+    check_fields,
+    positive,
+    ranges_of,
+    whole,
+)
+from galmorph.registry import check_keywords
 from galmorph.schemas import LabelSchema, schema_from_mapping
 from galmorph.training.augmentation import PLAIN, Augmentation
 from galmorph.training.losses import loss_named
 from galmorph.training.reading import infer_schema, schema_named
 from galmorph.training.split import Split
 
+# Starts that are not a model of galaxies: a backbone trained on ImageNet's photographs, or random weights.
+WITHOUT_GALAXIES = ("imagenet", "none")
 DEFAULT_AUGMENTATION = Augmentation(grey=0.2, colour=0.1)
 # For pictures without labels, whose targets a model predicts from the plain picture.
 STRONG_AUGMENTATION = Augmentation(shift=0.05, zoom=0.25, grey=0.2, colour=0.25, noise=0.05, blur=2.0)
@@ -101,40 +124,49 @@ class TrainConfig:
     backbone: str = "mobilenet_v2"
     pretrained: str = "imagenet"
     fine_tune: bool = True
-    input_size: int = 160
-    radii: float = 5.12
-    epochs: int = 20
-    batch_size: int = 32
-    epoch_size: int = 0
-    lr: float = 4e-4
-    head_lr: float = 1.2e-3
-    weight_decay: float = 0.01
-    warmup_epochs: float = 1.0
+    input_size: int = bounded(whole(1, MAX_INPUT_PX), 160)
+    radii: float = bounded(WIDTH_R90, 5.12)
+    epochs: int = bounded(EPOCHS, 20)
+    batch_size: int = bounded(BATCH, 32)
+    epoch_size: int = bounded(ROWS, 0)
+    lr: float = bounded(LEARNING_RATE, 4e-4)
+    head_lr: float = bounded(LEARNING_RATE, 1.2e-3)
+    weight_decay: float = bounded(Range(0, 10), 0.01)
+    warmup_epochs: float = bounded(Range(0, EPOCHS.most), 1.0)
     schedule: str = "cosine"
-    ema: float = 0.995
+    ema: float = bounded(Range(0, 0.999999), 0.995)
     refit: bool = False
-    patience: int = 0
+    patience: int = bounded(PATIENCE, 0)
     loss: str = "mse"
-    concentration: float = 40.0
-    class_weights: float = 0.0
-    mixup: float = 0.0
-    unfreeze_epochs: float = 0.0
-    accumulate: int = 1
+    concentration: float = bounded(positive(1e6), 40.0)
+    class_weights: float = bounded(Range(0, 10), 0.0)
+    mixup: float = bounded(Range(0, 100), 0.0)
+    unfreeze_epochs: float = bounded(Range(0, EPOCHS.most), 0.0)
+    accumulate: int = bounded(BATCH, 1)
     compile: bool = False
     tensorboard: bool = False
     teachers: tuple[str, ...] = ()
-    teacher_share: float = 0.5
+    teacher_share: float = bounded(SHARE, 0.5)
     exclude: tuple[str, ...] = ()
-    bound_weight: float = 1.0
+    bound_weight: float = bounded(Range(0, 1e6), 1.0)
     unlabelled: tuple[str, ...] = ()
-    unlabelled_weight: float = 1.0
+    unlabelled_weight: float = bounded(Range(0, 1e6), 1.0)
     strong: Augmentation = STRONG_AUGMENTATION
     augmentation: Augmentation = DEFAULT_AUGMENTATION
     split: Split = field(default_factory=Split)
-    seed: int = 0
+    seed: int = bounded(SEED, 0)
     device: str = "auto"
     dtype: str = "auto"
     schema_definition: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_fields(self, "--set {}=")
+        for parent in ("augmentation", "strong", "split"):
+            check_fields(getattr(self, parent), f"--set {parent}.{{}}=")
+        if self.split.val + self.split.test >= 1:
+            raise GalmorphError(
+                f"--set split.val={self.split.val:g} and split.test={self.split.test:g}: together less than 1."
+            )
 
     def to_json(self) -> str:
         """Return all options as JSON with sorted keys."""
@@ -215,12 +247,14 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     Raises
     ------
     GalmorphError
-        If a name is unknown or a value is of another type.
+        If a name is unknown, or a value is of another type or out of its range.
     """
     kinds = {field.name: str(field.type) for field in fields(TrainConfig) if field.name not in _OWN_OPTIONS}
+    ranges = dict(ranges_of(TrainConfig))
     for parent, kind in (("augmentation", Augmentation), ("strong", Augmentation), ("split", Split)):
         del kinds[parent]
         kinds |= {f"{parent}.{field.name}": str(field.type) for field in fields(kind)}
+        ranges |= {f"{parent}.{name}": allowed for name, allowed in ranges_of(kind)}
     del kinds["split.edges"]
     values: dict[str, Any] = {}
     for setting in settings:
@@ -233,7 +267,10 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
         try:
             values[name] = _PARSERS[kinds[name]](text)
         except (ValueError, KeyError) as error:
-            raise GalmorphError(f"--set {setting}: {name} takes {_TYPE_NAMES[kinds[name]]}.") from error
+            takes = ranges.get(name, _TYPE_NAMES[kinds[name]])
+            raise GalmorphError(f"--set {setting[:60]}: {name} takes {takes}.") from error
+        if name in ranges:
+            ranges[name].check(f"--set {name}=", values[name])
     return values
 
 
@@ -244,6 +281,67 @@ _PARSERS: Mapping[str, Any] = {
     "str": str,
 }
 _TYPE_NAMES = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "text"}
+
+
+def _start(pretrained: str | Path) -> str:
+    """Return where a run starts: ``imagenet``, ``none``, or the file of weights that is meant by a model's name.
+
+    Raises
+    ------
+    GalmorphError
+        If there is neither such a file nor such a model.
+    """
+    name = str(pretrained)
+    return name if name in WITHOUT_GALAXIES or Path(name).is_file() else str(find(name))
+
+
+def config_for(
+    data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    recipe: str = "default",
+    schema: str | os.PathLike[str] | None = None,
+    backbone: str = "mobilenet",
+    freeze: bool | None = None,
+    teacher: str | Sequence[str] | None = None,
+    set: str | Sequence[str] | None = None,
+    **options: Any,
+) -> TrainConfig:
+    """Make the configuration of a run from the options of `galmorph train`.
+
+    Parameters
+    ----------
+    data : path or sequence of path
+        Labelled data, as for `galmorph.training.reading.read_sample`.
+    recipe, schema, backbone, freeze, teacher, set
+        As the command takes them.
+    **options
+        Its other options by their names (``epochs``, ``pretrained``, ...), and fields of :class:`TrainConfig`.
+
+    Raises
+    ------
+    TypeError
+        If an option is unknown.
+    GalmorphError
+        If a name is unknown or a number is out of range.
+    """
+    if not isinstance(data, str | os.PathLike | Sequence):
+        raise GalmorphError(f"train takes paths of labelled data or a TrainConfig, not a {type(data).__name__}.")
+    given = {name: value for name, value in options.items() if value is not None}
+    if freeze is not None:
+        given["fine_tune"] = not freeze
+    if teacher is not None:
+        given["teachers"] = teacher
+    check_keywords(config_for, given, TrainConfig)
+    for name in ("teachers", "exclude", "unlabelled"):
+        if name in given:
+            given[name] = _several(given[name])
+    schema = None if schema is None else str(schema)
+    return configure(recipe, _several(data), schema, backbone, _several(set or ()), **given)
+
+
+def _several(given: Any) -> tuple[str, ...]:
+    """Return one or several names or paths as texts."""
+    return tuple(map(str, [given] if isinstance(given, str | os.PathLike) else given))
 
 
 def configure(
@@ -273,9 +371,9 @@ def configure(
     """
     if recipe not in RECIPES:
         raise GalmorphError(registry.unknown("recipe", recipe, RECIPES))
+    parsed = parse_settings(settings)
     loaded = schema_named(schema) if schema else infer_schema(data)
     chosen = {**RECIPES[recipe], **{name: value for name, value in options.items() if value is not None}}
-    parsed = parse_settings(settings)
     chosen |= {name: value for name, value in parsed.items() if "." not in name}
     inner = {
         parent: {name.partition(".")[2]: value for name, value in parsed.items() if name.startswith(f"{parent}.")}
@@ -289,32 +387,18 @@ def configure(
     )
     chosen["strong"] = replace(STRONG_AUGMENTATION, **inner["strong"])
     chosen["augmentation"] = replace(chosen.get("augmentation", DEFAULT_AUGMENTATION), **inner["augmentation"])
-    if chosen.get("pretrained") == "none":
+    chosen["pretrained"] = start = _start(chosen.get("pretrained", TrainConfig.pretrained))
+    if start == "none":
         chosen["fine_tune"] = True  # random weights are not worth freezing
     size = chosen.get("input_size", TrainConfig.input_size)
     backbone = bound_to(size, chosen.pop("backbone", "") + registry.load("backbones", backbone).name)
     loss_named(chosen.get("loss", "mse"))
     chosen.setdefault("loss", "cross_entropy" if loaded.is_classes else "mse")
-    for name in ("epochs", "batch_size", "lr", "head_lr", "accumulate", "concentration"):
-        if chosen.get(name, 1) <= 0:
-            raise GalmorphError(f"--{name.replace('_', '-')} {chosen[name]}: greater than 0.")
-    for name in (
-        "class_weights",
-        "mixup",
-        "unfreeze_epochs",
-        "weight_decay",
-        "warmup_epochs",
-        "patience",
-        "bound_weight",
-        "unlabelled_weight",
-    ):
-        if chosen.get(name, 0) < 0:
-            raise GalmorphError(f"--set {name}={chosen[name]}: 0 or greater.")
     if chosen.get("schedule", "cosine") not in SCHEDULES:
         raise GalmorphError(registry.unknown("schedule", chosen["schedule"], SCHEDULES))
     if chosen.get("tensorboard") and find_spec("tensorboard") is None:
         raise GalmorphError("--set tensorboard=true needs TensorBoard: pip install tensorboard.")
-    if chosen.get("refit") and (chosen.get("pretrained", "imagenet") in ("imagenet", "none") or chosen.get("patience")):
+    if chosen.get("refit") and (start in WITHOUT_GALAXIES or chosen.get("patience")):
         raise GalmorphError("--refit goes on from a trained model (--pretrained FILE), for all epochs (no --patience).")
     if loaded.name not in registry.own_names("schemas"):
         chosen["schema_definition"] = loaded.to_mapping()

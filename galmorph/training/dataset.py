@@ -25,6 +25,7 @@ from galmorph.training.decoding import Pictures, decode, without_unreadable
 from galmorph.training.losses import clip
 from galmorph.training.reading import excluded_keys, plain, read_sample
 from galmorph.training.samples import Sample, content_hash
+from galmorph.training.split import Split
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +94,27 @@ class Dataset:
             name = ", ".join(together) if sample.one_class else sample.name
             groups[name] = groups.get(name, np.zeros(len(self), dtype=bool)) | (self.source == sample.name)
         return groups
+
+    def parts(self, split: Split, classes: NDArray[np.int64]) -> NDArray[np.str_]:
+        """Return each galaxy's part: the one that its sample gives it, else the one that a split draws.
+
+        Of a sample that is divided into training and test part alone, galaxies to validate are drawn from the former.
+
+        Parameters
+        ----------
+        split : Split
+        classes : ndarray of int64, shape (n,)
+            Negative where unknown.
+        """
+        parts = split.parts(list(self.galaxies), classes)
+        first = 0
+        for sample in self.samples:
+            rows = slice(first, first + len(sample))
+            first += len(sample)
+            if sample.parts is not None:
+                validates = "val" not in sample.parts and (sample.parts == "train") & (parts[rows] == "val")
+                parts[rows] = np.where(validates, "val", sample.parts)
+        return parts
 
     def fractions_of_twins(self) -> Tensor:
         """Return the fractions, shape (n, n_labels), where only bounds are at hand those of the same galaxy elsewhere.

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from galmorph import registry
 from galmorph.errors import GalmorphError, SampleError
 from galmorph.images.framing import Framing
+from galmorph.ranges import WIDTH_ARCSEC, WIDTH_R90
 from galmorph.schemas import LabelSchema, Question, read_schema
 from galmorph.training.bounds import propagate
 from galmorph.training.samples import Layout, Sample, sample_of
@@ -34,7 +35,8 @@ from galmorph.training.samples.catalog import why_no_catalog
 
 DECLARED = "labels.toml"
 _COLUMNS = ("label_column", "cutout_column", "id_column", "cutouts")
-_OPTIONS = ("labels", "width_arcsec", "width_r90", *_COLUMNS)
+_WIDTHS = {"width_arcsec": WIDTH_ARCSEC, "width_r90": WIDTH_R90}
+_OPTIONS = ("labels", *_WIDTHS, *_COLUMNS)
 
 
 def read_sample(path: str | Path, schema: LabelSchema, *, labelled: bool = True) -> Sample:
@@ -184,7 +186,7 @@ def _layout_of(path: Path) -> Layout:
         raise refused
     if not chosen:
         layout_texts = "; ".join(f"{layout.name}: {layout.description}" for layout in layouts)
-        raise SampleError(f"{path} has no known layout{why_no_catalog(path)}. Known: {layout_texts}.")
+        raise SampleError(f"{path} has no layout of labelled data{why_no_catalog(path)}. Layouts: {layout_texts}.")
     if len(chosen) > 1:
         both = "; ".join(f"{layout.name}: {layout.description}" for layout in chosen)
         raise SampleError(f"{path} has several layouts: {both}. Give each a folder of its own.")
@@ -197,10 +199,10 @@ def parse(path: str | Path) -> tuple[Path, list[str], dict[str, Any]]:
     Raises
     ------
     SampleError
-        If an option is unknown or a width is no number greater than 0.
+        If an option is unknown or a width is not a number greater than 0.
     """
     before, separator, after = str(path).rpartition(":")
-    if not separator or Path(path).exists():
+    if not separator or after.startswith("/") or Path(path).exists():
         return Path(path), [], {}
     items = [item.strip() for item in after.split(",")]
     options = {name.strip(): value.strip() for name, equals, value in (i.partition("=") for i in items) if equals}
@@ -244,11 +246,10 @@ def _checked(options: Mapping[str, Any], where: str) -> dict[str, Any]:
         if name.startswith("width_"):
             try:
                 checked[name] = float(value)
-                good = 0 < checked[name] < math.inf
-            except (TypeError, ValueError):
-                good = False
-            if not good:
-                raise SampleError(f"{where}: {name} is a number greater than 0, not {value!r}.")
+            except (TypeError, ValueError, OverflowError):
+                checked[name] = math.nan
+            if checked[name] not in _WIDTHS[name]:
+                raise SampleError(f"{where}: {name} is {_WIDTHS[name]}, not {str(value)[:40]!r}.")
     if {"width_arcsec", "width_r90"} <= checked.keys():
         raise SampleError(f"{where}: pictures have either width_r90 or width_arcsec.")
     return checked

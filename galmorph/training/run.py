@@ -31,10 +31,10 @@ from galmorph.schemas import LabelSchema
 from galmorph.training import dataset as datasets
 from galmorph.training.ancestry import Ancestry, ancestry
 from galmorph.training.checkpoint import Checkpoint
-from galmorph.training.config import TrainConfig
+from galmorph.training.config import WITHOUT_GALAXIES, TrainConfig
 from galmorph.training.dataset import Dataset, n_seen
 from galmorph.training.distillation import soft_targets
-from galmorph.training.learnt import learnt_labels, warn_of_unlearnt
+from galmorph.training.learnt_labels import learnt_labels, warn_of_unlearnt
 from galmorph.training.losses import BoundedLoss, loss_named
 from galmorph.training.processes import Processes
 from galmorph.training.reading import plain
@@ -187,6 +187,10 @@ def open_run(
     if processes.is_first:
         _log_start(config, schema, device, len(history))
 
+    # First of all: weights may be absent, and reading many pictures takes long.
+    torch.manual_seed(config.seed)
+    backbone: Backbone = registry.load("backbones", config.backbone)
+    network = build(config.backbone, len(schema.labels), config.pretrained)
     opened = partial(
         datasets.load, config.data, schema, radii=config.radii, unlabelled=config.unlabelled, exclude=config.exclude
     )
@@ -199,11 +203,8 @@ def open_run(
     descent = ancestry(config.pretrained, teachers)
     test = labels.rows["test"]
     if n := n_seen(descent.trained, dataset.galaxies[test], dataset.contents[test]):
-        log.warning("Of %d galaxies of the test part %d are learnt to a start or teacher.", len(test), n)
+        log.warning("Of %d galaxies of the test part %d are known to a start or teacher.", len(test), n)
 
-    torch.manual_seed(config.seed)
-    backbone: Backbone = registry.load("backbones", config.backbone)
-    network = build(config.backbone, len(schema.labels), config.pretrained)
     # Not earlier: if something is missing, nothing is written and the folder stays free for the next try.
     if processes.is_first:
         write_record(out / STATE, state)
@@ -241,8 +242,8 @@ def _log_start(config: TrainConfig, schema: LabelSchema, device: torch.device, n
         if n_done
         else f"{config.epochs} epoch{'s' if config.epochs > 1 else ''}"
     )
-    parts = "all layers" if config.fine_tune else "the last layer"
-    log.info("Training %s (%s, from %s) on %s.", config.backbone, parts, start, data)
+    layers = "all layers" if config.fine_tune else "the last layer"
+    log.info("Training %s (%s, from %s) on %s.", config.backbone, layers, start, data)
     log.info("Schema %s: %s (%s). %s on %s.", schema.name, what, named, epochs, where)
 
 
@@ -256,7 +257,7 @@ def _labels(
     """Split the galaxies and set their targets."""
     galaxies, classes = list(dataset.galaxies), schema.classes(dataset.fractions.numpy())
     split = config.split.fitted(galaxies, classes, len(schema.questions[0].answers))
-    parts = split.parts(galaxies, classes)
+    parts = dataset.parts(split, classes)
     for part in ("train", "val"):
         if part not in parts:
             raise SampleError(f"The {part} part of the split is empty: {len(dataset)} galaxies are too few.")
@@ -267,6 +268,7 @@ def _labels(
     learnt = np.flatnonzero((parts == "train") | ((parts == "val") & config.refit))
     counts = ", ".join(f"{(parts == part).sum()} {what}" for part, what in zip(PARTS, _PURPOSES, strict=True))
     log.info("%d galaxies: %s.", len(dataset), counts)
+    _log_own_splits(dataset, parts)
     _warn_of_rare_classes(schema, classes[learnt])
     targets = dataset.fractions_of_twins()
     exact = ~targets.isnan().all(dim=1).numpy()
@@ -278,6 +280,18 @@ def _labels(
         )
     self_labelled = learnt[:0] if teachers else learnt[dataset.unlabelled[learnt]]
     return Labels(dataset, split, parts, learnt, targets, self_labelled, exact)
+
+
+def _log_own_splits(dataset: Dataset, parts: NDArray[np.str_]) -> None:
+    """Log which samples have their own split, and warn of pictures in both its training and another subset."""
+    divided = [sample for sample in dataset.samples if sample.parts is not None]
+    for sample in divided:
+        given = set(sample.parts) if sample.parts is not None else set()
+        drawn = "" if "val" in given else "; those to validate are drawn from train"
+        log.info("%s is divided already, into %s: that is kept%s.", sample.name, ", ".join(sorted(given)), drawn)
+    in_training = np.isin(dataset.contents, dataset.contents[parts == "train"])
+    if divided and (twice := int((in_training & (parts != "train")).sum())):
+        log.warning("%d pictures to validate or test are among those to learn from too: scores are too good.", twice)
 
 
 def _open_folder(config: TrainConfig, out: Path, resume: bool) -> list[dict[str, float]]:
@@ -321,7 +335,7 @@ def _card(
     options["exclude"] = [entry["name"] for entry in dataset.excluded]
     options["excluded"], options["ancestors"] = list(dataset.excluded), list(descent.models)
     options["teachers"] = _teachers(config)
-    if config.pretrained not in ("imagenet", "none"):
+    if config.pretrained not in WITHOUT_GALAXIES:
         options["pretrained"] = Path(config.pretrained).name
     return ModelCard(
         name=name or f"{config.schema}-{config.backbone.rpartition(':')[2]}",

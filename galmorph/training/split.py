@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from galmorph.ranges import SEED, SHARE, bounded
+
 PARTS = ("train", "val", "test")
 
 
@@ -33,9 +35,9 @@ class Split:
         until fitted.
     """
 
-    seed: int = 0
-    val: float = 0.08
-    test: float = 0.12
+    seed: int = bounded(SEED, 0)
+    val: float = bounded(SHARE, 0.08)
+    test: float = bounded(SHARE, 0.12)
     by_class: bool = False
     edges: tuple[tuple[float, float], ...] = ()
 

@@ -176,7 +176,7 @@ def test_flags_of_pictures(model, tmp_path):
     ("options", "words"),
     [
         ({"width_r90": 8.48, "width_arcsec": 40.0}, "give one"),
-        ({"width_r90": 0.0}, "--width-r90 0.0: a number above 0"),
+        ({"width_r90": 0.0}, "--width-r90 0.0: a number from 1e-09 to 1,000"),
         ({"width_arcsec": math.inf}, "--width-arcsec inf"),
     ],
 )

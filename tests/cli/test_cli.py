@@ -133,7 +133,7 @@ def test_everything_is_an_event_where_it_is_asked_for(survey):
 def test_sigterm_exits_with_130_and_can_be_resumed(survey):
     code = (
         "import galmorph.classification.batches as c, os, signal, time\n"
-        "predict, calls = c._predict, []\n"
+        "predict, calls = c.predict_batch, []\n"
         "def slow(*a):\n"
         "    calls.append(1)\n"
         "    if len(calls) > 1:  # the first batch is written, or will be soon\n"
@@ -144,7 +144,7 @@ def test_sigterm_exits_with_130_and_can_be_resumed(survey):
         "        os.kill(os.getpid(), signal.SIGTERM)\n"
         "        time.sleep(0.5)\n"
         "    return predict(*a)\n"
-        "c._predict = slow\n"
+        "c.predict_batch = slow\n"
         "from galmorph.cli.app import main; main()\n"
     )
     arguments = [
@@ -211,6 +211,8 @@ def test_models_list_and_show(tmp_path):
 def test_models_are_whole_at_80_columns_and_one_is_a_screen():
     listed = run("models", "list", env={"COLUMNS": "80"}).stdout
     for name in card.shipped():
+        samples = {score.rpartition(" ")[0] for score in card.describe(card.shipped()[name])["scores"]}
+        assert samples <= set(listed.split()), "the name of a sample is never cut either"
         assert re.search(rf"^ *{name} ", listed, flags=re.MULTILINE), "a name is never cut"
         shown = run("models", "show", name, env={"COLUMNS": "80"}).stdout.splitlines()
         assert len(shown) <= 24

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from test_cli import run
 
-from galmorph.cli import console, exits, options
+from galmorph import ranges
+from galmorph.cli import console, exits
 from galmorph.cli.console import visible
 from galmorph.environment import Variable
 from galmorph.errors import CannotContinue, GalmorphError, Interrupted
@@ -166,12 +167,12 @@ def test_every_exit_code_is_in_the_docs():
 
 
 WRONG_OPTIONS = [
-    ("classify", "--batch-size", options.MAX_BATCH + 1),
+    ("classify", "--batch-size", ranges.MAX_BATCH + 1),
     ("classify", "--batch-size", 0),
     ("classify", "--batch-size", "many"),
-    ("classify", "--workers", options.MAX_WORKERS + 1),
+    ("classify", "--workers", ranges.MAX_WORKERS + 1),
     ("classify", "--workers", -1),
-    ("classify", "--tta", options.MAX_TTA + 1),
+    ("classify", "--tta", 9),
     ("classify", "--hdu", -1),
     ("fetch", "--workers", 0),
     ("fetch", "--rate", "nan"),

@@ -1,5 +1,6 @@
 """What people see: help in groups with examples, progress with rate and time left, completion, errors that go on."""
 
+import io
 import os
 import re
 import shlex
@@ -15,8 +16,8 @@ from test_cli import invoke, run
 
 from galmorph.classification.classify import classify
 from galmorph.cli import app as cli
+from galmorph.cli import console, terminal
 from galmorph.cli import options as options_module
-from galmorph.cli import terminal
 from galmorph.errors import GalmorphError
 from galmorph.registry import missing_file
 from galmorph.training.train import train
@@ -84,6 +85,31 @@ def test_every_option_has_a_panel(name, monkeypatch):
     assert set(shown) <= panels
 
 
+@pytest.mark.parametrize("name", [*leaves(typer.main.get_command(cli.app))])
+def test_help_says_what_each_option_is_and_cuts_no_word_at_80_columns(name, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert "…" not in invoke(*name.split(), "--help").stdout
+    assert [parameter.name for parameter in command(name).params if not parameter.help] == []
+
+
+def test_a_table_cuts_nothing(monkeypatch):
+    """Each letter of a long name is there, wherever its lines end."""
+    name = "Ω" * 300
+    narrow = console.SafeConsole(width=80, record=True, file=io.StringIO())
+    table = console.table_of("name", "value", numbers=("value",))
+    table.add_row(name, "1.25")
+    narrow.print(table)
+    monkeypatch.setattr(terminal, "stderr", narrow)
+    terminal.show_metrics({"test": {name: {"accuracy": 0.5, "accuracy_low": 0.25, "accuracy_high": 0.75}}})
+    shown = narrow.export_text()
+    assert shown.count("Ω") == 600
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_a_misspelt_command_is_answered_with_the_right_one(tmp_path):
+    assert run("classfy", cwd=tmp_path).stderr.endswith("Did you mean 'classify'? See galmorph --help.\n")
+
+
 def test_no_colour_where_it_is_not_wanted(tmp_path):
     for variables, coloured in (({"FORCE_COLOR": "1"}, True), ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False)):
         env = {"TERM": "xterm-256color", "NO_COLOR": "", **variables}
@@ -107,17 +133,17 @@ def test_completion():
 
 
 def test_a_bar_tells_rate_and_time_left(monkeypatch):
-    console = Console(force_terminal=True, width=110, file=open(os.devnull, "w"), record=True)  # noqa: SIM115, PTH123
-    monkeypatch.setattr(terminal, "stderr", console)
+    recorded = Console(force_terminal=True, width=110, file=open(os.devnull, "w"), record=True)  # noqa: SIM115, PTH123
+    monkeypatch.setattr(terminal, "stderr", recorded)
     clock = iter(range(100))
     monkeypatch.setattr(terminal.time, "monotonic", lambda: next(clock) / 2)
     with terminal.progress("classifying") as tell:
         for done in (20, 40, 60):
             tell(done, 100)
-    text = console.export_text()
+    text = recorded.export_text()
     assert "60/100" in text
     assert "40 a second" in text
-    console.file.close()
+    recorded.file.close()
 
 
 def test_plain_lines_tell_rate_and_time_left(monkeypatch, capsys):
@@ -133,6 +159,35 @@ def test_plain_lines_tell_rate_and_time_left(monkeypatch, capsys):
     ]
 
 
+def test_batches_that_end_together_are_no_rate(monkeypatch, capsys):
+    """Two threads end their first batches at one moment, half a second after the model was there."""
+    times = iter((100.0, 100.0001, 101.5, 103.0))
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: next(times))
+    with terminal.progress("classifying") as tell:
+        for done in (100, 200, 400, 700):
+            tell(done, 1000)
+    assert capsys.readouterr().err.splitlines() == [
+        "classifying: 100 of 1000",
+        "classifying: 200 of 1000",
+        "classifying: 400 of 1000, 200 a second, 3 s left",
+        "classifying: 700 of 1000, 200 a second, 2 s left",
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["fetch"], ["show"], ["select", "-"], ["classify", "--images", "i.fits", "--catalog"]]
+)
+def test_a_folder_instead_of_a_table_is_answered_with_the_tables_in_it(arguments, tmp_path):
+    cutout_folder(tmp_path / "c", n=1)
+    (tmp_path / "c" / "targets.csv").write_text("id,ra,dec\na,1,2\n")
+    words = [*arguments[:1], tmp_path / "c", "x > 1"] if arguments[0] == "select" else [*arguments, tmp_path / "c"]
+    with pytest.raises(GalmorphError) as caught:
+        invoke(*words)
+    assert "is a folder, and a table is wanted here" in str(caught.value)
+    named = f"Tables in it: {tmp_path / 'c' / 'targets.csv'}."
+    assert str(caught.value).endswith(named), "a FITS cutout is none"
+
+
 def test_a_missing_file_is_looked_for(tmp_path):
     (tmp_path / "targets.csv").touch()
     assert missing_file(tmp_path / "target.csv").endswith(f"Did you mean {tmp_path / 'targets.csv'}?")
@@ -142,7 +197,7 @@ def test_a_missing_file_is_looked_for(tmp_path):
 
 def test_threads_are_at_least_one(tmp_path):
     cutout_folder(tmp_path / "c", n=1)
-    with pytest.raises(GalmorphError, match="--workers 0: at least 1"):
+    with pytest.raises(GalmorphError, match="--workers 0: a whole number from 1 to 256"):
         classify(tmp_path / "c", model=model_file(tmp_path / "m.safetensors"), workers=0)
 
 
@@ -151,7 +206,8 @@ def test_a_folder_stays_free_where_nothing_was_trained(tmp_path, monkeypatch):
 
     monkeypatch.setenv("GALMORPH_CACHE", str(tmp_path / "cache"))
     data = kaggle_folder(tmp_path / "k", n=30)
-    for path, pretrained in (("nowhere", "none"), (str(data), str(tmp_path / "none.safetensors"))):
+    (tmp_path / "w.pth").write_bytes(b"no weights")
+    for path, pretrained in (("nowhere", "none"), (str(data), str(tmp_path / "w.pth"))):
         options = {"input_size": 32, "pretrained": pretrained, "device": "cpu"}
         config = configure("default", [path], "galaxyzoo2", "mobilenet_v3_small", **options)
         with pytest.raises(GalmorphError):

@@ -165,8 +165,15 @@ def test_bounds_of_the_security_page_are_those_of_the_code():
     assert len(bounds) == page.count("| `galmorph.") > 20
     for module, name, value in bounds:
         assert getattr(importlib.import_module(module), name) == int(value.replace(",", "")), f"{module}.{name}"
-    for name in ("MAX_BATCH", "MAX_WORKERS", "MAX_REQUESTS_PER_S", "MAX_ATTEMPTS", "MAX_TIMEOUT_S"):
-        assert ("galmorph.cli.options", name) in [bound[:2] for bound in bounds]
+    for name in (
+        "MAX_BATCH",
+        "MAX_WORKERS",
+        "MAX_REQUESTS_IN_FLIGHT",
+        "MAX_REQUESTS_PER_S",
+        "MAX_ATTEMPTS",
+        "MAX_TIMEOUT_S",
+    ):
+        assert ("galmorph.ranges", name) in [bound[:2] for bound in bounds]
     for file in re.findall(r"`(tests/[\w/]+\.py)`", page):
         assert (ROOT / file).is_file(), file
 

@@ -16,3 +16,12 @@ def bounded_memory():
     resource.setrlimit(resource.RLIMIT_AS, (now + MOST_BYTES, kept[1]))
     yield
     resource.setrlimit(resource.RLIMIT_AS, kept)
+
+
+def pytest_collection_modifyitems(items):
+    """Give a test that takes more examples as much more time."""
+    from mutations import FACTOR  # not before the profile is loaded
+
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(FACTOR * float(item.config.getini("timeout") or 300)))

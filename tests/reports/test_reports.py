@@ -22,7 +22,7 @@ from galmorph.classification.classify import classify
 from galmorph.classification.prepare import prepare
 from galmorph.classification.results import FLAGS, read_results
 from galmorph.cli import app as cli
-from galmorph.errors import CatalogError, GalmorphError
+from galmorph.errors import CatalogError, GalmorphError, OutputError
 from galmorph.images.flags import Flag
 from galmorph.models.model import load
 from galmorph.reports import catalog as report
@@ -237,13 +237,13 @@ def test_no_rows_make_a_report_too(tmp_path):
 def test_errors_name_the_next_thing_to_type(tmp_path):
     results(tmp_path / "t.csv", n=4)
     (tmp_path / "own.csv").write_text("id,ra,dec\n1,2,3\n")
-    for path, out, told in (
+    for path, out, text in (
         ("own.csv", "r.html", r"galmorph classify \S*own.csv"),
         ("t.csv", "r.pdf", "name it .*r.html"),
         ("t.csv", "none/r.html", "does not exist"),
         (".", "r.html", "galmorph evaluate MODEL"),
     ):
-        with pytest.raises(GalmorphError, match=told):
+        with pytest.raises(GalmorphError, match=text):
             report.report(tmp_path / path, tmp_path / out)
 
 
@@ -359,7 +359,7 @@ def opened(browser, survey):
 
 
 def expect_rows(page, n):
-    """Wait until so many rows are told; the page's policy forbids to wait by a script."""
+    """Wait until the page counts so many rows; the page's policy forbids to wait by a script."""
     from playwright.sync_api import expect
 
     expect(page.locator("#count")).to_have_text(f"{n:,} of 10,000 rows")
@@ -606,3 +606,10 @@ def test_a_folder_that_is_not_as_galmorph_wrote_it(tmp_path, name, content, reas
     with pytest.raises(GalmorphError, match=reason):
         report.report(folder, tmp_path / "r.html")
     assert not (tmp_path / "r.html").exists()
+
+
+@pytest.mark.parametrize("out", ["/", ".", "r", "r.csv"])
+def test_a_report_that_is_named_as_no_web_page_is_refused(tmp_path, out):
+    results(tmp_path / "t.csv", n=3)
+    with pytest.raises(OutputError, match=r"end its name with \.html"):
+        report.report(tmp_path / "t.csv", out)

@@ -223,7 +223,7 @@ def test_the_service_is_alive_if_anything_good_came_since(server):
     "wrong", [{"workers": 0}, {"rate": 0}, {"rate": float("inf")}, {"retries": 0}, {"timeout_s": -1}]
 )
 def test_limits_have_ranges(wrong):
-    with pytest.raises(GalmorphError, match=f"{next(iter(wrong)).removesuffix('_s')}=.* is outside"):
+    with pytest.raises(GalmorphError, match=f"{next(iter(wrong))}=.*: a .*number from "):
         Limits(**wrong)
 
 

@@ -40,10 +40,10 @@ def test_tasks_and_results(tmp_path):
             ("", "invalid"),
             (entry(0).path, "ok"),
         ]
-        assert manifest.counts() == {
+        assert manifest.tally(None)[0] == {
             "ok": 2, "partial": 0, "no_coverage": 1, "failed": 0, "invalid": 1, "pending": 1
         }  # fmt: skip
-        assert manifest.counts(limit=2)["pending"] == 0
+        assert manifest.tally(2)[0]["pending"] == 0
     db = sqlite3.connect(tmp_path / "manifest.sqlite")
     rows = db.execute("SELECT row, id, status, attempts, error FROM manifest").fetchall()
     db.close()
@@ -61,7 +61,7 @@ def keys_of(folder):
         return [int(key, 16) for key in keys(manifest)]
 
 
-def test_another_list_keeps_what_is_known(tmp_path):
+def test_another_list_keeps_finished_requests(tmp_path):
     with Manifest(tmp_path) as manifest:
         manifest.enroll([[entry(0), entry(1)]], None)
         manifest.record(entry(1).key, Outcome("ok", "u"))
@@ -69,7 +69,7 @@ def test_another_list_keeps_what_is_known(tmp_path):
         moved = [replace(entry(1), row=0), replace(entry(7), row=1)]
         manifest.enroll([moved], None)
         assert [int(key, 16) for key in keys(manifest)] == [7]
-        assert manifest.counts()["ok"] == 1
+        assert manifest.tally(None)[0]["ok"] == 1
     with Manifest(tmp_path) as manifest:
         manifest.enroll([[entry(0)]], None)
         assert [int(key, 16) for key in keys(manifest)] == [0]
@@ -176,14 +176,14 @@ def test_limit(tmp_path):
     with Manifest(tmp_path) as manifest:
         manifest.enroll([[entry(0), entry(1), entry(2)]], 2)
         assert [int(key, 16) for key in keys(manifest)] == [0, 1]
-        assert manifest.counts(2)["pending"] == 2
+        assert manifest.tally(2)[0]["pending"] == 2
 
 
 def test_refused_positions_are_never_tasks(tmp_path):
     with Manifest(tmp_path) as manifest:
         manifest.enroll([[entry(0, refused="outside the footprint ls-dr9"), entry(1)]], None)
         assert [int(key, 16) for key in keys(manifest)] == [1]
-        assert manifest.counts()["no_coverage"] == 1
+        assert manifest.tally(None)[0]["no_coverage"] == 1
     # The footprint was wrong.
     with Manifest(tmp_path) as manifest:
         manifest.enroll([[entry(0), entry(1)]], None)
@@ -262,4 +262,4 @@ def test_a_full_disk(tmp_path):
     assert caught.value.exit_code == 3
     with Manifest(tmp_path) as manifest:
         manifest.enroll([[entry(0)]], None)
-        assert manifest.counts()["pending"] == 1
+        assert manifest.tally(None)[0]["pending"] == 1

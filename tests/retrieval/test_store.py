@@ -15,7 +15,7 @@ from galmorph.images.cutout import Cutout, read_cutout
 from galmorph.retrieval import store as storage
 from galmorph.retrieval.manifest import Recorded
 from galmorph.retrieval.request import Request
-from galmorph.retrieval.store import Step, decide, judge
+from galmorph.retrieval.store import Step, coverage_state, decide
 from galmorph.retrieval.surveys import Delivery
 
 ORDER = Request("ngc1", 10.0, -5.0, 40, 0.262, 3.5)
@@ -88,18 +88,18 @@ def zeroed(*places):
     ],
 )
 def test_coverage_sets_the_state(pixels, status, coverage):
-    assert judge(("g", "r", "z"), pixels) == (status, dict(zip("grz", coverage, strict=True)))
+    assert coverage_state(("g", "r", "z"), pixels) == (status, dict(zip("grz", coverage, strict=True)))
 
 
 def test_a_constant_plane_is_a_missing_band():
     pixels = flux()
     pixels[1] = 0.25
-    assert judge(("g", "r", "z"), pixels) == ("partial", {"g": 1, "r": 0, "z": 1})
+    assert coverage_state(("g", "r", "z"), pixels) == ("partial", {"g": 1, "r": 0, "z": 1})
 
 
 @pytest.mark.parametrize("side", [1, 2, 3])
-def test_judge_tiny(side):
-    assert judge(("r",), np.full((1, side, side), 2, np.float32) + np.arange(side, dtype=np.float32)) == (
+def test_coverage_of_tiny_cutouts(side):
+    assert coverage_state(("r",), np.full((1, side, side), 2, np.float32) + np.arange(side, dtype=np.float32)) == (
         ("ok", {"r": 1.0}) if side > 1 else ("no_coverage", {"r": 0.0})
     )
 

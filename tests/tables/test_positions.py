@@ -32,6 +32,7 @@ def icrs(ra, dec, ra_unit="", dec_unit="", frame="icrs"):
         ("-00:30:00", False, -0.5),
         ("\N{MINUS SIGN}00 30 00", False, -0.5),
         ("+01:00:60", False, 1 + 1 / 60),
+        ("12:30:45,6", False, 12.5 + 45.6 / 3600),
         (" 00:00:00 ", True, 0.0),
     ],
 )
@@ -105,6 +106,11 @@ def test_signs_of_typesetters(text, degrees):
     ("text", "number"), [("1,000.5", 1000.5), ("-12,345,678.", -12345678.0), ("1\u202f000.5", 1000.5)]
 )
 def test_thousands(text, number):
+    assert to_float(text_array([text, "x"])).tolist()[0] == number
+
+
+@pytest.mark.parametrize(("text", "number"), [("1.5D+02", 150.0), ("-2.5d-1", -0.25), ("15D1", 150.0)])
+def test_exponents_of_fortran(text, number):
     assert to_float(text_array([text, "x"])).tolist()[0] == number
 
 

@@ -10,7 +10,8 @@ from galmorph.errors import CatalogError
 from galmorph.tables.catalog import catalog_of, open_catalog
 from galmorph.tables.formats import TableField
 from galmorph.tables.positions import Frame
-from galmorph.tables.roles import _EQUATORIAL, find_roles, id_candidates, plain_name
+from galmorph.tables.roles import _EQUATORIAL, _OTHER_FRAMES, find_roles, id_candidates, plain_name
+from galmorph.tables.systems import named_frame
 
 
 def make(path, text):
@@ -75,6 +76,7 @@ def test_two_positions_are_unclear(names):
 
 
 IDENTIFIERS = [
+    "BRICK_OBJID",
     *("NUMBER", "COADD_OBJECT_ID", "CATAID", "PGC", "main_id", "NSAID", "designation", "id_str", "iauname", "dr8_id"),
     *(
         "Object Name",
@@ -217,3 +219,15 @@ def test_the_documented_positions_are_found():
         if name not in ("ra_1", "ra_x", "obj_ra", "i_ra", "position.ra", "decl"):
             found = roles(*pairs[plain_name(name)])
             assert (found.ra, found.dec) == (0, 1), name
+
+
+def test_the_documented_positions_in_other_systems_are_found():
+    tiers = [*_EQUATORIAL[-1:], *(tier for _, tiers in _OTHER_FRAMES.values() for tier in tiers)]
+    pairs = {plain: pair for tier in tiers for pair in tier for plain in pair}
+    names = documented("position in another system")
+    assert len(names) > 10
+    for name in names:
+        fields = [TableField(each, "deg") for each in pairs[plain_name(name)]]
+        found = find_roles(fields, None)
+        assert (found.ra, found.dec) == (0, 1), name
+        assert named_frame([field.name for field in fields]), name

@@ -294,3 +294,17 @@ def test_new_tables(tmp_path):
     assert str(made["ra"].unit) == "deg"
     assert made["morph_label"].tolist() == ["<&>", "\xe9"]
     assert votable.validate(tmp_path / "new.vot", output=None)
+
+
+def test_rows_that_a_service_left_out_are_said(tmp_path, caplog):
+    for status in ("OK", "OVERFLOW"):
+        make(tmp_path / "in.vot", (HEAD + ROWS + TAIL).replace("OVERFLOW", status))
+        assert open_catalog(tmp_path / "in.vot").n_rows == 2
+        assert ("lacks rows: the service" in caplog.text) == (status == "OVERFLOW")
+
+
+def test_the_error_of_a_service_is_in_the_message(tmp_path):
+    info = '<INFO name="QUERY_STATUS" value="ERROR">Unknown table &lt;x&gt;</INFO>'
+    (tmp_path / "in.vot").write_text(f'<VOTABLE><RESOURCE type="results">{info}</RESOURCE></VOTABLE>')
+    with pytest.raises(CatalogError, match="the service answered with an error: Unknown table <x>"):
+        open_catalog(tmp_path / "in.vot")

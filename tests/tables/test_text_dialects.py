@@ -230,7 +230,7 @@ def test_what_stands_before_the_names_is_no_header(tmp_path, text, reason):
         open_catalog(make(tmp_path / "in.csv", text))
 
 
-@pytest.mark.parametrize("end", ["(2 rows)", "\n(1 row affected)", "(2 rows)\n\n"])
+@pytest.mark.parametrize("end", ["(2 rows)", "\x1a", "\n(1 row affected)", "(2 rows)\n\n"])
 def test_the_number_of_rows_behind_them_is_no_galaxy(tmp_path, end):
     source = make(tmp_path / "in.csv", f"id,ra,dec\n1,150,2\n(a),151,3\n{end}\n")
     assert targets(source).id.tolist() == ["1", "(a)"]

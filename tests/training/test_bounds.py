@@ -236,7 +236,7 @@ def test_unlikeness_is_fitted_without_what_is_no_galaxy(tmp_path):
     assert (found["n_train"], found["n_val"]) == (15 - 2, 15 + 1)
 
 
-def test_scores_count_galaxies_whose_labels_are_known(tmp_path):
+def test_scores_count_galaxies_with_exact_labels(tmp_path):
     zoo = kaggle_folder(tmp_path / "zoo", n=6)
     clean = clean_folder(tmp_path / "clean", [0, 1, 0, 1])
     model = load(model_file(tmp_path / "m.safetensors"))

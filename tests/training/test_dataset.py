@@ -164,7 +164,7 @@ def test_framing_of_samples(tmp_path):
         ),
         (
             lambda folder: [file.unlink() for file in (*folder.glob("*.csv"), *folder.glob("*/*.jpg"))],
-            "no known layout. Known: catalog: .*; efigi: .*; galaxy10",
+            "no layout of labelled data. Layouts: catalog: .*; efigi: .*; galaxy10",
         ),
         (lambda folder: (folder / "training_solutions_rev1.csv").write_text("GalaxyID,Class1.1\n"), "no galaxies"),
         (lambda folder: (folder / "training_solutions_rev1.csv").write_text("id,Class1.1\n3,0.5\n"), "GalaxyID"),

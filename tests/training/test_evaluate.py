@@ -8,7 +8,7 @@ import torch
 from made import kaggle_folder, model_file
 
 from galmorph import registry
-from galmorph.errors import SampleError
+from galmorph.errors import ModelError, SampleError
 from galmorph.models.model import TRAINED_CONTENTS, TRAINED_GALAXIES, load
 from galmorph.models.predictor import Predictor, orientations, pick_dtype
 from galmorph.training import dataset
@@ -69,7 +69,7 @@ def test_classes_beside_attributes_have_a_calibration_error_too():
     assert "ece" not in scoring.scores(GZ2, np.full((2, 37), 0.2), np.full((2, 37), 0.2))
 
 
-def test_rmse_is_over_known_columns_only():
+def test_rmse_is_over_labelled_columns_only():
     truth = np.full((2, 37), np.nan)
     truth[0, :3], truth[1, :3] = (0.7, 0.3, 0.0), (0.2, 0.4, 0.4)
     predicted = np.zeros((2, 37))
@@ -82,7 +82,7 @@ def test_rmse_is_over_known_columns_only():
     assert scores["accuracy"] == 1.0
 
 
-def test_nothing_known_is_an_error():
+def test_no_labels_is_an_error():
     with pytest.raises(SampleError, match="no labelled galaxies"):
         scoring.scores(GZ2, np.full((2, 37), np.nan), np.zeros((2, 37)))
     with pytest.raises(SampleError, match="no labelled galaxies"):
@@ -122,7 +122,17 @@ def test_part_is_test_where_the_model_was_trained_on_the_data(zoo, tmp_path):
         evaluation.part_rows(foreign, data, "test")
 
 
-def test_overlap_is_known_by_galaxy_or_by_picture(zoo):
+def test_a_model_is_given_as_it_is_or_by_its_name_or_file(zoo, tmp_path):
+    path = model_file(tmp_path / "a.safetensors")
+    options = {"device": "cpu", "dtype": "float32"}
+    by_file = evaluation.evaluate(str(path), str(zoo), out=str(tmp_path / "out"), **options)
+    assert evaluation.evaluate(load(path), [zoo], **options) == by_file
+    assert (tmp_path / "out" / "scores.json").is_file()
+    with pytest.raises(ModelError):
+        evaluation.evaluate("no_such_model", [zoo], **options)
+
+
+def test_overlap_is_counted_by_galaxy_or_by_picture(zoo):
     data = dataset.load([zoo], GZ2, 64, 5.12)
     trained = {
         TRAINED_GALAXIES: torch.from_numpy(dataset.galaxy_hashes(data.galaxies[:2])),

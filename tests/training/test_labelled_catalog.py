@@ -213,7 +213,7 @@ def test_pictures_are_taken_as_they_are(tmp_path):
     assert np.abs(sample.image(1).astype(int) - image).mean() < 10
 
 
-def test_rows_that_cannot_be_used_are_left_out_told_and_counted(tmp_path, caplog):
+def test_rows_that_cannot_be_used_are_left_out_reported_and_counted(tmp_path, caplog):
     paths = cutouts(tmp_path, 5)
     (tmp_path / "fits/g1.fits").write_bytes(b"<html>")
     write_cutout(cutout("blank", radius=1e-6, noise=0.0), tmp_path / "fits/g2.fits")
@@ -241,7 +241,7 @@ def test_numbers_that_are_no_fractions_are_left_out(tmp_path):
     ]
 
 
-def test_rows_at_one_place_are_one_galaxy(tmp_path):
+def test_rows_at_one_position_are_one_galaxy(tmp_path):
     columns = {"id": ["a", "b", "c"], "ra": [10.0, 10.0005, 11.0], "dec": [0.0, 0.0, 0.0], "label": [1, 1, 0]}
     sample = read_sample(table(tmp_path / "mine.csv", cutout=cutouts(tmp_path, 3), **columns), RINGS)
     assert list(sample.galaxies) == ["mine:a", "mine:a", "mine:c"]
@@ -292,7 +292,7 @@ def test_why_a_file_is_no_labelled_catalog_is_said(tmp_path):
     with pytest.raises(SampleError, match=r"as a catalog it lacks a column cutout; it has id, ra, dec"):
         read_sample(tmp_path / "a.csv", schema)
     (tmp_path / "b.fits").write_bytes(b"SIMPLE  =                    T")
-    with pytest.raises(SampleError, match=r"b.fits has no known layout \(.*no END"):
+    with pytest.raises(SampleError, match=r"b.fits has no layout of labelled data \(.*no END"):
         read_sample(tmp_path / "b.fits", schema)
     (tmp_path / "c.parquet").mkdir()
     (tmp_path / "c.parquet" / "part.0.parquet").touch()

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from made import blob, cutout_folder, labelled_folder, model_file, table
 from PIL import Image
 
+import galmorph
 from galmorph import registry
 from galmorph.classification.classify import classify
 from galmorph.classification.results import read_results
@@ -20,9 +22,10 @@ from galmorph.models.model import load
 from galmorph.reports.training import assess
 from galmorph.schemas import read_schema, schema_from_mapping
 from galmorph.training import dataset
-from galmorph.training.config import configure
+from galmorph.training.config import config_for, configure
 from galmorph.training.evaluation.evaluate import evaluate
 from galmorph.training.reading import infer_schema, read_sample, schema_named
+from galmorph.training.split import Split
 from galmorph.training.train import train
 
 RINGS = registry.load("schemas", "rings")
@@ -110,7 +113,8 @@ def test_folders_under_a_named_schema(tmp_path):
     ("folders", "message"),
     [
         (("own/a", "own/b", "own"), "own holds pictures itself .* and folders of them .a.: move them"),
-        (("own/train/a", "own/val/b"), "divided into train, val already.* --data .*own/train --data .*own/val"),
+        (("own/train/a", "own/others/b"), "own/others holds folders of pictures: .*Only folders named train, val and"),
+        (("own/train/a", "own/b"), "own/train holds folders of pictures: a folder of a class holds"),
         (("own/a/deep", "own/b"), "own/a holds folders of pictures: a folder of a class holds"),
         (("own",), "only the class 'own', and a model needs two or more.*--data .*own --data"),
         (("own/a-b", "own/a_b"), "the classes 'a-b' and 'a_b' would both be 'a_b'"),
@@ -122,6 +126,75 @@ def test_folders_that_are_not_clear(tmp_path, folders, message):
         class_folder(tmp_path / name, number % 3, 1)
     with pytest.raises(SampleError, match=message):
         infer_schema([tmp_path / "own"])
+
+
+def divided(path, parts, n=6):
+    """Class folders that are divided into parts already; no two pictures are alike."""
+    for seed, part in enumerate(parts):
+        for kind, name in enumerate(("round", "thin")):
+            class_folder(path / part / name, kind, n, seed)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("parts", "counts"),
+    [
+        (("train", "val", "test"), {"train": 12, "val": 12, "test": 12}),
+        (("training", "Validation"), {"train": 12, "val": 12}),
+        (("train", "test"), {"train": 10, "val": 2, "test": 12}),
+    ],
+)
+def test_a_division_of_class_folders_is_kept(tmp_path, parts, counts):
+    path = divided(tmp_path / "own", parts)
+    schema, _ = classes_of([path])
+    assert schema.labels == ("round", "thin")
+    other = table(tmp_path / "t.csv", file=[f"own/{parts[0]}/thin/0.png"] * 40, label=["thin"] * 40, id=range(40))
+    data = dataset.load([path, other], schema, 32, 5.12)
+    classes = schema.classes(data.fractions.numpy())
+    drawn = Split(seed=2, val=0.2, test=0.3)
+    found = data.parts(drawn, classes)
+    assert Counter(found[:-40]) == counts
+    assert list(found[-40:]) == list(drawn.parts(list(data.galaxies[-40:]))), "other samples are divided as ever"
+    for galaxy, part in zip(data.galaxies[:-40], found, strict=False):
+        folder = galaxy.removeprefix("own:").split("/")[0]
+        assert part[:3] == folder.lower()[:3] or (part, folder) == ("val", "train")
+
+
+def test_a_run_on_divided_folders_says_so_and_is_scored_on_their_test_part(tmp_path, caplog):
+    caplog.set_level("INFO")
+    path = divided(tmp_path / "own", ("train", "valid", "test"))
+    shutil.copy(path / "train" / "thin" / "0.png", path / "test" / "thin" / "0.png")
+    options = {"pretrained": "none", "input_size": 32, "epochs": 1, "device": "cpu", "dtype": "float32"}
+    metrics = train(configure("default", [path], None, "mobilenet_v1", **options), tmp_path / "run")
+    assert "own is divided already, into test, train, val: that is kept." in caplog.text
+    assert "1 pictures to validate or test are among those to learn from too" in caplog.text
+    assert {part: scores["own"]["n"] for part, scores in metrics.items()} == dict.fromkeys(metrics, 12)
+    again = evaluate(load(tmp_path / "run"), [path], device="cpu", dtype="float32")
+    assert (again["part"], again["n"], again["nll"]) == ("test", 12, metrics["test"]["own"]["nll"])
+
+
+def test_python_takes_the_options_of_the_command(tmp_path, monkeypatch):
+    paths = [class_folder(tmp_path / name, kind, 8) for kind, name in enumerate(("round", "thin"))]
+    given = {"backbone": "mobilenet_v1", "pretrained": "none", "input_size": 32, "epochs": 1, "dtype": "float32"}
+    steps = []
+    scores = galmorph.train(paths, str(tmp_path / "run"), set="mixup=0.2", on_step=steps.append, **given)
+    assert set(scores) == {"val", "test", "val_tta8", "test_tta8"}
+    assert steps
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (config["schema"], config["mixup"], config["epochs"]) == ("classes", 0.2, 1)
+    again = galmorph.evaluate(tmp_path / "run", paths, dtype="float32", out=str(tmp_path / "scores"))
+    assert again["nll"] == scores["test"]["round, thin"]["nll"]
+    assert galmorph.evaluate(str(tmp_path / "run"), paths[0], part="all")["n"] == 8
+
+    same = config_for(paths, freeze=True, teacher="t", exclude="x.csv", seed=3, pretrained="galaxyzoo2-mobilenet_v2")
+    assert (same.fine_tune, same.teachers, same.exclude, same.split.seed) == (False, ("t",), ("x.csv",), 3)
+    assert same.pretrained.endswith("weights/galaxyzoo2-mobilenet_v2.safetensors")
+    with pytest.raises(TypeError, match=r"There is no option 'epoch'. Did you mean 'epochs'"):
+        galmorph.train(paths, tmp_path / "r", epoch=1)
+    with pytest.raises(TypeError, match="the TrainConfig has all options"):
+        galmorph.train(same, tmp_path / "r", epochs=1)
+    with pytest.raises(ModelError, match="There is no model 'nothing'"):
+        galmorph.train(paths, tmp_path / "r", pretrained="nothing")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".fits", ".ecsv", ".vot", ".parquet"])

@@ -1,4 +1,4 @@
-"""Surveys: the facts about their images that do not depend on who serves them, one file a survey.
+"""Surveys: facts about their images that do not depend on the service, one file a survey.
 
 Each module defines ``FACTS``. Where cutouts of a survey come from is in `galmorph.retrieval.surveys`.
 """
@@ -41,7 +41,7 @@ def _all() -> dict[str, SurveyFacts]:
 
 
 def survey_of(cards: Mapping[str, Any]) -> str:
-    """Return the name of the survey that an image with these header cards is of; ``''`` for an unknown one."""
+    """Return the survey of an image with these header cards; ``''`` for an unknown one."""
     return next((name for name, facts in _all().items() if facts.recognises(cards)), "")
 
 

@@ -1,4 +1,4 @@
-"""The HDUs of a FITS file: where they lie, and whether what their headers state is the structure of the file."""
+"""The HDUs of a FITS file: their positions, and whether their headers match the structure of the file."""
 
 from __future__ import annotations
 

@@ -63,6 +63,10 @@ class Head:
         The number of rows of TABLEDATA.
     name : str
         Its ``name`` or ``ID``.
+    is_cut : bool
+        Whether the service says that it left out rows.
+    error : str
+        The error that a service answered with, or ''.
 
     Raises
     ------
@@ -80,7 +84,8 @@ class Head:
                 deque(stream, maxlen=0)
                 return
         which = "TABLE" if number is None else f"TABLE {number} (counted from 0)"
-        raise CatalogError(f"{source.path} has no {which} with FIELDs")
+        error = f"; the service answered with an error: {self.error.strip()}" if self.error else ""
+        raise CatalogError(f"{source.path} has no {which} with FIELDs{error}")
 
     @classmethod
     def listing(cls, source: Input) -> list[TableSummary]:
@@ -100,6 +105,7 @@ class Head:
         """Read the events of a file and stop behind each TABLE with columns, which the attributes are then about."""
         self.prefix = self.name = self._refusal = ""
         self.tables_before = -1
+        self.is_cut, self.error = False, ""
         self._systems = Systems()
         self.cells: list[Cell] = []
         self._attributes: list[Mapping[str, str]] = []
@@ -128,6 +134,8 @@ class Head:
             elif event.kind == "text" and self._inside[-3:] == ["TABLE", "PARAM", "DESCRIPTION"]:
                 param = self.params[-1]
                 param.description = (param.description + event.name)[:_MAX_DESCRIPTION]
+            elif event.kind == "text" and self._inside[-1:] == ["INFO"] and self.error:
+                self.error = (self.error + event.name)[:_MAX_DESCRIPTION]
 
     @property
     def provenance(self) -> Provenance:
@@ -159,6 +167,9 @@ class Head:
             self.cells.append(Cell.of(attributes))
             self._attributes.append(attributes)
             self.field_spans.append((event.offset, 0))
+        elif name == "INFO" and attributes.get("name") == "QUERY_STATUS":  # DALI 1.1, section 4.4
+            self.is_cut = self.is_cut or attributes.get("value") == "OVERFLOW"
+            self.error = " " if attributes.get("value") == "ERROR" else ""
         elif name == "VALUES" and parent == "FIELD":
             self.cells[-1] = dataclasses.replace(self.cells[-1], null=attributes.get("null", ""))
         elif name == "PARAM" and parent == "TABLE":

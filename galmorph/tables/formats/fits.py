@@ -34,11 +34,12 @@ from galmorph.tables.formats._fits_hdus import Hdu, check_by_rows, iterate_hdus,
 from galmorph.tables.formats._fits_header import Header, described_by_yaml, edit_header, make_card, read_header
 from galmorph.tables.formats._fits_rows import write_rows
 from galmorph.tables.formats._votable_head import Head, redescribe
-from galmorph.tables.systems import declared_frame
+from galmorph.tables.systems import card_frame, declared_frame, is_frame_name
 
 _MAX_COLUMNS = 999
 # More than a description of 999 columns takes.
 _MAX_DESCRIPTION = 1 << 26
+_FRAME = ("RADESYS", "RADECSYS", "EQUINOX", "EPOCH")
 _LDAC_HEADER = "LDAC_IMHEAD"
 _ROWS_AT_ONCE = 1024
 _HEAP_ROWS = 16384
@@ -62,7 +63,7 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class _Cell:
-    """Where a column lies in a row, and how its bytes are to be understood."""
+    """The position of a column in a row, and the meaning of its bytes."""
 
     field: TableField
     code: str
@@ -125,7 +126,8 @@ def _number(header: Header, key: str) -> Any:
 
 
 def _cells(header: Header) -> Iterator[_Cell]:
-    frame = declared_frame(header.text("RADESYS") or header.text("RADECSYS"), header.text("EQUINOX"))
+    system = header.text("RADESYS") or header.text("RADECSYS")
+    frame = declared_frame(system, "") if not is_frame_name(system) else card_frame({c: header.text(c) for c in _FRAME})
     offset = 0
     for n in range(1, header.integer("TFIELDS") + 1):
         form = re.match(r"\s*(\d*)([LXBIJKAEDCMPQ])([LXBIJKAEDCM]?)", header.text(f"TFORM{n}").upper())
@@ -185,7 +187,7 @@ class FitsTable:
             self.provenance = described.provenance
 
     def check_heap(self) -> None:
-        """Check that the arrays of variable length lie inside the heap.
+        """Check that the arrays of variable length are inside the heap.
 
         Raises
         ------
@@ -203,7 +205,7 @@ class FitsTable:
                 rows = self._rows(source, min(_HEAP_ROWS, self.n_rows - first))
                 for cell in cells:
                     count, offset = cell.descriptors(rows)
-                    # In numbers of float64, so that what lies cannot overflow.
+                    # In float64, so that wrong values cannot overflow.
                     if np.any((count > 0) & (offset + count * cell.element > size)) or np.any(count < 0):
                         raise CatalogError(
                             f"damaged: arrays of column {cell.field.name!r} lie outside the heap: "
@@ -357,7 +359,7 @@ def _encoded(column: Column, values: Array) -> NDArray[np.bytes_]:
 
 
 def _was_true(header: Header, datasum: int) -> bool:
-    """Return whether a header's DATASUM is right: a wrong one is left alone, so that damage stays visible."""
+    """Return whether a header's DATASUM is right; a wrong one is kept, so that damage stays visible."""
     text = header.text("DATASUM")
     return "DATASUM" not in header or (text.isdigit() and int(text) == datasum)
 

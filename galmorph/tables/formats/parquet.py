@@ -32,7 +32,7 @@ KEY = b"galmorph"
 # Where STILTS and TOPCAT keep units and UCDs (as a VOTable without data), and where astropy does.
 _VOTABLE = b"IVOA.VOTable-Parquet.content"
 _ASTROPY = b"table_meta_yaml"
-# What the writer calls a codec, where that differs from what the reader does.
+# Names of codecs that differ between the writer and the reader.
 _CODECS = {"UNCOMPRESSED": "NONE"}
 _VERSIONS = ("1.0", "2.4", "2.6")
 _MAX_GROUP_BYTES = 1 << 28
@@ -44,7 +44,7 @@ def _reading(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # of names that are no UTF-8
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # names that are not UTF-8
         raise CatalogError(f"{path} cannot be read as Parquet: {error}") from error
 
 
@@ -106,7 +106,7 @@ class ParquetTable:
         with self._file() as file:
             options = _options(file, self._schema.names, [], self._schema)
             with _writer(output, self._schema.with_metadata(counted), **options) as writer:
-                for group in range(file.num_row_groups):  # each apart, for rows may be sorted within them only
+                for group in range(file.num_row_groups):  # one by one, because rows may be sorted within groups only
                     for batch in _read(self._path, file.iter_batches(row_groups=[group])):
                         writer.write_batch(batch.filter(pa.array(keep[first : first + batch.num_rows])))
                         first += batch.num_rows
@@ -196,7 +196,7 @@ def _groups_from(file: pq.ParquetFile, start: int) -> tuple[list[int], int]:
 
 
 def _in_blocks(batches: Iterator[pa.RecordBatch], n_rows: int, skip: int) -> Iterator[pa.Table]:
-    """Yield the rows behind the first `skip` in tables of `n_rows`, the last one shorter, however long batches are."""
+    """Yield the rows after the first `skip` in tables of `n_rows` (the last one shorter), for batches of any length."""
     import pyarrow as pa
 
     held: list[pa.RecordBatch] = []
@@ -246,7 +246,7 @@ def _astropy_yaml(path: Path, metadata: Mapping[bytes, bytes]) -> ColumnYaml | N
 
 
 def table_field(field: pa.TableField, described: TableField) -> TableField:
-    """Return a column; unit and UCD are the column's own, else those that the file describes it with."""
+    """Return a column; unit and UCD are the column's own, else those in the file's description."""
     import pyarrow as pa
 
     metadata = field.metadata or {}
@@ -267,7 +267,7 @@ def arrow_type(column: Column) -> pa.DataType:
 
 
 def arrow_field(column: Column) -> pa.TableField:
-    """Return a column to write as Arrow has it, with unit, UCD and description."""
+    """Return a column to write as an Arrow field, with unit, UCD and description."""
     import pyarrow as pa
 
     texts = {"unit": column.unit, "ucd": column.ucd, "description": column.description}
@@ -314,7 +314,7 @@ def _options(
 
 
 def _sorting(file: pq.ParquetFile, kept: Collection[str]) -> list[pq.SortingColumn] | None:
-    """Return by which columns all row groups say that their rows are sorted, as far as they are kept; None for none."""
+    """Return the columns by which all row groups declare their rows sorted, as far as they are kept; None if none."""
     from pyarrow import parquet as pq
 
     groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
@@ -326,14 +326,14 @@ def _sorting(file: pq.ParquetFile, kept: Collection[str]) -> list[pq.SortingColu
     sorting = []
     for each in stated.pop():
         name = owners[each.column_index]
-        if name not in kept or owners.count(name) > 1:  # what is sorted within equal values of it is not sorted alone
+        if name not in kept or owners.count(name) > 1:  # the next ones are sorted only within equal values of it
             break
         sorting.append(pq.SortingColumn(left.index(name), each.descending, each.nulls_first))
     return sorting or None
 
 
 def _n_leaves(kind: pa.DataType) -> int:
-    """Return in how many columns Parquet keeps values of a type."""
+    """Return the number of Parquet columns for values of a type."""
     import pyarrow as pa
 
     kind = getattr(kind, "storage_type", kind)
@@ -352,7 +352,7 @@ def _written(schema: pa.Schema, options: Mapping[str, Any]) -> pq.ParquetFile:
 
 
 class Sink(io.RawIOBase):
-    """An output as the file object that Arrow wants."""
+    """An output as a file object for Arrow."""
 
     def __init__(self, output: Output) -> None:
         self._output = output

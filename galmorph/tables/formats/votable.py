@@ -1,13 +1,14 @@
 """VOTable: the XML is edited where it must be and copied as bytes elsewhere.
 
 TABLEDATA keeps the text of its cells and gets TD elements behind them. The rows of BINARY and BINARY2 are cut into
-cells, which are copied as bytes with ours behind them; the base64 around them is written anew. Columns go to the first
+cells, which are copied as bytes, followed by the new ones; their base64 is written again. Columns go to the first
 TABLE that has any; other tables, resources, PARAMs, INFOs and LINKs stay as they were.
 """
 
 from __future__ import annotations
 
 import io
+import logging
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,8 @@ from galmorph.tables.formats._extra import Extra, of_votable
 from galmorph.tables.formats._votable_head import Head, ascii_xml, fields_xml, params_xml
 from galmorph.tables.formats._votable_rows import BinaryRows, binary_cells, decoded, encoded
 from galmorph.tables.formats._xml import Event, Splice, events
+
+log = logging.getLogger(__name__)
 
 _TABLE_TAG = re.compile(rb"<(?:[\w.-]+:)?TABLE[\s>/]")
 _LONGEST_TAG = 80
@@ -46,6 +49,8 @@ class VoTable:
         self._path = path
         with Input(path) as source:
             self._head = Head(source, number)
+        if self._head.is_cut:
+            log.warning("%s lacks rows: the service that made it says that it reached its limit (OVERFLOW).", path)
         self.fields = tuple(cell.field for cell in self._head.cells)
         self._binary = BinaryRows(self._head.cells, flagged=self._head.serialisation == "BINARY2")
         self.n_rows = self._head.n_rows if self._head.stream is None else sum(1 for _ in self._binary_rows())
@@ -112,7 +117,7 @@ class VoTable:
         from astropy.io import votable
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what is not quite VOTable, which is kept
+            warnings.simplefilter("ignore")  # about deviations from the standard, which are kept
             document = votable.parse(self._path, verify="ignore")
             table = list(document.iter_tables())[self._head.tables_before]
             table.array = table.array[keep]
@@ -174,7 +179,7 @@ def _text_cells(prefix: str, columns: Sequence[Column], block: Block) -> Iterato
 
 
 def _tables(path: Path) -> list[TableSummary]:
-    """List the TABLEs of a file, which is parsed for that only where it has several."""
+    """List the TABLEs of a file, which is parsed only if it has several."""
     with Input(path) as source:
         overlap = b""
         n_tables = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from numpy.typing import NDArray
 from galmorph.errors import SampleError
 from galmorph.files.writing import write_file
 from galmorph.models.model import Model
+from galmorph.models.model import load as load_model
 from galmorph.models.predictor import Predictor
 from galmorph.models.vote_spread import spread_scores
+from galmorph.ranges import BATCH, ORIENTATIONS
 from galmorph.schemas import LabelSchema
 from galmorph.training.dataset import Dataset, load, n_seen
 from galmorph.training.evaluation.conditions import measured, score_by
@@ -29,8 +32,8 @@ Array = NDArray[np.floating[Any]]
 
 
 def evaluate(
-    model: Model,
-    data: Sequence[str | Path],
+    model: Model | str | os.PathLike[str],
+    data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     part: str | None = None,
     tta: int = 1,
@@ -38,14 +41,15 @@ def evaluate(
     dtype: str = "auto",
     batch_size: int = 64,
     exclude: Sequence[str | Path] = (),
-    out: Path | None = None,
+    out: str | os.PathLike[str] | None = None,
 ) -> dict[str, Any]:
     """Score a model on labelled data.
 
     Parameters
     ----------
-    model : Model
-    data : sequence of str or Path
+    model : Model, str or path
+        A model, or its name, file or training folder.
+    data : path or sequence of path
         Labelled samples, joined.
     part : str, optional
         ``train``, ``val``, ``test`` or ``all``; default ``test`` where the model was trained on the data, else ``all``.
@@ -55,7 +59,7 @@ def evaluate(
     batch_size : int
     exclude : sequence of str or Path
         Tables of galaxies to leave out (:func:`galmorph.training.reading.excluded_keys`).
-    out : Path, optional
+    out : path, optional
         Folder for ``scores.json``, ``predictions.csv`` and figures.
 
     Returns
@@ -68,8 +72,12 @@ def evaluate(
     SampleError
         If the data cannot be used or the part is empty.
     """
+    ORIENTATIONS.check("--tta ", tta)
+    BATCH.check("--batch-size ", batch_size)
+    model = model if isinstance(model, Model) else load_model(str(model))
+    paths = [str(data)] if isinstance(data, str | os.PathLike) else [str(path) for path in data]
     normalization = model.card.inputs[0].normalization
-    dataset = load(data, model.schema, normalization.input_size, normalization.framing.radii, exclude=exclude)
+    dataset = load(paths, model.schema, normalization.input_size, normalization.framing.radii, exclude=exclude)
     part, rows = part_rows(model, dataset, part)
     predictor = Predictor(model, device, dtype, tta)
     if not len(rows):
@@ -102,7 +110,7 @@ def evaluate(
         lambda group: _main_scores(model.schema, truth[group], predicted[group]),
     )
     if out is not None:
-        _write(out, model.schema, dataset.galaxies[rows], truth, predicted, conditions, result)
+        _write(Path(out), model.schema, dataset.galaxies[rows], truth, predicted, conditions, result)
     return result
 
 
@@ -155,5 +163,5 @@ def part_rows(model: Model, dataset: Dataset, part: str | None) -> tuple[str, ND
     if not model.card.split:
         raise SampleError("The model's card names no split: only --part all can be scored.")
     classes = model.schema.classes(dataset.fractions.numpy())
-    parts = Split.from_card(model.card.split).parts(list(dataset.galaxies), classes)
+    parts = dataset.parts(Split.from_card(model.card.split), classes)
     return part, np.flatnonzero(parts == part)

@@ -66,6 +66,8 @@ class Sample:
         Whether pictures are made of FITS cutouts, which are framed by the galaxies' radii.
     one_class : bool
         Whether it is the folder of one class, which is scored together with the folders of the others.
+    parts : ndarray of str, shape (n,), optional
+        The part of the split (``train``, ``val``, ``test``) that each galaxy is given to.
     """
 
     name: str
@@ -85,13 +87,14 @@ class Sample:
     labelled: bool = True
     composed: bool = False
     one_class: bool = False
+    parts: NDArray[np.object_] | None = None
 
     def __len__(self) -> int:
         return len(self.galaxies)
 
     def take(self, rows: NDArray[np.int64]) -> Sample:
         """Return the sample of some rows, in their order."""
-        each = ("galaxies", "fractions", "contents", "votes", "lower", "upper")
+        each = ("galaxies", "fractions", "contents", "votes", "lower", "upper", "parts")
         arrays = {name: values[rows] for name in each if (values := getattr(self, name)) is not None}
         apparent = None if self.apparent is None else _of_rows(self.apparent, rows)
         return dataclasses.replace(self, **arrays, image=_of_rows(self.image, rows), apparent=apparent)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,6 +102,93 @@ def picture_folder(
         twins=own_keys(name, shared),
         composed=not all(map(is_picture, files)),
     )
+
+
+@dataclass(frozen=True)
+class ReadRows:
+    """Rows whose cutouts could be read.
+
+    Attributes
+    ----------
+    rows : list of Row
+    numbers : list of int
+        Which they are of all rows.
+    contents : ndarray of int64
+        Hash of each cutout's bytes.
+    skipped : tuple of str
+        Why each of the others was left out.
+    """
+
+    rows: list[Row]
+    numbers: list[int]
+    contents: NDArray[np.int64]
+    skipped: tuple[str, ...]
+
+    def sample(
+        self,
+        name: str,
+        galaxies: NDArray[np.object_],
+        fractions: NDArray[np.float32],
+        sha256: str,
+        framing: Framing,
+        **more: Any,
+    ) -> Sample:
+        """Return the sample of these rows; `galaxies` and `fractions` are those of all rows."""
+        return Sample(
+            name=name,
+            galaxies=galaxies[self.numbers],
+            fractions=fractions[self.numbers],
+            image=partial(picture, self.rows),
+            contents=self.contents,
+            sha256=sha256,
+            framing=framing,
+            lenient=True,
+            skipped=self.skipped,
+            apparent=partial(apparent, self.rows),
+            composed=self.composed,
+            **more,
+        )
+
+    @property
+    def composed(self) -> bool:
+        """Whether some are FITS cutouts, not pictures."""
+        return not all(is_picture(Path(str(row.cutout))) for row in self.rows)
+
+
+def read_rows(
+    rows: Iterable[Row],
+    digest: Callable[[bytes], object],
+    *,
+    refused: Mapping[int, str] = MappingProxyType({}),
+    with_radii: bool = False,
+) -> ReadRows:
+    """Read the cutouts of rows; those that cannot be read are left out.
+
+    Parameters
+    ----------
+    rows : iterable of Row
+    digest : callable
+        Takes what the sample's hash is made of: the bytes of each cutout.
+    refused : mapping of int to str
+        Rows that are left out anyway, and why.
+    with_radii : bool
+        Whether the radii are in the hash too.
+    """
+    good: list[Row] = []
+    numbers, contents, skipped = [], [], []
+    for number, row in enumerate(rows):
+        try:
+            if not isinstance(row.cutout, Path) or number in refused:
+                raise CutoutError(f"row {number + 1}: {refused.get(number) or row.cutout}")
+            data = content(row.cutout)
+        except (OSError, CutoutError) as error:
+            skipped.append(str(error))
+            continue
+        digest(data + repr(row.radius_arcsec).encode() if with_radii else data)
+        good.append(row)
+        numbers.append(number)
+        contents.append(content_hash(data))
+    return ReadRows(good, numbers, np.array(contents, dtype=np.int64), tuple(skipped))
 
 
 def content(file: Path) -> bytes:

@@ -10,7 +10,6 @@ like Kaggle's by default. A row that cannot be used is left out, with a warning,
 from __future__ import annotations
 
 import hashlib
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +17,14 @@ from numpy.typing import NDArray
 
 from galmorph.classification.matching import CutoutFiles
 from galmorph.classification.opening import kind_of
-from galmorph.classification.sources import CatalogSource, Row
-from galmorph.errors import CatalogError, CutoutError, SampleError
+from galmorph.classification.sources import CatalogSource
+from galmorph.errors import CatalogError, SampleError
 from galmorph.schemas import LabelSchema
 from galmorph.tables.catalog import Catalog, open_catalog
 from galmorph.tables.contents import parquet_folder
-from galmorph.training.samples import Layout, Sample, content_hash, galaxy_keys, sky_groups, with_bounds
+from galmorph.training.samples import Layout, Sample, galaxy_keys, sky_groups, with_bounds
 from galmorph.training.samples._classes import labels_in, read_labels, unusable
-from galmorph.training.samples._pictures import FRAMING, apparent, content, is_picture, picture
+from galmorph.training.samples._pictures import FRAMING, read_rows
 
 # Rows closer than this are the same galaxy.
 SAME_GALAXY_ARCSEC = 5.0
@@ -82,45 +81,20 @@ def read(
     source = CatalogSource(catalog, CutoutFiles(Path(cutouts or path.parent), follows_links=bool(cutouts)))
     rows = [row for block in source.blocks(_BLOCK_ROWS, 0) for row in block]
     whole = hashlib.sha256(labels.fractions.tobytes() + labels.votes.tobytes())
-    used: list[Row] = []
-    contents, kept, skipped = [], [], []
-    for number, row in enumerate(rows):
-        try:
-            if not isinstance(row.cutout, Path) or number in reasons:
-                raise CutoutError(f"row {number + 1}: {reasons.get(number) or row.cutout}")
-            data = content(row.cutout)
-        except (OSError, CutoutError) as error:
-            skipped.append(str(error))
-            continue
-        whole.update(data + repr(row.radius_arcsec).encode())
-        used.append(row)
-        contents.append(content_hash(data))
-        kept.append(number)
-    if not kept:
-        first = (
-            skipped[0].replace("name its folder with --cutouts", f"allow it with --data {path}:cutouts=/")
-            if skipped
-            else ""
-        )
-        raise SampleError(f"No row of {path} can be used; first: {first or 'there are none'}")
-    return with_bounds(
-        Sample(
-            name=path.name.partition(".")[0],
-            galaxies=_galaxies(catalog, path)[kept],
-            fractions=labels.fractions[kept],
-            image=partial(picture, used),
-            contents=np.array(contents, dtype=np.int64),
-            sha256=whole.hexdigest(),
-            framing=FRAMING,
-            votes=labels.votes[kept],
-            lenient=True,
-            skipped=tuple(skipped),
-            apparent=partial(apparent, used),
-            composed=not all(is_picture(Path(str(row.cutout))) for row in used),
-        ),
-        schema,
-        None if labels.lower is None else labels.lower[kept],
+    read = read_rows(rows, whole.update, refused=reasons, with_radii=True)
+    if not read.rows:
+        first = next(iter(read.skipped), "there are none")
+        first = first.replace("name its folder with --cutouts", f"allow it with --data {path}:cutouts=/")
+        raise SampleError(f"No row of {path} can be used; first: {first}")
+    sample = read.sample(
+        path.name.partition(".")[0],
+        _galaxies(catalog, path),
+        labels.fractions,
+        whole.hexdigest(),
+        FRAMING,
+        votes=labels.votes[read.numbers],
     )
+    return with_bounds(sample, schema, None if labels.lower is None else labels.lower[read.numbers])
 
 
 def _galaxies(catalog: Catalog, path: Path) -> NDArray[np.object_]:

@@ -3,16 +3,15 @@
 ``spirals/*.jpg`` beside ``ellipticals/*.jpg``, each given by its own ``--data``, or ``own/spiral/*.jpg`` and
 ``own/elliptical/*.jpg`` as ``own``. The names are read as a column of labels is. Pictures are taken whole, and by
 default count as wide as the frame of a model (5.12 R90). Files of other kinds, and pictures
-that cannot be read, are left out.
+that cannot be read, are left out. Folders ``train``, ``val`` and ``test`` of such folders are the parts of the split.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from functools import partial
 from pathlib import Path
-from shlex import quote
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,17 +20,30 @@ from galmorph.classification.sources import Row
 from galmorph.errors import SampleError
 from galmorph.images.framing import Framing
 from galmorph.schemas import LabelSchema
-from galmorph.training.samples import Layout, Sample, content_hash, galaxy_keys, with_bounds
+from galmorph.training.samples import Layout, Sample, galaxy_keys, with_bounds
 from galmorph.training.samples._classes import class_numbers, majorities
 from galmorph.training.samples._pictures import FRAMING as COMPOSED
-from galmorph.training.samples._pictures import apparent, content, is_image, is_picture, picture
+from galmorph.training.samples._pictures import is_image, read_rows
 
 # The frame of the default model: pictures are taken whole.
 WHOLE = Framing(radii=5.12)
-_SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testing")
+# The parts of a split, by the names that their folders have.
+_PARTS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 
 
-def class_files(path: Path) -> dict[str, list[Path]]:
+class ClassFile(NamedTuple):
+    """A file, its class, and the part of the split that it is given to ('': none)."""
+
+    name: str
+    path: Path
+    part: str = ""
+
+
+def class_files(path: Path) -> list[ClassFile]:
     """Return the files of each class.
 
     Raises
@@ -47,15 +59,15 @@ def class_files(path: Path) -> dict[str, list[Path]]:
             "a folder that is named for their class."
         )
     deeper = [folder for folder in folders if folder.name not in classes and any(map(_images, _folders(folder)))]
-    if deeper and all(folder.name.lower() in _SPLIT_NAMES for folder in deeper):
-        names, options = (
-            ", ".join(folder.name for folder in deeper),
-            " ".join(f"--data {quote(str(f))}" for f in deeper),
-        )
-        raise SampleError(f"{path} is divided into {names} already, and galmorph divides by itself: give {options}.")
+    if deeper and not classes and all(folder.name.lower() in _PARTS for folder in deeper):
+        return [file._replace(part=_PARTS[folder.name.lower()]) for folder in deeper for file in class_files(folder)]
     if deeper:
-        raise SampleError(f"{deeper[0]} holds folders of pictures: a folder of a class holds its pictures itself.")
-    return {path.resolve().name: own} if own else classes
+        raise SampleError(
+            f"{deeper[0]} holds folders of pictures: a folder of a class holds its pictures itself. Only folders named "
+            "train, val and test may hold those of the classes."
+        )
+    classes = {path.resolve().name: own} if own else classes
+    return [ClassFile(name, file) for name, files in classes.items() for file in files]
 
 
 def _images(folder: Path) -> list[Path]:
@@ -74,7 +86,7 @@ def _matches(path: Path) -> bool:
 
 def labels_of(path: Path, **_: str) -> tuple[str, ...]:
     """Return the names of the classes."""
-    return tuple(class_files(path))
+    return tuple(dict.fromkeys(file.name for file in class_files(path)))
 
 
 def read(path: Path, schema: LabelSchema) -> Sample:
@@ -83,11 +95,10 @@ def read(path: Path, schema: LabelSchema) -> Sample:
     Raises
     ------
     SampleError
-        If a folder's name is no label of the schema, or no file can be read.
+        If a folder's name is not a label of the schema, or no file can be read.
     """
-    classes = class_files(path)
-    names = np.array([name for name, files in classes.items() for _ in files], dtype=object)
-    files = [file for several in classes.values() for file in several]
+    files = class_files(path)
+    names = np.array([file.name for file in files], dtype=object)
     fractions = np.full((len(files), len(schema.labels)), np.nan, np.float32)
     lower: NDArray[np.float32] | None = None
     wrong: dict[int, str] = {}
@@ -101,43 +112,30 @@ def read(path: Path, schema: LabelSchema) -> Sample:
         raise SampleError(
             f"{path}: the folder {reason} Name folders of pictures after their labels, or write a labels.csv."
         )
-    rows, good, contents, skipped = [], [], [], []
     whole = hashlib.sha256("\n".join(names).encode())
-    for number, file in enumerate(files):
-        try:
-            data = content(file)
-        except OSError as error:
-            skipped.append(f"{file}: {error}")
-            continue
-        whole.update(data)
-        contents.append(content_hash(data))
-        rows.append(Row(file))
-        good.append(number)
-    if not good:
-        raise SampleError(f"No file in {path} can be read; first: {skipped[0]}")
-    composed = not all(is_picture(files[number]) for number in good)
+    read = read_rows([Row(file.path) for file in files], whole.update)
+    if not read.rows:
+        raise SampleError(f"No file in {path} can be read; first: {read.skipped[0]}")
     name = path.resolve().name
-    identifiers = [files[number].relative_to(path).as_posix() for number in good]
-    sample = Sample(
-        name=name,
-        galaxies=galaxy_keys(name, identifiers, {}),
-        fractions=fractions[good],
-        image=partial(picture, rows),
-        contents=np.array(contents, dtype=np.int64),
-        sha256=whole.hexdigest(),
-        framing=COMPOSED if composed else WHOLE,
-        lenient=True,
-        skipped=tuple(skipped),
-        apparent=partial(apparent, rows),
-        composed=composed,
-        one_class=len(classes) == 1,
+    parts = np.array([file.part for file in files], dtype=object)[read.numbers]
+    if divided := bool(parts[0]):
+        whole.update("\n".join(parts).encode())
+    sample = read.sample(
+        name,
+        galaxy_keys(name, [file.path.relative_to(path).as_posix() for file in files], {}),
+        fractions,
+        whole.hexdigest(),
+        COMPOSED if read.composed else WHOLE,
+        one_class=len(set(names)) == 1,
+        parts=parts if divided else None,
     )
-    return with_bounds(sample, schema, None if lower is None else lower[good])
+    return with_bounds(sample, schema, None if lower is None else lower[read.numbers])
 
 
 SAMPLE = Layout(
     name="classes",
-    description="folder of pictures or FITS cutouts named for their class, or a folder of such folders",
+    description="folder of pictures or FITS cutouts named for their class, a folder of such folders, or train, val and "
+    "test with such folders in them",
     matches=_matches,
     read=read,
     labels_of=labels_of,

@@ -1,4 +1,4 @@
-"""The outcome of a run: its summary, which shows itself in a notebook with labels and thumbnails."""
+"""The outcome of a run: its summary, displayed in a notebook with labels and thumbnails."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class Outcome(Summary):
-    """A summary that shows itself in a notebook."""
+    """A summary that notebooks display with labels and thumbnails."""
 
     def _repr_html_(self) -> str:
         return (
@@ -45,7 +45,7 @@ def _counts(labels: Mapping[str, int], total: int) -> str:
 
 
 def _thumbnails(path: Path) -> str:
-    """Return some of the galaxies as the model saw them; none where the catalog or the cutouts are gone."""
+    """Return some of the galaxies as the model saw them; none if the catalog or the cutouts are missing."""
     if recorded(path, "image"):  # the images would have to be searched again
         return ""
     try:
