@@ -35,7 +35,7 @@ from galmorph.files.remote import is_remote
 from galmorph.files.writing import exists_already, remove_leftovers
 from galmorph.images.flags import Flag
 from galmorph.images.picture import PictureWidth
-from galmorph.models.card import DEFAULT_MODEL, ModelCard
+from galmorph.models.card import DEFAULT_MODEL, ModelCard, find, shipped
 from galmorph.models.cpu_fusion import CPU_BATCH
 from galmorph.models.model import load
 from galmorph.models.predictor import Predictor, on_devices
@@ -125,7 +125,7 @@ def classify(
         destination, result, fingerprint, resume=not restart, step=batch_size, n_rows=source.n_rows
     ) as journal:
         keep_unchanged(source, journal, batch_size)
-        recorded = {**fingerprint, "prefix": options.prefix} if record_provenance else None
+        recorded = {**fingerprint, "prefix": options.prefix, **_own_model(model)} if record_provenance else None
         replaces = _may_replace(destination, source, journal, overwrite)
         added = Addition(columns, [], options.replace, overwrite=replaces)
         try:
@@ -172,6 +172,12 @@ def classify_one(row: Row, model: str | Path, pictures: PictureWidth) -> tuple[P
         records = predict_batch([prepared], predictor, _batch_size(predictor), record_dtype(card.label_schema, 0))
     names = [column.name for column in output_columns(card)]
     return prepared, {name: column[0] for name, column in zip(names, column_values(records, card), strict=True)}, card
+
+
+def _own_model(model: str | Path | Predictor) -> dict[str, str]:
+    """Return the file of a model that does not ship with galmorph, for the record."""
+    path = None if isinstance(model, Predictor) else find(model)
+    return {} if path is None or path in shipped().values() else {"model_file": str(path)}
 
 
 def _batch_size(predictor: Predictor) -> int:

@@ -74,6 +74,9 @@ def card_of(results: Results, model: str | None) -> tuple[ModelCard, bool]:
     """Return the card of the model that made the results, and whether it is exactly that model."""
     if model is not None:
         return cards.read_card(cards.find(model)), True
+    own = [] if results.remote else recorded(results.catalog.path, "model")
+    if own and own[0].is_file() and file_sha256(own[0]) == results.card("GMSHA256"):
+        return cards.read_card(own[0]), True
     path = cards.shipped().get(results.card("GMMODEL"))
     if path is not None:
         return cards.read_card(path), file_sha256(path) == results.card("GMSHA256")

@@ -132,8 +132,9 @@ def train(
         raise Interrupted(f"{error} {_again(out)}") from None
     if not metrics:  # of several processes only the first prints
         return
-    show_metrics(metrics)
-    say(f"The model is {out / 'model.safetensors'}; its curves and figures are in the same folder.")
+    part = "test" if "test" in metrics else next(iter(metrics), "")
+    show_metrics({part: metrics[part]} if part else {})
+    say(f"The model is {out / 'model.safetensors'}; its curves, figures and all scores (metrics.json) lie beside it.")
     print_json(metrics, as_json)
 
 

@@ -246,7 +246,7 @@ def _evaluation(
     facts = [(key, _plain(evaluation.scores[key])) for key in ("model", "sha256", "part", "n_overlap", "tta", "dtype")
              if key in evaluation.scores]  # fmt: skip
     tables.append({"caption": "", "head": (), "rows": facts})
-    sections = [_section(f"evaluation{suffix}", f"Scores{suffix}", f"Scores{of}", tables=tables)]
+    sections = [_section(f"evaluation{suffix}", f"Scores{of}", f"Scores{of}", tables=tables)]
     drawn = figures.of_evaluation(schema, evaluation.truth, evaluation.predicted)
     if conditions := evaluation.scores.get("conditions"):
         try:
@@ -255,14 +255,14 @@ def _evaluation(
             where = evaluation.folder / "scores.json"
             raise SampleError(f"{where} is damaged: conditions: {error} is missing in a group.") from error
     shown = [(_PNG[key], inline_svg(figure)) for key, figure in drawn.items()]
-    sections.append(_section(f"figures{suffix}", f"Figures{suffix}", f"Figures{of}", figures=shown))
+    sections.append(_section(f"figures{suffix}", f"Figures{of}", f"Figures{of}", figures=shown))
     text = (
         "The galaxies of each class whose true class had the least probability."
         if schema.is_classes
         else "Galaxies with the largest root mean square error over the vote fractions that they have."
     )
     cards = [_card(evaluation, row, pictures.get(row)) for row in worst(evaluation)]
-    sections.append(_section(f"errors{suffix}", f"Errors{suffix}", f"Worst errors{of}", text, cards=cards))
+    sections.append(_section(f"errors{suffix}", f"Errors{of}", f"Worst errors{of}", text, cards=cards))
     return sections, {f"{key}{suffix}": figure for key, figure in drawn.items()}
 
 

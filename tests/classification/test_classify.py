@@ -29,11 +29,6 @@ FAST = {"device": "cpu", "dtype": "float32", "batch_size": 4, "workers": 2}
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return model_file(tmp_path_factory.mktemp("model") / "tiny.safetensors")
-
-
-@pytest.fixture(scope="module")
 def survey(tmp_path_factory):
     """A folder with ten cutouts and catalogs of them."""
     folder = tmp_path_factory.mktemp("survey")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made import cutout_folder, model_file
+from made import cutout_folder
 from pyarrow import parquet as pq
 from typer.testing import CliRunner
 
@@ -32,11 +32,6 @@ from galmorph.tables.hats import HatsCatalog
 OPTIONS = {"device": "cpu", "dtype": "float32", "batch_size": 4}
 ARTIFACT = "p_smooth_or_featured_artifact"
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return model_file(tmp_path_factory.mktemp("model") / "tiny.safetensors")
 
 
 @pytest.fixture(scope="module")

@@ -29,11 +29,6 @@ TABLE = "id,ra,cutout\na,150,cut/g0.fits\nb,151,cut/none.fits\nc,152,cut/g2.fits
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return model_file(tmp_path_factory.mktemp("model") / "tiny.safetensors")
-
-
-@pytest.fixture(scope="module")
 def local(tmp_path_factory):
     folder = tmp_path_factory.mktemp("local")
     cutout_folder(folder / "cut", n=3)

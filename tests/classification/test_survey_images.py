@@ -13,7 +13,7 @@ from astropy.nddata import Cutout2D
 from astropy.table import Table
 from astropy.wcs import WCS
 from fields import PIXSCALE, made_field, matched, real_planes, refound, write_bands, write_cube
-from made import cutout, model_file
+from made import cutout
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -33,11 +33,6 @@ from galmorph.models.model import load
 from galmorph.reports.pictures import composites
 
 FAST = {"device": "cpu", "dtype": "float32", "batch_size": 16, "workers": 2, "kind": "field"}
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return model_file(tmp_path_factory.mktemp("model") / "tiny.safetensors")
 
 
 @pytest.fixture(scope="module")

@@ -178,6 +178,12 @@ def test_train_evaluate_classify(tmp_path, monkeypatch):
     options = ["--schema", "galaxy10_sdss", "--backbone", "mobilenet_v1", "--pretrained", "none", "--input-size", 32]
     out = tmp_path / "run"
     done = invoke("train", "--data", data, *options, "--epochs", 1, "--out", out, "--device", "cpu", "--json")
+    shown = done.stderr
+    assert re.search(r"^ *test +g +n +\d", shown, flags=re.MULTILINE)
+    assert "val" not in re.findall(r"^ *(\w+) +g ", shown, flags=re.MULTILINE), (
+        "one part is enough; metrics.json has all"
+    )
+    assert "all scores (metrics.json)" in shown
     assert set(json.loads(done.stdout.splitlines()[-1])) == {"val", "test", "val_tta8", "test_tta8"}
     done = invoke("evaluate", out, "--data", data, "--json", "--dtype", "float32")
     scores = json.loads(done.stdout.splitlines()[-1])

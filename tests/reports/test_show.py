@@ -59,6 +59,17 @@ def test_a_cutout_is_classified(made):
     assert one.id == "g1"
 
 
+def test_a_model_of_the_users_own_is_found_by_the_record(made):
+    """The record beside the result says where the model is, so that nobody has to name it again."""
+    folder = made[0]
+    report = galmorph.report(folder / "r.csv", folder / "own.html")
+    assert (report.pictures, report.notes) == (3, ())
+    one, named = galmorph.show(folder / "r.csv", "a"), shown(made, folder / "r.csv", "a")
+    np.testing.assert_array_equal(one.picture, named.picture)
+    record = json.loads((folder / "r.csv.prov.json").read_text())
+    assert record["entity"]["run:model"]["voprov:location"] == "m.safetensors"
+
+
 def test_a_cutout_is_read_once(made, monkeypatch):
     from galmorph.classification import prepare
 

@@ -24,11 +24,6 @@ FAST = {"backbone": "mobilenet_v1", "input_size": 32, "batch_size": 8, "device":
 FAST |= {"ema": 0.5, "epochs": 1, "split": Split(val=0.2, test=0.2)}
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GALMORPH_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def runs(tmp_path):
     """Two samples that share no galaxy, a model of the first, and what trains one of the second."""

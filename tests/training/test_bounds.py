@@ -29,11 +29,6 @@ CLEAN = registry.load("schemas", "galaxyzoo2_clean")
 NAN = float("nan")
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GALMORPH_CACHE", str(tmp_path / "cache"))
-
-
 def bounds(**least):
     """What follows in the Galaxy Zoo tree from least fractions: label to (lower, upper)."""
     lower = np.full((1, 37), np.nan)

@@ -20,11 +20,6 @@ from galmorph.training.evaluation import evaluate as evaluation
 RINGS = registry.load("schemas", "rings")
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GALMORPH_CACHE", str(tmp_path / "cache"))
-
-
 def picture(noise, rng, light=100.0):
     y, x = np.mgrid[:96, :96] - 47.5
     spot = light * np.exp(-np.hypot(x, y) / 10)

@@ -24,11 +24,6 @@ SPLIT = Split(val=0.2, test=0.2)
 ZOO = registry.load("schemas", "galaxyzoo2")
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GALMORPH_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def zoo(tmp_path):
     """Pictures, their folder, and a teacher that was trained on them."""

@@ -44,12 +44,6 @@ asked_after = "bar_yes"
 """
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GALMORPH_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 def class_folder(path, kind, n=4, seed=0):
     """A folder of pictures of one kind of galaxy."""
     path.mkdir(parents=True, exist_ok=True)

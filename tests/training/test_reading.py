@@ -22,12 +22,6 @@ CLASSES = registry.load("schemas", "galaxy10_sdss")
 CLEAN = registry.load("schemas", "galaxyzoo2_clean")
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GALMORPH_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 def test_a_path_with_questions_and_options(tmp_path):
     path, questions, options = parse("/data/zoo:bar,width_r90=6.4, labels=galaxyzoo2_clean,bulge_size")
     assert (str(path), questions) == ("/data/zoo", ["bar", "bulge_size"])

@@ -39,11 +39,6 @@ FAST = {
 }
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GALMORPH_CACHE", str(tmp_path / "cache"))
-
-
 def classes_config(tmp_path, **options):
     data = galaxy10_file(tmp_path / "g.h5", n=options.pop("n", 90))
     return TrainConfig((str(data),), "galaxy10_sdss", **{**FAST, "loss": "cross_entropy", **options})

@@ -32,11 +32,6 @@ ZOO = registry.load("schemas", "galaxyzoo2")
 SPLIT = Split(val=0.2, test=0.2)
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GALMORPH_CACHE", str(tmp_path / "cache"))
-
-
 def catalog(folder):
     cutout_folder(folder, n=3)
     table = pd.DataFrame({"cutout": [f"g{i}.fits" for i in range(3)], "ra": [150.0, 151, 152], "dec": 2.0})

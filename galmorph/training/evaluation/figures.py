@@ -93,6 +93,8 @@ def learning_curves(history: Sequence[Mapping[str, float]]) -> Figure:
     )
     right.set(xlabel="epoch", ylabel="validation rmse")
     right.legend(frameon=False)
+    for axis in (left, right):
+        axis.locator_params(axis="x", integer=True)
     return figure
 
 
