@@ -42,7 +42,7 @@ class OutputError(GalmorphError):
 
 
 class CannotContinue(GalmorphError):
-    """The run cannot go on (a service is down, the disk is full); what is done is kept and the run can be resumed."""
+    """The run cannot continue (service down, disk full); what is done is kept and the run can be resumed."""
 
     exit_code = 3
 

@@ -40,7 +40,7 @@ ALIASES: Mapping[str, Mapping[str, str]] = {
 }
 
 
-# pathlib leaves one slash behind the scheme.
+# pathlib leaves one slash after the scheme.
 _ADDRESS = re.compile("[a-z][a-z0-9]+:/")
 
 

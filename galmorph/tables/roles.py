@@ -13,6 +13,7 @@ from galmorph.errors import CatalogError
 from galmorph.tables.formats import TableField
 from galmorph.tables.positions import Frame, scale
 from galmorph.tables.systems import named_frame
+from galmorph.tables.units import is_unit
 
 # Names as `plain_name` gives them. A pair of an earlier line is preferred; two pairs of one line are ambiguous. VizieR
 # adds _RAJ2000 (computed, in degrees) beside the RAJ2000 of the paper, and RA_ICRS where the paper's own is something
@@ -411,11 +412,26 @@ def _find_size(fields: Sequence[TableField], size_column: str | None) -> tuple[i
         size = named(fields, size_column, "--size-column")
         if not fields[size].scalar:
             raise CatalogError(f"--size-column: column {size_column!r} holds an array in each cell")
-        return size, scale(fields[size], "arcsec")
+        return size, scale(_with_any_unit(fields[size]), "arcsec")
+    plain = {i: plain_name(field.name).replace("_", "") for i, field in enumerate(fields) if field.scalar}
     for name in _SIZES:
-        for i, field in enumerate(fields):
-            if field.scalar and field.name.strip().lower().replace("_", "") == name:
-                # A size in pixels is useless, but the table is not refused.
-                with suppress(CatalogError):
-                    return i, scale(field, "arcsec")
+        # Of a cross-match, petroR90_r_1 where it is the only one.
+        numbered = [i for i, text in plain.items() if text.startswith(name) and _before_number(fields[i].name) == name]
+        for i in [*(i for i in plain if plain[i] == name), *(numbered if len(numbered) == 1 else ())]:
+            # A size in pixels is of no use, but no reason to refuse the table.
+            with suppress(CatalogError):
+                return i, scale(_with_any_unit(fields[i]), "arcsec")
     return None, 1.0
+
+
+def _before_number(name: str) -> str:
+    match = _AFTER.fullmatch(plain_name(name))
+    return match[1].replace("_", "") if match else ""
+
+
+def _with_any_unit(field: TableField) -> TableField:
+    """Return a column with the unit in brackets behind its name, of whatever kind, where it has none itself."""
+    stated = _UNIT_IN_NAME.fullmatch(field.name.strip())
+    if field.unit.strip() or stated is None or stated[2].strip() in tuple("ugrizy") or not is_unit(stated[2]):
+        return field
+    return replace(field, unit=stated[2])

@@ -32,6 +32,7 @@ _COOSYS = re.compile(
 _FIRST_FK5 = 1984
 # Equinoxes in names of columns; other years are epochs of the observation, as Gaia's J2016.
 _NAMED_EQUINOX = re.compile(r"(?:^|[^0-9])([bj]?)[._ ]?(1855|1875|1900|1950|2000)(?:\.0)?(?![0-9])")
+_NAMED_SYSTEM = re.compile(r"_(fk4|fk5|icrs|galactic|supergalactic|ecliptic)$")
 # Names that only longitudes and latitudes of a frame have, with `_` for blanks, in lower case.
 _AXES = {
     "galactic": "glon glat gal_lon gal_lat gal_l gal_b l b lii bii galactic_longitude galactic_latitude",
@@ -132,6 +133,8 @@ def _of_name(name: str) -> str | None:
         return _OF_AXIS[plain]
     if plain.rpartition(".")[2] in ("l", "b"):  # of a SkyCoord of astropy
         return "galactic"
+    if behind := _NAMED_SYSTEM.search(plain):
+        return declared_frame(behind[1], "")
     stated = _NAMED_EQUINOX.search(name.lower())
     if stated is None:
         return None

@@ -171,7 +171,7 @@ def locked_folder(out: Path) -> Iterator[None]:
 def open_run(
     config: TrainConfig, out: Path, name: str | None, about: Mapping[str, Any], resume: bool, processes: Processes
 ) -> Run:
-    """Read the data, build the network, and go on from the checkpoint where a run is resumed.
+    """Read the data, build the network, and load the checkpoint where a run is resumed.
 
     Raises
     ------

@@ -66,6 +66,13 @@ def test_the_system_that_the_columns_refer_to(tmp_path):
     assert position(votable(tmp_path / "c.vot", *systems)) == (150, 2.5)
 
 
+@pytest.mark.parametrize("axis", ["x", "y"])
+def test_one_column_that_refers_to_the_system_does_so_for_both(tmp_path, axis):
+    text = VOTABLE.format(systems=coosys("eq_FK4", "B1950"), ref="").replace(f'name="{axis}"', f'name="{axis}" ref="c"')
+    (tmp_path / "in.vot").write_text(text)
+    assert position(tmp_path / "in.vot")[0] == pytest.approx(FK4_1950.ra.deg)
+
+
 def test_the_frame_that_the_user_names(tmp_path):
     path = votable(tmp_path / "in.vot", coosys("eq_FK4", "B1950"), ref="c")
     expected = SkyCoord(150 * u.deg, 2.5 * u.deg, frame="galactic").icrs
@@ -120,6 +127,7 @@ GROUPS = {
     "cards of FITS": param("", "FK4", "RADESYS") + param("", "1950.0", "EQUINOX"),
     "cs_frame": param("", "FK4", "cs_frame"),
     "an equinox alone": param("", "1950.0", "EQUINOX"),
+    "COOSYS before PARAMs": coosys("eq_FK4", "B1950") + param("", "2000.0", "EQUINOX"),
 }
 
 
@@ -273,6 +281,13 @@ def test_names_that_state_a_frame(tmp_path, names, expected, named, caplog):
     assert position(tmp_path / "in.csv", **chosen) == pytest.approx((expected.ra.deg, expected.dec.deg), abs=1e-9)
     assert ("converted to ICRS" in caplog.text) == (expected.ra.deg != 150)
     assert position(tmp_path / "in.csv", frame="icrs", ra_column=names[0], dec_column=names[1]) == (150, 2.5)
+
+
+@pytest.mark.parametrize(("system", "expected"), [("fk4", FK4_1950.ra.deg), ("FK5", 150), ("icrs", 150)])
+def test_names_that_end_in_a_system(tmp_path, system, expected):
+    (tmp_path / "in.csv").write_text(f"ra_{system},dec_{system}\n150,2.5\n")
+    path = tmp_path / "in.csv"
+    assert position(path, ra_column=f"ra_{system}", dec_column=f"dec_{system}")[0] == pytest.approx(expected)
 
 
 def test_equatorial_positions_of_today_come_first(tmp_path):
