@@ -58,6 +58,11 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+def counted(n: int, noun: str, plural: str = "") -> str:
+    """Return a number with what it counts: ``1 galaxy``, ``2 galaxies``."""
+    return f"{n} {noun if n == 1 else plural or noun + 's'}"
+
+
 def listed(names: Iterable[str], n: int = 4) -> str:
     """Return the first names and how many more there are."""
     names = list(names)
