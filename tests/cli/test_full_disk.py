@@ -16,12 +16,13 @@ SUPPORT = Path(__file__).parents[1] / "support"
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root for a small file system")
 def test_full_disks(tmp_path):
     pytest.importorskip("distributed", reason="the extra scale is not installed")
     environment = {"GALMORPH_CACHE": str(tmp_path / "disk" / "cache"), "SOURCE_DATE_EPOCH": "1763769600"}
     command = ["unshare", "-m", sys.executable, SUPPORT / "full_disk.py"]
-    options = {"cwd": tmp_path, "env": os.environ | environment, "timeout": 250}
+    options = {"cwd": tmp_path, "env": os.environ | environment}
     done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
     if "permission denied" in done.stderr.lower():
         pytest.skip("this machine lets nobody mount")

@@ -92,7 +92,7 @@ trials("classify", (4, 32), command, "classify", "t.csv", "--out", "disk/o.csv",
 words = ("classify", "t.csv", "--out", "disk/o.parquet", "--features", "disk/f.npy", *OPTIONS)
 trials("features", (60, 180), command, *words, compare=tables)
 trials("select", (8,), command, "select", "r.csv", "ra > 1", "--out", "disk/s.fits", compare=tables)
-trials("report", (200,), command, "report", "r.csv", "--out", "disk/r.html", "--figures", "disk/figures")
+trials("report", (8,), command, "report", "r.csv", "--out", "disk/r.html", "--regions", "disk/r.reg")
 words = ("--data", "g.h5", "--schema", "galaxy10_sdss", "--backbone", "mobilenet_v3_small", "--pretrained", "none")
 words += ("--input-size", "32", "--epochs", "1", "--device", "cpu", "--dtype", "float32", "--out", "disk/run")
 trials("train", (16_000,), training, "train", *words, compare=("model.safetensors", "split.csv"))
