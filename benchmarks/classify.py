@@ -129,9 +129,9 @@ def main() -> None:
                 table = made_survey(Path(folder), n_targets, side, radius=radius)
                 plain = alone.submit(plain_rate, table, max(BATCH_SIZE, n_targets // 4)).result()
                 rate = classify(table, model=MODEL).rate
-            told = "catalog " if radius else "measured"
+            radii = "catalog " if radius else "measured"
             print(
-                f"{side:7d}  {told} {rate:12.0f} {rate / as_trained:17.2f} {rate / folded:13.2f} {plain:8.0f} "
+                f"{side:7d}  {radii} {rate:12.0f} {rate / as_trained:17.2f} {rate / folded:13.2f} {plain:8.0f} "
                 f"{rate / plain:15.1f}"
             )
 

@@ -82,8 +82,8 @@ def main() -> None:
                 ratios.append(seconds / seconds_of_two)
                 bounds.append(path / path_of_two)
                 rates = f"one worker {options.targets / seconds:.0f}/s, two {options.targets / seconds_of_two:.0f}/s"
-                told = f"ratio {ratios[-1]:.2f}, of processor time {bounds[-1]:.2f}, load {os.getloadavg()[0]:.1f}"
-                print(f"{rates}, {told}", flush=True)
+                text = f"ratio {ratios[-1]:.2f}, of processor time {bounds[-1]:.2f}, load {os.getloadavg()[0]:.1f}"
+                print(f"{rates}, {text}", flush=True)
         print(f"two workers against one: {median(ratios):.2f} (asked: 1.7 where two cores are free)")
         print(f"by the processor time of the longest path, which a busy machine changes less: {median(bounds):.2f}")
         plain = classify(folder / "plain.parquet", workers=2, **OPTIONS)

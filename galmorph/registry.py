@@ -12,9 +12,12 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,10 @@ ALIASES: Mapping[str, Mapping[str, str]] = {
     "backbones": {"mobilenet": "mobilenet_v2", "resnet": "resnet50", "vgg": "vgg16"},
     "schemas": {"galaxy10": "galaxy10_decals", "gz2": "galaxyzoo2"},
 }
+
+
+# pathlib leaves one slash behind the scheme.
+_ADDRESS = re.compile("[a-z][a-z0-9]+:/")
 
 
 def names(kind: str) -> tuple[str, ...]:
@@ -108,8 +115,18 @@ def _load_installed(kind: str, name: str) -> Any:
     return entry
 
 
+def check_keywords(function: Callable[..., Any], given: Iterable[str], options: type[Any]) -> None:
+    """Raise TypeError for the first further keyword of a function that is no field of a dataclass of options."""
+    names = {each.name for each in fields(options)}
+    if wrong := next((name for name in given if name not in names), None):
+        own = {name for name, each in signature(function).parameters.items() if each.kind is each.KEYWORD_ONLY}
+        raise TypeError(f"galmorph.{function.__name__}: {unknown('option', wrong, names | own)}")
+
+
 def missing_file(path: Path) -> str:
     """Return the message for a file that does not exist, with the closest name in its folder."""
+    if _ADDRESS.match(str(path)):
+        return f"{path} is an address, and here a file of this machine is read: copy it first."
     folder = path.parent
     if not folder.is_dir():
         return f"There is no file {path}: the folder {folder} does not exist."

@@ -20,6 +20,14 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of an untrained model of Galaxy Zoo 2's tree; no test changes it."""
+    from made import model_file
+
+    return model_file(tmp_path_factory.mktemp("model") / "tiny.safetensors")
+
+
 @pytest.fixture(autouse=True)
 def log_level() -> Iterator[None]:
     """Commands that run inside a test set the level of the log: the next test has the usual one."""

@@ -45,6 +45,7 @@ def test_light_packages_do_not_import_torch():
 def test_imports_point_down_without_circles(monkeypatch):
     """The contracts in pyproject.toml, as ``make imports`` checks them."""
     monkeypatch.chdir(PACKAGE.parent)
+    monkeypatch.setattr("logging.config.dictConfig", lambda _: None)  # which would silence all loggers for later tests
     assert cli.lint_imports(cache_dir=None, no_cache=True) == cli.EXIT_STATUS_SUCCESS
 
 

@@ -71,7 +71,8 @@ def classify_rows(
             with clock("read"):
                 targets = reading.enter_context(readers.read(rows, predictor.device))
             with clock("network"):
-                return _predict(targets, predictor, batch_size, journal.record), [t.reason for t in targets if t.reason]
+                records = predict_batch(targets, predictor, batch_size, journal.record)
+                return records, [t.reason for t in targets if t.reason]
 
     logged = 0
     for predictor in predictors:
@@ -139,7 +140,7 @@ def single_threaded_operations() -> Iterator[None]:
         torch.set_num_threads(n_threads)
 
 
-def _predict(
+def predict_batch(
     targets: Sequence[Prepared], predictor: Predictor, batch_size: int, record: np.dtype[np.void]
 ) -> NDArray[np.void]:
     """Return the journal's records of a batch; a target without flux has NaN for probabilities."""

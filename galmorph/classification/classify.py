@@ -18,14 +18,15 @@ import torch
 from numpy.typing import NDArray
 
 import galmorph
-from galmorph.classification.batches import classify_rows, keep_unchanged, single_threaded_operations
+from galmorph.classification.batches import classify_rows, keep_unchanged, predict_batch, single_threaded_operations
+from galmorph.classification.notebook_summary import Outcome
 from galmorph.classification.opening import open_survey
 from galmorph.classification.options import ClassifyOptions
-from galmorph.classification.outcome import Outcome
 from galmorph.classification.output_columns import column_values, output_columns, record_dtype, wanted_columns
+from galmorph.classification.prepare import Prepared
 from galmorph.classification.process import Clock, keep_freed_memory
 from galmorph.classification.provenance import Record, is_record, picture_cards, provenance, record_path
-from galmorph.classification.sources import Addition, Source
+from galmorph.classification.sources import Addition, Row, Source
 from galmorph.classification.summary import summarize
 from galmorph.environment import now
 from galmorph.errors import CannotContinue, Interrupted, OutputError
@@ -33,11 +34,13 @@ from galmorph.files.journal import Journal
 from galmorph.files.remote import is_remote
 from galmorph.files.writing import exists_already, remove_leftovers
 from galmorph.images.flags import Flag
-from galmorph.models.card import DEFAULT_MODEL, ModelCard
+from galmorph.images.picture import PictureWidth
+from galmorph.models.card import DEFAULT_MODEL, ModelCard, find, shipped
 from galmorph.models.cpu_fusion import CPU_BATCH
 from galmorph.models.model import load
 from galmorph.models.predictor import Predictor, on_devices
 from galmorph.progress import progress_bar
+from galmorph.registry import check_keywords
 from galmorph.tables.features import check_features, write_features
 from galmorph.threads import ahead
 
@@ -52,7 +55,6 @@ def classify(
     *,
     model: str | Path | Predictor = DEFAULT_MODEL,
     out: str | Path | None = None,
-    resume: bool = True,  # noqa: ARG001 - the default, for readers of a script
     restart: bool = False,
     overwrite: bool = False,
     record_provenance: bool = True,
@@ -73,8 +75,8 @@ def classify(
         A shipped model's name or a weights file; a predictor has its own ``device``, ``dtype`` and ``tta``.
     out : path, optional
         Default: ``<stem>_morph.<suffix>`` beside the input, a FITS catalog for cutouts; no file for objects in memory.
-    resume, restart, overwrite : bool
-        Continue an unfinished run of this output (the default); discard it; replace an existing output.
+    restart, overwrite : bool
+        Discard an unfinished run of this output, which otherwise goes on; replace an existing output.
     record_provenance : bool
         Whether ``<output>.prov.json`` is written beside the output.
     progress : bool, optional
@@ -101,6 +103,7 @@ def classify(
     clock = Clock()
     now()  # a wrong SOURCE_DATE_EPOCH is refused before the first galaxy
     keep_freed_memory()
+    check_keywords(classify, keywords, ClassifyOptions)
     options = options or ClassifyOptions(**keywords)
     source = open_survey(survey, options)
     destination = _destination(source, out, overwrite=overwrite, restart=restart, record_provenance=record_provenance)
@@ -113,7 +116,7 @@ def classify(
     _warn_of_unlearnt(predictor.model.card)
     columns = wanted_columns(predictor.model.card, options)
     source.check(columns, replace=options.replace)
-    batch_size = options.batch_size or BATCH_SIZES.get(predictor.device.type, BATCH_SIZES["cpu"])
+    batch_size = options.batch_size or _batch_size(predictor)
     fingerprint = _fingerprint(source, loaded, batch_size, options)
     with clock("read"):
         source.open()
@@ -122,7 +125,7 @@ def classify(
         destination, result, fingerprint, resume=not restart, step=batch_size, n_rows=source.n_rows
     ) as journal:
         keep_unchanged(source, journal, batch_size)
-        recorded = {**fingerprint, "prefix": options.prefix} if record_provenance else None
+        recorded = {**fingerprint, "prefix": options.prefix, **_own_model(model)} if record_provenance else None
         replaces = _may_replace(destination, source, journal, overwrite)
         added = Addition(columns, [], options.replace, overwrite=replaces)
         try:
@@ -152,8 +155,48 @@ def _warn_of_unlearnt(card: ModelCard) -> None:
         )
 
 
-# Options that are in the fingerprint in another form, or that do not change the results.
-_NO_CHANGE = ("kind", "cutouts", "catalog", "images", "tta", "batch_size", "device", "dtype", "workers")
+def classify_one(row: Row, model: str | Path, pictures: PictureWidth) -> tuple[Prepared, dict[str, Any], ModelCard]:
+    """Classify one cutout, as a batch of `classify` does, and keep what the model saw of it.
+
+    Returns
+    -------
+    prepared : Prepared
+    values : dict
+        Of the new columns, by name.
+    card : ModelCard
+    """
+    with single_threaded_operations():
+        predictor = on_devices(load(model), "auto", "auto", 1)[0]
+        card = predictor.model.card
+        prepared = row.prepare(card, pictures=pictures)
+        records = predict_batch([prepared], predictor, _batch_size(predictor), record_dtype(card.label_schema, 0))
+    names = [column.name for column in output_columns(card)]
+    return prepared, {name: column[0] for name, column in zip(names, column_values(records, card), strict=True)}, card
+
+
+def _own_model(model: str | Path | Predictor) -> dict[str, str]:
+    """Return the file of a model that does not ship with galmorph, for the record."""
+    path = None if isinstance(model, Predictor) else find(model)
+    return {} if path is None or path in shipped().values() else {"model_file": str(path)}
+
+
+def _batch_size(predictor: Predictor) -> int:
+    return BATCH_SIZES.get(predictor.device.type, BATCH_SIZES["cpu"])
+
+
+# Options that are in the fingerprint already, as what they stand for, or that change no result.
+_NO_CHANGE = (
+    "kind",
+    "cutouts",
+    "catalog",
+    "images",
+    "tta",
+    "batch_size",
+    "device",
+    "dtype",
+    "workers",
+    "radius_arcsec",
+)
 
 
 def _fingerprint(

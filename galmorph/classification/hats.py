@@ -71,7 +71,6 @@ def classify_hats(
     workers: int | None = None,
     scheduler: str | Path | None = None,
     client: Client | None = None,
-    resume: bool = True,  # noqa: ARG001 - the default, for readers of a script
     restart: bool = False,
     overwrite: bool = False,
     progress: bool | None = None,
@@ -97,8 +96,6 @@ def classify_hats(
         (``DASK_SCHEDULER_ADDRESS``), else a cluster on this machine.
     client : distributed.Client, optional
         A client of the cluster to use.
-    resume : bool
-        Has no effect: an unfinished run of the same output is always resumed, if nothing has changed.
     restart, overwrite : bool
         Discard an unfinished run of this output; replace a HATS catalog that has the output's name.
     progress : bool, optional
@@ -228,9 +225,7 @@ def _classify_file(file: Path, job: Job) -> dict[str, Any]:
 
     options = {**job.options, "workers": job.threads, "on_progress": check}
     predictor = _predictor(job.network)
-    summary = classify(
-        job.root / file, model=predictor, out=out, resume=True, overwrite=True, record_provenance=False, **options
-    )
+    summary = classify(job.root / file, model=predictor, out=out, overwrite=True, record_provenance=False, **options)
     noted = {**asdict(summary), "state": state, "sha256_of_output": file_sha256(out)}
     write_record(note, noted)
     return as_json(noted)

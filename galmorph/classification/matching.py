@@ -1,4 +1,4 @@
-"""Matching: which file is the cutout of a row, by a column of paths or by the identifier that the file is named by.
+"""Matching: the file of each row's cutout, by a column of paths or by identifiers in the files' names.
 
 Row numbers are never identifiers of files. Of several columns that may hold the identifier, the one whose values name
 files is meant; where two of them name different files for a row, the catalog is refused.
@@ -22,14 +22,14 @@ from galmorph.tables.roles import is_row_index, plain_name
 
 log = logging.getLogger(__name__)
 
-# The rows by which columns are judged.
+# How many rows are used to choose columns.
 SAMPLE_ROWS = 20_000
 _BLOCK_ROWS = 16_384
-# Columns that are looked at for a hint, where none is named as identifiers usually are.
+# How many columns are searched for a hint, if none has a usual name of identifiers.
 _MAX_HINTS = 200
 _LISTED = 12
 _FLOAT = re.compile(r"([+-]?\d+)\.0*|[+-]?\d+(?:\.\d+)?e\+?\d+", re.IGNORECASE)
-# Up to here each whole number is a float64.
+# All whole numbers up to this are exact in float64.
 _EXACT = 2**53
 
 
@@ -79,7 +79,7 @@ class CutoutFiles:
         try:
             path = self.folder / text
             leads_to = path.resolve()
-        except (OSError, RuntimeError, ValueError) as error:  # a link that leads to itself; a NUL
+        except (OSError, RuntimeError, ValueError) as error:  # a link to itself; a NUL character
             return f"{name}: the cutout {text!r} cannot be opened: {error}."
         if leads_to.is_relative_to(self.folder):
             return path
@@ -117,13 +117,13 @@ class CutoutFiles:
 
 
 def file_key(name: str, by_name: Mapping[str, Path | Remote | str]) -> str | None:
-    """Return the name of the file that an identifier is of, None where there is none.
+    """Return the name of an identifier's file, None if there is none.
 
     ``1.0`` is ``1`` where no file is named ``1.0``, and blanks may be written ``_``.
     """
     if name in by_name:
         return name
-    name = name.removeprefix("=").strip("\"'")  # as spreadsheets are kept from taking identifiers for numbers
+    name = name.removeprefix("=").strip("\"'")  # written so that spreadsheets do not read identifiers as numbers
     spaced = " ".join(name.split())
     forms = [name, _without_fraction(name), spaced, spaced.replace(" ", "_"), spaced.replace(" ", "")]
     return next((form for form in forms if form in by_name), None)
@@ -140,7 +140,7 @@ def _without_fraction(name: str) -> str:
 
 
 def files_by_name(folder: Path | Remote) -> dict[str, Path | Remote | str]:
-    """Return the cutouts of a folder by the names that they have; for a name that two have, the reason.
+    """Return the cutouts of a folder by name; for a name of several files, the reason why it is unclear.
 
     A file whose compression is not read does not count beside one that can be read.
     """
@@ -223,7 +223,7 @@ def _any_exists(catalog: Catalog, files: CutoutFiles) -> bool:
 
 
 def _check_absolute(catalog: Catalog, files: CutoutFiles) -> None:
-    """Raise CatalogError if all of the first rows name files by absolute paths that lie elsewhere."""
+    """Raise CatalogError if all of the first rows name files by absolute paths in other folders."""
     targets = next(catalog.blocks(_BLOCK_ROWS), None)
     texts = [text for text in targets.cutout if text] if targets is not None else []
     if texts and all(is_remote(text) and isinstance(files.of(text, ""), str) for text in texts):
@@ -239,7 +239,7 @@ def _check_absolute(catalog: Catalog, files: CutoutFiles) -> None:
 
 
 def _by_identifier(catalog: Catalog, folder: Path | Remote, by_name: Mapping[str, Path | Remote | str]) -> Catalog:
-    """Return the catalog with the column of identifiers that files are named by."""
+    """Return the catalog with the column of identifiers that the names of files contain."""
     if "id" in catalog.chosen:
         return catalog.by_identifier()
     within = catalog.within_column
@@ -280,7 +280,7 @@ def _by_identifier(catalog: Catalog, folder: Path | Remote, by_name: Mapping[str
 
 
 def _check_unique(catalog: Catalog, within: str) -> None:
-    """Raise CatalogError if identifiers that name files are unique within a brick, and not in the table."""
+    """Raise CatalogError if identifiers in names of files are unique only within a brick, not in the table."""
     seen: set[str] = set()
     for targets in catalog.blocks(_BLOCK_ROWS):
         for name in filter(None, targets.id):
@@ -296,7 +296,7 @@ def _check_unique(catalog: Catalog, within: str) -> None:
 def _keys(
     catalog: Catalog, position: int | None, by_name: Mapping[str, Path | Remote | str]
 ) -> list[str | None] | None:
-    """Return the names of the files that a column's first values are of; None where they are row numbers."""
+    """Return the names of the files of a column's first values; None if these are row numbers."""
     keys: list[str | None] = []
     numbers = position is not None and is_row_index(catalog.column_names[position])
     counts = {0, 1} if numbers else set()  # pandas counts rows from 0, R from 1
@@ -311,7 +311,7 @@ def _keys(
 
 
 def _hint(catalog: Catalog, by_name: Mapping[str, Path | Remote | str], others: Mapping[int, object]) -> str:
-    """Return the name of a column whose values are names of files, '' where there is none."""
+    """Return the name of a column whose values are names of files, '' if there is none."""
     scalar = [position for position in catalog.scalar_columns if position not in others]
     for position in scalar[:_MAX_HINTS]:
         targets = next(catalog.by_identifier(position).blocks(1000), None)

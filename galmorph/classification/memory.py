@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -24,6 +24,7 @@ from galmorph.classification.sources import (
     CatalogSource,
     CutoutSource,
     Result,
+    Row,
     Source,
     ValuesOf,
     cutout_name,
@@ -38,7 +39,7 @@ from galmorph.tables import formats as tables
 from galmorph.tables.blocks import checked_blocks
 from galmorph.tables.catalog import Column, catalog_of
 from galmorph.tables.formats import Added, Provenance
-from galmorph.tables.frames import FrameTable, is_frame
+from galmorph.tables.frames import FrameTable, in_memory
 from galmorph.tables.memory import MemoryTable
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 # Its name in messages.
 _PATH = Path("the table")
 _DIGESTED_ROWS = 16_384
+Radii = float | Sequence[float] | None
 
 
 class _InMemory(Source):
@@ -138,12 +140,28 @@ class PathsSource(_InMemory, CutoutSource):
     ----------
     paths : sequence of path
     hdu : int or str, optional
+    radius_arcsec : float, sequence of float or None
+        R90, for all galaxies or each of them.
     """
 
-    def __init__(self, paths: Sequence[str | os.PathLike[str]], hdu: int | str | None = None) -> None:
+    def __init__(
+        self, paths: Sequence[str | os.PathLike[str]], hdu: int | str | None = None, radius_arcsec: Radii = None
+    ) -> None:
         files = [Remote.of(path) if is_remote(path) else Path(path) for path in paths]
         super().__init__(Path.cwd(), [(cutout_name(Path(file.name)), file) for file in files], hdu)
+        self._radii = _radii(radius_arcsec, len(files))
         self._texts = {file: os.fspath(path) for file, path in zip(files, paths, strict=True)}
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the names of the cutouts and the radii."""
+        return super().fingerprint() | {"radii": self._radii.tolist()}
+
+    def blocks(self, n_rows: int, start: int) -> Iterator[list[Row]]:
+        """Yield blocks of rows from a row on."""
+        for rows in super().blocks(n_rows, start):
+            radii = self._radii[start : start + len(rows)].tolist()
+            start += len(rows)
+            yield [row._replace(radius_arcsec=radius) for row, radius in zip(rows, radii, strict=True)]
 
     def _name(self, path: Any) -> str:
         return self._texts[path]
@@ -159,6 +177,8 @@ class ArraySource(_InMemory):
     bands : sequence of str
     pixscale : float or None
         Arcsec per pixel.
+    radius_arcsec : float, sequence of float or None
+        R90, for all galaxies or each of them.
 
     Raises
     ------
@@ -166,7 +186,7 @@ class ArraySource(_InMemory):
         If the shape and the bands do not fit, or the pixel scale is absent.
     """
 
-    def __init__(self, flux: NDArray[Any], bands: Sequence[str], pixscale: float | None) -> None:
+    def __init__(self, flux: NDArray[Any], bands: Sequence[str], pixscale: float | None, radius_arcsec: Radii) -> None:
         flux = flux[None] if flux.ndim == 3 else flux
         bands = tuple(bands.split(",") if isinstance(bands, str) and "," in bands else bands)
         if flux.ndim != 4 or flux.dtype.kind not in "iuf" or min(flux.shape[2:]) < 1:
@@ -178,15 +198,19 @@ class ArraySource(_InMemory):
             )
         self._flux, self._bands, self._pixscale = flux, bands, pixscale
         self.n_rows = len(flux)
+        self._radii = _radii(radius_arcsec, self.n_rows)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return a hash of the array."""
-        return {"content": hashlib.sha256(np.ascontiguousarray(self._flux).data).hexdigest()}
+        """Return a hash of the array and the radii."""
+        digest = hashlib.sha256(np.ascontiguousarray(self._flux).data)
+        digest.update(self._radii.tobytes())
+        return {"content": digest.hexdigest()}
 
     def prepare(self, rows: Sequence[int], card: ModelCard, device: torch.device) -> list[Prepared]:  # noqa: ARG002
-        """Frame galaxies as a card asks, with measured radii."""
+        """Frame galaxies as a card asks, with radii that are given or measured on them."""
         entry = card.input_for("", self._bands, self._pixscale)
-        return [prepare_opened(Opened(self._cutout(row), entry, np.nan), f"galaxy {row}", card) for row in rows]
+        opened = [Opened(self._cutout(row), entry, float(self._radii[row])) for row in rows]
+        return [prepare_opened(each, f"galaxy {row}", card) for each, row in zip(opened, rows, strict=True)]
 
     def _cutout(self, row: int) -> Cutout:
         flux = np.ascontiguousarray(self._flux[row], np.float32)
@@ -195,7 +219,26 @@ class ArraySource(_InMemory):
     def own_columns(self) -> tuple[Sequence[Column], ValuesOf]:
         """Return the numbers of the galaxies."""
         own = (Column("id", "int64", ucd="meta.id;meta.main", description="number in the array, from 0"),)
-        return own, lambda part, _: {"id": np.arange(part.start, part.stop)}
+        return own, lambda rows, _: {"id": np.arange(rows.start, rows.stop)}
+
+
+def _radii(given: Radii, n: int) -> NDArray[np.float64]:
+    """Return R90 of each of `n` galaxies in arcsec, NaN where unknown.
+
+    Raises
+    ------
+    GalmorphError
+        If there is another number of them, or one is no number above 0.
+    """
+    try:
+        radii = np.asarray(np.nan if given is None else given, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise GalmorphError(f"radius_arcsec holds something that is no number: {error}.") from error
+    if radii.shape not in ((), (n,)):
+        raise GalmorphError(f"radius_arcsec is a number, or one for each of the {n} galaxies, not {radii.shape}.")
+    if (radii <= 0).any() or np.isinf(radii).any():
+        raise GalmorphError("radius_arcsec holds numbers above 0, and NaN where a radius is unknown.")
+    return np.broadcast_to(radii, (n,)).copy()
 
 
 def memory_source(given: Any, options: ClassifyOptions) -> MemorySource | PathsSource | ArraySource:
@@ -207,16 +250,17 @@ def memory_source(given: Any, options: ClassifyOptions) -> MemorySource | PathsS
         If it is of another kind, or options of another kind are given.
     """
     if isinstance(given, np.ndarray):
-        return ArraySource(given, options.bands, options.pixscale)
+        return ArraySource(given, options.bands, options.pixscale, options.radius_arcsec)
     if options.bands or options.pixscale is not None:
         raise GalmorphError("bands and pixscale are those of an array of flux: files say them in their headers.")
-    if isinstance(given, Table) or is_frame(given):
-        table = MemoryTable(given) if isinstance(given, Table) else FrameTable(given)
+    if (table := in_memory(given)) is not None:
+        if options.radius_arcsec is not None:
+            raise GalmorphError("A table has its radii in a column: name it with size_column.")
         return MemorySource(table, options.cutouts, options.image_hdu, **options.catalog_columns)
     if isinstance(given, Iterable) and not isinstance(given, Mapping):
         paths = list(given)
         if paths and all(isinstance(path, str | os.PathLike) for path in paths):
-            return PathsSource(paths, options.image_hdu)
+            return PathsSource(paths, options.image_hdu, options.radius_arcsec)
     raise GalmorphError(
         f"A survey is a path, a list of paths, an astropy Table, a data frame or an array of flux, not a "
         f"{type(given).__name__}."

@@ -17,7 +17,7 @@ from galmorph.classification.sources import CatalogSource, CutoutRows, CutoutSou
 from galmorph.classification.survey_images import FieldSource
 from galmorph.errors import CatalogError, CutoutError, GalmorphError
 from galmorph.files.pictures import is_picture
-from galmorph.files.remote import Remote, is_remote
+from galmorph.files.remote import Remote, is_remote, local
 from galmorph.images.cutout import FIELD_SIDE_PX, cutout_files
 from galmorph.images.headers import band_files
 from galmorph.images.survey_image import image_templates
@@ -49,11 +49,13 @@ def open_survey(survey: Any, options: ClassifyOptions) -> Source:
     if not isinstance(survey, str | os.PathLike | None):
         of_files = (options.catalog, options.hdu, options.zero_point)
         if options.images or kind not in (None, "catalog") or any(x is not None for x in of_files):
-            raise GalmorphError("What is in memory is no file: leave out what belongs to files and images.")
+            raise GalmorphError("A table in memory is not a file: leave out the options for files and images.")
         from galmorph.classification.memory import memory_source  # it imports astropy.table
 
         given = memory_source(survey, options)
         return _with_pictures(given, options) if isinstance(given, CutoutRows) else given
+    if options.radius_arcsec is not None:
+        raise GalmorphError("radius_arcsec is that of an array of flux or a list of paths: name a size_column.")
     if options.bands or options.pixscale is not None:
         raise GalmorphError("bands and pixscale are those of an array of flux: files say them in their headers.")
     if any(is_remote(each) for each in (survey, options.catalog, *options.images)):
@@ -86,14 +88,8 @@ def open_survey(survey: Any, options: ClassifyOptions) -> Source:
 
 def _open_remote(survey: str | os.PathLike[str] | None, options: ClassifyOptions) -> Source:
     """Open what is named by addresses: folders as they are, files as copies in the cache."""
-
-    def copied(path: str | os.PathLike[str] | None) -> str | Path | None:
-        if path is None:
-            return None
-        return Remote.of(path).kept() if is_remote(path) else Path(path)
-
-    images = [path for path in map(copied, options.images) if path is not None]
-    options = replace(options, catalog=copied(options.catalog), images=images)
+    catalog = options.catalog if options.catalog is None else local(options.catalog)
+    options = replace(options, catalog=catalog, images=[local(path) for path in options.images])
     if survey is None or not is_remote(survey):
         return open_survey(survey, options)
     remote = Remote.of(survey)

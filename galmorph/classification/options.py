@@ -59,6 +59,8 @@ class ClassifyOptions:
         Of an array of flux: the bands of its planes (``"grz"``), in their order.
     pixscale : float, optional
         Of an array of flux: arcsec per pixel, that the flux is per too.
+    radius_arcsec : float or sequence of float, optional
+        Of an array of flux or a list of paths: R90 of each galaxy, NaN where unknown; default: measured.
     prefix : str
         Prefix of the new columns' names.
     replace : bool
@@ -107,6 +109,7 @@ class ClassifyOptions:
     width_arcsec: float | None = bounded(WIDTH_ARCSEC, None)
     bands: Sequence[str] = ()
     pixscale: float | None = bounded(PIXSCALE, None)
+    radius_arcsec: float | Sequence[float] | None = None
     prefix: str = ""
     replace: bool = False
     spread: bool = False

@@ -147,9 +147,11 @@ def wanted_columns(card: ModelCard, options: ClassifyOptions, *, pictures: bool 
 def _with_shares(schema: LabelSchema) -> list[int]:
     """Return the labels whose share among those who are asked differs from that among all."""
     pairs = zip(schema.slices, schema.parents, strict=True)
-    indices = [index for part, parents in pairs if parents for index in range(part.start, part.stop)]
+    indices = [index for columns, parents in pairs if parents for index in range(columns.start, columns.stop)]
     if not indices:
-        raise ModelError(f"The labels of {schema.name} are no decision tree: leave out --shares, p_<label> are shares.")
+        raise ModelError(
+            f"The labels of {schema.name} are not a decision tree: leave out --shares, p_<label> are shares."
+        )
     return indices
 
 

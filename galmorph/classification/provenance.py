@@ -82,9 +82,9 @@ def recorded_schema(output: Path) -> str:
 
 
 def _entities(record: Path) -> dict[str, dict[str, Any]]:
-    from galmorph.files.form import read_form_of
+    from galmorph.files.checked_json import read_json_file
 
-    return read_form_of(_Entities, record, CatalogError).entity
+    return read_json_file(_Entities, record, CatalogError).entity
 
 
 def picture_cards(width: PictureWidth) -> list[tuple[str, Any, str]]:
@@ -100,7 +100,8 @@ class Record:
     ----------
     fingerprint : mapping
         What identifies the run, as in the journal: ``source`` (of which the files are read here), ``model``
-        (the SHA-256 of its weights), and options and versions by name.
+        (the SHA-256 of its weights), and options and versions by name; ``model_file`` too, where the model does not
+        ship with galmorph.
     started : float
         When the run began, seconds since 1970.
     output : Path
@@ -111,12 +112,18 @@ class Record:
         self._output = output
         self._folder = output.parent.resolve()
         self._started = started
-        self._options = {k: v for k, v in fingerprint.items() if k != "model" and isinstance(v, str | int | float)}
+        self._options = {
+            k: v
+            for k, v in fingerprint.items()
+            if k not in ("model", "model_file") and isinstance(v, str | int | float)
+        }
         source = fingerprint.get("source")
         source = source if isinstance(source, Mapping) else {}
         self._options |= {k: v for k in ("hdu", "size", "address") if isinstance(v := source.get(k), str | int)}
         self._used = [(role, self._entity(path)) for role, path in _files(source)]
         model = {"prov:label": card.name, "galmorph:sha256": fingerprint["model"], "galmorph:schema": card.schema}
+        if file := fingerprint.get("model_file"):
+            model["voprov:location"] = location(Path(file), self._folder)
         own = {_SCHEMA_ATTRIBUTE: schema_text(card)} if card.schema_definition else {}
         self._used.append(("model", model | {"galmorph:backbone": card.backbone} | own))
 

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from galmorph import registry
 from galmorph.classification.matching import match
-from galmorph.classification.provenance import SCHEMA_CARD, recorded, recorded_schema
+from galmorph.classification.provenance import SCHEMA_CARD, record_path, recorded, recorded_schema
 from galmorph.classification.sources import CatalogSource, Row
 from galmorph.errors import CatalogError, GalmorphError
+from galmorph.files.remote import Remote, is_remote
 from galmorph.images.flags import Flag
 from galmorph.images.picture import PictureWidth
 from galmorph.schemas import LabelSchema, schema_from_mapping
-from galmorph.tables.catalog import Catalog, open_catalog
+from galmorph.tables import formats
+from galmorph.tables.catalog import Catalog, catalog_of, open_catalog
+from galmorph.tables.frames import in_memory
 
 # What each bit of ``morph_flag`` means, in the words of docs/classify.md.
 FLAGS: Mapping[Flag, str] = {
@@ -40,6 +46,8 @@ FLAGS: Mapping[Flag, str] = {
     Flag.PICTURE: "an 8-bit picture, not flux: whether bits 4, 8, 64 and 128 hold is unknown",
 }
 _BLOCK_ROWS = 16384
+# The format of a catalog that is no file.
+IN_MEMORY = "table"
 # Rounding may move sums of probabilities this far beyond 0 or 1.
 _ROUNDING = 1e-3
 _LARGEST_FLAG = 2**15 - 1
@@ -64,6 +72,8 @@ class Results:
     flag : ndarray, int64, shape (n,)
     ood : ndarray, float64, shape (n,), or None
         Unlikeness to the training data, where the model gives it.
+    remote : Remote or None
+        Where the catalog is, if that is no file of this machine.
     """
 
     catalog: Catalog
@@ -77,6 +87,7 @@ class Results:
     entropy: NDArray[np.float64]
     flag: NDArray[np.int64]
     ood: NDArray[np.float64] | None
+    remote: Remote | None = None
 
     def __len__(self) -> int:
         return len(self.id)
@@ -95,17 +106,24 @@ class Results:
         """Width of the cutouts that are pictures, by the options of the run."""
         return PictureWidth.of(self.card("GMWIDTH"))
 
-    def cutouts(self, folder: Path | None) -> list[Row]:
+    @property
+    def name(self) -> str:
+        """What messages call the catalog: its path or address."""
+        return str(self.remote or self.catalog.path)
+
+    def cutouts(self, folder: Path | Remote | None) -> list[Row]:
         """Return each row's cutout, or the reason (text) why it has none, its radius and position.
 
         Parameters
         ----------
-        folder : Path or None
+        folder : Path, Remote or None
             Folder of the cutouts; None: the catalog's, the input's (``cutouts_morph.fits``: ``cutouts/``), or the one
-            in the record of its run.
+            in the record of its run; of a table in memory the current folder.
         """
         folders = self._recorded_folders()
         by_id = self.catalog.cutout_column is None
+        if folder is None and self.catalog.format == IN_MEMORY:
+            folder = Path.cwd()
         if by_id and folder is None and folders:
             folder = folders[0]
         if by_id and folder is None:
@@ -116,12 +134,15 @@ class Results:
                 why = "its stamp was cut from a survey image and not kept; name the images with --images"
             return [Row(why)] * len(self)
         try:
-            source = CatalogSource(*match(self.catalog, folder, self._own_folder()))
+            given = folder.url if isinstance(folder, Remote) else folder
+            source = CatalogSource(*match(self.catalog, given, self._own_folder()))
         except CatalogError as error:  # then a report has no pictures, but this note
             return [Row(str(error))] * len(self)
         return [row for block in source.blocks(_BLOCK_ROWS, 0) for row in block]
 
-    def _own_folder(self) -> Path:
+    def _own_folder(self) -> Path | Remote:
+        if self.remote is not None:
+            return self.remote.parent
         path = self.catalog.path
         made_of = path.with_name(path.name.split(".")[0].removesuffix("_morph"))
         first = next((text for targets in self.catalog.blocks(1000) for text in targets.cutout if text), "")
@@ -130,17 +151,19 @@ class Results:
 
     def _recorded_folders(self) -> list[Path]:
         """Return the folders of the cutouts by the record of the run."""
+        if self.remote is not None:  # its record says where they were on another machine
+            return []
         inputs = [path.parent for path in recorded(self.catalog.path, "input")]
         return [*recorded(self.catalog.path, "cutouts"), *inputs]
 
 
-def read_results(path: Path, *, prefix: str | None = None, size_column: str | None = None) -> Results:
+def read_results(given: Any, *, prefix: str | None = None, size_column: str | None = None) -> Results:
     """Read a catalog that `galmorph classify` wrote.
 
     Parameters
     ----------
-    path : Path
-        FITS, CSV, ECSV, VOTable or Parquet.
+    given : path, astropy Table or data frame
+        FITS, CSV, ECSV, VOTable or Parquet, also at an address; or a result in memory.
     prefix : str, optional
         Prefix of galmorph's columns; needed only if there are several.
     size_column : str, optional
@@ -151,11 +174,12 @@ def read_results(path: Path, *, prefix: str | None = None, size_column: str | No
     CatalogError
         If it is not such a catalog.
     """
-    catalog = open_catalog(path, size_column=size_column, needs_position=False)
+    catalog, remote = _opened(given, size_column)
+    path = remote or catalog.path
     names = {name.lower(): name for name in catalog.column_names}
     prefix = _prefix(path, list(names.values()), prefix)
     stated = {key: str(value) for key, value, _ in catalog.provenance}
-    own = _own_schema(path, stated.get(SCHEMA_CARD) or recorded_schema(path))
+    own = _own_schema(path, stated.get(SCHEMA_CARD) or recorded_schema(catalog.path))
     schema = _schema(path, set(names), prefix, stated.get("GMSCHEMA", own.name if own else ""), own)
 
     columns = [names[f"{prefix}p_{label}".lower()] for label in schema.labels]
@@ -179,10 +203,27 @@ def read_results(path: Path, *, prefix: str | None = None, size_column: str | No
         entropy=np.full(len(p), np.nan) if entropy is None else entropy,
         flag=np.zeros(len(p), np.int64) if flag is None else _flags(path, flag),
         ood=ood,
+        remote=remote,
     )
 
 
-def _prefix(path: Path, names: list[str], prefix: str | None) -> str:
+def _opened(given: Any, size_column: str | None) -> tuple[Catalog, Remote | None]:
+    """Return the catalog, and where it is if that is no file of this machine."""
+    if not isinstance(given, str | os.PathLike):
+        if (table := in_memory(given)) is None:
+            raise GalmorphError(f"A result is a path, an astropy Table or a data frame, not a {type(given).__name__}.")
+        path, size = Path("the table"), {"size_column": size_column}
+        return catalog_of(cast(formats.Table, table), path, IN_MEMORY, needs_position=False, **size), None
+    catalog = open_catalog(given, size_column=size_column, needs_position=False)
+    if not is_remote(given):
+        return catalog, None
+    remote = Remote.of(given)
+    with suppress(GalmorphError):  # most have no record beside them
+        shutil.copyfile(Remote(f"{remote.url}.prov.json").kept(), record_path(catalog.path))
+    return catalog, remote
+
+
+def _prefix(path: Path | Remote, names: list[str], prefix: str | None) -> str:
     prefixes = [name[: -len("morph_label")] for name in names if name.lower().endswith("morph_label")]
     if not prefixes:
         raise CatalogError(
@@ -199,7 +240,7 @@ def _prefix(path: Path, names: list[str], prefix: str | None) -> str:
     return prefix
 
 
-def _own_schema(path: Path, text: str) -> LabelSchema | None:
+def _own_schema(path: Path | Remote, text: str) -> LabelSchema | None:
     """Return the schema in a catalog or in the record beside it, None if there is none."""
     if not text:
         return None
@@ -209,7 +250,7 @@ def _own_schema(path: Path, text: str) -> LabelSchema | None:
         raise CatalogError(f"The label schema that {path} holds is damaged: {error}") from error
 
 
-def _schema(path: Path, names: set[str], prefix: str, stated: str, own: LabelSchema | None) -> LabelSchema:
+def _schema(path: Path | Remote, names: set[str], prefix: str, stated: str, own: LabelSchema | None) -> LabelSchema:
     """Return the schema that has all its labels in the table; of several, the one that the header names."""
     shipped: list[LabelSchema] = [registry.load("schemas", name) for name in registry.names("schemas")]
     schemas = [*([own] if own else []), *shipped]
@@ -222,7 +263,7 @@ def _schema(path: Path, names: set[str], prefix: str, stated: str, own: LabelSch
     return fitting[0]
 
 
-def _floats(path: Path, name: str, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+def _floats(path: Path | Remote, name: str, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
     """Return a column of numbers as floats, NaN where null; a text column of nulls alone is all NaN."""
     values = columns[name]
     try:
@@ -235,9 +276,11 @@ def _floats(path: Path, name: str, columns: Mapping[str, NDArray[Any]]) -> NDArr
         raise CatalogError(f"{path}, column {name}: {error}; it is not as galmorph wrote it.") from error
 
 
-def _flags(path: Path, flag: NDArray[np.float64]) -> NDArray[np.int64]:
+def _flags(path: Path | Remote, flag: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return flags as integers, 0 where null."""
     whole = np.nan_to_num(flag, nan=0.0, posinf=-1.0)
     if ((whole < 0) | (whole > _LARGEST_FLAG) | (whole % 1 != 0)).any():
-        raise CatalogError(f"{path} holds a morph_flag that is no sum of bits: it is not as galmorph wrote it.")
+        raise CatalogError(
+            f"{path} holds a morph_flag that is not a sum of bits: it has been changed since galmorph wrote it."
+        )
     return whole.astype(np.int64)

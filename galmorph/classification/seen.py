@@ -10,6 +10,7 @@ from galmorph.classification.provenance import recorded
 from galmorph.classification.results import Results
 from galmorph.classification.survey_images import FieldSource
 from galmorph.files.record import file_sha256
+from galmorph.files.remote import Remote, local
 from galmorph.images.framing import Framing
 from galmorph.images.survey_image import image_templates
 from galmorph.models import card as cards
@@ -25,7 +26,7 @@ def seen(
     results: Results,
     rows: Sequence[int],
     card: ModelCard,
-    folder: Path | None = None,
+    folder: Path | Remote | None = None,
     *,
     images: Sequence[str | Path] = (),
 ) -> Iterator[tuple[int, Prepared]]:
@@ -42,13 +43,14 @@ def seen(
         Survey images in which the galaxies are, instead of cutouts; ``{band}`` stands for one file a band. Default:
         those of the run, as the record beside the catalog says.
     """
-    if not images and folder is None and results.catalog.cutout_column is None:
+    images = [local(image) for image in images]
+    if not images and folder is None and results.catalog.cutout_column is None and not results.remote:
         images = recorded(results.catalog.path, "image")
     return _of_images(results, rows, images, card) if images else _of_cutouts(results, rows, folder, card)
 
 
 def _of_cutouts(
-    results: Results, rows: Sequence[int], folder: Path | None, card: ModelCard
+    results: Results, rows: Sequence[int], folder: Path | Remote | None, card: ModelCard
 ) -> Iterator[tuple[int, Prepared]]:
     cutouts = results.cutouts(folder)
     for row in rows:
@@ -72,6 +74,9 @@ def card_of(results: Results, model: str | None) -> tuple[ModelCard, bool]:
     """Return the card of the model that made the results, and whether it is exactly that model."""
     if model is not None:
         return cards.read_card(cards.find(model)), True
+    own = [] if results.remote else recorded(results.catalog.path, "model")
+    if own and own[0].is_file() and file_sha256(own[0]) == results.card("GMSHA256"):
+        return cards.read_card(own[0]), True
     path = cards.shipped().get(results.card("GMMODEL"))
     if path is not None:
         return cards.read_card(path), file_sha256(path) == results.card("GMSHA256")

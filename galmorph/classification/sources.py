@@ -340,7 +340,7 @@ class CutoutSource(CutoutRows):
         return {"path": str(path), "files": [str(path) for _, path in self._files]}
 
     def check_output(self, destination: Path) -> None:
-        """Raise a GalmorphError if the destination would replace a cutout, or is no table that can hold the names."""
+        """Raise a GalmorphError if the destination would replace a cutout, or cannot hold the names as a table."""
         check_new_catalog(destination, (text for name, path in self._files for text in (name, self._name(path))))
         if any(isinstance(path, Path) and destination.resolve() == path.resolve() for _, path in self._files):
             raise OutputError(f"The output {destination} is one of the cutouts: choose another --out.")
@@ -367,8 +367,8 @@ class CutoutSource(CutoutRows):
             Column("cutout", "str", ucd="meta.ref.url", description="path in the folder", width=_width(paths)),
         )
 
-        def values(part: slice, records: NDArray[np.void]) -> dict[str, NDArray[Any]]:
-            texts = {"id": names[part], "cutout": paths[part]}
+        def values(rows: slice, records: NDArray[np.void]) -> dict[str, NDArray[Any]]:
+            texts = {"id": names[rows], "cutout": paths[rows]}
             arrays = {name: np.array(cells, dtype=object) for name, cells in texts.items()}
             return arrays | {"ra": records["ra"], "dec": records["dec"]}
 
@@ -387,9 +387,9 @@ def new_blocks(values: ValuesOf, results: Iterable[Result]) -> Iterator[Mapping[
     """Yield the rows of a new table: the values of its own columns, and the results."""
     first = 0
     for records, new in results:
-        part = slice(first, first + len(records))
+        rows = slice(first, first + len(records))
         first += len(records)
-        yield {**values(part, records), **new}
+        yield {**values(rows, records), **new}
 
 
 def _width(texts: Iterable[str]) -> int:

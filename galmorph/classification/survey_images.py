@@ -243,7 +243,7 @@ class FieldSource(Source):
         """Return the measurements of the detected galaxies."""
         assert self._detected is not None
         own = self._detected.columns()
-        return [column for column, _ in own], lambda part, _: {column.name: array[part] for column, array in own}
+        return [column for column, _ in own], lambda rows, _: {column.name: array[rows] for column, array in own}
 
     def _open(self, image: int) -> _Opened:
         with self._lock:

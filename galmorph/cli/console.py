@@ -53,7 +53,7 @@ class SafeConsole(Console):
 def _columns(isatty: bool) -> int | None:
     """Return the width of text: ``COLUMNS`` where it is a number, else `WIDTH`; None: rich measures the terminal."""
     for name in ("COLUMNS", "LINES", "TERMINAL_WIDTH"):
-        # rich and typer read these too, and fail where they are no numbers.
+        # rich and typer read these too, and fail where they are not numbers.
         if not re.fullmatch("[0-9]{2,4}", text := os.environ.get(name, "")) or (
             name != "LINES" and int(text) < MIN_WIDTH
         ):

@@ -244,7 +244,7 @@ def _variables(environment: Mapping[str, str]) -> Iterator[Finding]:
         if variable is None:
             yield Finding(name, NOTE, "galmorph reads no such variable", registry.unknown("variable", name, variables))
         elif variable.kind == "folder" and not Path(value).is_dir():
-            yield Finding(name, NOTE, f"{variable.meaning}: {value} is no folder", f"Make it, or unset {name}.")
+            yield Finding(name, NOTE, f"{variable.meaning}: {value} is not a folder", f"Make it, or unset {name}.")
         else:
             shown = _without_secrets(value) if variable.kind == "address" else value
             yield Finding(name, GOOD, f"{variable.meaning}: {shown}")

@@ -96,19 +96,18 @@ def train(
 
     Example: galmorph train --data galaxyzoo_kaggle --schema galaxyzoo2 --backbone mobilenet --out runs/first
     """
-    from galmorph.models.card import read_about
     from galmorph.training.reading import check_paths
 
     check_paths((*data, *(unlabelled or ())))
-    from galmorph.training.config import configure
+    from galmorph.training.config import config_for
     from galmorph.training.train import train as run
 
-    config = configure(
-        recipe,
+    config = config_for(
         data,
-        schema,
-        backbone,
-        settings or (),
+        recipe=recipe,
+        schema=schema,
+        backbone=backbone,
+        set=settings,
         epochs=epochs,
         batch_size=batch_size,
         lr=lr,
@@ -118,15 +117,14 @@ def train(
         pretrained=pretrained,
         fine_tune=fine_tune,
         seed=seed,
-        teachers=tuple(teacher) if teacher else None,
+        teacher=teacher,
         refit=refit,
-        exclude=tuple(exclude or ()),
-        unlabelled=tuple(unlabelled or ()),
+        exclude=exclude or (),
+        unlabelled=unlabelled or (),
         device=device,
         dtype=dtype,
     )
-    texts = read_about(about) if about else None
-    options: dict[str, Any] = {"name": name, "about": texts, "resume": resume, "test": test}
+    options: dict[str, Any] = {"name": name, "about": about, "resume": resume, "test": test}
     try:
         with training_progress() as (on_epoch, on_step):
             metrics = run(config, out, **options, on_epoch=on_epoch, on_step=on_step)
@@ -134,8 +132,9 @@ def train(
         raise Interrupted(f"{error} {_again(out)}") from None
     if not metrics:  # of several processes only the first prints
         return
-    show_metrics(metrics)
-    say(f"The model is {out / 'model.safetensors'}; its curves and figures are in the same folder.")
+    part = "test" if "test" in metrics else next(iter(metrics), "")
+    show_metrics({part: metrics[part]} if part else {})
+    say(f"The model is {out / 'model.safetensors'}; its curves, figures and all scores (metrics.json) lie beside it.")
     print_json(metrics, as_json)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -31,6 +32,11 @@ def is_remote(path: object) -> bool:
     return isinstance(path, Remote) or bool(_ADDRESS.match(str(path)))
 
 
+def local(path: str | os.PathLike[str] | Remote) -> Path:
+    """Return a file of this machine: the one that is named, or a copy in the cache of one at an address."""
+    return Remote.of(path).kept() if is_remote(path) else Path(str(path))
+
+
 @dataclass(frozen=True)
 class Remote:
     """A remote file or folder.
@@ -46,6 +52,8 @@ class Remote:
     @classmethod
     def of(cls, path: object) -> Remote:
         """Return the file of an address, which pathlib may have shortened."""
+        if isinstance(path, Remote):
+            return path
         match = _ADDRESS.match(str(path))
         if match is None:
             raise GalmorphError(f"{path} is no address that can be read: one of {', '.join(SCHEMES)}://.")

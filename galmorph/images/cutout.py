@@ -244,23 +244,24 @@ def border(plane: NDArray[np.float32]) -> NDArray[np.float32]:
 def _read_band_files(template: str, hdu: int | str | None, max_side_px: int, verify: bool) -> Cutout:
     """Read one file a band. The file's name gives the band, because copied headers often name another."""
     paths = band_files(template)
-    parts = {path: read_cutout(path, hdu=hdu, max_side_px=max_side_px, verify=verify) for path in paths.values()}
-    (first_path, first), *others = parts.items()
-    for path, part in parts.items():
-        if len(part.bands) > 1:
-            raise CutoutError(f"{path}: holds {len(part.bands)} bands. With {{band}} in the path a file holds one.")
-    for path, part in others:
-        if part.flux.shape != first.flux.shape or not same_grid(first.header_text, part.header_text, first.flux.shape):
+    cutouts = {path: read_cutout(path, hdu=hdu, max_side_px=max_side_px, verify=verify) for path in paths.values()}
+    (first_path, first), *others = cutouts.items()
+    for path, cutout in cutouts.items():
+        if len(cutout.bands) > 1:
+            raise CutoutError(f"{path}: holds {len(cutout.bands)} bands. With {{band}} in the path a file holds one.")
+    for path, cutout in others:
+        shape = first.flux.shape
+        if cutout.flux.shape != shape or not same_grid(first.header_text, cutout.header_text, shape):
             raise CutoutError(f"{path}: is on another grid than {first_path}. Resample the bands to one grid.")
-        if (part.survey, part.flux_pixscale) != (first.survey, first.flux_pixscale):
+        if (cutout.survey, cutout.flux_pixscale) != (first.survey, first.flux_pixscale):
             raise CutoutError(f"{path}: is of another survey than {first_path}.")
-    masks = [part.mask for part in parts.values() if part.mask is not None]
-    radii = [part.radius_arcsec for part in parts.values() if math.isfinite(part.radius_arcsec)]
+    masks = [cutout.mask for cutout in cutouts.values() if cutout.mask is not None]
+    radii = [cutout.radius_arcsec for cutout in cutouts.values() if math.isfinite(cutout.radius_arcsec)]
     return replace(
         first,
         target_id=split_band(Path(template).name)[0],
         bands=tuple(paths),
-        flux=np.concatenate([part.flux for part in parts.values()]),
+        flux=np.concatenate([cutout.flux for cutout in cutouts.values()]),
         mask=np.logical_or.reduce(masks) if masks else None,
         radius_arcsec=radii[0] if radii else math.nan,
     )

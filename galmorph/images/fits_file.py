@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import logging
 import lzma
 import math
 import threading
@@ -46,7 +47,7 @@ KEYWORDS = frozenset(
     {"NAXIS", "NAXIS1", "NAXIS2", "NAXIS3", "EXTNAME", "IMAGETYP", "PRODTYPE", "SURVEY", "ORIGIN", "TELESCOP", "OBJECT"}
     | {"BANDS", "BAND", "FILTER", "BUNIT", "EXPTIME", "MAGZERO", "MAGZP", "PHOTZP", "ZEROPNT", "ZP", "MAGZPT", "BRICK"}
     | {"SATURATE", "FLUXMAG0", "FPA.ZP", "PHOTFLAM", "PHOTPLAM", "BSOFTEN", "BOFFSET"}
-    | {"MAGSYS", "PHOTSYS", "ZPSYS"}
+    | {"FLUX20", "SOFTBIAS", "MAGSYS", "PHOTSYS", "ZPSYS"}
     | {"PIXSCAL1", "PIXSCAL2", "SECPIX", "SECPIX1", "SECPIX2", "PLTSCALE", "SCALE"}
     | {OWN_FORM, "PIXSCALE", "RADIUS", "PETROR90", "RUN", "CAMCOL", "NMGY"}
     | {"CTYPE1", "CTYPE2", "CTYPE3", "CUNIT1", "CUNIT2", "CHECKSUM", "DATASUM"}
@@ -120,13 +121,19 @@ class FileImages:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep astropy's warnings about odd headers off the user's terminal.
+    """Keep astropy's warnings and notes about odd headers off the user's terminal.
 
     Python's warning filters belong to the process and are not safe to change from two threads, so one at a time.
     """
     with _quiet_lock, warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        yield
+        notes = logging.getLogger("astropy")
+        level = notes.level
+        notes.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            notes.setLevel(level)
 
 
 def plain_image(
@@ -168,7 +175,7 @@ def open_images(path: str | Path, max_bytes: int | None = None, *, verify: bool 
             second = _check_first_headers(stream, path)
             if second and _is_filling(stream, second):
                 stream = io.BytesIO(stream.read(second))
-            # Not closed itself, for then astropy would read all that is left of it.
+            # Not closed itself: astropy would then read the rest of it.
             hdus = fits.open(stream, mode="readonly", memmap=False, lazy_load_hdus=True)
             content = _list_images(hdus, stream, size, path, max_bytes, verify)
         yield content

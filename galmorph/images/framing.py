@@ -100,12 +100,12 @@ def frame(
         x0, y0 = inside[1].start, inside[0].start
     else:  # sky around the cutout
         margins = (inside[0].start - y0, y1 - inside[0].stop), (inside[1].start - x0, x1 - inside[1].stop)
-    pieces = [np.pad(plane[inside], margins) if margins else plane[inside] for plane in flux]
+    planes = [np.pad(plane[inside], margins) if margins else plane[inside] for plane in flux]
     if width_pixels <= n_out:
-        return _stretched(np.stack(pieces), left - x0, top - y0, width_pixels, n_out)
+        return _stretched(np.stack(planes), left - x0, top - y0, width_pixels, n_out)
     box = (left - x0, top - y0, left - x0 + width_pixels, top - y0 + width_pixels)
-    for result, piece in zip(framed, pieces, strict=True):
-        image = Image.fromarray(np.ascontiguousarray(piece))
+    for result, plane in zip(framed, planes, strict=True):
+        image = Image.fromarray(np.ascontiguousarray(plane))
         result[:] = np.asarray(image.resize((n_out, n_out), Image.Resampling.BILINEAR, box))
     return framed
 

@@ -1,4 +1,4 @@
-"""What the header of an image says of a galaxy's cutout: kind, survey, bands, flux unit, pixel scale, radius.
+"""What to read from a cutout's header: kind, survey, bands, flux unit, pixel scale, radius.
 
 Every function takes a `StoredImage`. Where its header says something that galmorph must not guess at, a CutoutError
 names the file. The rules are listed in `galmorph.images.cutout`.
@@ -52,7 +52,10 @@ _UPPER_CASE = re.compile(r"\bHSC-([GRIZY])2?\b|\b(?:SDSS|SLOAN)[-_ ]?([UGRIZ])\b
 _SPECTRAL = ("FREQ", "WAVE", "AWAV", "WAVN", "LAMBDA", "VELO", "VRAD", "VOPT", "FELO", "ZOPT", "BETA", "ENER", "STOKES")
 # What comments of cards with a pixel scale say.
 _ARCSEC_PER_PIXEL = re.compile(r"(arc-? ?sec\w*|\basec|\"|'')[\])]?\s*(/|per)\s*[\[(]?pi?x", re.IGNORECASE)
-_OTHER_SCALE = re.compile(r"\b(deg\w*|arc-? ?min\w*|mas|milli\w*|rad\w*|mm|microns?|micro\w*|um)\b", re.IGNORECASE)
+_OTHER_SCALE = re.compile(
+    r"\b(deg\w*|arc-? ?min\w*|mas|milli\w*|rad(?:ian)?s?|mm|microns?|micro\w*|um)\b", re.IGNORECASE
+)
+_OTHER_RADIUS = re.compile(rf"{_OTHER_SCALE.pattern}|\bk?pc\b|pi?x(els?)?\b", re.IGNORECASE)
 # arcsec per pixel; outside, a card is missing or wrong (a matrix without CDELT has pixels of a degree).
 _PIXSCALE_RANGE = (1e-3, 60.0)
 # One number stands for both sides of a pixel. Cameras are within 1e-3; 5 % would show as an axis ratio of 0.95.
@@ -153,11 +156,11 @@ def cube_bands(image: StoredImage) -> tuple[str, ...]:
     if str(cards.get("CTYPE3", "")).upper().startswith(_SPECTRAL) and image.n_planes > 1:
         raise CutoutError(
             f"{image.path}: is a spectral cube (CTYPE3 is {cards['CTYPE3']!r}), not an image in a few bands. Make one "
-            "image a band of it."
+            "image of each band."
         )
     joined = str(cards.get("BANDS", "")).strip()
     separated = joined.split(",") if "," in joined or image.n_planes == 1 else joined
-    by_letter = tuple(part.strip() for part in separated) if joined else ()
+    by_letter = tuple(name.strip() for name in separated) if joined else ()
     by_number = tuple(str(cards[keyword]).strip() for keyword in sorted(cards) if re.fullmatch(r"BAND\d", keyword))
     named = {names for names in (by_letter, by_number) if names}
     if not named:
@@ -294,5 +297,7 @@ def flux_pixscale(image: StoredImage) -> float:
 
 def radius(image: StoredImage) -> float:
     """Return the galaxy's radius in arcsec from ``RADIUS`` or ``PETROR90``, NaN where there is none."""
-    values = (number(image, "RADIUS"), number(image, "PETROR90"))
+    said = {card: comment(image, card) for card in ("RADIUS", "PETROR90") if card in image.cards}
+    arcsec = (card for card, text in said.items() if "arcsec" in text.lower() or not _OTHER_RADIUS.search(text))
+    values = (number(image, card) for card in arcsec)
     return next((value for value in values if 0 < value < math.inf), math.nan)

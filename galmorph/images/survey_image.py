@@ -1,4 +1,4 @@
-"""Planes: a survey image in a few bands (a brick, a mosaic, a tile), read from FITS files and brought to one grid.
+"""Planes: a survey image in a few bands (a brick, a mosaic, a tile), read from FITS files and resampled to one grid.
 
 Bands, survey, flux and pixels are found as for cutouts (`galmorph.images.cutout`), with these differences:
 
@@ -46,11 +46,11 @@ from galmorph.images.wcs import read_wcs, same_grid
 
 log = logging.getLogger(__name__)
 
-# The grid that other bands are brought to: r is the deepest band of the surveys, and radii are measured in it.
+# Other bands are resampled to this grid: r is the deepest band of the surveys, and radii are measured in it.
 REFERENCE_BAND = "r"
-# As the user gives it: one for all bands, as a number or text, or by band.
+# Zero points as the user gives them: one for all bands, as a number or text, or by band.
 ZeroPoint = float | str | Mapping[str, float] | None
-# Magnitudes beyond are of no image: 0 are maggies, 25 to 35 counts.
+# Range of valid magnitudes: 0 are maggies, 25 to 35 counts.
 MAX_ZERO_POINT = 50
 
 
@@ -67,7 +67,7 @@ class Planes:
     flux : ndarray
         float32 (band, y, x): nanomaggies per native pixel; 0 where there are no data or no finite value.
     bad : ndarray or None
-        bool (y, x): masked or saturated; None where nothing is known.
+        bool (y, x): masked or saturated; None if there is no mask.
     lost : ndarray or None
         bool (y, x): not finite in a band as it was read; None where all are.
     flux_pixscale, pixscale : float
@@ -110,8 +110,8 @@ class Planes:
 
 
 @dataclass(eq=False)
-class _Part:
-    """What one file, or one extension, adds."""
+class _Image:
+    """The planes of one file or one extension."""
 
     path: str
     bands: tuple[str, ...]
@@ -170,8 +170,8 @@ def zero_points(given: ZeroPoint) -> dict[str, float]:
     if isinstance(given, Mapping):
         pairs: list[tuple[str, Any]] = [(str(name), value) for name, value in given.items()]
     else:
-        parts = [part.rpartition("=") for part in str(given).split(",")]
-        pairs = [(name.strip(), value) for name, _, value in parts]
+        split = [text.rpartition("=") for text in str(given).split(",")]
+        pairs = [(name.strip(), value) for name, _, value in split]
     try:
         points = {name: float(value) for name, value in pairs}
     except (TypeError, ValueError):
@@ -199,13 +199,13 @@ def read_planes(path: str, hdu: int | str | None = None, zero_point: ZeroPoint =
     Raises
     ------
     CutoutError
-        If it cannot be read, its unit or its bands are not known, or the bands cannot be brought to one grid.
+        If it cannot be read, its unit or its bands are unknown, or the bands cannot be resampled to one grid.
     """
     points = zero_points(zero_point)
-    parts: list[_Part] = []
+    images: list[_Image] = []
     for letter, file in image_files(path).items():
-        parts += _read(file, letter, hdu, points)
-    bands = tuple(name for part in parts for name in part.bands)
+        images += _read(file, letter, hdu, points)
+    bands = tuple(name for image in images for name in image.bands)
     if "" in bands or len(set(bands)) < len(bands):
         raise CutoutError(
             f"{path}: its planes are the bands {', '.join(map(repr, bands))}, which are not different names. Name "
@@ -213,14 +213,14 @@ def read_planes(path: str, hdu: int | str | None = None, zero_point: ZeroPoint =
         )
     if strange := set(points) - {"", *bands}:
         raise CutoutError(f"{path}: has the bands {', '.join(bands)}, and --zero-point names {', '.join(strange)}.")
-    first = next((part for part in parts if REFERENCE_BAND in part.bands), parts[0])
-    if len({part.survey for part in parts}) > 1:
+    first = next((image for image in images if REFERENCE_BAND in image.bands), images[0])
+    if len({image.survey for image in images}) > 1:
         raise CutoutError(f"{path}: its bands are of several surveys.")
-    for part in parts:
-        if part is not first:
-            _bring(part, first)
-    flux = parts[0].flux if len(parts) == 1 else np.concatenate([part.flux for part in parts])
-    masks = [part.bad for part in parts if part.bad is not None]
+    for image in images:
+        if image is not first:
+            _bring(image, first)
+    flux = images[0].flux if len(images) == 1 else np.concatenate([image.flux for image in images])
+    masks = [image.bad for image in images if image.bad is not None]
     sibling = _maskbits_beside(path)
     if sibling is not None and sibling.shape == flux.shape[1:]:
         masks.append(sibling)
@@ -241,21 +241,21 @@ def read_planes(path: str, hdu: int | str | None = None, zero_point: ZeroPoint =
     )
 
 
-def _read(path: str, letter: str, hdu: int | str | None, points: Mapping[str, float]) -> list[_Part]:
-    """Read the images of one file; the file's name says the band where it was named by one."""
+def _read(path: str, letter: str, hdu: int | str | None, points: Mapping[str, float]) -> list[_Image]:
+    """Read the images of one file; the file's name gives the band if the path has ``{band}``."""
     image = plain_image(path, math.inf, MAX_FIELD_BYTES) if hdu is None else None
     if image is not None:
         pictures = choose_pictures(path, FileImages([image], {}))
-        return [_part(picture, letter, None, points) for picture in pictures]
+        return [_read_planes(picture, letter, None, points) for picture in pictures]
     with open_images(path, MAX_FIELD_BYTES) as content:
         pictures = choose_pictures(path, content, hdu, one_grid=False)
         mask = next((i for i in content.images if kind(i) == "maskbits" and i.shape == pictures[0].shape[-2:]), None)
         bits = bad_pixels(mask.load()) if mask is not None else None
-        return [_part(picture, letter, bits if picture is pictures[0] else None, points) for picture in pictures]
+        return [_read_planes(picture, letter, bits if picture is pictures[0] else None, points) for picture in pictures]
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def _part(image: StoredImage, letter: str, bad: NDArray[np.bool_] | None, points: Mapping[str, float]) -> _Part:
+def _read_planes(image: StoredImage, letter: str, bad: NDArray[np.bool_] | None, points: Mapping[str, float]) -> _Image:
     names = cube_bands(image) if image.n_planes > 1 else (letter or band(image),)
     units = [_unit(image, points.get(name, points.get(""))) for name in names]
     flux = make_linear(image, image.load().reshape(-1, *image.shape[-2:]))
@@ -266,16 +266,16 @@ def _part(image: StoredImage, letter: str, bad: NDArray[np.bool_] | None, points
     for plane, (factor, counts) in zip(flux, units, strict=True):
         if factor != 1:
             plane *= np.float32(factor)
-        if counts:  # which hold the sky too
+        if counts:  # these include the sky
             plane -= np.nanmedian(plane)
     name = survey(image)
     scale = _scale(image)
     native = flux_pixscale(image) if math.isfinite(scale) else math.nan
-    return _Part(image.path, names, flux, name, native, scale, image.header_text, bad)
+    return _Image(image.path, names, flux, name, native, scale, image.header_text, bad)
 
 
 def _unit(image: StoredImage, zero_point: float | None) -> tuple[float, bool]:
-    """Return the factor from pixel values to nanomaggies, and whether they may hold the sky too."""
+    """Return the factor from pixel values to nanomaggies, and whether they may include the sky."""
     if zero_point is None:
         return nanomaggies(image)
     check_linear(image)
@@ -283,58 +283,58 @@ def _unit(image: StoredImage, zero_point: float | None) -> tuple[float, bool]:
 
 
 def _scale(image: StoredImage) -> float:
-    """Return arcsec per pixel; the survey's, or NaN, where the header has neither a WCS nor a card of it."""
+    """Return arcsec per pixel; the survey's, or NaN, if the header has neither a WCS nor a card for it."""
     if is_celestial(image) or not math.isnan(stated_scale(image)):
         return pixel_scale(image)
     return native_pixscale(survey(image))
 
 
-def _bring(part: _Part, first: _Part) -> None:
-    """Resample a part to the grid of the first, where its own differs; flux per native pixel of the first."""
+def _bring(image: _Image, first: _Image) -> None:
+    """Resample an image to the grid of the first, where its own differs; flux per native pixel of the first."""
     shape = first.flux.shape[1:]
-    (there, why), (here, why_here) = read_wcs(part.header_text), read_wcs(first.header_text)
+    (there, why), (here, why_here) = read_wcs(image.header_text), read_wcs(first.header_text)
     if there is None and here is None:
-        if part.flux.shape[1:] != shape:
+        if image.flux.shape[1:] != shape:
             raise CutoutError(
-                f"{part.path}: has {part.flux.shape[1:]} pixels and {first.path} {shape}, and without a WCS they "
+                f"{image.path}: has {image.flux.shape[1:]} pixels and {first.path} {shape}, and without a WCS they "
                 "cannot be brought to one grid."
             )
         return
     if there is None or here is None:
-        path, why = (part.path, why) if there is None else (first.path, why_here)
+        path, why = (image.path, why) if there is None else (first.path, why_here)
         raise CutoutError(f"{path}: {why or 'has no WCS'}, and the other bands have a WCS.")
-    if part.flux.shape[1:] == shape and same_grid(first.header_text, part.header_text, shape):
+    if image.flux.shape[1:] == shape and same_grid(first.header_text, image.header_text, shape):
         return
     from reproject import reproject_interp
 
-    log.info("%s is resampled to the grid of %s", part.path, first.path)
+    log.info("%s is resampled to the grid of %s", image.path, first.path)
     with quiet():
-        no_data = part.flux == 0
-        planes = [reproject_interp((plane, there), here, shape, order="bicubic")[0] for plane in part.flux]
-        # Light and no data must not be mixed.
+        no_data = image.flux == 0
+        planes = [reproject_interp((plane, there), here, shape, order="bicubic")[0] for plane in image.flux]
+        # Pixels with and without data must not be mixed.
         gaps = [
             reproject_interp((gap.astype(np.float32), there), here, shape, order="bilinear")[0] > 0
             if gap.any()
             else None
             for gap in no_data
         ]
-        if part.bad is not None:
-            bad, _ = reproject_interp((part.bad.astype(np.float32), there), here, shape, order="bilinear")
-            part.bad = np.asarray(bad > 0)
+        if image.bad is not None:
+            bad, _ = reproject_interp((image.bad.astype(np.float32), there), here, shape, order="bilinear")
+            image.bad = np.asarray(bad > 0)
     flux = np.stack(planes).astype(np.float32)
     outside = np.isnan(planes[0])
     if outside.all():
-        raise CutoutError(f"{part.path}: shows a different area of the sky than {first.path}.")
-    flux *= np.float32((first.flux_pixscale / part.flux_pixscale) ** 2)
+        raise CutoutError(f"{image.path}: shows a different area of the sky than {first.path}.")
+    flux *= np.float32((first.flux_pixscale / image.flux_pixscale) ** 2)
     flux[:, outside] = 0
     for plane, gap in zip(flux, gaps, strict=True):
         if gap is not None:
             plane[gap] = 0
-    part.flux = flux
+    image.flux = flux
 
 
 def _maskbits_beside(path: str) -> NDArray[np.bool_] | None:
-    """Read the mask of a brick of the Legacy Surveys, where it lies beside its images."""
+    """Read the mask of a brick of the Legacy Surveys, if it is beside its images."""
     name = Path(path).name
     if "-image-{band}" not in name:
         return None

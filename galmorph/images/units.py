@@ -2,7 +2,7 @@
 
 ``BUNIT`` is read by astropy.units, after the spellings of the field that astropy does not know are replaced. A flux
 density or maggies are taken as they are; surface brightness is multiplied by the area of the native pixel. Counts, and
-units that say nothing of flux, need a zero point. Magnitudes are no flux and refused.
+units that do not measure flux, need a zero point. Magnitudes are refused.
 """
 
 from __future__ import annotations
@@ -62,6 +62,8 @@ _NO_FLUX = re.compile(
     r"|(?<![a-z])(log|ln|a(rc)?sinh|dex|snr?|sigmas?)(10)?(?![a-z])",
     re.IGNORECASE,
 )
+# Cards of images of known surveys that are none in nanomaggies: asinh scaling (Pan-STARRS), counts (SDSS's fpC frames).
+_NOT_CALIBRATED = frozenset({"BSOFTEN", "SOFTBIAS", "FLUX20"})
 # Cards with the AB magnitude of a pixel value of 1, in the order in which they are looked for.
 _ZERO_POINTS = ("MAGZERO", "MAGZP", "PHOTZP", "ZEROPNT", "ZP")
 # Zero points outside are placeholders (0, 99).
@@ -71,7 +73,7 @@ _POGSON = 2.5 / math.log(10)
 
 
 class PixelUnit(NamedTuple):
-    """What a unit says.
+    """The kind of a unit, and its size.
 
     Attributes
     ----------
@@ -88,7 +90,7 @@ class PixelUnit(NamedTuple):
 
 @lru_cache(maxsize=256)
 def parse_unit(text: str) -> PixelUnit:
-    """Return what a text in the card ``BUNIT`` says."""
+    """Return the unit that the text of a card ``BUNIT`` names."""
     text = text.strip()
     if not text:
         return PixelUnit("none")
@@ -133,7 +135,7 @@ def nanomaggies(image: StoredImage) -> tuple[float, bool]:
     Raises
     ------
     CutoutError
-        If neither the unit nor a zero point says it.
+        If neither the unit nor a zero point gives it.
     """
     text = str(image.cards.get("BUNIT", "")).strip()
     unit = parse_unit(text)
@@ -141,7 +143,8 @@ def nanomaggies(image: StoredImage) -> tuple[float, bool]:
         return unit.factor, False
     if unit.kind == "surface":
         return unit.factor * flux_pixscale(image) ** 2, False
-    if unit.kind == "none" and ("BANDS" in image.cards or survey(image)) and "BSOFTEN" not in image.cards:
+    calibrated = "NMGY" in image.cards or _NOT_CALIBRATED.isdisjoint(image.cards)
+    if unit.kind == "none" and calibrated and ("BANDS" in image.cards or survey(image)):
         return 1.0, False
     check_linear(image)
     zero_point = _zero_point(image, unit.kind)
@@ -165,7 +168,7 @@ def nanomaggies(image: StoredImage) -> tuple[float, bool]:
 
 
 def check_linear(image: StoredImage) -> None:
-    """Raise CutoutError if the unit of an image is one of magnitudes or of another quantity that is no flux."""
+    """Raise CutoutError if an image is in magnitudes or in another quantity that is not flux."""
     text = str(image.cards.get("BUNIT", "")).strip()
     if parse_unit(text).kind == "magnitude":
         raise CutoutError(
@@ -178,6 +181,8 @@ def _zero_point(image: StoredImage, kind: str) -> float:
     values = [number(image, keyword) for keyword in _ZERO_POINTS]
     if (flux := number(image, "FLUXMAG0")) > 0:  # counts of magnitude 0: Hyper Suprime-Cam
         values.append(2.5 * math.log10(flux))
+    if (flux := number(image, "FLUX20")) > 0:  # counts of magnitude 20: frames of SDSS up to DR7
+        values.append(20 + 2.5 * math.log10(flux))
     seconds = 1.0 if kind == "rate" else number(image, "EXPTIME")
     exposure = 2.5 * math.log10(seconds) if seconds > 0 else math.nan
     if kind in ("counts", "rate"):

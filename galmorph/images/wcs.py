@@ -111,7 +111,7 @@ def pixel_at(header_text: str, shape: tuple[int, int], ra: float, dec: float) ->
 
 
 # Cards of projections other than a tangent plane in J2000 with a matrix (FK5 and ICRS differ by 0.03 arcsec).
-_BEYOND_TANGENT = re.compile(r"(PV|CROTA)\d|(A|B|AP|BP)_(ORDER|\d_\d)|(CQ|D)DIS\d|CPDIS\d|\w+[12][A-Z]$")
+_BEYOND_TANGENT = re.compile(r"(PV|CROTA)\d|PC00\d00\d|(A|B|AP|BP)_(ORDER|\d_\d)|(CQ|D)DIS\d|CPDIS\d|\w+[12][A-Z]$")
 _MATRIX = re.compile(r"(CD|PC)[12]_[12]")
 
 

@@ -168,8 +168,8 @@ class ModelCard:
             If it is damaged or of a format newer than this version of galmorph knows.
         """
         # pydantic takes time to import.
-        from galmorph.files.form import read_form
-        from galmorph.models._card_form import WHERE, check_notes
+        from galmorph.files.checked_json import read_json
+        from galmorph.models._card_fields import WHERE, check_notes
 
         try:
             document = json.loads(text)
@@ -181,7 +181,7 @@ class ModelCard:
                 f"The model's card has format {newer}, this galmorph knows up to {FORMAT_WITH_SCHEMA}: "
                 "upgrade with pip install -U galmorph-survey."
             )
-        card = read_form(cls, text, WHERE, ModelError)
+        card = read_json(cls, text, WHERE, ModelError)
         if not card.inputs:
             raise ModelError("The model's card names no inputs.")
         check_notes(document, card.label_schema)
@@ -231,9 +231,9 @@ def read_about(path: Path) -> dict[str, str]:
     ModelError
         If it cannot be read or holds something else.
     """
-    from galmorph.files.form import read_form_of
+    from galmorph.files.checked_json import read_json_file
 
-    texts = read_form_of(dict[str, str], path, ModelError)
+    texts = read_json_file(dict[str, str], path, ModelError)
     if not set(texts) <= set(TEXTS):
         raise ModelError(f"{path} may hold the texts {', '.join(TEXTS)}.")
     return texts

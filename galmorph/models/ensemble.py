@@ -68,8 +68,8 @@ def _head(model: Model) -> tuple[Tensor, Tensor]:
     """Remove a model's last layer; return its weight and bias, divided by the temperatures."""
     head = take_head(model.network, registry.load("backbones", model.card.backbone).head)
     scale = torch.ones(len(model.schema.labels))
-    for part, temperature in zip(model.schema.slices, model.temperature or [], strict=bool(model.temperature)):
-        scale[part] = 1 / temperature
+    for columns, temperature in zip(model.schema.slices, model.temperature or [], strict=bool(model.temperature)):
+        scale[columns] = 1 / temperature
     return head.weight.detach() * scale[:, None], head.bias.detach() * scale
 
 

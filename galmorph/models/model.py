@@ -86,21 +86,21 @@ def probabilities(schema: LabelSchema, logits: Tensor, temperature: Sequence[flo
         Cumulative: roots add up to 1, every other question to its parents.
     """
     shares = question_shares(schema, logits, temperature)
-    parts: list[Tensor] = []
-    for part, parents in zip(schema.slices, schema.parents, strict=True):
-        share = shares[:, part]
+    fractions: list[Tensor] = []
+    for columns, parents in zip(schema.slices, schema.parents, strict=True):
+        share = shares[:, columns]
         if parents:
-            so_far = torch.cat(parts, dim=1)
+            so_far = torch.cat(fractions, dim=1)
             share = share * so_far.index_select(1, index(parents, share.device)).sum(dim=1, keepdim=True)
-        parts.append(share)
-    return torch.cat(parts, dim=1)
+        fractions.append(share)
+    return torch.cat(fractions, dim=1)
 
 
 def question_shares(schema: LabelSchema, logits: Tensor, temperature: Sequence[float | Tensor] | None = None) -> Tensor:
     """Return the softmax inside each question, shape (n, n_labels)."""
     temperature = temperature or [1.0] * len(schema.questions)
     return torch.cat(
-        [(logits[:, part] / t).softmax(dim=1) for part, t in zip(schema.slices, temperature, strict=True)], dim=1
+        [(logits[:, columns] / t).softmax(dim=1) for columns, t in zip(schema.slices, temperature, strict=True)], dim=1
     )
 
 

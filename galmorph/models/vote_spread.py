@@ -35,22 +35,22 @@ def fit_concentration(schema: LabelSchema, truth: Array, expected: Array) -> lis
     squares = squared_errors(truth, expected)
     largest = np.where(has_label, expected * (1 - expected), 0.0)
 
-    def fitted(part: slice) -> float:
-        ratio = squares[:, part].sum() / max(float(largest[:, part].sum()), 1e-9)
+    def fitted(columns: slice) -> float:
+        ratio = squares[:, columns].sum() / max(float(largest[:, columns].sum()), 1e-9)
         return round(max(1 / max(float(ratio), 1e-9) - 1, 0.0), 4)
 
-    counts = [int(has_label[:, part].any(axis=1).sum()) for part in schema.slices]
+    counts = [int(has_label[:, columns].any(axis=1).sum()) for columns in schema.slices]
     return [
-        fitted(part if count >= MIN_GALAXIES else slice(None))
-        for part, count in zip(schema.slices, counts, strict=True)
+        fitted(columns if count >= MIN_GALAXIES else slice(None))
+        for columns, count in zip(schema.slices, counts, strict=True)
     ]
 
 
 def spread(schema: LabelSchema, expected: Array, concentration: Sequence[float]) -> Array:
     """Return the standard deviation of vote fractions around expected ones (cumulative, NaN stays)."""
     each = np.empty(len(schema.labels))
-    for part, value in zip(schema.slices, concentration, strict=True):
-        each[part] = value
+    for columns, value in zip(schema.slices, concentration, strict=True):
+        each[columns] = value
     return np.sqrt(np.clip(expected * (1 - expected), 0, None) / (1 + each)).astype(expected.dtype)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 
 from galmorph.classification.results import Results, read_results
 from galmorph.errors import CatalogError
+from galmorph.files.remote import Remote, is_remote
 from galmorph.files.writing import write_file
 from galmorph.images.flags import NOTES
 from galmorph.reports.page import Report, check_out, check_replaceable, inline_svg, render, save_figures
@@ -31,8 +33,8 @@ _CARDS = {"GMSHA256": "SHA-256 of the weights"}
 
 
 def report(
-    path: str | Path,
-    out: str | Path,
+    result: Any,
+    out: str | Path = "report.html",
     *,
     cutouts: str | Path | None = None,
     model: str | None = None,
@@ -49,8 +51,9 @@ def report(
 
     Parameters
     ----------
-    path : path
-        A catalog that `galmorph classify` wrote, or a folder of `galmorph train` or `galmorph evaluate`.
+    result : path, astropy Table or data frame
+        A catalog that `galmorph classify` wrote, or a folder of `galmorph train` or `galmorph evaluate`; or what
+        `galmorph.classify` gave back.
     out : path
         The HTML file. A report that is there is replaced, another file is not.
     cutouts : path, optional
@@ -80,18 +83,21 @@ def report(
     GalmorphError
         If galmorph did not write the input, or the report cannot be written.
     """
-    path, out = Path(path), Path(out)
-    inputs = [path, *map(Path, images), *map(Path, data), *([Path(model)] if model else [])]
+    out = Path(out)
+    named = [result, *images, *data, *([model] if model else [])]
+    inputs = [Path(each) for each in named if isinstance(each, str | os.PathLike) and not is_remote(each)]
     check_out(out, inputs, overwrite=overwrite)
     figures_folder = Path(figures_folder) if figures_folder is not None else None
-    if path.is_dir():
+    if isinstance(result, str | os.PathLike) and Path(result).is_dir():
         if regions is not None:
-            raise CatalogError(f"--regions is for a classified catalog; {path} is a folder of training or evaluation.")
-        return assess(path, out, data, figures_folder=figures_folder)
-    folder = Path(cutouts) if cutouts is not None else None
-    if folder is not None and not folder.is_dir():
+            raise CatalogError(
+                f"--regions is for a classified catalog; {result} is a folder of training or evaluation."
+            )
+        return assess(Path(result), out, data, figures_folder=figures_folder)
+    folder = None if cutouts is None else Remote.of(cutouts) if is_remote(cutouts) else Path(cutouts)
+    if isinstance(folder, Path) and not folder.is_dir():
         raise CatalogError(f"--cutouts {folder} is not a folder.")
-    results = read_results(path, prefix=prefix, size_column=size_column)
+    results = read_results(result, prefix=prefix, size_column=size_column)
     notes: list[str] = []
     if regions is not None:
         check_replaceable(Path(regions), inputs, MARK, "region file", overwrite=overwrite)

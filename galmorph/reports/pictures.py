@@ -10,6 +10,7 @@ from galmorph.classification.prepare import colour_picture
 from galmorph.classification.results import Results
 from galmorph.classification.seen import card_of, seen
 from galmorph.files.pictures import jpeg
+from galmorph.files.remote import Remote
 
 # Pixels a side of a picture on the page.
 SIDE_PX = 160
@@ -37,7 +38,7 @@ class Composites:
 def composites(
     results: Results,
     rows: Iterable[int],
-    folder: Path | None = None,
+    folder: Path | Remote | None = None,
     *,
     images: Sequence[str | Path] = (),
     model: str | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-import tempfile
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -18,10 +18,10 @@ from galmorph.classification.opening import kind_of
 from galmorph.classification.prepare import Prepared, colour_picture
 from galmorph.classification.results import FLAGS, Results, read_results
 from galmorph.classification.seen import card_of, seen
-from galmorph.classification.sources import Row
-from galmorph.errors import CatalogError, GalmorphError
-from galmorph.files.pictures import jpeg
-from galmorph.files.remote import Remote, is_remote
+from galmorph.classification.sources import Row, cutout_name
+from galmorph.errors import GalmorphError
+from galmorph.files.pictures import is_picture, jpeg
+from galmorph.files.remote import Remote, is_remote, local
 from galmorph.files.writing import write_file
 from galmorph.images.picture import PictureWidth
 from galmorph.models import card as cards
@@ -127,6 +127,12 @@ class Galaxy:
         self.figure().savefig(file, format="png", dpi=_DPI)
         return file.getvalue()
 
+    def __repr__(self) -> str:
+        best: dict[str, str] = {}
+        for answer in self.answers:
+            best.setdefault(answer.question, f"{answer.question} {answer.name} {answer.share:.2f}".strip())
+        return f"<Galaxy {self.title}: {', '.join(best.values())}>"
+
     def _repr_html_(self) -> str:
         picture = ""
         if self.picture is not None:
@@ -202,12 +208,11 @@ def show(
     GalmorphError
         If `what` is neither of these, or there is no such row.
     """
-    folder = Path(cutouts) if cutouts is not None else None
+    folder = None if cutouts is None else Remote.of(cutouts) if is_remote(cutouts) else Path(cutouts)
     name = None if model is None else str(model)
-    if not isinstance(what, str | Path):
-        galaxy = _of_memory(what, row, folder, name, images)
-    elif not is_remote(what) and kind_of(Path(what)) == "catalog":
-        galaxy = _of_result(read_results(Path(what), prefix=prefix, size_column=size_column), row, folder, name, images)
+    is_file = isinstance(what, str | os.PathLike)
+    if not is_file or (not is_picture(Path(what)) and kind_of(local(what)) == "catalog"):
+        galaxy = _of_result(read_results(what, prefix=prefix, size_column=size_column), row, folder, name, images)
     elif row is not None:
         raise GalmorphError(f"{what} is a cutout, and has no rows: leave out {row!r}.")
     else:
@@ -220,7 +225,11 @@ def show(
 
 
 def _of_result(
-    results: Results, row: int | str | None, folder: Path | None, model: str | None, images: Sequence[str | Path]
+    results: Results,
+    row: int | str | None,
+    folder: Path | Remote | None,
+    model: str | None,
+    images: Sequence[str | Path],
 ) -> Galaxy:
     number = _row_of(results, row)
     card, _ = card_of(results, model)
@@ -238,7 +247,7 @@ def _of_result(
 
 
 def _row_of(results: Results, row: int | str | None) -> int:
-    path = results.catalog.path
+    path = results.name
     if row is None:
         raise GalmorphError(f"Say which galaxy of {path}: its identifier, or the number of its row (0 is the first).")
     if isinstance(row, str) and (same := np.flatnonzero(results.id == row).tolist()):
@@ -255,45 +264,19 @@ def _picture(prepared: Prepared) -> NDArray[np.uint8] | None:
 
 
 def _of_cutout(path: str, model: str | None, width_r90: float | None) -> Galaxy:
-    from galmorph.classification.classify import classify
+    from galmorph.classification.classify import classify_one
 
-    name = model or cards.DEFAULT_MODEL
-    result = classify([path], model=name, width_r90=width_r90, progress=False)[0]
-    card = cards.read_card(cards.find(name))
     file = Remote.of(path) if is_remote(path) else Path(path)
-    prepared = Row(file).prepare(card, pictures=PictureWidth() if width_r90 is None else PictureWidth(r90=width_r90))
+    width = PictureWidth() if width_r90 is None else PictureWidth(r90=width_r90)
+    prepared, values, card = classify_one(Row(file), model or cards.DEFAULT_MODEL, width)
     schema = card.label_schema
     return Galaxy(
-        id=str(result["id"]),
-        label=str(result["morph_label"]),
+        id=cutout_name(Path(file.name)),
+        label=str(values["morph_label"]),
         model=card.name,
         schema=schema,
-        p=np.array([result[f"p_{label}"] for label in schema.labels], np.float32),
-        flag=int(result["morph_flag"]),
+        p=np.array([values[f"p_{label}"] for label in schema.labels], np.float32),
+        flag=int(values["morph_flag"]),
         picture=_picture(prepared),
         reason=prepared.reason,
     )
-
-
-def _of_memory(
-    table: Any, row: int | str | None, folder: Path | None, model: str | None, images: Sequence[str | Path]
-) -> Galaxy:
-    """Show a row of a result that is a table in memory, through a temporary file."""
-    from astropy.table import Table
-
-    from galmorph.tables import formats as tables
-    from galmorph.tables.catalog import catalog_of
-    from galmorph.tables.frames import FrameTable, is_frame
-    from galmorph.tables.memory import MemoryTable
-
-    if not isinstance(table, Table) and not is_frame(table):
-        raise GalmorphError(f"What is shown is a cutout's path, or a result of classify, not a {type(table).__name__}.")
-    memory = MemoryTable(table) if isinstance(table, Table) else FrameTable(table)
-    catalog = catalog_of(cast(tables.Table, memory), Path("the table"), "table", needs_position=False)
-    with tempfile.TemporaryDirectory(prefix="galmorph-") as scratch:
-        path = Path(scratch) / "table.parquet"
-        try:
-            catalog.write_rows(path, np.ones(catalog.n_rows, bool), overwrite=False)
-        except CatalogError as error:
-            raise GalmorphError(f"A result that is shown holds one value a cell: {error}.") from error
-        return _of_result(read_results(path), row, folder or Path.cwd(), model, images)

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from galmorph import registry
 from galmorph.errors import GalmorphError, SampleError
-from galmorph.files.form import read_form_of
+from galmorph.files.checked_json import read_json_file
 from galmorph.files.pictures import jpeg
 from galmorph.files.writing import write_file
 from galmorph.reports.page import Report, data_uri, inline_svg, render, save_figures
@@ -119,8 +119,8 @@ def assess(path: Path, out: Path, data: Sequence[str] = (), *, figures_folder: P
     notes: list[str] = []
     tiles: list[tuple[str, str, str]] = []
     if is_run:
-        data = data or read_form_of(_Config, path / "config.json", SampleError).data
-        sections, drawn, tiles = _run(path, read_form_of(dict[str, Any], path / "config.json", SampleError))
+        data = data or read_json_file(_Config, path / "config.json", SampleError).data
+        sections, drawn, tiles = _run(path, read_json_file(dict[str, Any], path / "config.json", SampleError))
         if not (path / "metrics.json").is_file():
             notes.append("The run is not finished: there are no scores yet.")
         if not folders:
@@ -163,7 +163,7 @@ def _run(path: Path, config: Mapping[str, Any]) -> tuple[list[dict[str, Any]], d
     sections = [_section("curves", "Curves", "Learning curves", figures=[("Learning curves", inline_svg(curves))])]
     metrics = path / "metrics.json"
     if metrics.is_file():
-        parts = read_form_of(dict[str, dict[str, dict[str, Score]]], metrics, SampleError)
+        parts = read_json_file(dict[str, dict[str, dict[str, Score]]], metrics, SampleError)
         tables = [_score_table(f"{part}: {sample}", scores) for part, samples in parts.items()
                   for sample, scores in samples.items()]  # fmt: skip
         text = "By part of the split and sample; intervals are 95 % bootstrap over galaxies. tta8: eight orientations."
@@ -192,8 +192,8 @@ def _run(path: Path, config: Mapping[str, Any]) -> tuple[list[dict[str, Any]], d
 
 def _read(folder: Path) -> Evaluation:
     path = folder / "scores.json"
-    read_form_of(_Scores, path, SampleError)
-    scores = read_form_of(dict[str, Any], path, SampleError)
+    read_json_file(_Scores, path, SampleError)
+    scores = read_json_file(dict[str, Any], path, SampleError)
     try:
         with (folder / "predictions.csv").open(newline="") as file:
             header, *lines = csv.reader(file)
@@ -246,7 +246,7 @@ def _evaluation(
     facts = [(key, _plain(evaluation.scores[key])) for key in ("model", "sha256", "part", "n_overlap", "tta", "dtype")
              if key in evaluation.scores]  # fmt: skip
     tables.append({"caption": "", "head": (), "rows": facts})
-    sections = [_section(f"evaluation{suffix}", f"Scores{suffix}", f"Scores{of}", tables=tables)]
+    sections = [_section(f"evaluation{suffix}", f"Scores{of}", f"Scores{of}", tables=tables)]
     drawn = figures.of_evaluation(schema, evaluation.truth, evaluation.predicted)
     if conditions := evaluation.scores.get("conditions"):
         try:
@@ -255,14 +255,14 @@ def _evaluation(
             where = evaluation.folder / "scores.json"
             raise SampleError(f"{where} is damaged: conditions: {error} is missing in a group.") from error
     shown = [(_PNG[key], inline_svg(figure)) for key, figure in drawn.items()]
-    sections.append(_section(f"figures{suffix}", f"Figures{suffix}", f"Figures{of}", figures=shown))
+    sections.append(_section(f"figures{suffix}", f"Figures{of}", f"Figures{of}", figures=shown))
     text = (
         "The galaxies of each class whose true class had the least probability."
         if schema.is_classes
         else "Galaxies with the largest root mean square error over the vote fractions that they have."
     )
     cards = [_card(evaluation, row, pictures.get(row)) for row in worst(evaluation)]
-    sections.append(_section(f"errors{suffix}", f"Errors{suffix}", f"Worst errors{of}", text, cards=cards))
+    sections.append(_section(f"errors{suffix}", f"Errors{of}", f"Worst errors{of}", text, cards=cards))
     return sections, {f"{key}{suffix}": figure for key, figure in drawn.items()}
 
 

@@ -177,9 +177,9 @@ class LabelSchema:
         """
         reached = self.reached(fractions)
         shares = np.full_like(fractions, np.nan)
-        for q, part in enumerate(self.slices):
+        for q, columns in enumerate(self.slices):
             asked = reached[:, q] > 0
-            shares[asked, part] = fractions[asked, part] / reached[asked, q, None]
+            shares[asked, columns] = fractions[asked, columns] / reached[asked, q, None]
         return shares
 
     def short_names(self, fractions: NDArray[np.floating]) -> NDArray[np.object_]:
@@ -199,15 +199,15 @@ class LabelSchema:
         best: list[NDArray[np.int64]] = []
         # A name as a number: a digit for each question with words, 0 where it is not on the path.
         code = np.zeros(len(fractions), dtype=np.int64)
-        for question, part, parents in zip(self.questions, self.slices, self.parents, strict=True):
-            answer, share = _largest(fractions[:, part])
+        for question, columns, parents in zip(self.questions, self.slices, self.parents, strict=True):
+            answer, share = _largest(fractions[:, columns])
             asked = answered[list(parents)].any(axis=0) if best else np.ones(len(fractions), dtype=bool)
             sure = asked & (share >= SURE)
-            for label in followed.intersection(range(part.start, part.stop)):
-                answered[label] = sure & (answer == label - part.start)
+            for label in followed.intersection(range(columns.start, columns.stop)):
+                answered[label] = sure & (answer == label - columns.start)
             if self.is_classes or question.words:
                 code = code * (len(question.answers) + 1) + np.where(sure, answer + 1, 0)
-            best.append(np.where(sure, part.start + answer, -1))
+            best.append(np.where(sure, columns.start + answer, -1))
         _, rows, which = np.unique(code, return_index=True, return_inverse=True)
         names = np.array([self._name([int(answer[row]) for answer in best]) for row in rows], dtype=object)[
             which.reshape(-1)
@@ -219,8 +219,8 @@ class LabelSchema:
     def name_width(self) -> int:
         """The length of the longest short name."""
         ranges = [
-            range(part.start, part.stop if question.words or self.is_classes else part.start + 1)
-            for question, part in zip(self.questions, self.slices, strict=True)
+            range(columns.start, columns.stop if question.words or self.is_classes else columns.start + 1)
+            for question, columns in zip(self.questions, self.slices, strict=True)
         ]
         if math.prod(map(len, ranges)) > _MOST_PATHS:
             return max(len(UNCERTAIN), sum(1 + max(map(len, q.words or q.answers)) for q in self.questions))
@@ -235,11 +235,11 @@ class LabelSchema:
             return self.labels[best[0]]
         path: set[int] = set()
         words = []
-        for question, part, parents, answer in zip(self.questions, self.slices, self.parents, best, strict=True):
+        for question, columns, parents, answer in zip(self.questions, self.slices, self.parents, best, strict=True):
             if answer >= 0 and (path.intersection(parents) or not path):
                 path.add(answer)
                 if question.words:
-                    words.append(question.words[answer - part.start])
+                    words.append(question.words[answer - columns.start])
         return "_".join(word for word in words if word) or self.questions[0].answers[best[0]]
 
     def to_mapping(self) -> dict[str, Any]:
@@ -326,7 +326,7 @@ class LabelSchema:
 
     def _set_share(self, fractions: NDArray[np.float64], label: str, share: NDArray[np.float64]) -> None:
         index = self.labels.index(label)
-        q = next(q for q, part in enumerate(self.slices) if part.start <= index < part.stop)
+        q = next(q for q, columns in enumerate(self.slices) if columns.start <= index < columns.stop)
         reached = self.reached(fractions)[:, q]
         fractions[:, index] = share * reached
         others = [i for i in range(self.slices[q].start, self.slices[q].stop) if i != index]
@@ -336,7 +336,7 @@ class LabelSchema:
     def largest_tree_error(self, fractions: NDArray[np.floating]) -> float:
         """Return the largest difference between a question's sum and its parents' (debiased votes need not add up)."""
         reached = self.reached(fractions)
-        sums = np.stack([fractions[:, part].sum(axis=1) for part in self.slices], axis=1)
+        sums = np.stack([fractions[:, columns].sum(axis=1) for columns in self.slices], axis=1)
         error = np.abs(sums - reached)
         return float(np.nanmax(error)) if np.isfinite(error).any() else 0.0
 

@@ -69,7 +69,7 @@ class Condition:
         Raises
         ------
         GalmorphError
-            If it compares text with numbers, or is no condition.
+            If it compares text with numbers, or is not a condition.
         """
         try:
             with np.errstate(invalid="ignore", divide="ignore", over="ignore"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from galmorph.files.writing import exists_already
 from galmorph.schemas import LabelSchema
 from galmorph.selection.cuts import CUTS
 from galmorph.selection.expression import Condition
+from galmorph.tables.frames import in_memory
 from galmorph.tables.positions import to_float
 
 Array = NDArray[Any]
@@ -51,28 +53,28 @@ class Selected:
 
 
 def select(
-    catalog: str | Path,
+    catalog: Any,
     condition: str,
     *,
     out: str | Path | None = None,
     prefix: str | None = None,
     overwrite: bool = False,
     write: bool = True,
-) -> Selected:
-    """Select rows of a classified catalog and write them as a catalog.
+) -> Any:
+    """Select rows of a classified catalog and write them as a catalog; or give them back, where it is in memory.
 
     Parameters
     ----------
-    catalog : path
-        What `galmorph classify` wrote.
+    catalog : path, astropy Table or data frame
+        What `galmorph classify` wrote, also at an address, or what `galmorph.classify` gave back.
     condition : str
         Such as ``spiral >= 0.5 and edge_on < 0.3``. A name is a column, a label (its ``p_`` column) or its word in
         ``morph_label``; ``share_`` before it means the share among those who are asked. A named cut
         (`galmorph.selection.cuts.CUTS`) is a condition too. A row where a value that the condition names is absent is
         never selected.
     out : path, optional
-        Default: ``<stem>_selected.<suffix>`` beside the catalog. Another suffix writes another format, where nothing is
-        lost.
+        Default: ``<stem>_selected.<suffix>`` beside the catalog, or here where that is at an address; no file for a
+        result in memory. Another suffix writes another format, where nothing is lost.
     prefix : str, optional
         Of galmorph's columns; needed only where there are several.
     overwrite : bool
@@ -80,31 +82,40 @@ def select(
     write : bool
         Whether a catalog is written.
 
+    Returns
+    -------
+    Selected, astropy Table or data frame
+        The rows of a result in memory come back as its kind.
+
     Raises
     ------
     GalmorphError
         If the condition cannot be read, names something that is not there, or the catalog cannot be written.
     """
-    path = Path(catalog)
-    results = read_results(path, prefix=prefix)
+    results = read_results(catalog, prefix=prefix)
     parsed = Condition(_written_out(condition, results.schema))
     values = _values(results, parsed.names)
     keep = parsed(values)
     for value in values.values():
         keep = keep & (np.isfinite(value) if value.dtype.kind == "f" else np.ones(len(keep), bool))
     rows = np.flatnonzero(keep)
-    if not write:
-        return Selected(rows, len(results), parsed.text)
-    destination = Path(out) if out is not None else output_beside(path, "_selected")
-    _check(destination, path, overwrite=overwrite)
-    results.catalog.write_rows(destination, keep, overwrite=overwrite)
-    return Selected(rows, len(results), parsed.text, str(destination))
+    memory = None if isinstance(catalog, str | os.PathLike) else in_memory(catalog)
+    if write and not (memory is not None and out is None):
+        beside = Path(results.remote.name) if results.remote else results.catalog.path
+        destination = Path(out) if out is not None else output_beside(beside, "_selected")
+        _check(destination, results.catalog.path, overwrite=overwrite)
+        results.catalog.write_rows(destination, keep, overwrite=overwrite)
+    else:
+        destination = None
+    if memory is not None:
+        return memory.rows(rows.tolist())
+    return Selected(rows, len(results), parsed.text, str(destination or ""))
 
 
 def _check(destination: Path, catalog: Path, *, overwrite: bool) -> None:
     if not destination.absolute().parent.is_dir():
         raise OutputError(f"The folder {destination.parent} of the output does not exist: make it, or choose another.")
-    if destination.exists() and destination.samefile(catalog):
+    if destination.exists() and catalog.exists() and destination.samefile(catalog):
         raise OutputError(f"The output {destination} is the catalog: choose another --out.")
     if destination.exists() and not overwrite:
         raise exists_already(destination)
@@ -166,17 +177,17 @@ def _label(schema: LabelSchema, word: str) -> int | None:
 
 def _words(schema: LabelSchema) -> list[tuple[str, int]]:
     pairs = zip(schema.questions, schema.slices, strict=True)
-    return [(word, part.start + i) for question, part in pairs for i, word in enumerate(question.words) if word]
+    return [(word, columns.start + i) for question, columns in pairs for i, word in enumerate(question.words) if word]
 
 
 def _questions(schema: LabelSchema) -> list[tuple[str, int]]:
     pairs = zip(schema.questions, schema.slices, strict=True)
-    return [(q.name, part.start + q.answers.index("yes")) for q, part in pairs if "yes" in q.answers]
+    return [(q.name, columns.start + q.answers.index("yes")) for q, columns in pairs if "yes" in q.answers]
 
 
 def _answers(schema: LabelSchema) -> list[tuple[str, int]]:
     pairs = zip(schema.questions, schema.slices, strict=True)
-    return [(answer, part.start + i) for question, part in pairs for i, answer in enumerate(question.answers)]
+    return [(answer, columns.start + i) for question, columns in pairs for i, answer in enumerate(question.answers)]
 
 
 def _unknown(results: Results, name: str) -> str:
@@ -186,6 +197,7 @@ def _unknown(results: Results, name: str) -> str:
         return f"{name!r} may be {', '.join(several)}: say which."
     words = [word for word, _ in (*_words(schema), *_questions(schema))]
     usable: Sequence[str] = sorted({*results.catalog.column_names, *schema.labels, *words, *CUTS})
-    return registry.unknown("column, label or cut", name, usable).partition(" There are:")[0] + (
-        f" Labels: {', '.join(schema.labels[:_LISTED])}, ...; words: {', '.join(dict.fromkeys(words))}."
-    )
+    shown = f"Labels: {', '.join(schema.labels[:_LISTED])}, ...; words: {', '.join(dict.fromkeys(words))}."
+    if name.lower().startswith("gz2_"):
+        shown = f"Cuts: {', '.join(CUTS)}."
+    return f"{registry.unknown('column, label or cut', name, usable).partition(' There are:')[0]} {shown}"

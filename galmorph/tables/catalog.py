@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from galmorph import registry
 from galmorph.errors import CatalogError, listed
 from galmorph.files.record import identity
+from galmorph.files.remote import local
 from galmorph.files.writing import Companion, Output
 from galmorph.tables.blocks import checked_blocks, stated_blocks
 from galmorph.tables.contents import contents_of, format_of, named_format, plain_suffix
@@ -226,9 +227,9 @@ class Catalog:
         positions = [named(self._table.fields, name, str(self.path)) for name in names]
         blocks = list(stated_blocks(self._table, positions, _READ_ROWS, 0)) or [[np.array([])] * len(names)]
         columns: dict[str, Array] = {}
-        for name, position, parts in zip(names, positions, zip(*blocks, strict=True), strict=True):
-            masked = any(isinstance(part, np.ma.MaskedArray) for part in parts)
-            values = np.ma.concatenate(parts) if masked else np.concatenate(parts)
+        for name, position, chunks in zip(names, positions, zip(*blocks, strict=True), strict=True):
+            masked = any(isinstance(chunk, np.ma.MaskedArray) for chunk in chunks)
+            values = np.ma.concatenate(chunks) if masked else np.concatenate(chunks)
             text = self._table.fields[position].text
             if values.dtype == object and not text:
                 numbers = as_numbers(self._numbers(values, position), is_number=text is False)
@@ -338,9 +339,9 @@ class Catalog:
         ------
         CatalogError
             If the file would be of another format and something of the catalog would be lost in it, or a CSV file whose
-            name says of no format.
+            extension belongs to no format.
         OutputError
-            If a file that is not galmorph's has the name of one that would lie beside it.
+            If a file that galmorph did not write has the name of one that would be written beside it.
         """
         form = self._form_of(destination)
         if form.name != self.format and (lost := self._conversion.losses(form)):
@@ -369,7 +370,7 @@ class Catalog:
 
 
 def open_catalog(
-    path: str | Path,
+    path: str | os.PathLike[str],
     *,
     hdu: int | None = None,
     ra_column: str | None = None,
@@ -385,7 +386,7 @@ def open_catalog(
     Parameters
     ----------
     path : str or Path
-        The file. FITS and the text formats may be compressed with gzip or bzip2.
+        The file, or its address. FITS and the text formats may be compressed with gzip or bzip2.
     hdu : int, optional
         The HDU of a FITS file or the TABLE of a VOTable, from 0; default: the one table of galaxies.
     ra_column, dec_column : str, optional
@@ -406,16 +407,14 @@ def open_catalog(
     Raises
     ------
     CatalogError
-        If the file is no table that can be read and written without loss, or its columns are not clear.
+        If the file is not a table that can be read and written without loss, or its columns are not clear.
     """
-    path = Path(path)
+    path = local(path)
     columns = {"ra_column": ra_column, "dec_column": dec_column, "id_column": id_column, "size_column": size_column}
     columns["cutout_column"] = cutout_column
     state = identity(path)
     contents = contents_of(path, hdu, named=[name for name in columns.values() if name], wanted="table")
-    form = contents.format
-    if form is None:  # an image that --hdu names: the format says what is wrong
-        form = registry.load("tables", "fits")
+    form = contents.format or registry.load("tables", "fits")  # of an image that --hdu names it says what is wrong
     opened = form.open(path, contents.number)
     catalog = catalog_of(opened, path, form.name, frame, needs_position=needs_position, **columns)
     return replace(catalog, opened=state)

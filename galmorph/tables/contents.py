@@ -1,4 +1,4 @@
-"""Contents: what a file or a folder holds, and which of its tables or images is meant. Nothing else decides that.
+"""Contents of a file or a folder, and the choice of a table or an image in it. Only this module decides that.
 
 The content decides, then the suffix. Where two readings are possible the file is refused, and the message names the
 option that says which is meant.
@@ -22,15 +22,15 @@ from galmorph.tables.formats.fits import list_hdus
 from galmorph.tables.roles import plain_name, usefulness
 
 _HEAD_BYTES = 65536
-# The first bytes of what other programs compressed, such as the .Z of older archives.
+# First bytes of files of other compression programs, such as the .Z of older archives.
 _COMPRESSIONS = {b"\x1f\x9d": "compress", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"}
 _WORKBOOKS = (".xlsx", ".xlsm", ".ods", ".numbers")
 _FITS_BLOCK = 2880
-# Of the primary header of a table; TOPCAT's has one axis.
+# Number of axes in the primary header of a table; TOPCAT's has one.
 _NO_IMAGE = re.compile(rb"NAXIS   = +[01] ")
-# Tables beside an image that are none of galaxies: the headers of its exposures, the metadata of JWST.
+# Tables beside an image that do not list galaxies: the headers of its exposures, the metadata of JWST.
 _NOT_OF_GALAXIES = frozenset(("HDRTAB", "ASDF"))
-# From here on a table beside an image is taken seriously: positions and identifiers, or cutouts.
+# A table beside an image counts as a catalog from this usefulness on: positions and identifiers, or cutouts.
 _A_CATALOG = 3
 # Of a folder that is named instead of a table: files that are looked at, tables that are named.
 _LOOKED_AT, _NAMED = 200, 3
@@ -38,7 +38,7 @@ _LOOKED_AT, _NAMED = 200, 3
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file holds.
+    """The contents of a file.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class Contents:
 def contents_of(
     path: Path, number: int | None = None, *, named: Collection[str] = (), wanted: str | None = None
 ) -> Contents:
-    """Return what a file holds and which of its tables or images is meant.
+    """Return the contents of a file, with the choice of a table or an image in it.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def check_file(path: Path) -> None:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         raise CatalogError(registry.missing_file(path)) from None
-    except (OSError, ValueError) as error:  # a link that leads to itself; a NUL in the name
+    except (OSError, ValueError) as error:  # a link to itself; a NUL character in the name
         raise CatalogError(f"{str(path)!r} cannot be read: {error}") from error
     if stat.S_ISDIR(mode):
         raise CatalogError(parquet_folder(path) or _folder_instead(path))
@@ -107,7 +107,7 @@ def check_file(path: Path) -> None:
 
 
 def _folder_instead(folder: Path) -> str:
-    """Return what to do where a folder is named instead of a table."""
+    """Return advice for a folder that is named instead of a table."""
     first = (entry for entry in islice(sorted(folder.iterdir()), _LOOKED_AT) if entry.is_file() and format_of(entry))
     tables = list(islice((entry for entry in first if not _is_fits(entry) or holds_table(entry)), _NAMED))
     named = f" Tables in it: {', '.join(map(str, tables))}." if tables else ""
@@ -133,7 +133,7 @@ def holds_table(path: Path) -> bool:
 
 
 def parquet_folder(folder: Path) -> str:
-    """Return why a folder is no input though it holds a table, as Dask and Spark write it; '' where it holds none."""
+    """Return why a folder with a table, as Dask and Spark write it, is not an input; '' if it has no table."""
     n_files = sum(1 for depth in ("*", "*/*") for _ in folder.glob(f"{depth}.parquet"))
     if not n_files:
         return ""
@@ -185,13 +185,13 @@ def _fits(path: Path, form: Format, number: int | None, named: Collection[str], 
         if n == number:
             return _image(n, shape)
     if number is not None:
-        return Contents("table", f"--hdu {number} is no image", form, number)
+        return Contents("table", f"--hdu {number} is not an image", form, number)
     if images and (wanted == "image" or not _is_catalog(path, images[0][0], stored, form)):
         return _image(*images[0])
     if wanted == "image":
         raise CatalogError(f"{path} holds no image of two axes; a table of galaxies is given as a catalog")
     tables = form.tables(path) if form.tables else []
-    if not tables:  # the format says why, but where the only table is not one of galaxies
+    if not tables:  # the format gives the reason, unless the only table does not list galaxies
         return Contents("table", "it is FITS", form)
     meant = _meant(path, tables, named)
     return Contents("table", f"HDU {meant.number} is a table", form, meant.number)
@@ -211,19 +211,19 @@ def _image(number: int, shape: tuple[int, ...]) -> Contents:
 
 
 def _is_catalog(path: Path, image: int, stored: Sequence[int], form: Format) -> bool:
-    """Return whether a file with an image is a catalog: where a table of galaxies comes before the image.
+    """Return whether a file with an image is a catalog: whether a table of galaxies comes before the image.
 
-    `image` is the HDU of the first image, `stored` are those that are known to be tables. CatalogError: a catalog
+    `image` is the HDU of the first image, `stored` are the HDUs of tables. CatalogError: a catalog
     stands behind an image, or the tables before it are damaged.
     """
-    if not stored:  # in a compressed file, to look behind the image would decompress all pixels
+    if not stored:  # in a compressed file, a search after the image would decompress all pixels
         return False
     try:
         tables = form.tables(path) if form.tables else []
     except CatalogError:
         if min(stored) < image:
             raise
-        return False  # the reader of images says what is wrong
+        return False  # the reader of images reports the error
     uses = {table.number: usefulness(table.fields) for table in tables if _counts(table)}
     if any(use and number < image for number, use in uses.items()):
         return True

@@ -16,6 +16,8 @@ from galmorph.tables.formats.parquet import KEY, arrow_field, arrow_type, column
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from galmorph.tables.memory import MemoryTable
+
 
 def is_frame(value: object) -> bool:
     """Return whether an object is a data frame."""
@@ -57,6 +59,12 @@ class FrameTable:
         """Return nothing: other content of the frame is not read."""
         return Extra()
 
+    def rows(self, numbers: Sequence[int]) -> Any:
+        """Return some rows, as a frame of the same kind."""
+        if _is_pandas(self._frame):
+            return self._frame.iloc[numbers]
+        return _like(self._frame, self._table.take(numbers))
+
     def appended(self, added: Added) -> Any:
         """Return a frame of the same kind with columns at the end.
 
@@ -78,6 +86,15 @@ class FrameTable:
             table = table.append_column(arrow_field(column), pa.array(new[column.name], arrow_type(column)))
         metadata = {**self._metadata, KEY: json.dumps(added.provenance.to_json(), default=str).encode()}
         return _like(self._frame, table.replace_schema_metadata(metadata))
+
+
+def in_memory(value: object) -> MemoryTable | FrameTable | None:
+    """Return an astropy Table or a data frame as a table format; None of anything else."""
+    from astropy.table import Table
+
+    from galmorph.tables.memory import MemoryTable
+
+    return MemoryTable(value) if isinstance(value, Table) else FrameTable(value) if is_frame(value) else None
 
 
 def _is_pandas(value: object) -> bool:

@@ -36,6 +36,10 @@ class MemoryTable:
         texts = {name: self._table[name].info.description for name in self._table.colnames}
         return Extra({name: text for name, text in texts.items() if text})
 
+    def rows(self, numbers: Sequence[int]) -> Table:
+        """Return some rows, as a table of the same kind."""
+        return self._table[numbers]
+
     def appended(self, added: Added) -> Table:
         """Return a copy of the table with columns at the end, their units, UCDs and descriptions, and the provenance.
 

@@ -13,6 +13,7 @@ from galmorph.errors import CatalogError
 from galmorph.tables.formats import TableField
 from galmorph.tables.positions import Frame, scale
 from galmorph.tables.systems import named_frame
+from galmorph.tables.units import is_unit
 
 # Names as `plain_name` gives them. A pair of an earlier line is preferred; two pairs of one line are ambiguous. VizieR
 # adds _RAJ2000 (computed, in degrees) beside the RAJ2000 of the paper, and RA_ICRS where the paper's own is something
@@ -85,7 +86,7 @@ _OTHER_FRAMES = {
 }
 # Names that other quantities have too: a position only with a unit of angle, or in a frame that the user named.
 _SHORT = frozenset(("l", "b"))
-# What cross-matches (ra_1), joins of data frames (ra_x) and astropy's SkyCoord columns (position.ra) put around names.
+# Names with the additions of cross-matches (ra_1), joins of data frames (ra_x) and SkyCoord columns (position.ra).
 _STEMS = (
     *(("ra", "dec"), ("ra", "de"), ("raj2000", "dej2000"), ("alpha_j2000", "delta_j2000")),
     *(("right_ascension", "declination"), ("alphawin_j2000", "deltawin_j2000"), ("x_world", "y_world")),
@@ -97,7 +98,7 @@ _DEFAULT_UNITS = {"al2000": "hourangle", "al1950": "hourangle"}
 # Rubin's are in radians or in degrees, by the way they were exported.
 _RADIANS_OR_DEGREES = ("coord_ra", "coord_dec")
 
-# Identifiers as the surveys name them, the sooner the surer.
+# Identifiers as the surveys name them, the likeliest first.
 _IDS = (
     *("objid", "object_id", "obj_id", "id", "targetid", "target_id", "galaxyid", "galaxy_id", "source_id", "sourceid"),
     *("ls_id", "dr8objid", "dr7objid", "iauname", "sga_id", "name", "object", "unnamed:_0"),
@@ -107,7 +108,7 @@ _IDS = (
     *("zooniverse_id", "asset_id", "subject_id", "unique_id", "uniqueid", "uid", "uuid", "identifier", "source"),
     *("source_name", "src_id", "srcid", "sdss_id", "sdssid", "sdss_objid", "hsc_id", "photoid", "photo_id"),
     *("quick_object_id", "unwise_objid", "galex_id", "thing_id", "matchid", "sdss_name", "allwise"),
-    *("gal_name", "targname", "obj_no", "objno", "catalogue_id"),
+    *("gal_name", "targname", "obj_no", "objno", "brick_objid", "catalogue_id"),
     *("catalog_id", "cat_id", "catid", "number", "seqnr", "seq_nr", "cutout_id", "image_id"),
 )
 # Also a class that people gave: an identifier only beside columns that photutils writes.
@@ -115,11 +116,15 @@ _LABEL = "label"
 _PHOTUTILS = frozenset(("xcentroid", "x_centroid", "segment_flux", "sky_centroid.ra", "bbox_xmin", "semimajor_sigma"))
 _ROW_INDICES = ("", "unnamed:_0")
 # Identifiers that are unique within a brick or a tile only, and the columns that say which: with it they are unique.
-_WITHIN = {"objid": ("brickid", "brickname"), "number": ("tilename", "tile_name", "tile")}
+_WITHIN = {
+    "objid": ("brickid", "brickname"),
+    "brick_objid": ("brickid", "brickname"),
+    "number": ("tilename", "tile_name", "tile"),
+}
 # Petrosian R90, as SDSS, the NASA-Sloan Atlas and Galaxy Zoo 2 name it (without `_`, in lower case).
 _SIZES = ("petror90r", "petror90", "petroth90r", "petroth90")
 _CUTOUT = "cutout"
-# Zoobot's and others' names of files; what they hold may as well be the image that a source was found in.
+# Names of columns of files, as in Zoobot; the file may also be the image of a detection.
 _FILES = (
     *("file_loc", "fits_loc", "local_fits_loc", "cutout_path", "cutout_file", "cutout_loc", "file_path", "filepath"),
     *("filename", "file_name", "path", "file", "image_path", "image_file", "fits_path", "fits_file"),
@@ -171,7 +176,7 @@ def find_roles(
     size_column: str | None = None,
     cutout_column: str | None = None,
 ) -> Roles:
-    """Return which columns mean what: those that the options name, else by UCD, else by the usual names.
+    """Return the roles of the columns: those that the options name, else by UCD, else by the usual names.
 
     Without a frame, the position is equatorial where there is such a one, else galactic, supergalactic or ecliptic.
 
@@ -212,7 +217,7 @@ def find_roles(
 
 
 def usefulness(fields: Sequence[TableField]) -> int:
-    """Return how much of a catalog of galaxies columns are.
+    """Return how useful a table is as a catalog of galaxies.
 
     8 with labels that galmorph wrote, 4 with cutouts, 2 with positions, 1 with identifiers; the sum.
     """
@@ -253,7 +258,7 @@ def may_be_radians(field: TableField) -> bool:
 
 
 def named(fields: Sequence[TableField], name: str, option: str) -> int:
-    """Return the position of the column `name`; upper and lower case are the same if no column has the very name.
+    """Return the position of the column `name`; case is ignored if no column has exactly this name.
 
     Raises
     ------
@@ -279,7 +284,7 @@ def _ucd_words(field: TableField) -> list[str]:
 
 
 def _find_pairs(fields: Sequence[TableField], frame: Frame | None) -> list[tuple[int, int]]:
-    """Return the pairs of columns that are as likely as each other to be the position."""
+    """Return the pairs of columns that may be the position, all equally likely."""
     if frame is not None and not frame.equatorial:
         kind = "barycentricmeanecliptic" if "ecliptic" in frame.name else frame.name
         return _pairs_of(fields, *_OTHER_FRAMES[kind])
@@ -341,7 +346,7 @@ def _skycoord(
 
 
 def _other_pairs(by_name: Mapping[str, Sequence[int]], stems: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
-    """Return the pairs of columns whose names are usual ones with the same word before or behind."""
+    """Return the pairs of columns with usual names plus the same word before or after."""
     groups: dict[tuple[str, str], dict[str, int]] = {}
     for name, positions in by_name.items():
         before, dot, stem = name.rpartition(".")
@@ -407,11 +412,26 @@ def _find_size(fields: Sequence[TableField], size_column: str | None) -> tuple[i
         size = named(fields, size_column, "--size-column")
         if not fields[size].scalar:
             raise CatalogError(f"--size-column: column {size_column!r} holds an array in each cell")
-        return size, scale(fields[size], "arcsec")
+        return size, scale(_with_any_unit(fields[size]), "arcsec")
+    plain = {i: plain_name(field.name).replace("_", "") for i, field in enumerate(fields) if field.scalar}
     for name in _SIZES:
-        for i, field in enumerate(fields):
-            if field.scalar and field.name.strip().lower().replace("_", "") == name:
-                # A size in pixels is of no use, but no reason to refuse the table.
-                with suppress(CatalogError):
-                    return i, scale(field, "arcsec")
+        # Of a cross-match, petroR90_r_1 where it is the only one.
+        numbered = [i for i, text in plain.items() if text.startswith(name) and _before_number(fields[i].name) == name]
+        for i in [*(i for i in plain if plain[i] == name), *(numbered if len(numbered) == 1 else ())]:
+            # A size in pixels is of no use, but no reason to refuse the table.
+            with suppress(CatalogError):
+                return i, scale(_with_any_unit(fields[i]), "arcsec")
     return None, 1.0
+
+
+def _before_number(name: str) -> str:
+    match = _AFTER.fullmatch(plain_name(name))
+    return match[1].replace("_", "") if match else ""
+
+
+def _with_any_unit(field: TableField) -> TableField:
+    """Return a column with the unit in brackets behind its name, of whatever kind, where it has none itself."""
+    stated = _UNIT_IN_NAME.fullmatch(field.name.strip())
+    if field.unit.strip() or stated is None or stated[2].strip() in tuple("ugrizy") or not is_unit(stated[2]):
+        return field
+    return replace(field, unit=stated[2])

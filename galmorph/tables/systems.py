@@ -23,10 +23,16 @@ _DEFAULT_EQUINOX = {"fk4": "B1950", "fk4noeterms": "B1950", "fk5": "J2000", "bar
 # The same positions as ICRS to 0.1 arcsec; the equinox that a frame has of itself.
 _SAME = {"fk5 J2000": "", "barycentricmeanecliptic J2000": "barycentricmeanecliptic"}
 _EQUINOX = re.compile(r"([BJ]?) ?(\d{4})(?:\.0*|(\.\d+))?")
+# In comments of text tables.
+_CARD = re.compile(r"#\s*(RADE?C?SYS|EQUINOX)\s*[=:]\s*([^/]+)", re.IGNORECASE)
+_COOSYS = re.compile(
+    r"#\s*COOSYS\s+\S+?:?\s+(eq_\w+|galactic|supergalactic|ecl_\w+|ICRS)(?:\s+([BJ]?\d{4}\S*))?", re.IGNORECASE
+)
 # Without RADESYS, the FITS standard has FK4 before this equinox and FK5 from then on.
 _FIRST_FK5 = 1984
 # Equinoxes in names of columns; other years are epochs of the observation, as Gaia's J2016.
 _NAMED_EQUINOX = re.compile(r"(?:^|[^0-9])([bj]?)[._ ]?(1855|1875|1900|1950|2000)(?:\.0)?(?![0-9])")
+_NAMED_SYSTEM = re.compile(r"_(fk4|fk5|icrs|galactic|supergalactic|ecliptic)$")
 # Names that only longitudes and latitudes of a frame have, with `_` for blanks, in lower case.
 _AXES = {
     "galactic": "glon glat gal_lon gal_lat gal_l gal_b l b lii bii galactic_longitude galactic_latitude",
@@ -70,10 +76,31 @@ def declared_frame(system: str, equinox: str) -> str:
 def card_frame(cards: Mapping[str, str]) -> str:
     """Return the frame that cards of FITS declare (``RADESYS``, ``RADECSYS``, ``EQUINOX``), as `declared_frame`.
 
-    A text that names no system is as if it were not there.
+    A text that names no system is as if it were not there. ``EPOCH``, which once was the equinox and is that of the
+    observation in tables of today, counts where it is 1950.
     """
     system = cards.get("RADESYS") or cards.get("RADECSYS") or ""
-    return declared_frame(system if is_frame_name(system) else "", cards.get("EQUINOX", ""))
+    system = system if is_frame_name(system) else ""
+    old = re.fullmatch(r"B?1950(\.0*)?", cards.get("EPOCH", "").strip(), re.IGNORECASE)
+    return declared_frame(system, cards.get("EQUINOX", "") or ("B1950" if old and not system else ""))
+
+
+def comment_frame(lines: Iterable[str]) -> str:
+    """Return the frame that comments before a text table declare, as `declared_frame`.
+
+    Parameters
+    ----------
+    lines : iterable of str
+        Such as ``# EQUINOX = 1950``, and VizieR's ``#Coosys B1950: eq_FK4 B1950`` where it is the only one.
+    """
+    cards: dict[str, str] = {}
+    systems = []
+    for line in lines:
+        if card := _CARD.match(line):
+            cards[card[1].upper()] = card[2].strip("'\" ")
+        elif system := _COOSYS.match(line):
+            systems.append(declared_frame(system[1], system[2] or ""))
+    return card_frame(cards) or (systems[0] if len(systems) == 1 else "")
 
 
 def is_frame_name(text: str) -> bool:
@@ -106,6 +133,8 @@ def _of_name(name: str) -> str | None:
         return _OF_AXIS[plain]
     if plain.rpartition(".")[2] in ("l", "b"):  # of a SkyCoord of astropy
         return "galactic"
+    if behind := _NAMED_SYSTEM.search(plain):
+        return declared_frame(behind[1], "")
     stated = _NAMED_EQUINOX.search(name.lower())
     if stated is None:
         return None

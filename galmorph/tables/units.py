@@ -28,7 +28,7 @@ def angle_factor(text: str, unit: str) -> float:
     Raises
     ------
     ValueError
-        If it is no unit of angle.
+        If it is not a unit of angle.
     """
     given = text.strip(' "[]().').lower()
     if given in ("", unit):

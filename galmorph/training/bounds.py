@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from galmorph.schemas import LabelSchema
 
-# A bound closer than this to 0 or 1 is no limit.
+# A bound closer than this to 0 or 1 counts as no limit.
 _TRIVIAL = 1e-6
 
 
@@ -38,8 +38,8 @@ def propagate(
     low, high = np.nan_to_num(lower.astype(float), nan=0.0), np.nan_to_num(upper.astype(float), nan=1.0)
     for _ in range(2 * len(schema.questions)):
         before = low.copy(), high.copy()
-        for part, parents in zip(schema.slices, schema.parents, strict=True):
-            answers = list(range(part.start, part.stop))
+        for columns, parents in zip(schema.slices, schema.parents, strict=True):
+            answers = list(range(columns.start, columns.stop))
             asked = list(parents)
             if asked:
                 _limit(low, high, asked, low[:, answers].sum(axis=1), high[:, answers].sum(axis=1))

@@ -14,7 +14,7 @@ from scipy.stats import t as student
 
 from galmorph import registry
 from galmorph.errors import GalmorphError, WeightsUnavailable
-from galmorph.files.form import read_form_of
+from galmorph.files.checked_json import read_json_file
 from galmorph.files.record import read_record
 from galmorph.files.writing import write_csv, write_file
 from galmorph.ranges import SEEDS
@@ -120,7 +120,7 @@ def _metrics(config: TrainConfig, folder: Path, sample: Sample) -> dict[str, Any
             raise GalmorphError(f"The run in {folder} had other options: choose another --out, or remove it.")
         if (read_record(folder / STATE) or {}).get("samples") != {sample.name: sample.sha256}:
             raise GalmorphError(f"The run in {folder} had other labels or pictures: choose another --out.")
-        return read_form_of(dict[str, dict[str, dict[str, Any]]], folder / "metrics.json")
+        return read_json_file(dict[str, dict[str, dict[str, Any]]], folder / "metrics.json")
     return train(config, folder, resume=(folder / "config.json").exists())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.util import find_spec
@@ -30,13 +31,14 @@ from galmorph.ranges import (
     ranges_of,
     whole,
 )
+from galmorph.registry import check_keywords
 from galmorph.schemas import LabelSchema, schema_from_mapping
 from galmorph.training.augmentation import PLAIN, Augmentation
 from galmorph.training.losses import loss_named
 from galmorph.training.reading import infer_schema, schema_named
 from galmorph.training.split import Split
 
-# Starts that are no model of galaxies: ImageNet's photographs, or nothing.
+# Starts that are not a model of galaxies: a backbone trained on ImageNet's photographs, or random weights.
 WITHOUT_GALAXIES = ("imagenet", "none")
 DEFAULT_AUGMENTATION = Augmentation(grey=0.2, colour=0.1)
 # For pictures without labels, whose targets a model predicts from the plain picture.
@@ -291,6 +293,55 @@ def _start(pretrained: str | Path) -> str:
     """
     name = str(pretrained)
     return name if name in WITHOUT_GALAXIES or Path(name).is_file() else str(find(name))
+
+
+def config_for(
+    data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    recipe: str = "default",
+    schema: str | os.PathLike[str] | None = None,
+    backbone: str = "mobilenet",
+    freeze: bool | None = None,
+    teacher: str | Sequence[str] | None = None,
+    set: str | Sequence[str] | None = None,
+    **options: Any,
+) -> TrainConfig:
+    """Make the configuration of a run from the options of `galmorph train`.
+
+    Parameters
+    ----------
+    data : path or sequence of path
+        Labelled data, as for `galmorph.training.reading.read_sample`.
+    recipe, schema, backbone, freeze, teacher, set
+        As the command takes them.
+    **options
+        Its other options by their names (``epochs``, ``pretrained``, ...), and fields of :class:`TrainConfig`.
+
+    Raises
+    ------
+    TypeError
+        If an option is unknown.
+    GalmorphError
+        If a name is unknown or a number is out of range.
+    """
+    if not isinstance(data, str | os.PathLike | Sequence):
+        raise GalmorphError(f"train takes paths of labelled data or a TrainConfig, not a {type(data).__name__}.")
+    given = {name: value for name, value in options.items() if value is not None}
+    if freeze is not None:
+        given["fine_tune"] = not freeze
+    if teacher is not None:
+        given["teachers"] = teacher
+    check_keywords(config_for, given, TrainConfig)
+    for name in ("teachers", "exclude", "unlabelled"):
+        if name in given:
+            given[name] = _several(given[name])
+    schema = None if schema is None else str(schema)
+    return configure(recipe, _several(data), schema, backbone, _several(set or ()), **given)
+
+
+def _several(given: Any) -> tuple[str, ...]:
+    """Return one or several names or paths as texts."""
+    return tuple(map(str, [given] if isinstance(given, str | os.PathLike) else given))
 
 
 def configure(

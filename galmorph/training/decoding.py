@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from galmorph.environment import cache_folder
 from galmorph.errors import CannotContinue, CutoutError, OutputError, SampleError, system_failure
-from galmorph.files.form import read_form_of
+from galmorph.files.checked_json import read_json_file
 from galmorph.files.writing import Output, write_errors
 from galmorph.training.samples import Sample
 
@@ -157,7 +157,7 @@ def without_unreadable(sample: Sample, side: int, width: float) -> Sample:
     """Return a lenient sample without the rows that could not be decoded, and log a warning about them."""
     if not sample.lenient:
         return sample
-    unreadable = read_form_of(dict[str, str], _reasons(_cached(sample, side, width)), SampleError)
+    unreadable = read_json_file(dict[str, str], _reasons(_cached(sample, side, width)), SampleError)
     skipped = (*sample.skipped, *unreadable.values())
     if skipped:
         n_rows = len(sample) + len(sample.skipped)

@@ -44,7 +44,7 @@ def cross_entropy(
     times how often the question was asked, so summing ``-fraction * log(share)`` weights the questions rightly.
     Parameters as for :func:`mse`.
     """
-    log_shares = torch.cat([logits[:, part].log_softmax(dim=1) for part in schema.slices], dim=1)
+    log_shares = torch.cat([logits[:, columns].log_softmax(dim=1) for columns in schema.slices], dim=1)
     per_galaxy = -(fractions.nan_to_num() * log_shares).sum(dim=1)
     return (per_galaxy if weights is None else per_galaxy * weights).mean()
 
@@ -77,9 +77,9 @@ def dirichlet_multinomial(
     total = fractions.new_full((len(fractions),), USUAL_VOTES) if votes is None else votes.nan_to_num(nan=USUAL_VOTES)
     shares = question_shares(schema, logits).clamp(min=1e-6)
     per_galaxy = torch.zeros_like(total)
-    for part in schema.slices:
-        has_label = ~fractions[:, part].isnan().any(dim=1)
-        counts, prior = fractions[:, part].nan_to_num() * total.unsqueeze(1), shares[:, part] * concentration
+    for columns in schema.slices:
+        has_label = ~fractions[:, columns].isnan().any(dim=1)
+        counts, prior = fractions[:, columns].nan_to_num() * total.unsqueeze(1), shares[:, columns] * concentration
         whole, sums = prior.sum(dim=1), counts.sum(dim=1)
         answers = (torch.lgamma(prior + counts) - torch.lgamma(prior)).sum(dim=1)
         per_galaxy = per_galaxy + has_label * (torch.lgamma(whole + sums) - torch.lgamma(whole) - answers)

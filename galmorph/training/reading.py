@@ -199,10 +199,10 @@ def parse(path: str | Path) -> tuple[Path, list[str], dict[str, Any]]:
     Raises
     ------
     SampleError
-        If an option is unknown or a width is no number greater than 0.
+        If an option is unknown or a width is not a number greater than 0.
     """
     before, separator, after = str(path).rpartition(":")
-    if not separator or Path(path).exists():
+    if not separator or after.startswith("/") or Path(path).exists():
         return Path(path), [], {}
     items = [item.strip() for item in after.split(",")]
     options = {name.strip(): value.strip() for name, equals, value in (i.partition("=") for i in items) if equals}

@@ -34,7 +34,7 @@ from galmorph.training.checkpoint import Checkpoint
 from galmorph.training.config import WITHOUT_GALAXIES, TrainConfig
 from galmorph.training.dataset import Dataset, n_seen
 from galmorph.training.distillation import soft_targets
-from galmorph.training.learnt import learnt_labels, warn_of_unlearnt
+from galmorph.training.learnt_labels import learnt_labels, warn_of_unlearnt
 from galmorph.training.losses import BoundedLoss, loss_named
 from galmorph.training.processes import Processes
 from galmorph.training.reading import plain
@@ -242,8 +242,8 @@ def _log_start(config: TrainConfig, schema: LabelSchema, device: torch.device, n
         if n_done
         else f"{config.epochs} epoch{'s' if config.epochs > 1 else ''}"
     )
-    parts = "all layers" if config.fine_tune else "the last layer"
-    log.info("Training %s (%s, from %s) on %s.", config.backbone, parts, start, data)
+    layers = "all layers" if config.fine_tune else "the last layer"
+    log.info("Training %s (%s, from %s) on %s.", config.backbone, layers, start, data)
     log.info("Schema %s: %s (%s). %s on %s.", schema.name, what, named, epochs, where)
 
 
@@ -268,7 +268,7 @@ def _labels(
     learnt = np.flatnonzero((parts == "train") | ((parts == "val") & config.refit))
     counts = ", ".join(f"{(parts == part).sum()} {what}" for part, what in zip(PARTS, _PURPOSES, strict=True))
     log.info("%d galaxies: %s.", len(dataset), counts)
-    _say_how_divided(dataset, parts)
+    _log_own_splits(dataset, parts)
     _warn_of_rare_classes(schema, classes[learnt])
     targets = dataset.fractions_of_twins()
     exact = ~targets.isnan().all(dim=1).numpy()
@@ -282,15 +282,15 @@ def _labels(
     return Labels(dataset, split, parts, learnt, targets, self_labelled, exact)
 
 
-def _say_how_divided(dataset: Dataset, parts: NDArray[np.str_]) -> None:
-    """Say which samples keep a division of their own, and warn of pictures that are in two of its parts."""
+def _log_own_splits(dataset: Dataset, parts: NDArray[np.str_]) -> None:
+    """Log which samples have their own split, and warn of pictures in both its training and another subset."""
     divided = [sample for sample in dataset.samples if sample.parts is not None]
     for sample in divided:
         given = set(sample.parts) if sample.parts is not None else set()
         drawn = "" if "val" in given else "; those to validate are drawn from train"
         log.info("%s is divided already, into %s: that is kept%s.", sample.name, ", ".join(sorted(given)), drawn)
-    known = np.isin(dataset.contents, dataset.contents[parts == "train"])
-    if divided and (twice := int((known & (parts != "train")).sum())):
+    in_training = np.isin(dataset.contents, dataset.contents[parts == "train"])
+    if divided and (twice := int((in_training & (parts != "train")).sum())):
         log.warning("%d pictures to validate or test are among those to learn from too: scores are too good.", twice)
 
 

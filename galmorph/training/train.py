@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -17,16 +18,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from galmorph.errors import GalmorphError, Interrupted, SampleError
+from galmorph.errors import Interrupted, SampleError
 from galmorph.files.writing import write_csv, write_file
-from galmorph.models.card import SUFFIX
+from galmorph.models.card import SUFFIX, read_about
 from galmorph.models.model import TRAINED_CONTENTS, TRAINED_GALAXIES, Model, load, probabilities, save, save_with_card
 from galmorph.models.predictor import Predictor
-from galmorph.progress import TrainingStep
+from galmorph.progress import Progress, TrainingStep, progress_bar
 from galmorph.schemas import LabelSchema
 from galmorph.training.batches import micro_batches
 from galmorph.training.checkpoint import Checkpoint
-from galmorph.training.config import TrainConfig
+from galmorph.training.config import TrainConfig, config_for
 from galmorph.training.dataset import Dataset, galaxy_hashes
 from galmorph.training.evaluation import figures
 from galmorph.training.evaluation.calibration import calibrate
@@ -41,36 +42,44 @@ log = logging.getLogger(__name__)
 
 
 def train(
-    config: TrainConfig,
-    out: str | Path,
+    data: TrainConfig | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
     *,
     name: str | None = None,
-    about: Mapping[str, Any] | None = None,
+    about: Mapping[str, Any] | str | os.PathLike[str] | None = None,
     resume: bool = False,
     test: bool = True,
+    progress: bool | None = None,
     on_epoch: Callable[[Mapping[str, float]], None] | None = None,
     on_step: Callable[[TrainingStep], None] | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
     """Train a model and write it with its history, scores and figures.
 
     Parameters
     ----------
-    config : TrainConfig
+    data : path, sequence of path or TrainConfig
+        Labelled data (a folder for each class, a table, ...), or the configuration of the whole run.
     out : path
         Folder for ``model.safetensors`` and its card ``model.json``, ``history.csv``, ``metrics.json``, ``split.csv``,
         figures and the checkpoint.
     name : str, optional
         The model's name in its card; default ``<schema>-<backbone>``.
-    about : mapping, optional
-        Texts of the card: ``description``, ``intended_use``, ``limits``, ``licence``.
+    about : mapping or path, optional
+        Texts of the card: ``description``, ``intended_use``, ``limits``, ``licence``; or a JSON file with them.
     resume : bool
         Go on from the checkpoint in ``out``.
     test : bool
         Whether to score the test part at the end. Leave it out while you choose options.
+    progress : bool, optional
+        Whether a bar (tqdm) is shown; default: in a notebook.
     on_epoch : callable, optional
         Called with each epoch's line of the history.
     on_step : callable, optional
         Called after each batch.
+    **options
+        The options of `galmorph train` by their names, such as ``epochs=10, freeze=True``, and fields of
+        :class:`~galmorph.training.config.TrainConfig`.
 
     Returns
     -------
@@ -88,18 +97,33 @@ def train(
     Interrupted
         On Ctrl-C; finished epochs are kept.
     """
-    if not isinstance(config, TrainConfig):
-        raise GalmorphError("train takes a TrainConfig, as galmorph.training.config.configure makes it.")
+    if isinstance(data, TrainConfig) and options:
+        raise TypeError(f"galmorph.train: {', '.join(options)}: the TrainConfig has all options.")
+    config = data if isinstance(data, TrainConfig) else config_for(data, **options)
+    texts = read_about(Path(about)) if isinstance(about, str | os.PathLike) else about or {}
     out = Path(out)
     processes = Processes.joined()
     with locked_folder(out) if processes.is_first else nullcontext():
         try:
-            run = open_run(config, out, name, about or {}, resume, processes)
-            fit(run, on_epoch, on_step)
+            run = open_run(config, out, name, texts, resume, processes)
+            with progress_bar(progress, "training", "batches", None) as bar:
+                fit(run, on_epoch, _each_step(on_step, bar))
             processes.leave()
             return finish(run, test=test) if processes.is_first else {}
         except KeyboardInterrupt:
             raise Interrupted(_stopped(out)) from None
+
+
+def _each_step(on_step: Callable[[TrainingStep], None] | None, bar: Progress | None) -> Callable[[TrainingStep], None]:
+    """Return what is called after each batch."""
+
+    def each(step: TrainingStep) -> None:
+        if on_step:
+            on_step(step)
+        if bar:
+            bar((step.epoch - 1) * step.batches + step.batch, step.epochs * step.batches)
+
+    return each
 
 
 def _stopped(out: Path) -> str:

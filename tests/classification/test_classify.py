@@ -29,11 +29,6 @@ FAST = {"device": "cpu", "dtype": "float32", "batch_size": 4, "workers": 2}
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return model_file(tmp_path_factory.mktemp("model") / "tiny.safetensors")
-
-
-@pytest.fixture(scope="module")
 def survey(tmp_path_factory):
     """A folder with ten cutouts and catalogs of them."""
     folder = tmp_path_factory.mktemp("survey")
@@ -381,11 +376,9 @@ def test_an_interrupted_run_goes_on_with_the_same_bytes(survey, model, tmp_path,
         classify(survey / "targets.fits", model=model, out=out, on_progress=stop, **FAST)
     assert not out.exists()
     with pytest.raises(OutputError, match="another batch_size"):
-        classify(survey / "targets.fits", model=model, out=out, resume=True, **{**FAST, "batch_size": 5})
+        classify(survey / "targets.fits", model=model, out=out, **{**FAST, "batch_size": 5})
     done = []
-    classify(
-        survey / "targets.fits", model=model, out=out, resume=True, **FAST, on_progress=lambda d, t: done.append(d)
-    )
+    classify(survey / "targets.fits", model=model, out=out, **FAST, on_progress=lambda d, t: done.append(d))
     assert done == [10], "only the last batch was computed"
     assert out.read_bytes() == (tmp_path / "whole.fits").read_bytes()
     left = {"out.fits", "out.fits.prov.json", "whole.fits", "whole.fits.prov.json"}
@@ -401,10 +394,10 @@ def test_a_file_that_came_between_is_not_replaced(survey, model, tmp_path):
         classify(survey / "targets.fits", model=model, out=out, on_progress=stop, **FAST)
     out.write_text("mine")
     with pytest.raises(OutputError, match="exists"):
-        classify(survey / "targets.fits", model=model, out=out, resume=True, **FAST)
+        classify(survey / "targets.fits", model=model, out=out, **FAST)
     assert out.read_text() == "mine"
     out.unlink()
-    assert classify(survey / "targets.fits", model=model, out=out, resume=True, **FAST).classified == 10
+    assert classify(survey / "targets.fits", model=model, out=out, **FAST).classified == 10
 
 
 def test_several_devices_take_batches_in_turn(survey, model, tmp_path, monkeypatch):
@@ -430,7 +423,7 @@ def test_several_devices_take_batches_in_turn(survey, model, tmp_path, monkeypat
     with pytest.raises(Interrupted):
         classify(survey / "targets.fits", model=model, out=tmp_path / "two.fits", on_progress=stop, **options)
     used.clear()
-    classify(survey / "targets.fits", model=model, out=tmp_path / "two.fits", resume=True, **options)
+    classify(survey / "targets.fits", model=model, out=tmp_path / "two.fits", **options)
     first, second = dict.fromkeys(used)
     assert used[:4] == [first, second] * 2
     assert (tmp_path / "one.fits").read_bytes() == (tmp_path / "two.fits").read_bytes()
@@ -442,7 +435,7 @@ from galmorph import classify
 def wait(done, total):
     print(done, flush=True)
     time.sleep(0.2)
-classify(sys.argv[1], model=sys.argv[2], out=sys.argv[3], resume=True, device="cpu", dtype="float32", batch_size=2,
+classify(sys.argv[1], model=sys.argv[2], out=sys.argv[3], device="cpu", dtype="float32", batch_size=2,
          workers=1, on_progress=wait)
 """
 

@@ -19,16 +19,16 @@ from galmorph import classify
 table, model, whole, out = map(Path, sys.argv[1:5])
 kills, batches = 20, 100
 
-def run(destination, told):
-    classify(table, model=model, out=destination, resume=True, device="cpu", dtype="float32", batch_size=2, workers=2,
-             on_progress=lambda done, total: os.write(told, b"."))
+def run(destination, pipe):
+    classify(table, model=model, out=destination, device="cpu", dtype="float32", batch_size=2, workers=2,
+             on_progress=lambda done, total: os.write(pipe, b"."))
 
 def start(destination):
-    told, tell = os.pipe()
+    pipe, tell = os.pipe()
     child = os.fork()
     if child:
         os.close(tell)
-        return child, told
+        return child, pipe
     try:
         run(destination, tell)
     finally:
@@ -43,27 +43,27 @@ def differences():
 def left():
     return sorted(p.name for p in out.parent.iterdir() if p.name.startswith("."))
 
-child, told = start(whole)
+child, pipe = start(whole)
 os.waitpid(child, 0)
 expected = whole.read_bytes()
 dice = random.Random(20261122)
 killed = 0
 while killed < kills:
-    child, told = start(out)
+    child, pipe = start(out)
     # Most kills between two batches or in the midst of one, the last ones while the table is written.
     for _ in range(dice.randrange(8) if killed < kills - 5 else batches):
-        if not os.read(told, 1):
+        if not os.read(pipe, 1):
             break
     time.sleep(dice.uniform(0, 0.02))
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
-    os.close(told)
+    os.close(pipe)
     killed += os.WIFSIGNALED(status)
     if out.exists():
         assert out.read_bytes() == expected, ("a table that has its name is whole", differences())
         out.unlink()
     print(killed, left(), flush=True)
-child, told = start(out)
+child, pipe = start(out)
 os.waitpid(child, 0)
 assert out.read_bytes() == expected, differences()
 assert left() == [], left()
@@ -96,7 +96,7 @@ def run(destination, die_at=None):
     if not child:
         sys.addaudithook(count)
         try:
-            classify(table, model=predictor, out=destination, resume=True, batch_size=2, workers=1)
+            classify(table, model=predictor, out=destination, batch_size=2, workers=1)
             os._exit(0)
         finally:
             os._exit(1)
@@ -132,7 +132,7 @@ print(steps)
 """
 
 
-def told(code, folder, n_cutouts, n_rows, *outputs):
+def output_of(code, folder, n_cutouts, n_rows, *outputs):
     """What a program prints that classifies a table of so many rows, which share cutouts."""
     cutout_folder(folder, n=n_cutouts)
     table = Table({"id": range(n_rows), "cutout": [f"g{i % n_cutouts}.fits" for i in range(n_rows)]})
@@ -147,12 +147,12 @@ def told(code, folder, n_cutouts, n_rows, *outputs):
 
 
 def test_a_kill_before_any_file_operation_changes_nothing(tmp_path):
-    assert int(told(AT_EACH_STEP, tmp_path, 3, 5, tmp_path / "out" / "out.fits")) >= 10
+    assert int(output_of(AT_EACH_STEP, tmp_path, 3, 5, tmp_path / "out" / "out.fits")) >= 10
 
 
 @pytest.mark.slow
 def test_kills_change_nothing(tmp_path):
-    lines = told(CODE, tmp_path, 10, 200, tmp_path / "whole.fits", tmp_path / "out" / "out.fits").splitlines()
+    lines = output_of(CODE, tmp_path, 10, 200, tmp_path / "whole.fits", tmp_path / "out" / "out.fits").splitlines()
     assert len(lines) >= 20
     assert any(".out.fits.galmorph" in line for line in lines), "there was something to go on with"
     assert any(".part" in line for line in lines), "some were killed while the table was written"

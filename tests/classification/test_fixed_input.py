@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
-from made import cutout, cutout_folder, model_file
+from made import cutout, cutout_folder
 from typer.testing import CliRunner
 
 from galmorph.classification import prepare as preparing
@@ -21,11 +21,6 @@ from galmorph.images.flags import Flag
 
 N = 8
 FAST = {"device": "cpu", "dtype": "float32", "batch_size": 2, "workers": 1}
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return model_file(tmp_path_factory.mktemp("model") / "tiny.safetensors")
 
 
 @pytest.fixture

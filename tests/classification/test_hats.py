@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made import cutout_folder, model_file
+from made import cutout_folder
 from pyarrow import parquet as pq
 from typer.testing import CliRunner
 
@@ -32,11 +32,6 @@ from galmorph.tables.hats import HatsCatalog
 OPTIONS = {"device": "cpu", "dtype": "float32", "batch_size": 4}
 ARTIFACT = "p_smooth_or_featured_artifact"
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return model_file(tmp_path_factory.mktemp("model") / "tiny.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -208,9 +203,9 @@ def test_a_stopped_run_goes_on_with_the_same_bytes(run, tmp_path, monkeypatch):
     assert not out.exists()
     noted = list((tmp_path / ".out.galmorph" / "notes").rglob("*.json"))
     with pytest.raises(OutputError, match="another prefix"):
-        run(tmp_path / "in", out=out, resume=True, prefix="x_")
+        run(tmp_path / "in", out=out, prefix="x_")
     again = counted(monkeypatch)
-    run(tmp_path / "in", out=out, resume=True)
+    run(tmp_path / "in", out=out)
     # What a worker was at when the run stopped may be noted after it.
     assert 0 < len(again) <= len(partitions(out)) - len(noted) < len(partitions(out))
     assert tree(out) == tree(tmp_path / "whole")
@@ -247,7 +242,7 @@ def test_a_killed_run_goes_on_and_leaves_no_workers(run, model, survey, tmp_path
         time.sleep(0.05)
     assert not (tmp_path / "out").exists()
     again = counted(monkeypatch)
-    run(tmp_path / "in", out=tmp_path / "out", resume=True)
+    run(tmp_path / "in", out=tmp_path / "out")
     assert 0 < len(again) < len(partitions(tmp_path / "in"))
     assert {f".{path.name}.galmorph" for path in again} >= set(journals), "what was begun is finished"
     run(tmp_path / "in", out=tmp_path / "whole")
@@ -276,7 +271,7 @@ def test_a_damaged_partition_stops_no_other(run, tmp_path):
     noted = list((tmp_path / ".in_morph.galmorph" / "notes").rglob("*.json"))
     assert len(noted) == len(partitions(tmp_path / "in")) - 1
     first.write_bytes(content)
-    assert run(tmp_path / "in", resume=True).targets == 30
+    assert run(tmp_path / "in").targets == 30
 
 
 def test_a_partition_that_changed_is_classified_again(run, tmp_path, monkeypatch):
@@ -289,7 +284,7 @@ def test_a_partition_that_changed_is_classified_again(run, tmp_path, monkeypatch
     files[0].write_bytes(contents[0])
     files[1].write_bytes(contents[1])
     again = counted(monkeypatch)
-    run(tmp_path / "in", resume=True)
+    run(tmp_path / "in")
     assert sorted(again) == files[:2]
 
 
@@ -401,20 +396,20 @@ def test_the_command_uses_a_running_cluster(model, survey, client, tmp_path):
 
     result = invoke(tmp_path / "in", *options, "--json", "--strict")
     assert result.exit_code == 1
-    told = json.loads(result.stdout.splitlines()[-1])
-    assert (told["targets"], told["failed"], told["out"]) == (4, 1, str(tmp_path / "in_morph"))
+    printed = json.loads(result.stdout.splitlines()[-1])
+    assert (printed["targets"], printed["failed"], printed["out"]) == (4, 1, str(tmp_path / "in_morph"))
     (tmp_path / "t.csv").write_text("id,cutout\n")
     assert "--scheduler is for HATS" in str(invoke(tmp_path / "t.csv", *options).exception)
 
 
-def test_no_scheduler_is_told(model, survey, tmp_path, monkeypatch):
+def test_no_scheduler_is_reported(model, survey, tmp_path, monkeypatch):
     monkeypatch.setattr(scale, "_CONNECT_S", 0.2)
     write_hats(tmp_path / "in", targets(3))
     with pytest.raises(CannotContinue, match=r"There is no Dask scheduler at tcp://127.0.0.1:9"):
         classify_hats(tmp_path / "in", model=model, cutouts=survey, scheduler="tcp://127.0.0.1:9")
 
 
-def test_without_the_extra_the_remedy_is_told(tmp_path, monkeypatch):
+def test_without_the_extra_the_remedy_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(scale, "find_spec", lambda name: None)
     with pytest.raises(GalmorphError, match=r"pip install 'galmorph-survey\[scale\]'"):
         classify_hats(tmp_path)
@@ -444,7 +439,7 @@ def test_a_finished_partition_that_is_damaged_is_classified_again(run, tmp_path,
     content[len(content) // 2] ^= 1
     path.write_bytes(finished[1].read_bytes() if damage == "swapped" else content)
     again = counted(monkeypatch)
-    run(tmp_path / "in", out=tmp_path / "out", resume=True)
+    run(tmp_path / "in", out=tmp_path / "out")
     assert len(again) == 1
     assert "classified again" in caplog.text
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
@@ -464,7 +459,7 @@ def test_a_folder_that_appears_during_the_run_is_kept(run, tmp_path):
         assert [path.name for path in out.iterdir()] == ["thesis.tex"]
         (out / "thesis.tex").unlink()
         out.rmdir()
-    run(tmp_path / "in", out=out, resume=True)
+    run(tmp_path / "in", out=out)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
 
 

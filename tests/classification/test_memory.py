@@ -16,6 +16,8 @@ import galmorph
 from galmorph.classification.results import read_results
 from galmorph.errors import CatalogError, GalmorphError, Interrupted, OutputError
 from galmorph.images.cutout import read_cutout, write_cutout
+from galmorph.images.flags import Flag
+from galmorph.tables.frames import FrameTable
 
 FAST = {"device": "cpu", "dtype": "float32", "batch_size": 2, "workers": 2}
 
@@ -196,6 +198,57 @@ def test_a_list_of_paths_gives_a_table(folder, tmp_path):
     assert len(Table.read(tmp_path / "o.fits")) == 3
     assert np.isfinite(expected["p_bar_yes"][0])
     assert len(galmorph.classify(iter(paths[:1]), model=folder / "m.safetensors", **FAST)) == 1
+
+
+@pytest.mark.parametrize("kind", ["array", "paths"])
+def test_radii_of_what_has_no_columns(folder, kind):
+    """R90 frames the galaxies as that of a catalog does; where it is unknown it is measured."""
+    paths = [folder / "cutouts" / f"g{i}.fits" for i in range(3)]
+    given, options = paths, {"model": folder / "m.safetensors", **FAST}
+    if kind == "array":
+        given, options = (
+            np.stack([read_cutout(path).flux for path in paths]),
+            options | {"bands": "grz", "pixscale": 0.262},
+        )
+    radii = [2.5, np.nan, 4.0]
+    result = galmorph.classify(given, radius_arcsec=radii, **options)
+    assert list((result["morph_flag"] & Flag.RADIUS_MEASURED) > 0) == [False, kind == "array", False], "or of headers"
+    table = Table({"objid": [1, 2, 3], "cutout": [f"cutouts/g{i}.fits" for i in range(3)], "petroR90_r": radii})
+    of_table = galmorph.classify(table, cutouts=folder, model=folder / "m.safetensors", **FAST)
+    assert list(result["p_bar_yes"][::2]) == list(of_table["p_bar_yes"][::2])
+    assert galmorph.classify(given, radius_arcsec=2.5, **options)["p_bar_yes"][0] == result["p_bar_yes"][0]
+    for wrong, words in (([1.0], "one for each of the 3"), ([1, 2, -3], "above 0"), (["a", 1, 2], "is no number")):
+        with pytest.raises(GalmorphError, match=words):
+            galmorph.classify(given, radius_arcsec=wrong, **options)
+    with pytest.raises(GalmorphError, match="size_column"):
+        galmorph.classify(table, radius_arcsec=radii, cutouts=folder, model=folder / "m.safetensors", **FAST)
+
+
+@pytest.mark.parametrize("kind", ["table", "pandas", "arrow"])
+def test_a_result_in_memory_is_selected_and_reported(folder, kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder)
+    result = galmorph.classify(table_of(folder), model=folder / "m.safetensors", **FAST)
+    given = {"table": result, "pandas": result.to_pandas(), "arrow": pa.table(FrameTable(result.to_pandas())._table)}[
+        kind
+    ]
+    chosen = galmorph.select(given, "ra > 0.5 and morph_ok")
+    assert type(chosen) is type(given)
+    assert [float(ra) for ra in (chosen["ra"].to_pylist() if kind == "arrow" else chosen["ra"])] == [1.0, 3.0]
+    galmorph.select(given, "ra > 0.5", out=tmp_path / "chosen.csv")
+    assert len(Table.read(tmp_path / "chosen.csv")) == 3
+    made = galmorph.report(given, tmp_path / "report.html", model=str(folder / "m.safetensors"))
+    assert (made.rows, made.pictures) == (4, 3)
+
+
+@pytest.mark.parametrize("use", [galmorph.select, galmorph.report, galmorph.show])
+def test_what_is_no_result_is_refused(use):
+    with pytest.raises(GalmorphError, match="is a path, an astropy Table or a data frame, not a set"):
+        use({1, 2}, "ra > 1") if use is galmorph.select else use({1, 2})
+
+
+def test_a_misspelt_option_is_answered_with_the_right_one(folder):
+    with pytest.raises(TypeError, match=r"galmorph.classify: There is no option 'overwite'. Did you mean 'overwrite'"):
+        galmorph.classify(folder / "cutouts", overwite=True)
 
 
 def test_an_array_of_flux_gives_a_table(folder, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
-from made import cutout_folder, model_file
+from made import cutout_folder
 from typer.testing import CliRunner
 
 from galmorph.classification.classify import classify
@@ -16,11 +16,6 @@ from galmorph.classification.options import ClassifyOptions
 from galmorph.classification.sources import CatalogSource, CutoutSource
 from galmorph.cli.app import app
 from galmorph.errors import GalmorphError
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return model_file(tmp_path_factory.mktemp("model") / "tiny.safetensors")
 
 
 @pytest.fixture

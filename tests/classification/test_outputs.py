@@ -145,7 +145,7 @@ def test_a_file_that_appears_during_the_run_is_kept(run, survey, monkeypatch, na
     left = {p for p in set(tree(survey)) - before if ".o.csv.galmorph" not in str(p)}
     assert left == {mine.relative_to(survey)}
     mine.unlink()
-    assert run(survey / "t.csv", out=out, resume=True).classified == 3
+    assert run(survey / "t.csv", out=out).classified == 3
     assert run.rows == [3, 0]
     assert {p.name for p in survey.iterdir()} == {"cutouts", "t.csv", "o.csv", "o.csv.json", "o.csv.prov.json"}
 
@@ -160,7 +160,7 @@ def test_a_file_that_appeared_after_a_kill_is_kept(run, survey, monkeypatch):
     out.unlink()
     out.write_bytes(written)  # another file: no run can tell that it wrote this
     with pytest.raises(OutputError, match="exists"):
-        run(survey / "t.csv", out=out, resume=True)
+        run(survey / "t.csv", out=out)
     assert out.read_bytes() == written
 
 
@@ -176,4 +176,4 @@ def test_files_that_are_limited_in_every_phase(run, survey, limit):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not list(survey.glob("*o.csv*.part"))
     assert not (survey / "o.csv").exists()
-    assert run(survey / "t.csv", out=survey / "o.csv", resume=True).classified == 3
+    assert run(survey / "t.csv", out=survey / "o.csv").classified == 3

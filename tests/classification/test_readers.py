@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from astropy.table import Table
-from made import cutout_folder, model_file
+from made import cutout_folder
 
 from galmorph.classification.classify import classify
 from galmorph.classification.reading import readers
@@ -21,11 +21,6 @@ from galmorph.models.model import load
 
 CPU = torch.device("cpu")
 OPTIONS = {"device": "cpu", "dtype": "float32", "batch_size": 4, "workers": 2}
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return model_file(tmp_path_factory.mktemp("model") / "tiny.safetensors")
 
 
 @pytest.fixture(scope="module")

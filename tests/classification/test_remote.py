@@ -4,6 +4,7 @@ import json
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,21 +12,20 @@ from astropy.table import Table
 from made import cutout_folder, model_file
 from typer.testing import CliRunner
 
+import galmorph
 from galmorph.classification import prepare
 from galmorph.classification.classify import classify
 from galmorph.cli.app import app
 from galmorph.errors import CannotContinue, CatalogError, GalmorphError, OutputError
 from galmorph.files.remote import Remote, is_remote
 from galmorph.images.flags import Flag
+from galmorph.schemas import LabelSchema, Question
+from galmorph.tables.catalog import open_catalog
+from galmorph.training.reading import check_paths, infer_schema
 
 fsspec = pytest.importorskip("fsspec", reason="fsspec (extra remote) is absent")
 FAST = {"device": "cpu", "dtype": "float32", "batch_size": 4, "workers": 2}
 TABLE = "id,ra,cutout\na,150,cut/g0.fits\nb,151,cut/none.fits\nc,152,cut/g2.fits\n"
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return model_file(tmp_path_factory.mktemp("model") / "tiny.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +90,44 @@ def test_a_table_and_its_cutouts_on_a_server(server, local, model, tmp_path):
     result = CliRunner().invoke(app, ["classify", f"{server}/t.csv", "--model", str(model), "--out", "o.csv"])
     assert result.exit_code == 0, result.output
     np.testing.assert_allclose(probabilities(tmp_path / "o.csv"), expected(local, model, tmp_path), atol=0.02)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".fits"])
+def test_results_at_an_address_are_reported_selected_and_shown(suffix, bucket, server, local, model, tmp_path):
+    """What classify reads all that read tables read too; the cutouts are found beside the table."""
+    classify(Table.read(local / "t.csv"), cutouts=local, model=model, out=tmp_path / f"r{suffix}", **FAST)
+    bucket.put(str(tmp_path / f"r{suffix}"), f"/bucket/r{suffix}")
+    (local / f"r{suffix}").write_bytes((tmp_path / f"r{suffix}").read_bytes())
+    for address in (f"memory://bucket/r{suffix}", f"{server}/r{suffix}"):
+        for path in (address, Path(address)):
+            made = galmorph.report(path, tmp_path / "r.html", model=str(model))
+            assert (made.rows, made.pictures) == (3, 2)
+            galaxy = galmorph.show(path, "c", model=model)
+            assert (galaxy.id, galaxy.picture is None) == ("c", False)
+        chosen = galmorph.select(address, "morph_ok or morph_flag == 0")
+        assert chosen.out == f"r_selected{suffix}"
+        assert len(Table.read(tmp_path / chosen.out)) == len(chosen)
+        (tmp_path / chosen.out).unlink()
+        assert open_catalog(address, needs_position=False).n_rows == 3
+    result = CliRunner().invoke(app, ["select", address, "ra > 151", "--count"])
+    assert result.exit_code == 0, result.output
+
+
+def test_own_labels_of_a_table_at_an_address_are_in_the_record_beside_it(bucket, server, local, tmp_path):
+    own = LabelSchema("shapes", "Shapes.", "", (Question("class", ("round", "thin")),), ("round", "thin"))
+    classes = model_file(tmp_path / "own.safetensors", "rings", schema_definition=own.to_mapping())
+    classify(local / "t.csv", model=classes, out=tmp_path / "own.csv", **FAST)
+    for name in ("own.csv", "own.csv.prov.json"):
+        bucket.put(str(tmp_path / name), f"/bucket/{name}")
+    assert galmorph.select("memory://bucket/own.csv", "round >= 0", write=False).total == 3
+
+
+def test_labelled_data_at_an_address_are_refused_with_what_to_do(bucket):
+    for read in (check_paths, infer_schema):
+        with pytest.raises(
+            GalmorphError, match="is an address, and here a file of this machine is read: copy it first"
+        ):
+            read([Path("memory://bucket/t.csv")])
 
 
 def test_a_local_table_with_cutouts_elsewhere(bucket, server, local, model, tmp_path):

@@ -5,10 +5,11 @@ import math
 
 import numpy as np
 import pytest
+from astropy import units as u
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import Table
 from galaxies import NATIVE, noise, sersic, wcs_cards
-from made import model_file
 from typer.testing import CliRunner
 
 from galmorph.classification.classify import classify
@@ -20,11 +21,6 @@ from galmorph.models.model import load
 
 FAST = {"device": "cpu", "dtype": "float32", "batch_size": 4, "workers": 1}
 RA, DEC, SIDE, R90 = 150.0, 2.0, 128, 4.0
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return model_file(tmp_path_factory.mktemp("model") / "tiny.safetensors")
 
 
 def write(path, x=0.0, wcs=True, columns=slice(None)):
@@ -72,6 +68,18 @@ def test_the_flag_begins_at_the_stated_share_of_the_frame(model, tmp_path):
     for share, flagged in ((0.95, False), (1.05, True)):
         position = east(share * MAX_OFFSET * width_px), DEC
         assert bool(prepare(path, card, R90, position=position).flag & Flag.OFF_CENTRE) == flagged
+
+
+@pytest.mark.parametrize(
+    ("frame", "names"), [("fk4", ("RAB1950", "DEB1950")), ("galactic", ("GLON", "GLAT")), ("icrs", ("ra", "dec"))]
+)
+def test_positions_in_another_system_are_compared_after_conversion(model, tmp_path, frame, names):
+    path = write(tmp_path / "g.fits")
+    sky = SkyCoord(RA * u.deg, DEC * u.deg).transform_to(frame).spherical
+    rows = {"cutout": [path.name], names[0]: [sky.lon.deg], names[1]: [sky.lat.deg], "petroR90_r": [R90]}
+    Table(rows).write(tmp_path / "t.csv")
+    summary = classify(tmp_path / "t.csv", model=model, out=tmp_path / "o.csv", **FAST)
+    assert (summary.classified, summary.off_centre) == (1, 0)
 
 
 def test_a_cutout_of_whole_pixels_is_framed_at_its_centre(model, tmp_path):

@@ -13,7 +13,7 @@ from astropy.nddata import Cutout2D
 from astropy.table import Table
 from astropy.wcs import WCS
 from fields import PIXSCALE, made_field, matched, real_planes, refound, write_bands, write_cube
-from made import cutout, model_file
+from made import cutout
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -33,11 +33,6 @@ from galmorph.models.model import load
 from galmorph.reports.pictures import composites
 
 FAST = {"device": "cpu", "dtype": "float32", "batch_size": 16, "workers": 2, "kind": "field"}
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return model_file(tmp_path_factory.mktemp("model") / "tiny.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +133,7 @@ def test_units_of_the_bands_do_not_matter(field, found):
     assert (matched(detection.objects, again.objects, 0.5) >= 0).mean() > 0.97
 
 
-def test_edge_and_saturation_are_told(field):
+def test_edge_and_saturation_are_reported(field):
     flux = field.flux.copy()
     bright = np.argmin(field.stars["mag"])
     x, y = int(field.stars["x"][bright]), int(field.stars["y"][bright])
@@ -260,8 +255,8 @@ def test_a_report_has_pictures_from_the_images(folder, classified, model, tmp_pa
         assert np.abs(shown - seen).mean() < 0.02
         assert np.abs(shown - seen[::-1]).mean() > np.abs(shown - seen).mean()
     command = ["report", folder / "found.fits", "--images", folder / "cube.fits", "--model", model, "--json"]
-    told = CliRunner().invoke(cli.app, [*map(str, command), "--out", str(tmp_path / "r.html")])
-    assert json.loads(told.stdout.splitlines()[-1])["pictures"] > 40
+    reported = CliRunner().invoke(cli.app, [*map(str, command), "--out", str(tmp_path / "r.html")])
+    assert json.loads(reported.stdout.splitlines()[-1])["pictures"] > 40
 
 
 def test_position_angles_are_from_north(field, classified):
@@ -536,7 +531,6 @@ def test_a_stopped_run_goes_on_with_the_same_bytes(folder, model, tmp_path, monk
         folder / "cube.fits",
         model=model,
         out=out,
-        resume=True,
         on_progress=lambda d, t: done.append(d),
         **{**FAST, "workers": 1},
     )

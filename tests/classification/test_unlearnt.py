@@ -41,12 +41,12 @@ def test_the_columns_of_unlearnt_answers_are_empty(tmp_path, caplog):
     assert set(table["morph_label"]) <= {"smooth", "featured", "featured_edge_on", "uncertain"}
     assert summary.labels.keys() == set(table["morph_label"])
     assert summary.classified == 4
-    told = [message for message in messages if "learnt nothing of 33 of its 37 answers" in message]
-    assert len(told) == 1
-    assert "smooth_or_featured_artifact" in told[0]
+    reported = [message for message in messages if "learnt nothing of 33 of its 37 answers" in message]
+    assert len(reported) == 1
+    assert "smooth_or_featured_artifact" in reported[0]
     columns = output_columns(read_card(tmp_path / "m.safetensors"))
-    told = {c.name for c in columns if c.description.endswith("no training galaxy had it: always empty")}
-    assert told == {f"p_{label}" for label in GZ2.labels if label not in FIRST}
+    reported = {c.name for c in columns if c.description.endswith("no training galaxy had it: always empty")}
+    assert reported == {f"p_{label}" for label in GZ2.labels if label not in FIRST}
     with np.errstate(all="raise"):
         entropy = -sum(table[f"p_{label}"] * np.log(table[f"p_{label}"]) for label in FIRST[:2])
     assert table["morph_entropy"] == pytest.approx(np.asarray(entropy), rel=1e-4)

@@ -133,7 +133,7 @@ def test_everything_is_an_event_where_it_is_asked_for(survey):
 def test_sigterm_exits_with_130_and_can_be_resumed(survey):
     code = (
         "import galmorph.classification.batches as c, os, signal, time\n"
-        "predict, calls = c._predict, []\n"
+        "predict, calls = c.predict_batch, []\n"
         "def slow(*a):\n"
         "    calls.append(1)\n"
         "    if len(calls) > 1:  # the first batch is written, or will be soon\n"
@@ -144,7 +144,7 @@ def test_sigterm_exits_with_130_and_can_be_resumed(survey):
         "        os.kill(os.getpid(), signal.SIGTERM)\n"
         "        time.sleep(0.5)\n"
         "    return predict(*a)\n"
-        "c._predict = slow\n"
+        "c.predict_batch = slow\n"
         "from galmorph.cli.app import main; main()\n"
     )
     arguments = [
@@ -178,6 +178,12 @@ def test_train_evaluate_classify(tmp_path, monkeypatch):
     options = ["--schema", "galaxy10_sdss", "--backbone", "mobilenet_v1", "--pretrained", "none", "--input-size", 32]
     out = tmp_path / "run"
     done = invoke("train", "--data", data, *options, "--epochs", 1, "--out", out, "--device", "cpu", "--json")
+    shown = done.stderr
+    assert re.search(r"^ *test +g +n +\d", shown, flags=re.MULTILINE)
+    assert "val" not in re.findall(r"^ *(\w+) +g ", shown, flags=re.MULTILINE), (
+        "one part is enough; metrics.json has all"
+    )
+    assert "all scores (metrics.json)" in shown
     assert set(json.loads(done.stdout.splitlines()[-1])) == {"val", "test", "val_tta8", "test_tta8"}
     done = invoke("evaluate", out, "--data", data, "--json", "--dtype", "float32")
     scores = json.loads(done.stdout.splitlines()[-1])

@@ -140,7 +140,7 @@ def test_folders(tmp_path, monkeypatch):
     assert Path.cwd().exists()
 
 
-def test_extras_that_are_absent_are_told(monkeypatch):
+def test_extras_that_are_absent_are_reported(monkeypatch):
     monkeypatch.setattr(doctor, "_version", lambda name: "")
     found = by_name(doctor._extras())
     assert "extra dev" not in found

@@ -388,6 +388,7 @@ def cards(tmp_path):
         for meta in ({"RADESYS": "FK4"}, {"EQUINOX": 1950.0}):
             Table({"ra": [150.0], "dec": [2.0]}, meta=meta).write(tmp_path / name, overwrite=True)
             assert ra_of(tmp_path / name) == pytest.approx(FK4)
+    assert ra_of(file(tmp_path, "# EQUINOX = 1950.0\nra,dec\n150,2\n")) == pytest.approx(FK4)
     param = '<PARAM name="RADESYS" datatype="char" value="FK4"/>'
     assert ra_of(file(tmp_path, VOTABLE.format("", param), "in.vot")) == pytest.approx(FK4)
 
@@ -411,7 +412,7 @@ def names(tmp_path):
 SYSTEMS = {
     "COOSYS of a VOTable, to which the columns refer, or the only one around them": coosys,
     "a GROUP of STC in a VOTable": stc,
-    "cards of FITS, also as PARAM of a VOTable or meta of ECSV and Parquet": cards,
+    "cards of FITS, also as PARAM of a VOTable, meta of ECSV and Parquet, comments of CSV": cards,
     "a SkyCoord column that astropy saved (FITS, ECSV, Parquet)": skycoord,
     "the names or UCDs of the columns": names,
 }

@@ -38,6 +38,9 @@ def test_the_container_copies_all_that_the_wheel_is_built_of():
     assert all((ROOT / word).exists() for word in copied)
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert {*build["packages"], *build["force-include"], PROJECT["readme"], *PROJECT["license-files"]} <= copied
+    ignored, *admitted, caches = (ROOT / ".dockerignore").read_text().splitlines()[1:]
+    assert (ignored, caches) == ("*", "**/__pycache__")
+    assert {line.removeprefix("!") for line in admitted} == copied, "nothing else is sent to the builder"
     for base in (rest.split()[0] for name, rest in instructions() if name == "FROM"):
         assert SpecifierSet(PROJECT["requires-python"]).contains(re.search(r"python:([\d.]+)", base)[1])
 
@@ -51,6 +54,8 @@ def test_the_command_line_of_the_container_is_understood():
     (run,) = re.findall(r"^\$ (docker run .*)$", PAGE, re.MULTILINE)
     words = shlex.split(run)
     assert words[words.index("galmorph") + 1 :] == ["classify", "targets.fits"]
+    (environment,) = (rest for name, rest in instructions() if name == "ENV")
+    assert "HOME=/tmp" in environment.split(), "--user has no home folder there"
     assert ("ENTRYPOINT", '["galmorph"]') in instructions()
 
 

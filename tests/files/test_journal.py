@@ -238,7 +238,7 @@ def test_nothing_is_left_of_a_run_without_results(out, tmp_path):
         assert not list(tmp_path.iterdir())
 
 
-def test_the_output_is_known(out):
+def test_the_output_is_recognised(out):
     with Journal.open(out, RECORD, STATE, resume=False, step=2) as journal:
         assert not journal.wrote(out)
         part = out.with_name("part")

@@ -393,6 +393,16 @@ def test_a_wcs_comes_before_cards_of_the_pixel_scale(write):
     assert read_cutout(write(CUBE, made)).pixscale == pytest.approx(0.262)
 
 
+@pytest.mark.parametrize(
+    ("unit", "known"),
+    [("", True), ("arcsec", True), ("R90 [arcsec]", True), ("deg", False), ("[pix]", False), ("kpc", False)],
+)
+def test_a_radius_in_another_unit_is_not_read(write, unit, known):
+    made = service_header()
+    made["RADIUS"] = (4.5, unit)
+    assert read_cutout(write(CUBE, made)).radius_arcsec == pytest.approx(4.5 if known else np.nan, nan_ok=True)
+
+
 def test_radius(write):
     assert read_cutout(write(CUBE, service_header(RADIUS=5.5), "a.fits")).radius_arcsec == 5.5
     assert read_cutout(write(CUBE, service_header(PETROR90=6), "b.fits")).radius_arcsec == 6

@@ -100,7 +100,7 @@ def test_a_zero_point_beside_any_unit_is_no_reason_to_refuse(tmp_path, unit):
 
 
 @pytest.mark.parametrize("value", [0.0, 99.0])
-def test_a_zero_point_that_is_a_placeholder_is_said(tmp_path, value):
+def test_a_zero_point_that_is_a_placeholder_is_reported(tmp_path, value):
     with pytest.raises(CutoutError, match=rf"its zero point of {value:g} is a placeholder\. Add MAGZERO \(10 to 40\)"):
         read_cutout(write(tmp_path / "a.fits", BUNIT="adu", MAGZERO=value))
 
@@ -137,9 +137,10 @@ def test_zero_points_of_vega_are_refused(tmp_path, cards):
     [
         ({"FLUXMAG0": 10 ** (0.4 * 27)}, 10 ** (0.4 * -4.5)),
         ({"HIERARCH FPA.ZP": 25.0, "EXPTIME": 100.0}, 10 ** (0.4 * (22.5 - 30))),
+        ({"TELESCOP": "2.5m", "RUN": 752, "CAMCOL": 1, "SOFTBIAS": 1000, "FLUX20": 2000.0}, 10 / 2000),
         ({"BUNIT": "ELECTRONS/S", "PHOTFLAM": 7.07e-20, "PHOTPLAM": 8045.0}, 10 ** (0.4 * (22.5 - 25.9406))),
     ],
-    ids=["Hyper Suprime-Cam", "Pan-STARRS", "Hubble"],
+    ids=["Hyper Suprime-Cam", "Pan-STARRS", "SDSS up to DR7", "Hubble"],
 )
 def test_zero_points_of_observatories(tmp_path, cards, factor):
     cutout = read_cutout(write(tmp_path / "a.fits", **cards))

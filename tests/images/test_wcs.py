@@ -176,3 +176,34 @@ def test_a_damaged_card_gives_no_pixel_but_no_error_either(value):
     pixel = pixel_at(damaged, (16, 16), 150.0, 2.0)
     assert pixel is None or len(pixel) == 2
     assert pixel_at(made, (16, 16), 150.0, 2.0) == (7.0, 7.0)
+
+
+TURNED = {"1_1": 0.8, "1_2": -0.6, "2_1": 0.6, "2_2": 0.8}
+FORMS = {
+    "CD": {f"CD{key}": 2e-4 * value for key, value in TURNED.items()},
+    "PC": {f"PC{key}": value for key, value in TURNED.items()} | CDELT,
+    "PC of 1990": {f"PC00{key[0]}00{key[2]}": value for key, value in TURNED.items()} | CDELT,
+    "CROTA2": {"CROTA2": 30.0} | CDELT,
+    "CROTA1": {"CROTA1": 30.0} | CDELT,
+    "CD and CDELT": CD | CDELT,
+    "PC and CD": PC | CD | CDELT,
+    "an older equinox": CD | {"EQUINOX": 1950.0},
+    "an epoch": CD | {"EPOCH": 1950.0},
+    "galactic": CD | {"CTYPE1": "GLON-TAN", "CTYPE2": "GLAT-TAN"},
+    "distortions": CD | {"CTYPE1": "RA---TPV", "CTYPE2": "DEC--TPV", "PV1_0": 1e-3, "PV1_1": 1.0, "PV2_1": 1.0},
+    "distortions of TAN": CD | {"PV1_0": 1e-3, "PV1_1": 1.0, "PV2_1": 1.0},
+    "SIP without its name": CD | {"A_ORDER": 2, "A_2_0": 1e-3, "B_ORDER": 2, "B_0_2": 1e-3},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_pixel_at_a_position_is_that_of_astropy(form, capsys):
+    base = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 150.0, "CRVAL2": 20.0, "CRPIX1": 8.5, "CRPIX2": 8.5}
+    made = fits.Header(base | FORMS[form])
+    with quiet():
+        position = WCS(made).pixel_to_world(3.0, 12.0).icrs
+    text = made.tostring(sep="", endcard=False, padding=False)
+    assert pixel_at(text, (16, 16), position.ra.deg, position.dec.deg) == pytest.approx((3, 12), abs=0.02)
+    ra, dec = sky(celestial_wcs(text), 3.0, 12.0)
+    assert (float(ra), float(dec)) == pytest.approx((position.ra.deg, position.dec.deg), abs=1e-8)
+    assert capsys.readouterr() == ("", "")

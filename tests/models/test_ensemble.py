@@ -61,9 +61,9 @@ def test_its_card_says_what_it_is_made_of(members, tmp_path):
     out = tmp_path / "all.safetensors"
     result = CliRunner().invoke(app, ["models", "join", *map(str, members), "--out", str(out), "--json"])
     assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout.splitlines()[-1])
+    printed = json.loads(result.stdout.splitlines()[-1])
     card = cards.read_card(out)
-    assert told == {"name": "all", "backbone": "ensemble:" + "+".join(3 * ["mobilenet_v3_small"]), "out": str(out)}
+    assert printed == {"name": "all", "backbone": "ensemble:" + "+".join(3 * ["mobilenet_v3_small"]), "out": str(out)}
     assert [member["sha256"] for member in card.training["members"]] == [cards.file_sha256(path) for path in members]
     assert card.calibration == {}
     assert json.loads(out.with_suffix(".json").read_text())["backbone"] == card.backbone
@@ -102,20 +102,20 @@ def test_an_ensemble_is_calibrated(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "printed"),
     [
         ({"split": {**SPLIT, "seed": 1}}, "split"),
         ({"schema": "galaxy10_sdss"}, "labels"),
         ({"inputs": "others"}, "inputs"),
     ],
 )
-def test_members_that_differ_are_refused(members, tmp_path, change, told):
+def test_members_that_differ_are_refused(members, tmp_path, change, printed):
     options = {"split": SPLIT, "seed": 5, **change}
     if options.pop("inputs", None):
         card = load(members[0]).card
         options["inputs"] = card.inputs[:1]
     other = model_file(tmp_path / "other.safetensors", options.pop("schema", "galaxyzoo2"), **options)
-    with pytest.raises(ModelError, match=rf"other and 0 differ in {told}"):
+    with pytest.raises(ModelError, match=rf"other and 0 differ in {printed}"):
         join([members[0], other], tmp_path / "all.safetensors")
     assert not (tmp_path / "all.safetensors").exists()
 

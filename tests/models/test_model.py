@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from galmorph import registry
 from galmorph.errors import GalmorphError, ModelError, OutputError
-from galmorph.files import form
+from galmorph.files import checked_json
 from galmorph.models import card as cards
 from galmorph.models.model import build, load, probabilities, save
 from galmorph.training.losses import cross_entropy, loss_named, mse
@@ -60,7 +60,7 @@ def test_unknown_answers_are_masked(loss):
     assert (logits.grad[:, GZ2.slices[0]] != 0).any()
 
 
-def test_mse_is_over_known_fractions():
+def test_mse_is_over_labelled_fractions():
     truth = torch.full((1, 37), torch.nan)
     truth[0, 0] = 0.25
     logits = torch.zeros(1, 37)
@@ -108,7 +108,7 @@ def test_imagenet_weights_come_from_the_folder(tmp_path, monkeypatch):
     torch.testing.assert_close(again.features[1][0][0].weight, network.features[1][0][0].weight.half().float())
 
 
-def test_missing_imagenet_weights_are_told(tmp_path, monkeypatch):
+def test_missing_imagenet_weights_are_reported(tmp_path, monkeypatch):
     monkeypatch.setenv("GALMORPH_PRETRAINED", str(tmp_path))
     with pytest.raises(ModelError, match=r"weights unavailable: .*mobilenet_v1.*torchvision has none.*FILE"):
         build("mobilenet_v1", 10, "imagenet")
@@ -312,7 +312,7 @@ def test_sizes_and_factors_of_a_card_are_bounded(tmp_path, change):
 
 def test_texts_of_a_card_are_of_a_small_regular_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "large").write_bytes(b" " * (form.MAX_JSON_BYTES + 1))
+    (tmp_path / "large").write_bytes(b" " * (checked_json.MAX_JSON_BYTES + 1))
     for path, reason in ((tmp_path / "pipe", "a pipe"), (Path("/dev/zero"), "a device"), (tmp_path / "large", "MiB")):
         with pytest.raises(ModelError, match=reason):
             cards.read_about(path)

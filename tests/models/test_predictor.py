@@ -223,11 +223,11 @@ def test_weights_are_laid_out_for_whole_batches(monkeypatch):
     shapes = []
     lay_out = torch.ops.mkldnn._reorder_convolution_weight
 
-    def told(*arguments):
+    def recorded(*arguments):
         shapes.append(arguments[-1])
         return lay_out(*arguments)
 
-    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_convolution_weight", told)
+    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_convolution_weight", recorded)
     prepare(network("mobilenet_v2"), CPU, torch.bfloat16, 192)
     assert shapes[0] == [cpu_fusion.CPU_CHUNK, 3, 192, 192]
     numbers = [shape[0] for shape in shapes]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from fields import made_field, write_cube
-from made import cutout_folder, model_file
+from made import cutout_folder
 
 from galmorph.classification.classify import classify
 from galmorph.classification.results import read_results
@@ -14,11 +14,6 @@ from galmorph.classification.survey_images import FieldSource
 from galmorph.reports.pictures import composites
 
 FAST = {"device": "cpu", "dtype": "float32", "batch_size": 8, "workers": 2}
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return model_file(tmp_path_factory.mktemp("model") / "tiny.safetensors")
 
 
 @pytest.fixture(scope="module")

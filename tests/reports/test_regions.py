@@ -89,7 +89,7 @@ def test_pixels_where_there_is_no_wcs(tmp_path):
     assert rows[11].endswith("tag={b}")
 
 
-def test_what_has_no_place_is_told(tmp_path):
+def test_galaxies_without_position_are_reported(tmp_path):
     ra = np.arange(12.0)
     ra[2] = np.nan
     found, _ = made(tmp_path, ra=ra)

@@ -237,13 +237,13 @@ def test_no_rows_make_a_report_too(tmp_path):
 def test_errors_name_the_next_thing_to_type(tmp_path):
     results(tmp_path / "t.csv", n=4)
     (tmp_path / "own.csv").write_text("id,ra,dec\n1,2,3\n")
-    for path, out, told in (
+    for path, out, text in (
         ("own.csv", "r.html", r"galmorph classify \S*own.csv"),
         ("t.csv", "r.pdf", "name it .*r.html"),
         ("t.csv", "none/r.html", "does not exist"),
         (".", "r.html", "galmorph evaluate MODEL"),
     ):
-        with pytest.raises(GalmorphError, match=told):
+        with pytest.raises(GalmorphError, match=text):
             report.report(tmp_path / path, tmp_path / out)
 
 
@@ -359,7 +359,7 @@ def opened(browser, survey):
 
 
 def expect_rows(page, n):
-    """Wait until so many rows are told; the page's policy forbids to wait by a script."""
+    """Wait until the page counts so many rows; the page's policy forbids to wait by a script."""
     from playwright.sync_api import expect
 
     expect(page.locator("#count")).to_have_text(f"{n:,} of 10,000 rows")

@@ -59,6 +59,32 @@ def test_a_cutout_is_classified(made):
     assert one.id == "g1"
 
 
+def test_a_model_of_the_users_own_is_found_by_the_record(made):
+    """The record beside the result says where the model is, so that nobody has to name it again."""
+    folder = made[0]
+    report = galmorph.report(folder / "r.csv", folder / "own.html")
+    assert (report.pictures, report.notes) == (3, ())
+    one, named = galmorph.show(folder / "r.csv", "a"), shown(made, folder / "r.csv", "a")
+    np.testing.assert_array_equal(one.picture, named.picture)
+    record = json.loads((folder / "r.csv.prov.json").read_text())
+    assert record["entity"]["run:model"]["voprov:location"] == "m.safetensors"
+
+
+def test_a_cutout_is_read_once(made, monkeypatch):
+    from galmorph.classification import prepare
+
+    opened, read = [], prepare.read_cutout
+    monkeypatch.setattr(prepare, "read_cutout", lambda path, *a, **k: opened.append(path) or read(path, *a, **k))
+    shown(made, made[0] / "cut" / "g1.fits")
+    assert len(opened) == 1
+
+
+def test_a_galaxy_has_one_line(made):
+    assert re.fullmatch(
+        r"<Galaxy g1: .*: smooth_or_featured \w+ 0\.\d\d.*>", repr(shown(made, made[0] / "cut" / "g1.fits"))
+    )
+
+
 def test_a_picture_is_shown_in_its_frame(made, tmp_path):
     Image.fromarray(blob(0, np.random.default_rng(0))).save(tmp_path / "p.png")
     assert "picture" in shown(made, tmp_path / "p.png", width_r90=8.48).flags

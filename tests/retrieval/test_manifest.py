@@ -61,7 +61,7 @@ def keys_of(folder):
         return [int(key, 16) for key in keys(manifest)]
 
 
-def test_another_list_keeps_what_is_known(tmp_path):
+def test_another_list_keeps_finished_requests(tmp_path):
     with Manifest(tmp_path) as manifest:
         manifest.enroll([[entry(0), entry(1)]], None)
         manifest.record(entry(1).key, Outcome("ok", "u"))

@@ -294,7 +294,7 @@ def test_control(server):
         asyncio.run(run())
 
 
-def test_a_control_place_that_is_not_covered_is_an_answer_too():
+def test_a_control_position_that_is_not_covered_is_an_answer_too():
     with StandIn(Sky(off=(Box(0, 360, -90, 90),))) as server:
 
         async def run():
@@ -512,7 +512,7 @@ def test_frames_that_are_not_there(stripe, tmp_path, monkeypatch, control):
     assert fetch(table, out=out, **wish).ok == 2
 
 
-def test_several_rows_at_one_place():
+def test_several_rows_at_one_position():
     row = {"ra": 10.0, "dec": 0.0, "run": 1, "rerun": 301, "camcol": 2, "field": 3, "mode": 1, "rowc": 700, "colc": 900}
     secondary = row | {"run": 9, "mode": 2}
     at_the_edge = row | {"run": 8, "rowc": 3}

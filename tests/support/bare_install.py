@@ -43,8 +43,8 @@ def interpreters() -> dict[str, str]:
             pyenv.append(Path(path))
         pyenv.append(Path(sys.executable))
         for python in pyenv:
-            told = subprocess.run([python, "-c", "import sys; print(sys.version)"], capture_output=True, text=True)
-            if told.returncode == 0 and told.stdout.startswith(version):
+            output = subprocess.run([python, "-c", "import sys; print(sys.version)"], capture_output=True, text=True)
+            if output.returncode == 0 and output.stdout.startswith(version):
                 found[version] = str(python)
                 break
     return found
@@ -60,10 +60,10 @@ def build(folder: Path) -> Path:
 def call(*command: object, cwd: Path | None = None) -> str:
     """Run a command outside the checkout's reach; return its stdout; a failure ends everything."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    told = subprocess.run(list(map(str, command)), cwd=cwd, env=environment, stdout=subprocess.PIPE, text=True)
-    if told.returncode:
-        sys.exit(f"{' '.join(map(str, command))}: exit code {told.returncode}\n{told.stdout}")
-    return told.stdout
+    output = subprocess.run(list(map(str, command)), cwd=cwd, env=environment, stdout=subprocess.PIPE, text=True)
+    if output.returncode:
+        sys.exit(f"{' '.join(map(str, command))}: exit code {output.returncode}\n{output.stdout}")
+    return output.stdout
 
 
 def last_json(text: str) -> dict:
@@ -87,9 +87,9 @@ def try_wheel(wheel: Path, python: str, venv: Path, folder: Path) -> None:
     if not summary["classified"] or summary["failed"] == summary["targets"]:
         sys.exit(f"The demo classified nothing: {summary}")
     done = time.perf_counter()
-    told = ", ".join(f"{name} {version}" for name, version in versions.items())
+    output = ", ".join(f"{name} {version}" for name, version in versions.items())
     size = int(call("du", "-sm", venv).split()[0])
-    print(f"{python}: {told}; installed in {installed - started:.0f} s ({size} MB), ran in {done - installed:.0f} s")
+    print(f"{python}: {output}; installed in {installed - started:.0f} s ({size} MB), ran in {done - installed:.0f} s")
 
 
 def try_lowest(wheel: Path, python: str, venv: Path) -> None:

@@ -243,7 +243,7 @@ def test_array_columns_are_not_taken_for_more(tmp_path):
         open_catalog(tmp_path / "in.fits", ra_column="ra", dec_column="dec")
 
 
-def test_the_format_is_told_by_content_first(tmp_path):
+def test_the_format_is_reported_by_content_first(tmp_path):
     for suffix in SUFFIXES:
         path = table(tmp_path / f"in{suffix}").rename(tmp_path / f"in{suffix}.dat")
         form = open_catalog(path).format

@@ -76,6 +76,7 @@ def test_two_positions_are_unclear(names):
 
 
 IDENTIFIERS = [
+    "BRICK_OBJID",
     *("NUMBER", "COADD_OBJECT_ID", "CATAID", "PGC", "main_id", "NSAID", "designation", "id_str", "iauname", "dr8_id"),
     *(
         "Object Name",
@@ -230,3 +231,34 @@ def test_the_documented_positions_in_other_systems_are_found():
         found = find_roles(fields, None)
         assert (found.ra, found.dec) == (0, 1), name
         assert named_frame([field.name for field in fields]), name
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "arcsec"),
+    [
+        ("petroR90_r", "", 1),
+        ("petroR90_r [arcmin]", "", 60),
+        ("petroR90_r (arcsec)", "", 1),
+        ("PETROTH90 (mas)", "", 1e-3),
+        ("petroR90_r_1", "", 1),
+        ("petroR90_r (r)", "", 1),
+        ("petroR90_r [arcmin]", "deg", 3600),
+        ("petroR90_r (pix)", "", None),
+        ("petroR90_r [kpc]", "", None),
+        ("petroR90_r", "pix", None),
+    ],
+)
+def test_units_of_sizes(name, unit, arcsec):
+    fields = [TableField("id"), TableField(name, unit)]
+    if arcsec is None:
+        assert find_roles(fields, None).size is None
+        with pytest.raises(CatalogError, match=r"has the unit '(pix|kpc)', which is none of angle"):
+            find_roles(fields, None, size_column=name)
+        return
+    for options in ({}, {"size_column": name}):
+        found = find_roles(fields, None, **options)
+        assert (found.size, found.size_scale) == (1, pytest.approx(arcsec))
+
+
+def test_two_sizes_of_a_cross_match_are_none():
+    assert find_roles([TableField("petroR90_r_1"), TableField("petroR90_r_2")], None).size is None

@@ -1,5 +1,7 @@
 """Systems of coordinates that a file declares are converted to ICRS."""
 
+import subprocess
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -8,6 +10,7 @@ from astropy.coordinates import FK4, FK5, SkyCoord
 from astropy.io import fits
 from astropy.table import QTable, Table
 from pyarrow import parquet as pq
+from tablemaking import program
 
 from galmorph.errors import CatalogError
 from galmorph.tables.catalog import catalog_of, open_catalog
@@ -18,6 +21,7 @@ VOTABLE = """<VOTABLE version="1.3"><RESOURCE>{systems}<TABLE>
 <FIELD name="x" datatype="double" unit="deg" ucd="pos.eq.ra;meta.main"{ref}/>
 <FIELD name="y" datatype="double" unit="deg" ucd="pos.eq.dec;meta.main"{ref}/>
 <DATA><TABLEDATA><TR><TD>150.0</TD><TD>2.5</TD></TR></TABLEDATA></DATA></TABLE></RESOURCE></VOTABLE>"""
+GALACTIC_RA = SkyCoord(150 * u.deg, 2.5 * u.deg, frame="galactic").icrs.ra.deg
 FK4_1950 = SkyCoord(150 * u.deg, 2.5 * u.deg, frame=FK4(equinox="B1950")).icrs
 
 
@@ -166,6 +170,9 @@ def test_the_system_of_another_resource_or_of_other_columns_does_not_count(tmp_p
         ({"EQUINOX": 1950.0}, FK4_1950),
         ({"RADECSYS": "FK4"}, FK4_1950),
         ({"RADECSYS": "FK4", "EQUINOX": "B1950"}, FK4_1950),
+        ({"EPOCH": 1950.0}, FK4_1950),
+        ({"EPOCH": 2015.5}, SkyCoord(150 * u.deg, 2.5 * u.deg)),
+        ({"EPOCH": 1950.0, "EQUINOX": 2000.0}, SkyCoord(150 * u.deg, 2.5 * u.deg)),
         ({"EQUINOX": 2000.0}, SkyCoord(150 * u.deg, 2.5 * u.deg)),
         ({"RADESYS": "ICRS", "EQUINOX": 2016.0}, SkyCoord(150 * u.deg, 2.5 * u.deg)),
     ],
@@ -175,6 +182,43 @@ def test_cards_of_fits_and_what_astropy_makes_of_them(tmp_path, cards, expected,
     path = tmp_path / f"in.{suffix}"
     Table({"ra": [150.0], "dec": [2.5]}, meta=cards).write(path)
     assert position(path) == pytest.approx((expected.ra.deg, expected.dec.deg), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("comments", "expected"),
+    [
+        ("# EQUINOX = 1950.0", FK4_1950.ra.deg),
+        ("# mine\n#RADESYS: FK4", FK4_1950.ra.deg),
+        ("# RADECSYS= 'FK4     ' / system", FK4_1950.ra.deg),
+        ("#Coosys\tB1950:\teq_FK4 B1950.0", FK4_1950.ra.deg),
+        ("#COOSYS\tG:\tgalactic", GALACTIC_RA),
+        ("#Coosys\tB1950:\teq_FK4 B1950.0\n#Coosys\tJ2000:\teq_FK5 J2000", 150),
+        ("# EQUINOX = 2000", 150),
+        ("# RADESYS = mine", 150),
+        ("# the EQUINOX is 1950", 150),
+    ],
+)
+def test_comments_of_text_tables(tmp_path, comments, expected):
+    (tmp_path / "in.csv").write_text(f"{comments}\nid,ra,dec\n1,150,2.5\n")
+    assert position(tmp_path / "in.csv")[0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("suffix", ["ecsv", "vot", "fits"])
+def test_systems_that_stilts_hands_on(tmp_path, suffix):
+    source = votable(tmp_path / "in.vot", coosys("eq_FK4", "B1950"), ref="c")
+    form = {"ecsv": "ecsv", "vot": "votable", "fits": "fits-plus"}[suffix]
+    command = [program("stilts"), "tpipe", f"in={source}", f"ofmt={form}", f"out={tmp_path / 'out'}.{suffix}"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert position(tmp_path / f"out.{suffix}")[0] == pytest.approx(FK4_1950.ra.deg)
+
+
+def test_the_system_of_a_column_of_ecsv(tmp_path):
+    for equinox in ("B1950", None):
+        table = Table({"ra": [150.0], "dec": [2.5]})
+        for column in table.itercols():
+            column.meta.update({"CoosysSystem": "eq_FK4"} | ({} if equinox is None else {"CoosysEquinox": equinox}))
+        table.write(tmp_path / "in.ecsv", overwrite=True)
+        assert position(tmp_path / "in.ecsv")[0] == pytest.approx(FK4_1950.ra.deg)
 
 
 def test_cards_of_a_table_in_memory(tmp_path):
@@ -229,6 +273,13 @@ def test_names_that_state_a_frame(tmp_path, names, expected, named, caplog):
     assert position(tmp_path / "in.csv", **chosen) == pytest.approx((expected.ra.deg, expected.dec.deg), abs=1e-9)
     assert ("converted to ICRS" in caplog.text) == (expected.ra.deg != 150)
     assert position(tmp_path / "in.csv", frame="icrs", ra_column=names[0], dec_column=names[1]) == (150, 2.5)
+
+
+@pytest.mark.parametrize(("system", "expected"), [("fk4", FK4_1950.ra.deg), ("FK5", 150), ("icrs", 150)])
+def test_names_that_end_in_a_system(tmp_path, system, expected):
+    (tmp_path / "in.csv").write_text(f"ra_{system},dec_{system}\n150,2.5\n")
+    path = tmp_path / "in.csv"
+    assert position(path, ra_column=f"ra_{system}", dec_column=f"dec_{system}")[0] == pytest.approx(expected)
 
 
 def test_equatorial_positions_of_today_come_first(tmp_path):

@@ -218,7 +218,7 @@ def test_metadata_of_a_column_in_another_shape(tmp_path):
         assert open_catalog(make(tmp_path / "in.ecsv", text)).ra_column == "ra"
 
 
-def test_what_was_saved_from_a_fits_file_is_known_again(tmp_path):
+def test_what_was_saved_from_a_fits_file_is_recognised(tmp_path):
     Table({"id": ["a", "b"]}).write(tmp_path / "in.fits")
     append(tmp_path / "in.fits", tmp_path / "out.fits")
     Table.read(tmp_path / "out.fits").write(tmp_path / "again.ecsv")

@@ -24,11 +24,6 @@ FAST = {"backbone": "mobilenet_v1", "input_size": 32, "batch_size": 8, "device":
 FAST |= {"ema": 0.5, "epochs": 1, "split": Split(val=0.2, test=0.2)}
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GALMORPH_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def runs(tmp_path):
     """Two samples that share no galaxy, a model of the first, and what trains one of the second."""
@@ -46,7 +41,7 @@ def n_seen(run, folder):
     return evaluate(load(run), [folder], part="all", device="cpu")["n_overlap"]
 
 
-def test_what_a_start_was_trained_on_is_known(runs, tmp_path):
+def test_the_training_data_of_a_start_is_recorded(runs, tmp_path):
     folders, start, second = runs
     train(second, tmp_path / "second")
     own = n_seen(tmp_path / "first", folders[0])
@@ -61,7 +56,7 @@ def test_what_a_start_was_trained_on_is_known(runs, tmp_path):
     assert [entry["name"] for entry in ancestor["excluded"]] == ["no.csv"]
 
 
-def test_ancestors_of_ancestors_and_teachers_are_known(runs, tmp_path):
+def test_ancestors_of_ancestors_and_teachers_are_recorded(runs, tmp_path):
     folders, start, second = runs
     train(second, tmp_path / "second")
     third = kaggle_folder(tmp_path / "three", n=20, seed=9)
@@ -73,7 +68,7 @@ def test_ancestors_of_ancestors_and_teachers_are_known(runs, tmp_path):
     assert start not in load(tmp_path / "third").card.to_json()
 
 
-def test_a_start_without_a_card_is_known_by_its_hash(runs, tmp_path):
+def test_a_start_without_a_card_is_recorded_by_its_hash(runs, tmp_path):
     _, start, second = runs
     state = {name: value for name, value in load_file(start).items() if not name.startswith("galmorph.")}
     bare = tmp_path / "bare.safetensors"
@@ -84,7 +79,7 @@ def test_a_start_without_a_card_is_known_by_its_hash(runs, tmp_path):
     assert set(ancestor) == {"name", "sha256", "as"}
 
 
-def test_a_test_part_that_a_start_knows_is_told(runs, tmp_path, caplog):
+def test_a_test_part_that_a_start_was_trained_on_is_reported(runs, tmp_path, caplog):
     folders, start, _ = runs
     options = {**FAST, "split": Split(seed=1, val=0.2, test=0.2), "pretrained": start}
     train(TrainConfig((str(folders[0]),), "galaxyzoo2", **options), tmp_path / "again")

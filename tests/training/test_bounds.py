@@ -29,11 +29,6 @@ CLEAN = registry.load("schemas", "galaxyzoo2_clean")
 NAN = float("nan")
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GALMORPH_CACHE", str(tmp_path / "cache"))
-
-
 def bounds(**least):
     """What follows in the Galaxy Zoo tree from least fractions: label to (lower, upper)."""
     lower = np.full((1, 37), np.nan)
@@ -236,7 +231,7 @@ def test_unlikeness_is_fitted_without_what_is_no_galaxy(tmp_path):
     assert (found["n_train"], found["n_val"]) == (15 - 2, 15 + 1)
 
 
-def test_scores_count_galaxies_whose_labels_are_known(tmp_path):
+def test_scores_count_galaxies_with_exact_labels(tmp_path):
     zoo = kaggle_folder(tmp_path / "zoo", n=6)
     clean = clean_folder(tmp_path / "clean", [0, 1, 0, 1])
     model = load(model_file(tmp_path / "m.safetensors"))

@@ -135,11 +135,11 @@ def test_table_has_sets_and_unlikeness(table, calibrated):
     expected = ["morph_label", "morph_entropy", "morph_set", "morph_ood", "morph_ok", "morph_flag"]
     assert list(table.names[-6:]) == expected
     p = np.stack([table[f"p_{label}"] for label in CLASSES.labels], axis=1)
-    for row, label, told in zip(p[:-1], table["morph_label"], table["morph_set"], strict=False):
+    for row, label, stated in zip(p[:-1], table["morph_label"], table["morph_set"], strict=False):
         wanted = {CLASSES.labels[k] for k in np.flatnonzero(row >= card.set_threshold())}
         best = CLASSES.labels[row.argmax()]
-        assert set(told.split("|")) == wanted | {best}
-        assert told.split("|")[0] == best
+        assert set(stated.split("|")) == wanted | {best}
+        assert stated.split("|")[0] == best
         assert label == (best if row.max() >= 0.5 else "uncertain")
     flagged = (table["morph_flag"] & Flag.UNLIKE_TRAINING) != 0
     assert np.array_equal(flagged, table["morph_ood"] > card.unlikeness_threshold)
@@ -226,13 +226,13 @@ def test_temperature_and_calibration_error_are_those_of_netcal():
     assert ours > 0.1
 
 
-def test_chance_gives_perfect_predictions_the_error_that_is_told():
+def test_chance_gives_perfect_predictions_the_error_that_is_reported():
     rng = np.random.default_rng(0)
     confidence = rng.uniform(0.3, 1, 200)
-    told = scoring.chance_calibration_error(confidence)
+    stated = scoring.chance_calibration_error(confidence)
     errors = [scoring.calibration_error(confidence, rng.random(200) < confidence) for _ in range(400)]
-    assert np.mean(np.array(errors) > told) == pytest.approx(0.05, abs=0.03)
-    assert scoring.calibration_error(confidence, rng.random(200) < confidence**4) > told
+    assert np.mean(np.array(errors) > stated) == pytest.approx(0.05, abs=0.03)
+    assert scoring.calibration_error(confidence, rng.random(200) < confidence**4) > stated
 
 
 def test_card_of_the_first_format_still_loads():

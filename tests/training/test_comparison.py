@@ -19,8 +19,7 @@ FAST = {"epochs": 1, "input_size": 32, "device": "cpu", "dtype": "float32"}
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GALMORPH_CACHE", str(tmp_path / "cache"))
+def no_weights(monkeypatch):
     monkeypatch.delenv("GALMORPH_PRETRAINED", raising=False)
 
 

@@ -20,11 +20,6 @@ from galmorph.training.evaluation import evaluate as evaluation
 RINGS = registry.load("schemas", "rings")
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GALMORPH_CACHE", str(tmp_path / "cache"))
-
-
 def picture(noise, rng, light=100.0):
     y, x = np.mgrid[:96, :96] - 47.5
     spot = light * np.exp(-np.hypot(x, y) / 10)
@@ -94,12 +89,12 @@ def test_groups_are_equal_and_ordered():
     size = rng.permutation(np.arange(100.0))
     size[:20] = np.nan
     errors = np.where(size < 50, 1.0, 3.0)
-    told = conditions.score_by(
+    scored = conditions.score_by(
         {"radius_arcsec": size, "snr": np.ones(100), "picture_snr": np.where(np.arange(100) < 9, size, np.nan)},
         lambda rows: {"n": len(rows), "rmse": errors[rows].mean()},
     )
-    assert list(told) == ["radius_arcsec"], "no groups of what is the same for all, or known of few"
-    groups = told["radius_arcsec"]
+    assert list(scored) == ["radius_arcsec"], "no groups of what is the same for all, or known of few"
+    groups = scored["radius_arcsec"]
     assert [group["n"] for group in groups] == [20, 20, 20, 20]
     known = np.sort(size[20:])
     assert [group["low"] for group in groups] == known[::20].tolist()

@@ -26,12 +26,6 @@ GZ2 = registry.load("schemas", "galaxyzoo2")
 CLASSES = registry.load("schemas", "galaxy10_sdss")
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GALMORPH_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 def test_kaggle_layout(tmp_path):
     sample = read_sample(kaggle_folder(tmp_path / "zoo", n=4), GZ2)
     assert list(sample.galaxies) == ["zoo:1000", "zoo:1001", "zoo:1002", "zoo:1003"]

@@ -24,11 +24,6 @@ SPLIT = Split(val=0.2, test=0.2)
 ZOO = registry.load("schemas", "galaxyzoo2")
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GALMORPH_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def zoo(tmp_path):
     """Pictures, their folder, and a teacher that was trained on them."""
@@ -84,9 +79,9 @@ def test_student_learns_from_its_teacher(zoo, tmp_path):
         (str(folder),), "galaxyzoo2", "mobilenet_v1", "none", input_size=32, epochs=1, split=SPLIT, dtype="float32"
     )
     train(config, tmp_path / "alone")
-    train(dataclasses.replace(config, teachers=(str(path),)), tmp_path / "taught")
-    alone, taught = load(tmp_path / "alone"), load(tmp_path / "taught")
-    assert [entry["name"] for entry in taught.card.training["teachers"]] == [load(path).card.name]
-    assert str(Path(path).parent) not in taught.card.to_json()
-    weights = [model.network.state_dict()["classifier.weight"] for model in (alone, taught)]
+    train(dataclasses.replace(config, teachers=(str(path),)), tmp_path / "student")
+    alone, student = load(tmp_path / "alone"), load(tmp_path / "student")
+    assert [entry["name"] for entry in student.card.training["teachers"]] == [load(path).card.name]
+    assert str(Path(path).parent) not in student.card.to_json()
+    weights = [model.network.state_dict()["classifier.weight"] for model in (alone, student)]
     assert not torch.equal(*weights)

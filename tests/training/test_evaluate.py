@@ -69,7 +69,7 @@ def test_classes_beside_attributes_have_a_calibration_error_too():
     assert "ece" not in scoring.scores(GZ2, np.full((2, 37), 0.2), np.full((2, 37), 0.2))
 
 
-def test_rmse_is_over_known_columns_only():
+def test_rmse_is_over_labelled_columns_only():
     truth = np.full((2, 37), np.nan)
     truth[0, :3], truth[1, :3] = (0.7, 0.3, 0.0), (0.2, 0.4, 0.4)
     predicted = np.zeros((2, 37))
@@ -82,7 +82,7 @@ def test_rmse_is_over_known_columns_only():
     assert scores["accuracy"] == 1.0
 
 
-def test_nothing_known_is_an_error():
+def test_no_labels_is_an_error():
     with pytest.raises(SampleError, match="no labelled galaxies"):
         scoring.scores(GZ2, np.full((2, 37), np.nan), np.zeros((2, 37)))
     with pytest.raises(SampleError, match="no labelled galaxies"):
@@ -132,7 +132,7 @@ def test_a_model_is_given_as_it_is_or_by_its_name_or_file(zoo, tmp_path):
         evaluation.evaluate("no_such_model", [zoo], **options)
 
 
-def test_overlap_is_known_by_galaxy_or_by_picture(zoo):
+def test_overlap_is_counted_by_galaxy_or_by_picture(zoo):
     data = dataset.load([zoo], GZ2, 64, 5.12)
     trained = {
         TRAINED_GALAXIES: torch.from_numpy(dataset.galaxy_hashes(data.galaxies[:2])),

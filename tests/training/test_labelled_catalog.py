@@ -30,12 +30,6 @@ RINGS = registry.load("schemas", "rings")
 EFIGI = registry.load("schemas", "efigi")
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GALMORPH_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 def cutouts(folder, n=4):
     """Paths of made-up cutouts, relative to the folder."""
     cutout_folder(folder / "fits", n=n)
@@ -213,7 +207,7 @@ def test_pictures_are_taken_as_they_are(tmp_path):
     assert np.abs(sample.image(1).astype(int) - image).mean() < 10
 
 
-def test_rows_that_cannot_be_used_are_left_out_told_and_counted(tmp_path, caplog):
+def test_rows_that_cannot_be_used_are_left_out_reported_and_counted(tmp_path, caplog):
     paths = cutouts(tmp_path, 5)
     (tmp_path / "fits/g1.fits").write_bytes(b"<html>")
     write_cutout(cutout("blank", radius=1e-6, noise=0.0), tmp_path / "fits/g2.fits")
@@ -241,7 +235,7 @@ def test_numbers_that_are_no_fractions_are_left_out(tmp_path):
     ]
 
 
-def test_rows_at_one_place_are_one_galaxy(tmp_path):
+def test_rows_at_one_position_are_one_galaxy(tmp_path):
     columns = {"id": ["a", "b", "c"], "ra": [10.0, 10.0005, 11.0], "dec": [0.0, 0.0, 0.0], "label": [1, 1, 0]}
     sample = read_sample(table(tmp_path / "mine.csv", cutout=cutouts(tmp_path, 3), **columns), RINGS)
     assert list(sample.galaxies) == ["mine:a", "mine:a", "mine:c"]

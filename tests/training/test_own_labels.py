@@ -12,6 +12,7 @@ import pytest
 from made import blob, cutout_folder, labelled_folder, model_file, table
 from PIL import Image
 
+import galmorph
 from galmorph import registry
 from galmorph.classification.classify import classify
 from galmorph.classification.results import read_results
@@ -21,7 +22,7 @@ from galmorph.models.model import load
 from galmorph.reports.training import assess
 from galmorph.schemas import read_schema, schema_from_mapping
 from galmorph.training import dataset
-from galmorph.training.config import configure
+from galmorph.training.config import config_for, configure
 from galmorph.training.evaluation.evaluate import evaluate
 from galmorph.training.reading import infer_schema, read_sample, schema_named
 from galmorph.training.split import Split
@@ -41,12 +42,6 @@ name = "strength"
 answers = ["strong", "weak"]
 asked_after = "bar_yes"
 """
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GALMORPH_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 def class_folder(path, kind, n=4, seed=0):
@@ -170,6 +165,30 @@ def test_a_run_on_divided_folders_says_so_and_is_scored_on_their_test_part(tmp_p
     assert {part: scores["own"]["n"] for part, scores in metrics.items()} == dict.fromkeys(metrics, 12)
     again = evaluate(load(tmp_path / "run"), [path], device="cpu", dtype="float32")
     assert (again["part"], again["n"], again["nll"]) == ("test", 12, metrics["test"]["own"]["nll"])
+
+
+def test_python_takes_the_options_of_the_command(tmp_path, monkeypatch):
+    paths = [class_folder(tmp_path / name, kind, 8) for kind, name in enumerate(("round", "thin"))]
+    given = {"backbone": "mobilenet_v1", "pretrained": "none", "input_size": 32, "epochs": 1, "dtype": "float32"}
+    steps = []
+    scores = galmorph.train(paths, str(tmp_path / "run"), set="mixup=0.2", on_step=steps.append, **given)
+    assert set(scores) == {"val", "test", "val_tta8", "test_tta8"}
+    assert steps
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (config["schema"], config["mixup"], config["epochs"]) == ("classes", 0.2, 1)
+    again = galmorph.evaluate(tmp_path / "run", paths, dtype="float32", out=str(tmp_path / "scores"))
+    assert again["nll"] == scores["test"]["round, thin"]["nll"]
+    assert galmorph.evaluate(str(tmp_path / "run"), paths[0], part="all")["n"] == 8
+
+    same = config_for(paths, freeze=True, teacher="t", exclude="x.csv", seed=3, pretrained="galaxyzoo2-mobilenet_v2")
+    assert (same.fine_tune, same.teachers, same.exclude, same.split.seed) == (False, ("t",), ("x.csv",), 3)
+    assert same.pretrained.endswith("weights/galaxyzoo2-mobilenet_v2.safetensors")
+    with pytest.raises(TypeError, match=r"There is no option 'epoch'. Did you mean 'epochs'"):
+        galmorph.train(paths, tmp_path / "r", epoch=1)
+    with pytest.raises(TypeError, match="the TrainConfig has all options"):
+        galmorph.train(same, tmp_path / "r", epochs=1)
+    with pytest.raises(ModelError, match="There is no model 'nothing'"):
+        galmorph.train(paths, tmp_path / "r", pretrained="nothing")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".fits", ".ecsv", ".vot", ".parquet"])

@@ -22,12 +22,6 @@ CLASSES = registry.load("schemas", "galaxy10_sdss")
 CLEAN = registry.load("schemas", "galaxyzoo2_clean")
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GALMORPH_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 def test_a_path_with_questions_and_options(tmp_path):
     path, questions, options = parse("/data/zoo:bar,width_r90=6.4, labels=galaxyzoo2_clean,bulge_size")
     assert (str(path), questions) == ("/data/zoo", ["bar", "bulge_size"])
@@ -116,9 +110,9 @@ def test_classes_by_name_or_number(tmp_path):
 
 
 def test_the_same_galaxy_has_one_key_in_every_sample(tmp_path):
-    zoo = kaggle_folder(tmp_path / "galaxyzoo_kaggle", n=4)
+    zoo = kaggle_folder(tmp_path / "galaxyzoo_kaggle", n=4, seed=1)
     clean = labelled_folder(tmp_path / "clean", GalaxyID=[1001, 2000, 2001, 2002], label=[0, 1, 0, 1])
-    hart = kaggle_folder(tmp_path / "hart", n=4)
+    hart = kaggle_folder(tmp_path / "hart", n=4, seed=2)
     pd.DataFrame({"GalaxyID": [1003], "galaxyzoo_kaggle_GalaxyID": [1002]}).to_csv(
         hart / "same_galaxies.csv", index=False
     )
@@ -188,7 +182,7 @@ def test_a_narrow_sample_without_labels_is_mirrored_at_its_edges(tmp_path):
 
 def test_listed_galaxies_are_left_out_of_all_samples(tmp_path):
     zoo = kaggle_folder(tmp_path / "galaxyzoo_kaggle", n=6)
-    hart = kaggle_folder(tmp_path / "hart", n=4)
+    hart = kaggle_folder(tmp_path / "hart", n=4, seed=1)
     pd.DataFrame({"GalaxyID": [1000], "challenge_GalaxyID": [1005]}).to_csv(
         hart / "twins_in_challenge.csv", index=False
     )
@@ -203,8 +197,8 @@ def test_listed_galaxies_are_left_out_of_all_samples(tmp_path):
     np.testing.assert_array_equal(less.fractions, whole.fractions[kept])
     np.testing.assert_array_equal(less.contents, whole.contents[kept])
     np.testing.assert_array_equal(less.source, whole.source[kept])
-    (told,) = less.excluded
-    assert (told["name"], told["n"], len(told["sha256"])) == ("exclude.csv", 3, 64)
+    (entry,) = less.excluded
+    assert (entry["name"], entry["n"], len(entry["sha256"])) == ("exclude.csv", 3, 64)
 
 
 def test_tables_of_galaxies_to_leave_out(tmp_path, caplog):

@@ -80,7 +80,7 @@ def test_ahead_makes_the_next_item_while_the_last_is_used():
         list(ahead(broken()))
 
 
-def test_pieces_are_the_batches_in_order(zoo):
+def test_micro_batches_are_the_batches_in_order(zoo):
     got = fed(zoo)
     assert [(len(p.rgb), p.share, p.ends_batch) for p in got] == [(4, 1, True), (4, 1, True), (3, 1, True)]
     torch.testing.assert_close(torch.cat([p.targets for p in got]), zoo.fractions, equal_nan=True)
@@ -89,7 +89,7 @@ def test_pieces_are_the_batches_in_order(zoo):
 
 
 @pytest.mark.parametrize(("n", "accumulate"), [(1, 2), (2, 1), (2, 2), (3, 2)])
-def test_processes_and_pieces_share_each_batch_out(zoo, n, accumulate):
+def test_processes_and_micro_batches_share_each_batch(zoo, n, accumulate):
     parts = [fed(zoo, Processes(rank, n), accumulate=accumulate, batch_size=5) for rank in range(n)]
     assert all(sum(piece.ends_batch for piece in part) == 3 for part in parts), "as many steps in each process"
     assert sum(piece.share for part in parts for piece in part) == pytest.approx(3)

@@ -39,11 +39,6 @@ FAST = {
 }
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GALMORPH_CACHE", str(tmp_path / "cache"))
-
-
 def classes_config(tmp_path, **options):
     data = galaxy10_file(tmp_path / "g.h5", n=options.pop("n", 90))
     return TrainConfig((str(data),), "galaxy10_sdss", **{**FAST, "loss": "cross_entropy", **options})
@@ -259,7 +254,7 @@ def test_a_failure_leaves_the_last_good_checkpoint(tmp_path, monkeypatch, place,
     assert (out / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
 
 
-def test_rare_classes_are_told_and_trained_all_the_same(tmp_path, caplog):
+def test_rare_classes_are_reported_and_trained_all_the_same(tmp_path, caplog):
     config = classes_config(tmp_path, n=64, epochs=1, class_weights=1.0, split=Split(val=0.2, test=0.2, by_class=True))
     with h5py.File(tmp_path / "g.h5", "a") as file:
         file["ans"][:2] = 5
@@ -359,7 +354,7 @@ def test_empty_part_of_the_split(tmp_path):
         train(classes_config(tmp_path, split=Split(val=0.0, test=0.2)), tmp_path / "run")
 
 
-def test_diverging_loss_is_told_and_the_checkpoint_kept(tmp_path):
+def test_diverging_loss_is_reported_and_the_checkpoint_kept(tmp_path):
     with pytest.raises(SampleError, match="lower --lr"):
         train(classes_config(tmp_path, epochs=20, lr=1e30, head_lr=1e30, warmup_epochs=0.05), tmp_path / "run")
 
@@ -437,6 +432,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
 
 
 def test_what_is_no_configuration_is_refused(tmp_path):
-    with pytest.raises(GalmorphError, match="train takes a TrainConfig"):
-        train(str(tmp_path), tmp_path / "run")
+    for given, words in ((3, "train takes paths of labelled data or a TrainConfig"), (tmp_path, "has no layout of")):
+        with pytest.raises(GalmorphError, match=words):
+            train(given, tmp_path / "run")
     assert not (tmp_path / "run").exists()

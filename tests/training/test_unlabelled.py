@@ -32,11 +32,6 @@ ZOO = registry.load("schemas", "galaxyzoo2")
 SPLIT = Split(val=0.2, test=0.2)
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GALMORPH_CACHE", str(tmp_path / "cache"))
-
-
 def catalog(folder):
     cutout_folder(folder, n=3)
     table = pd.DataFrame({"cutout": [f"g{i}.fits" for i in range(3)], "ra": [150.0, 151, 152], "dec": 2.0})
@@ -131,8 +126,8 @@ def test_without_a_teacher_the_averaged_weights_teach_from_the_second_epoch_on(t
     for epoch, (_, targets, order) in enumerate(fed):
         wanted = (parts == "train") & ((epoch > 0) | ~data.unlabelled)
         assert set(order) == set(np.flatnonzero(wanted)), "held-out galaxies are held out without labels too"
-        told = targets.isfinite().all(dim=1).numpy()
-        assert list(told) == list(data.unlabelled & (parts == "train") & (epoch > 0))
+        has_target = targets.isfinite().all(dim=1).numpy()
+        assert list(has_target) == list(data.unlabelled & (parts == "train") & (epoch > 0))
     assert not torch.equal(fed[1][1][12:].nan_to_num(), fed[2][1][12:].nan_to_num()), "anew for every epoch"
 
 
@@ -167,12 +162,12 @@ def test_the_card_says_what_was_learnt_from_without_labels(tmp_path):
 
 
 @pytest.mark.parametrize("size", [0, 3, 6, 9, 99])
-def test_an_epoch_of_a_chosen_size_holds_what_is_known_first(size):
-    taught, known = np.arange(10, 20), np.arange(30) < 15
-    orders = [epoch_order(taught, known, size, torch.Generator().manual_seed(seed)) for seed in range(4)]
+def test_an_epoch_of_a_chosen_size_has_exact_labels_first(size):
+    candidates, known = np.arange(10, 20), np.arange(30) < 15
+    orders = [epoch_order(candidates, known, size, torch.Generator().manual_seed(seed)) for seed in range(4)]
     for order in orders:
         assert len(set(order)) == len(order) == (min(size, 10) or 10)
-        assert set(order) <= set(taught)
+        assert set(order) <= set(candidates)
         assert known[order].sum() == min(size or 10, 5)
     if size == 6:
         assert len({int(order[~known[order]][0]) for order in orders}) > 1, "others are drawn anew"

@@ -1,6 +1,6 @@
 """Readers: processes that read and frame cutouts, where one interpreter cannot read as fast as a GPU classifies.
 
-Each has memory that it shares with this process, without a name in any file system: nothing is left of it, however the
+Each has memory that it shares with this process, without a name in any file system: it is freed however the
 run ends. A reader imports no torch, and ends when the pipe from this process is closed.
 """
 
@@ -111,7 +111,7 @@ class _Logged(logging.Handler):
 def serve(fd: int, n_bytes: int) -> None:
     """Read batches until the other end closes the pipe: what a reader's process does."""
     replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints does not come between
+    os.dup2(2, 1)  # so that what a library prints does not get between
     requests = sys.stdin.buffer
     memory = np.frombuffer(mmap.mmap(fd, n_bytes), np.float32)
     reader: RowReader = pickle.load(requests)

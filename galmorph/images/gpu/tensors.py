@@ -1,4 +1,4 @@
-"""Small tensors and batches on their way to a GPU, such that no thread waits for the work that lies before them."""
+"""Small tensors and batches on their way to a GPU, without a thread waiting for the work queued before them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def to_device(batch: Tensor, device: torch.device) -> Tensor:
     """Return a batch on a device; to a GPU it goes from page-locked memory, and the thread does not wait for it.
 
-    A batch that lies on a GPU already is not copied to the host.
+    A batch that is on a GPU already is not copied to the host.
     """
     if device.type != "cuda" or batch.device.type != "cpu":
         return batch.to(device)

@@ -27,7 +27,7 @@ def load(name: str) -> Backbone:
     Raises
     ------
     GalmorphError
-        If the widths are no numbers, or the backbone does not exist or end in one linear layer.
+        If the widths are not numbers, or the backbone does not exist or end in one linear layer.
     """
     widths, colon, member = name.partition(":")
     if not colon or not re.fullmatch(r"[1-9]\d*(-[1-9]\d*)*", widths):

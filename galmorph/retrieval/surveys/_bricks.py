@@ -187,7 +187,7 @@ def _decode(body: bytes, *, url: str, centre: tuple[float, float], pixscale: flo
 
 
 def _tile_pixels(hdu: Hdu) -> float:
-    """Return the pixels of a tile of a compressed image; infinity where the cards are no numbers."""
+    """Return the pixels of a tile of a compressed image; infinity where the cards are not numbers."""
     sides = [hdu.cards.get(f"ZTILE{axis}", 1) for axis in range(1, 1 + 2)]
     return math.prod(side if isinstance(side, int) and side > 0 else math.inf for side in sides)
 

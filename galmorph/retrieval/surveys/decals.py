@@ -2,7 +2,7 @@
 
 Protocol: https://www.legacysurvey.org/viewer and the service's source, github.com/legacysurvey/imagine. It rarely says
 no: it clamps sizes, ignores bands that it lacks, answers a mistyped path or layer with 200, a position off the
-footprint with 500, and fills what it has no data for with zeros. So nothing is taken from it that is not checked.
+footprint with 500, and fills what it has no data for with zeros. So everything taken from it is checked.
 """
 
 from __future__ import annotations

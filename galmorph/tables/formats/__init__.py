@@ -1,4 +1,4 @@
-"""Table formats: one module a format, each defining ``TABLE``; here is what they share with the catalog.
+"""Table formats: one module a format, each defining ``TABLE``; this module has what they share with the catalog.
 
 A format reads rows and columns of a file, and writes a copy with columns at the end. What the user had is kept:
 
@@ -75,7 +75,7 @@ class Column:
 
 @dataclass(frozen=True)
 class TableField:
-    """A column that a table has: its name, unit and UCD ('' where the file gives none).
+    """A column of a table: its name, unit and UCD ('' if the file has none).
 
     ``text`` is True where the file declares a text column, False where it declares another type, and None where the
     format has no types (CSV). ``scalar`` is False where a cell holds an array.
@@ -94,7 +94,7 @@ class TableField:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What galmorph wrote into a table: its columns, its header cards, and the cards that later runs pushed aside.
+    """galmorph's part of a table: its columns, its header cards, and earlier cards that later runs replaced.
 
     FITS and VOTable keep the cards under their own keywords, and the names in ``GMCOLS`` and ``GMKEYS``; the other
     formats keep the whole as one JSON object named ``galmorph``.
@@ -107,7 +107,7 @@ class Provenance:
     def updated(self, columns: Sequence[str], cards: Sequence[Card], dropped: Collection[str]) -> Provenance:
         """Return the provenance after a run that wrote `columns` and `cards` and replaced the columns `dropped`.
 
-        A card of an earlier run stays. Where the new run has the same keyword it takes the old card's place, and the
+        A card of an earlier run stays. If the new run has the same keyword, it replaces the old card, and the
         old card becomes a line of history, unless the new run replaced columns: then the old card is gone with them.
         """
         gone = {*dropped, *columns}
@@ -137,7 +137,7 @@ class Provenance:
 
     @classmethod
     def from_json(cls, data: Any) -> Provenance:
-        """Return the provenance that `to_json` wrote; None, or what is absent, counts as empty.
+        """Return the provenance that `to_json` wrote; None and missing entries count as empty.
 
         Raises
         ------
@@ -207,13 +207,13 @@ def _is_keyword(key: object) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON and FITS have it: no type of numpy's, and NaN and infinity as text."""
+    """Return a value for JSON and FITS: without types of numpy, and with NaN and infinity as text."""
     value = value.item() if isinstance(value, np.generic) else value
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Table(Protocol):
-    """An opened table. Columns are meant by position, since a CSV file may name two columns alike."""
+    """An opened table. Columns are identified by position, because a CSV file may have two columns of one name."""
 
     fields: tuple[TableField, ...]
     n_rows: int
@@ -228,11 +228,11 @@ class Table(Protocol):
         ...
 
     def write_rows(self, output: Output, keep: NDArray[np.bool_]) -> None:
-        """Write the file with some of its rows; all else stays."""
+        """Write the file with some of its rows; everything else stays."""
         ...
 
     def extra(self) -> Any:
-        """Return what the file holds besides its columns (`galmorph.tables.formats._extra.Extra`)."""
+        """Return the contents of the file besides its columns (`galmorph.tables.formats._extra.Extra`)."""
         ...
 
     def append(self, output: Output, added: Added) -> None:
@@ -251,7 +251,7 @@ class TableSummary:
     name : str
         As the file names it, or ''.
     n_rows : int or None
-        The number of rows; None where it is not known before the table is opened.
+        The number of rows; None if it is unknown before the table is opened.
     fields : tuple of TableField
         Its columns.
     """

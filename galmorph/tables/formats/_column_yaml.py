@@ -45,7 +45,7 @@ class ColumnYaml:
 
         try:
             self._root = _composed(text)
-        except (yaml.YAMLError, RecursionError, UnicodeError) as error:  # bytes that are no UTF-8
+        except (yaml.YAMLError, RecursionError, UnicodeError) as error:  # bytes that are not UTF-8
             raise CatalogError(f"it is not YAML: {error}") from error
         columns = _value(self._root, "datatype")
         if columns is None or not isinstance(columns, yaml.SequenceNode):
@@ -67,7 +67,7 @@ class ColumnYaml:
 
     @cached_property
     def provenance(self) -> Provenance:
-        """What galmorph wrote under ``meta``, or what came there from the cards of a FITS file."""
+        """Galmorph's entries under ``meta``, or those from the cards of a FITS file."""
         meta = {str(key.value): node for key, node in _pairs(self._meta) or ()}
         if "galmorph" in meta:
             return Provenance.from_json(_plain(meta["galmorph"]))
@@ -89,7 +89,7 @@ class ColumnYaml:
 
     @property
     def column_extras(self) -> list[str]:
-        """What columns have besides name, type, unit, description, format and UCD, in words."""
+        """Texts that name the entries of columns besides name, type, unit, description, format and UCD."""
         extras = []
         for field, node in zip(self.fields, self._columns.value, strict=True):
             keys = [str(key.value) for key, _ in _pairs(_value(node, "meta")) or ()]
@@ -133,7 +133,7 @@ class ColumnYaml:
 
 
 def _composed(text: str) -> Node:
-    """Return YAML as a tree; by libyaml, ten times as fast, where PyYAML was built with it."""
+    """Return YAML as a tree; with libyaml, which is ten times as fast, if PyYAML was built with it."""
     import yaml
 
     return yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
@@ -202,7 +202,7 @@ def _equinox(time: Node | None) -> str:
 
 
 def _field(position: int, node: Node) -> TableField:
-    """Return a column; its UCD is where astropy and STILTS keep it, in ``meta``."""
+    """Return a column; its UCD is where astropy and STILTS keep it, in ``meta``, and so is STILTS's COOSYS."""
     values = {str(key.value): value for key, value in _pairs(node) or ()}
     texts = {key: str(value.value) for key, value in values.items() if _is_scalar(value)}
     if "name" not in texts:
@@ -217,7 +217,16 @@ def _field(position: int, node: Node) -> TableField:
         str(ucd.value) if ucd is not None and _is_scalar(ucd) else "",
         text=texts.get("datatype") == "string",
         scalar="subtype" not in values,
+        frame=_coosys(meta),
     )
+
+
+def _coosys(meta: Node | None) -> str:
+    """Return the frame that STILTS takes from a VOTable into the ``meta`` of a column."""
+    system, equinox = (_value(meta, key) for key in ("CoosysSystem", "CoosysEquinox"))
+    if system is None or not _is_scalar(system):
+        return ""
+    return declared_frame(str(system.value), str(equinox.value) if equinox is not None and _is_scalar(equinox) else "")
 
 
 def _item(column: Column) -> dict[str, Any]:

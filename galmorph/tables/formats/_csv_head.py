@@ -15,6 +15,7 @@ from galmorph.files.reading import CHUNK, MAX_LINE, Input
 from galmorph.tables.decimals import with_point
 from galmorph.tables.formats import TableField
 from galmorph.tables.formats._delimited import is_number, plain, texts
+from galmorph.tables.systems import comment_frame
 from galmorph.tables.units import is_unit
 
 _DELIMITERS = (",", "\t", ";", "|")
@@ -65,7 +66,7 @@ class CsvHead:
     header : bytes
         The record of the names.
     notes : tuple of bytes
-        Lines behind it that are no rows: units, dashes.
+        Lines after it that are not rows: units, dashes.
     delimiter : str
         What is between cells.
     decimal : {'.', ','}
@@ -94,8 +95,9 @@ class CsvHead:
         names = texts(self.header.lstrip(b"#"), self.delimiter)
         notes = [texts(note, self.delimiter) for note in self.notes]
         units = next((cells for cells in notes if not (_are_dashes(cells) or _are_types(cells))), [])
+        frame = comment_frame(self.before.decode("latin-1").splitlines())
         return [
-            TableField(name, "" if unit in ("-", "---") else unit, decimal=self.decimal)
+            TableField(name, "" if unit in ("-", "---") else unit, frame=frame, decimal=self.decimal)
             for name, unit in zip(names, units + [""] * (len(names) - len(units)), strict=False)
         ]
 
@@ -106,7 +108,7 @@ def read_head(path: Path) -> CsvHead:
     Raises
     ------
     CatalogError
-        If it is no table with a delimiter between its cells, or of a kind that cannot get columns.
+        If it is not a table with a delimiter between its cells, or columns cannot be added to its kind.
     """
     with Input(path) as source:
         text = source.read(CHUNK)
@@ -214,9 +216,9 @@ def _check_dialect(
 
 
 def _notes(rows: Sequence[bytes], delimiter: str, n_columns: int) -> list[bytes]:
-    """Return the lines behind the names that are no rows: dashes (and what is before them), units, types.
+    """Return the lines after the names that are not rows: dashes (and what precedes them), units, types.
 
-    They may be shorter than the header, which has got columns since.
+    They may be shorter than the header, to which columns may have been added since.
     """
     if rows and rows[0].count(b'"') % 2:  # a cell of several lines is a row's
         return []

@@ -1,4 +1,4 @@
-"""Rows of delimited text, which CSV and ECSV share: cells are found by Python's csv module and copied as bytes."""
+"""Rows of delimited text, which CSV and ECSV share: Python's csv module finds the cells, which are copied as bytes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from galmorph.files.reading import Input
 from galmorph.files.writing import Output
 from galmorph.tables.formats import Added, Array, Block, Column, text_array
 
-# With which databases end what they print.
+# The last line that databases print.
 _ROW_COUNT = re.compile(rb"\(\d+ rows?( affected)?\)")
-# A record as written, and how many cells it has: 0 if it is no row (a blank line or a comment).
+# A record as written, and its number of cells: 0 if it is not a row (a blank line or a comment).
 Record = tuple[bytes, int]
 
 
@@ -27,9 +27,10 @@ Record = tuple[bytes, int]
 class Rows:
     """The rows of a file of delimited text.
 
-    A record is a line, or more of them where a quoted cell holds line ends. A blank line is no row, nor is a line that
-    begins with ``#`` and has not as many cells as the table has columns, nor are the ends ``(3 rows)`` of databases and
-    ``^Z`` of DOS. A record with too few cells counts as one whose last cells are empty, as other readers have it.
+    A record is a line, or more of them where a quoted cell holds line ends. A blank line is not a row, nor is a line
+    that begins with ``#`` and has not as many cells as the table has columns, nor are the ends ``(3 rows)`` of
+    databases and ``^Z`` of DOS. A record with too few cells counts as one whose last cells are empty, as other readers
+    have it.
 
     Parameters
     ----------
@@ -72,7 +73,7 @@ class Rows:
         return sum(1 for records in self._records() for _, n_cells in records if n_cells)
 
     def write_kept(self, output: Output, keep: NDArray[np.bool_]) -> None:
-        """Write what is before the rows, some of the rows, and what is between them."""
+        """Write the head, some of the rows, and the lines between them."""
         with Input(self.path) as source:
             output.write(source.read(self.start))
         kept = iter(keep)
@@ -80,7 +81,7 @@ class Rows:
             output.write(b"".join(record for record, n_cells in records if not n_cells or next(kept)))
 
     def has_comments(self) -> bool:
-        """Return whether there are lines between the rows that are none and hold text."""
+        """Return whether there are lines with text between the rows that are not rows."""
         return any(not n and record.strip() for records in self._records() for record, n in records)
 
     def blocks(self, positions: Sequence[int], n_rows: int, start: int) -> Iterator[list[Array]]:
@@ -116,7 +117,7 @@ class Rows:
             output.write(b"".join(cells + b"\n" for cells in self._cells(added.columns, block)))
 
     def extended(self, record: bytes, n_cells: int, dropped: Collection[int], new_cells: Iterator[bytes]) -> bytes:
-        """Return a record of `n_cells` cells without the cells at `dropped`, with the next of `new_cells` behind."""
+        """Return a record of `n_cells` cells without the cells at `dropped`, followed by the next of `new_cells`."""
         delimiter = self.delimiter.encode()
         body = record.rstrip(b"\r\n")
         end = record[len(body) :]
@@ -147,7 +148,7 @@ class Rows:
             return [self.quoted(value) for value in values]
         if column.dtype == "bool":
             return [self.booleans[value] for value in values.tolist()]
-        # astype(str) writes a float32 as short as it can be read back; tolist() would write the digits of its float64.
+        # astype(str) writes the shortest text of a float32; tolist() would write the digits of its float64.
         texts: list[str] = values.astype(str).tolist()
         if self.decimal == "," and values.dtype.kind == "f":
             texts = [self.quoted(text.replace(".", ",")) for text in texts]
@@ -201,7 +202,7 @@ class Rows:
         return f"{self.path}, line {line_number}: {n_cells} cells, but the header names {self.n_columns}"
 
     def _quoted_records(self, source: Input, lines: list[bytes], line_number: int) -> list[Record]:
-        """Return the records of `lines`, reading on where the last one is not at its end."""
+        """Return the records of `lines`, reading more lines if the last one is incomplete."""
         consumed: list[bytes] = []
 
         def feed() -> Iterator[str]:
@@ -244,13 +245,13 @@ class Rows:
 
 
 def plain(line: bytes) -> str:
-    """Return a line for the csv module, which would take any carriage return in it for a line end."""
+    """Return a line for the csv module, for which any carriage return in it would be a line end."""
     body = line.rstrip(b"\r\n")
     return body.replace(b"\r", b" ").decode("latin-1") + "\n"
 
 
 def split(record: bytes, delimiter: str) -> list[bytes]:
-    """Return the cells of a record as they are written, quotes and all."""
+    """Return the cells of a record as written, with quotes."""
     if b'"' not in record:
         return record.split(delimiter.encode()) if delimiter != " " else record.split()
     mark = re.escape(delimiter.encode()) if delimiter != " " else b" +"

@@ -1,4 +1,4 @@
-"""What a file holds besides its columns' names, units, UCDs and values: kept in a copy of the same format only."""
+"""Other contents of a file than names, units, UCDs and values of columns; only copies of the same format keep them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from galmorph.tables.formats._xml import events
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Cards by which programs say when and with what they wrote a file.
+# Cards of programs about the date and the software of a file.
 _STAMPS = frozenset(("DATE", "STILVERS", "STILCLAS", "CREATOR", "ORIGIN", "CHECKSUM", "DATASUM", "VOTMETA", "END", ""))
 _OF_GALMORPH = frozenset(("galmorph", "GMCOLS", "GMKEYS"))
 _OF_VOTABLE = frozenset(
@@ -32,7 +32,7 @@ _TEXT_LENGTH = re.compile(rb"table::len::.*")
 
 @dataclass(frozen=True)
 class Extra:
-    """What a file holds besides its columns.
+    """The contents of a file besides its columns.
 
     Parameters
     ----------
@@ -47,14 +47,14 @@ class Extra:
 
 
 def of_fits(path: Path, start: int, own: Collection[str]) -> Extra:
-    """Return what a FITS file holds besides a table that begins at a byte; `own` are keywords of galmorph's cards."""
+    """Return the contents of a FITS file besides a table that starts at a byte; `own` are galmorph's keywords."""
     descriptions: dict[str, str] = {}
     others: list[str] = []
     for hdu in read_hdus(path):
         header = hdu.header
         described = (
             hdu.number == 0 and header.card("VOTMETA")[0] is True
-        )  # of TOPCAT: says of the columns what FITS cannot
+        )  # TOPCAT's description of the columns, beyond FITS
         if hdu.start == start or (hdu.number == 0 and (hdu.kind == "empty" or described)):
             cards = dict.fromkeys(key for card in header.cards if _is_users(key := keyword(card), own))
             others += [f"the header card {key}" for key in cards]
@@ -76,14 +76,14 @@ def _comments(header: Header) -> dict[str, str]:
 
 
 def of_yaml(yaml: ColumnYaml) -> Extra:
-    """Return what an ECSV file holds besides its columns."""
+    """Return the contents of an ECSV file besides its columns."""
     own = {key for key, _, _ in yaml.provenance.cards} | _OF_GALMORPH
     meta = [f"the entry {key} of its meta" for key in yaml.meta_keys if key not in own]
     return Extra(yaml.descriptions, (*meta, *yaml.column_extras))
 
 
 def of_votable(path: Path, own: Collection[str]) -> Extra:
-    """Return what a VOTable holds besides its columns; `own` are the names of galmorph's PARAMs."""
+    """Return the contents of a VOTable besides its columns; `own` are the names of galmorph's PARAMs."""
     descriptions: dict[str, str] = {}
     others: dict[str, None] = {}
     inside: list[str] = []
@@ -112,7 +112,7 @@ def _is_own(name: str, own: Collection[str]) -> bool:
 
 
 def of_parquet(schema: pa.Schema, yaml: ColumnYaml | None) -> Extra:
-    """Return what a Parquet file holds besides its columns."""
+    """Return the contents of a Parquet file besides its columns."""
     descriptions = dict(yaml.descriptions) if yaml else {}
     others: list[str] = []
     for column in schema:
@@ -134,7 +134,7 @@ def _shown(key: bytes) -> str:
 
 
 def _is_plain_pandas(key: bytes, schema: pa.Schema) -> bool:
-    """Return whether an entry says of a DataFrame only what the columns say: names and types, and a counted index."""
+    """Return whether the entry of a DataFrame only repeats the columns: names and types, and a counted index."""
     if key != b"pandas":
         return False
     described: dict[str, Any] = schema.pandas_metadata or {}

@@ -1,4 +1,4 @@
-"""Rows of a FITS table: a copy of the file with some of them."""
+"""A copy of a FITS file with some rows of a table."""
 
 from __future__ import annotations
 

@@ -133,7 +133,8 @@ class Head:
                             field = dataclasses.replace(self.cells[i].field, frame=frame)
                             self.cells[i] = dataclasses.replace(self.cells[i], field=field)
                     yield
-                self._systems.end(event.name)
+                if event.name != "TR":
+                    self._systems.end(event.name)
             elif event.kind == "text" and self._inside[-3:] == ["TABLE", "PARAM", "DESCRIPTION"]:
                 param = self.params[-1]
                 param.description = (param.description + event.name)[:_MAX_DESCRIPTION]
@@ -159,7 +160,8 @@ class Head:
         name, attributes = event.name, event.attributes
         parent = self._inside[-1] if self._inside else ""
         self._inside.append(name)
-        self._systems.start(name, attributes)
+        if name != "TR":  # most of a file
+            self._systems.start(name, attributes)
         if name == "TABLE":
             self.prefix, self.behind = event.prefix, 0
             self.tag = event.offset, event.stop

@@ -1,4 +1,4 @@
-"""Rows of VOTable's BINARY and BINARY2 serialisations (VOTable 1.4, sections 5.3 and 5.4), taken apart as bytes."""
+"""Rows of VOTable's BINARY and BINARY2 serialisations (VOTable 1.4, sections 5.3 and 5.4), split as bytes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _TYPES = {
     "doubleComplex": ">c16",
 }
 _GATHERED = 1 << 16
-# No row is longer; keeps a wrong arraysize from taking the whole stream for one.
+# No row is longer; it keeps a wrong arraysize from reading the whole stream as one row.
 _MAX_ROW = 1 << 26
 DATATYPES = {
     "float32": "float",
@@ -45,7 +45,7 @@ DATATYPES = {
 
 @dataclass(frozen=True)
 class Cell:
-    """What a FIELD says about its cells.
+    """The cells of a FIELD.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ class Cell:
 
     @cached_property
     def width(self) -> int | None:
-        """The bytes of a cell, None where each cell gives its own length."""
+        """The bytes of a cell, None if each cell has its own length."""
         if self.arraysize.endswith("*"):
             return None
         return self._bytes(math.prod(map(int, self.arraysize.split("x"))) if self.arraysize else 1)
@@ -94,7 +94,7 @@ class Cell:
         return -(-n_elements // 8) if self.datatype == "bit" else n_elements * self.element
 
     def end(self, data: bytes, at: int) -> int:
-        """Return where a cell that begins at `at` ends; behind the end of `data` if that is too short."""
+        """Return the end of a cell that begins at `at`; beyond the end of `data` if that is too short."""
         if self.width is not None:
             return at + self.width
         if len(data) < at + 4:
@@ -143,7 +143,7 @@ class BinaryRows:
         self.cells = cells
         self.flagged = flagged
         self.n_flags = -(-len(cells) // 8) if flagged else 0
-        # Rows without bytes would never come to an end.
+        # Rows without bytes would never end.
         self._empty = not flagged and all(cell.width == 0 for cell in cells)
 
     def split(self, chunks: Iterable[bytes]) -> Iterator[list[bytes]]:
@@ -158,7 +158,7 @@ class BinaryRows:
         held: list[bytes] = []
         n_held = 0
         for chunk in chain(chunks, [b""]):
-            # What is left of a long row is joined with more only when that doubles it: in linear time.
+            # The rest of a long row is joined with new data only when that doubles it: in linear time.
             held.append(chunk)
             n_held += len(chunk)
             if chunk and n_held < len(data):
@@ -194,7 +194,7 @@ class BinaryRows:
         return "".join(f"{byte:08b}" for byte in flags)[: len(self.cells)] if self.flagged else "0" * len(self.cells)
 
     def extended(self, row: list[bytes], dropped: Collection[int], new: Sequence[bytes]) -> bytes:
-        """Return a row without the cells at `dropped` and with `new` cells, which are not null, behind the others."""
+        """Return a row without the cells at `dropped` followed by `new` cells, which are not null."""
         flags = b""
         if self.flagged:
             bits = "".join(bit for i, bit in enumerate(self.nulls(row[0])) if i not in dropped) + "0" * len(new)

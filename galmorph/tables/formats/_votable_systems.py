@@ -29,7 +29,7 @@ class _Group:
 
 
 class Systems:
-    """What a VOTable says of the systems of its columns' coordinates, gathered from its elements.
+    """The coordinate systems of a VOTable's columns, gathered from its elements.
 
     Sources: VOTable 1.4, sections 3.1 and 4.1; "Referencing STC in VOTable" (IVOA note of 2010).
     """

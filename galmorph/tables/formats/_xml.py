@@ -12,7 +12,7 @@ from galmorph.errors import CatalogError
 from galmorph.files.reading import CHUNK, Input
 from galmorph.files.writing import Output
 
-# Of events without attributes: most of them, so that none has a mapping of its own.
+# Shared by all events without attributes, which are most.
 _NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
 
 
@@ -49,7 +49,7 @@ def events(source: Input, *, text: bool = True) -> Iterator[Event]:
     source : Input
         The file, from its first byte.
     text : bool
-        Whether text is wanted. The blanks between tags, most of it, are left out in any case.
+        Whether to yield text. The blanks between tags, which are most of it, are always left out.
 
     Raises
     ------
@@ -79,11 +79,11 @@ def events(source: Input, *, text: bool = True) -> Iterator[Event]:
     try:
         while data := source.read(CHUNK):
             parser.Parse(data, False)
-            # The last one stays until the next one shows where it ends.
+            # The last one waits until the next one shows its end.
             yield from _events(seen)
             del seen[:-1]
         parser.Parse(b"", True)
-    except (expat.ExpatError, LookupError, ValueError) as error:  # also of an encoding that Python does not have
+    except (expat.ExpatError, LookupError, ValueError) as error:  # also for an encoding that Python does not have
         raise CatalogError(f"{source.path} is not well-formed XML: {error}") from error
     seen.append(("end", "", _NO_ATTRIBUTES, parser.CurrentByteIndex))
     yield from _events(seen)

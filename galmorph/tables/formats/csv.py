@@ -1,4 +1,4 @@
-"""CSV: cells are copied as text with the new ones behind; what CSV cannot hold goes to ``<name>.json`` beside it."""
+"""CSV: cells are copied as text, followed by the new ones; ``<name>.json`` beside it has units and descriptions."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _sidecar(path: Path) -> Path:
 
 
 def _read_sidecar(path: Path) -> Mapping[str, Any]:
-    """Return the description that galmorph wrote beside a CSV file; anything else there is none of it.
+    """Return the description that galmorph wrote beside a CSV file; other files there are ignored.
 
     Raises
     ------
@@ -144,7 +144,7 @@ def _write(output: Output, added: Added, _: int) -> None:
 TABLE = Format(
     name="csv",
     suffixes=(".csv", ".tsv", ".txt"),
-    # Text that is nothing else is taken for CSV.
+    # Any other text counts as CSV.
     recognises=lambda _: False,
     open=lambda path, _: CsvTable(path),
     write=_write,

@@ -17,7 +17,7 @@ from galmorph.tables.formats._delimited import Rows, texts
 from galmorph.tables.formats._extra import Extra, of_yaml
 
 _MAGIC = b"# %ECSV "
-# No header is longer; keeps a damaged file from being read into memory as one.
+# No header is longer; it keeps a damaged file from being read into memory.
 _MAX_HEADER = 64 * CHUNK
 
 
@@ -37,7 +37,7 @@ class EcsvTable:
     def __init__(self, path: Path, yaml_lines: list[str], header: bytes) -> None:
         self._version = yaml_lines[0]
         self._header = header
-        # Empty lines in place of the version, so that the line numbers of messages are those of the file.
+        # Empty lines instead of the version, so that line numbers in messages are those of the file.
         text = "\n".join(["", *(line[1:].removeprefix(" ").rstrip() for line in yaml_lines[1:])])
         try:
             self._yaml = ColumnYaml(text)

@@ -34,11 +34,12 @@ from galmorph.tables.formats._fits_hdus import Hdu, check_by_rows, iterate_hdus,
 from galmorph.tables.formats._fits_header import Header, described_by_yaml, edit_header, make_card, read_header
 from galmorph.tables.formats._fits_rows import write_rows
 from galmorph.tables.formats._votable_head import Head, redescribe
-from galmorph.tables.systems import declared_frame
+from galmorph.tables.systems import card_frame, declared_frame, is_frame_name
 
 _MAX_COLUMNS = 999
 # More than a description of 999 columns takes.
 _MAX_DESCRIPTION = 1 << 26
+_FRAME = ("RADESYS", "RADECSYS", "EQUINOX", "EPOCH")
 _LDAC_HEADER = "LDAC_IMHEAD"
 _ROWS_AT_ONCE = 1024
 _HEAP_ROWS = 16384
@@ -125,7 +126,8 @@ def _number(header: Header, key: str) -> Any:
 
 
 def _cells(header: Header) -> Iterator[_Cell]:
-    frame = declared_frame(header.text("RADESYS") or header.text("RADECSYS"), header.text("EQUINOX"))
+    system = header.text("RADESYS") or header.text("RADECSYS")
+    frame = declared_frame(system, "") if not is_frame_name(system) else card_frame({c: header.text(c) for c in _FRAME})
     offset = 0
     for n in range(1, header.integer("TFIELDS") + 1):
         form = re.match(r"\s*(\d*)([LXBIJKAEDCMPQ])([LXBIJKAEDCM]?)", header.text(f"TFORM{n}").upper())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,8 @@ Array = NDArray[np.floating[Any]]
 
 
 def evaluate(
-    model: Model | str | Path,
-    data: str | Path | Sequence[str | Path],
+    model: Model | str | os.PathLike[str],
+    data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     part: str | None = None,
     tta: int = 1,
@@ -40,15 +41,15 @@ def evaluate(
     dtype: str = "auto",
     batch_size: int = 64,
     exclude: Sequence[str | Path] = (),
-    out: str | Path | None = None,
+    out: str | os.PathLike[str] | None = None,
 ) -> dict[str, Any]:
     """Score a model on labelled data.
 
     Parameters
     ----------
-    model : Model, str or Path
-        A model, or its name or file.
-    data : path or sequence of paths
+    model : Model, str or path
+        A model, or its name, file or training folder.
+    data : path or sequence of path
         Labelled samples, joined.
     part : str, optional
         ``train``, ``val``, ``test`` or ``all``; default ``test`` where the model was trained on the data, else ``all``.
@@ -73,10 +74,10 @@ def evaluate(
     """
     ORIENTATIONS.check("--tta ", tta)
     BATCH.check("--batch-size ", batch_size)
-    model = model if isinstance(model, Model) else load_model(model)
-    data = [data] if isinstance(data, str | Path) else data
+    model = model if isinstance(model, Model) else load_model(str(model))
+    paths = [str(data)] if isinstance(data, str | os.PathLike) else [str(path) for path in data]
     normalization = model.card.inputs[0].normalization
-    dataset = load(data, model.schema, normalization.input_size, normalization.framing.radii, exclude=exclude)
+    dataset = load(paths, model.schema, normalization.input_size, normalization.framing.radii, exclude=exclude)
     part, rows = part_rows(model, dataset, part)
     predictor = Predictor(model, device, dtype, tta)
     if not len(rows):

@@ -93,6 +93,8 @@ def learning_curves(history: Sequence[Mapping[str, float]]) -> Figure:
     )
     right.set(xlabel="epoch", ylabel="validation rmse")
     right.legend(frameon=False)
+    for axis in (left, right):
+        axis.locator_params(axis="x", integer=True)
     return figure
 
 
@@ -159,14 +161,14 @@ def confusion_matrices(labels: Sequence[str], grid: Sequence[Sequence[tuple[str,
 
 def fractions(schema: LabelSchema, truth: Array, predicted: Array) -> Figure:
     """Draw predicted against true vote fractions, one panel a question, one colour an answer."""
-    asked = [q for q, part in enumerate(schema.slices) if np.isfinite(truth[:, part]).any()]
+    asked = [q for q, columns in enumerate(schema.slices) if np.isfinite(truth[:, columns]).any()]
     figure, grid = _grid(len(asked), 3.1, 3.2)
     for axes, q in zip(grid, asked, strict=True):
-        part = schema.slices[q]
-        for index, colour in zip(range(part.start, part.stop), PALETTE, strict=False):
+        columns = schema.slices[q]
+        for index, colour in zip(range(columns.start, columns.stop), PALETTE, strict=False):
             axes.plot(truth[:, index], predicted[:, index], ".", ms=3, alpha=0.5, color=colour, rasterized=True)
-            axes.plot([], [], "o", ms=5, color=colour, label=schema.questions[q].answers[index - part.start])
-        errors = (predicted - truth)[:, part]
+            axes.plot([], [], "o", ms=5, color=colour, label=schema.questions[q].answers[index - columns.start])
+        errors = (predicted - truth)[:, columns]
         axes.plot([0, 1], [0, 1], color=GREY, lw=1)
         axes.set_title(f"{schema.questions[q].name}\nrmse {np.sqrt(np.nanmean(errors**2)):.3f}", fontsize=9)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
@@ -309,8 +311,8 @@ def panels(schema: LabelSchema, p: Array) -> dict[str, dict[str, Array]]:
         return {label.replace("_", " "): {"": p[:, i]} for i, label in enumerate(schema.labels)}
     shares, reached = schema.answers(p), schema.reached(p)
     shown = {}
-    for q, (question, part) in enumerate(zip(schema.questions, schema.slices, strict=True)):
-        asked = shares[reached[:, q] >= 0.5, part]
+    for q, (question, columns) in enumerate(zip(schema.questions, schema.slices, strict=True)):
+        asked = shares[reached[:, q] >= 0.5, columns]
         # Yes and no add up to 1: one is enough.
         answers = ["yes"] if question.answers == ("yes", "no") else [a.replace("_", " ") for a in question.answers]
         shown[question.name.replace("_", " ")] = dict(zip(answers, asked.T, strict=False))

@@ -276,7 +276,7 @@ def class_texts(cells: Array, where: str) -> tuple[str, ...]:
     Raises
     ------
     SampleError
-        If these are no classes: numbers with fractions, several negative ones, or too many different values.
+        If these are not classes: numbers with fractions, several negative ones, or too many different values.
     """
     texts = dict.fromkeys(_text(cell) for cell in cells)
     texts = dict.fromkeys(text for text in texts if _words(text) not in _UNKNOWN)
@@ -319,7 +319,7 @@ def class_numbers(cells: Array, schema: LabelSchema) -> tuple[NDArray[np.float64
     ndarray, float64, shape (n,)
         NaN where unknown.
     dict
-        Row to the reason why its cell is no class.
+        Row to the reason why its cell is not a class.
     """
     answers = schema.questions[0].answers
     codes = schema.codes[: len(answers)]

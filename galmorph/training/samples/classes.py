@@ -95,7 +95,7 @@ def read(path: Path, schema: LabelSchema) -> Sample:
     Raises
     ------
     SampleError
-        If a folder's name is no label of the schema, or no file can be read.
+        If a folder's name is not a label of the schema, or no file can be read.
     """
     files = class_files(path)
     names = np.array([file.name for file in files], dtype=object)

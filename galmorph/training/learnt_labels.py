@@ -32,8 +32,8 @@ def learnt_labels(
     for model in others:
         if model.schema.labels == schema.labels:
             had |= ~np.isin(np.arange(len(had)), model.card.unlearnt)
-    for part, parents in zip(schema.slices, schema.parents, strict=True):
-        had[part] &= not parents or bool(had[list(parents)].any())
+    for columns, parents in zip(schema.slices, schema.parents, strict=True):
+        had[columns] &= not parents or bool(had[list(parents)].any())
     return tuple(label for label, is_learnt in zip(schema.labels, had, strict=True) if is_learnt)
 
 

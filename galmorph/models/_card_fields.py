@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import ConfigDict, Field
 
 from galmorph.errors import ModelError
-from galmorph.files.form import read_form
+from galmorph.files.checked_json import read_json
 from galmorph.schemas import LabelSchema
 
 WHERE = "The model's card"
@@ -91,7 +91,7 @@ def check_notes(document: dict[str, Any], schema: LabelSchema) -> None:
     """Raise ModelError if the mappings of a card do not hold what is relied on, or are not those of its schema."""
     wanted = _Noted.__dataclass_fields__.keys() & document.keys()
     relied_on = {key: document[key] for key in wanted if document[key] != {}}
-    noted = read_form(_Noted, json.dumps(relied_on), WHERE, ModelError)
+    noted = read_json(_Noted, json.dumps(relied_on), WHERE, ModelError)
     calibration, n = noted.calibration, len(schema.questions)
     each: dict[str, list[float] | None] = {"temperature": calibration.temperature}
     each["spread.concentration"] = calibration.spread.concentration if calibration.spread else None

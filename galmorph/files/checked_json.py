@@ -20,7 +20,7 @@ _LONGEST_SHOWN = 60
 _adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 
 
-def read_form(kind: type[T], text: str | bytes, where: str, error_type: type[GalmorphError] = GalmorphError) -> T:
+def read_json(kind: type[T], text: str | bytes, where: str, error_type: type[GalmorphError] = GalmorphError) -> T:
     """Return JSON as an object whose values have the types that its class declares.
 
     Parameters
@@ -47,16 +47,16 @@ def read_form(kind: type[T], text: str | bytes, where: str, error_type: type[Gal
         raise error_type(f"{where} is damaged: {path or 'all of it'}: {first['msg']}{given}.") from error
 
 
-def read_form_of(kind: type[T], path: Path, error_type: type[GalmorphError] = GalmorphError) -> T:
-    """Return the content of a file of JSON; see `read_form`.
+def read_json_file(kind: type[T], path: Path, error_type: type[GalmorphError] = GalmorphError) -> T:
+    """Return the content of a file of JSON; see `read_json`.
 
     Raises
     ------
     GalmorphError
-        If the file cannot be read (see `read_bounded`), or `read_form` refuses it.
+        If the file cannot be read (see `read_bounded`), or `read_json` refuses it.
     """
     try:
         content = read_bounded(path, MAX_JSON_BYTES)
     except OSError as error:
         raise error_type(f"{path} cannot be read: {error.strerror}.") from error
-    return read_form(kind, content, str(path), error_type)
+    return read_json(kind, content, str(path), error_type)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from galmorph import registry
-from galmorph.training.learnt import learnt_labels
+from galmorph.training.learnt_labels import learnt_labels
 
 GZ2 = registry.load("schemas", "galaxyzoo2")
 ROWS = np.arange(2)
@@ -37,7 +37,7 @@ def test_a_label_is_learnt_where_a_galaxy_of_the_training_part_has_it():
     assert set(learnt_labels(GZ2, dataset(known), ROWS)) == learnt
 
 
-def test_a_least_fraction_is_known_too():
+def test_a_minimum_fraction_is_a_label_too():
     lower = {"smooth_or_featured_smooth": (1, 0.5), "smooth_or_featured_artifact": (0, 0.0)}
     assert learnt_labels(GZ2, dataset({}, lower), ROWS) == ("smooth_or_featured_smooth",)
 
