@@ -355,8 +355,11 @@ def test_empty_part_of_the_split(tmp_path):
 
 
 def test_diverging_loss_is_reported_and_the_checkpoint_kept(tmp_path):
+    config = classes_config(tmp_path, epochs=20, warmup_epochs=0.05)
+    for name in ("lr", "head_lr"):
+        object.__setattr__(config, name, 1e30)  # far beyond what the options allow
     with pytest.raises(SampleError, match="lower --lr"):
-        train(classes_config(tmp_path, epochs=20, lr=1e30, head_lr=1e30, warmup_epochs=0.05), tmp_path / "run")
+        train(config, tmp_path / "run")
 
 
 @pytest.mark.parametrize(
