@@ -221,9 +221,10 @@ def _columns_of(catalog: Catalog, schema: LabelSchema) -> dict[str, str]:
         plain.setdefault(_plain(name), []).append(name)
     counted = {
         label
-        for question in schema.questions
+        for number, question in enumerate(schema.questions)
         for label in (f"{question.name}_{answer}" for answer in question.answers)
-        if f"{question.name}_total_votes" in plain or f"{label}_fraction" in plain
+        # The number of votes on the first question goes with fractions too (TOTAL_VOTES).
+        if (number and f"{question.name}_total_votes" in plain) or f"{label}_fraction" in plain
     }
     forms = [form for label in schema.labels for form in (label, f"p_{label}") if form not in counted]
     columns = {name: given[name.lower()] for name in (*forms, *schema.codes) if name.lower() in given}
