@@ -160,8 +160,8 @@ def test_a_run_on_divided_folders_says_so_and_is_scored_on_their_test_part(tmp_p
     shutil.copy(path / "train" / "thin" / "0.png", path / "test" / "thin" / "0.png")
     options = {"pretrained": "none", "input_size": 32, "epochs": 1, "device": "cpu", "dtype": "float32"}
     metrics = train(configure("default", [path], None, "mobilenet_v1", **options), tmp_path / "run")
-    assert "own is divided already, into test, train, val: that is kept." in caplog.text
-    assert "1 pictures to validate or test are among those to learn from too" in caplog.text
+    assert "own is divided already, into train, val, test: that is kept." in caplog.text
+    assert "1 picture to validate or test are among those to learn from too" in caplog.text
     assert {part: scores["own"]["n"] for part, scores in metrics.items()} == dict.fromkeys(metrics, 12)
     again = evaluate(load(tmp_path / "run"), [path], device="cpu", dtype="float32")
     assert (again["part"], again["n"], again["nll"]) == ("test", 12, metrics["test"]["own"]["nll"])
@@ -412,6 +412,10 @@ def test_a_model_runs_where_the_file_of_its_schema_is_not(own_run, tmp_path):
         classify(cutout_folder(tmp_path / "cutouts", n=2), model=folder / "run", out=out, device="cpu")
         results = read_results(out)
         assert results.schema == card.label_schema, "from the header, or the record beside a CSV"
+        page = Path(galmorph.report(out, tmp_path / "page.html").out).read_text()
+        assert "<dd>bars: our classification of 2026</dd>" in page
+        assert "the label schema itself" not in page, "it is long, and for programs"
+        assert "2 galaxies, classified by" in page
         assert np.isfinite(results.p).all()
 
 
