@@ -3,9 +3,10 @@
     python benchmarks/all.py [--quick] [--zoobot .venv-zoobot/bin/python]
 
 It takes up to ten minutes on two quiet cores; ``--quick`` less than one, with figures that only show that it runs. Each
-line is measured in a process of its own, by the clock and by the processor time of all threads: on a busy machine only
-the latter says what the program takes. The network alone, the plain loop and the training step run on one thread, as
-threads that wait for each other take processor time too. What the lines are:
+line is measured in a process of its own (``--quick``: all in one, whose memory they share), by the clock and by the
+processor time of all threads: on a busy machine only the latter says what the program takes. The network alone, the
+plain loop and the training step run on one thread, as threads that wait for each other take processor time too. What
+the lines are:
 
 - ``network as trained``, ``folded``: the default network alone, on tensors that lie ready in memory, batches of 64, in
   the dtype that ``--dtype auto`` takes; as it was trained, and with batch normalisation folded into its convolutions;
@@ -13,8 +14,10 @@ threads that wait for each other take processor time too. What the lines are:
 - ``classify``: `galmorph classify` of cubes of 256 px, from the catalog to the written table, without the start;
 - ``survey image``: the same from planes, with detection;
 - ``start``: the command for ten cutouts, with starting Python;
-- ``fetch``: without the network's latency; ``append``: columns to a FITS table of 30 columns; ``training step``: images
-  of batches of 32; ``report``: rows of a report with its pictures;
+- ``fetch``: without the network's latency; ``append``: columns to a FITS table of 30 columns; ``open``: a CSV table of
+  4,000 columns, with its first rows; ``journal``: what keeps the results of a run, checksums and syncs included;
+  ``HATS``: the same galaxies on one and on two Dask workers; ``training step``: images of batches of 32; ``report``:
+  rows of a report with its pictures;
 - ``Zoobot``: what ``benchmarks/zoobot.py`` measures, where ``--zoobot`` names a Python that has it.
 """
 
@@ -29,15 +32,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).resolve().parent
 sys.path[:0] = [str(FOLDER), str(FOLDER.parent / "tests" / "support")]
+
+from peak import forget_peak, peak_mb  # noqa: E402
+
 SIDE_PX = 256
 MODEL = "galaxyzoo2-mobilenet_v2"
 
@@ -67,11 +74,11 @@ def processor_s() -> float:
 
 def timed(what: str, unit: str, n: float, call: Callable[[], Any]) -> Line:
     """Measure a call."""
+    forget_peak()
     used, began = processor_s(), time.perf_counter()
     call()
     seconds, used = time.perf_counter() - began, processor_s() - used
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return Line(what, unit, n, seconds, used, peak)
+    return Line(what, unit, n, seconds, used, peak_mb())
 
 
 def survey(folder: Path, n: int) -> None:
@@ -143,7 +150,7 @@ def survey_image(folder: Path, side: int) -> Line:
     summaries: list[Any] = []
     run = lambda: summaries.append(classify(path, kind="field", out=folder / "field-out.fits", device="cpu"))  # noqa: E731
     line = timed(f"classify, survey image {side} px", "galaxies", n, run)
-    return Line(line.what, line.unit, summaries[0].targets, line.seconds, line.processor_s, line.peak_mb)
+    return replace(line, n=summaries[0].targets)
 
 
 def start(folder: Path) -> Line:
@@ -152,14 +159,20 @@ def start(folder: Path) -> Line:
     ten.mkdir()
     for i in range(10):
         (ten / f"{i}.fits").symlink_to(folder / "radius-True" / f"{i:02d}" / f"{i}.fits")
-    command = [sys.executable, "-c", "from galmorph.cli import main; main()", "classify", str(ten), "--device", "cpu"]
-    return timed("start, ten cutouts", "runs", 1, lambda: subprocess.run(command, check=True, capture_output=True))
+    noted = folder / "peak.txt"
+    code = f"import atexit, pathlib, sys; sys.path.append({str(FOLDER)!r}); from peak import peak_mb; "
+    code += f"atexit.register(lambda: pathlib.Path({str(noted)!r}).write_text(str(peak_mb()))); "
+    command = [sys.executable, "-c", code + "from galmorph.cli import main; main()"]
+    command += ["classify", str(ten), "--device", "cpu"]
+    line = timed("start, ten cutouts", "runs", 1, lambda: subprocess.run(command, check=True, capture_output=True))
+    return replace(line, peak_mb=float(noted.read_text()))
 
 
 def fetched(n: int) -> Line:
     """Time `fetch` against the stand-in, whose own processor time is another process's."""
     import fetch
 
+    forget_peak()
     with tempfile.TemporaryDirectory() as name, fetch.stand_in(0.0) as (url, _):
         table = fetch.catalog(Path(name, "targets.csv"), n)
         done = fetch.fetch_once(str(table), str(Path(name, "out")), f"{url}/viewer", "8", str(SIDE_PX))
@@ -170,9 +183,70 @@ def appended(n: int) -> Line:
     """Time the last step of a run, as ``benchmarks/scale.py append`` does."""
     from scale import append
 
+    forget_peak()
     with contextlib.redirect_stdout(io.StringIO()):
         done = append(n)
-    return Line("append, 30 columns", "rows", n, done["seconds"], done["processor_s"], done["peak_mb"])
+    return Line("append, 30 columns", "rows", n, done["seconds"], done["processor_s"], peak_mb())
+
+
+def opened(folder: Path, n_columns: int) -> Line:
+    """Time the opening of a wide table, with its first rows."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    from galmorph.classification.opening import open_source
+
+    numbers = {f"FLUX_{i}": [1.5] * 100 for i in range(n_columns - 2)}
+    table = pa.table({"id": range(100), "cutout": ["none.fits"] * 100, **numbers})
+    path, small = folder / "wide.csv", folder / "small.csv"
+    csv.write_csv(table, path)
+    csv.write_csv(table.select(range(2)), small)
+
+    def first_rows(path: Path) -> None:
+        source = open_source(path)
+        source.open()
+        next(iter(source.blocks(16, 0)))
+
+    first_rows(small)
+    return timed(f"open, {n_columns} columns", "tables", 1, lambda: first_rows(path))
+
+
+def journalled(folder: Path, n: int) -> Line:
+    """Time the journal of a run: opened, written batch by batch with checksums and syncs, noted, removed."""
+    import numpy as np
+
+    from galmorph.classification.output_columns import record_dtype
+    from galmorph.files.journal import Journal
+    from galmorph.models.cpu_fusion import CPU_BATCH
+    from galmorph.models.model import load
+
+    record = record_dtype(load(MODEL).schema, 0)
+    out = folder / "out.fits"
+    out.write_bytes(b"content")
+
+    def run() -> None:
+        with Journal.open(out, record, {}, resume=False, step=CPU_BATCH, n_rows=n) as journal:
+            for _ in range(n // CPU_BATCH):
+                journal.append(np.zeros(CPU_BATCH, record))
+            deque(journal.blocks(), maxlen=0)
+            journal.note_output(out)
+            journal.remove()
+
+    return timed("journal", "rows", n // CPU_BATCH * CPU_BATCH, run)
+
+
+def on_clusters(n: int) -> list[Line]:
+    """Time `classify` of a HATS catalog on one Dask worker and on two; processor time is that of the workers."""
+    import hats_workers
+
+    with tempfile.TemporaryDirectory() as name, hats_workers.clusters() as clients:
+        folder = Path(name)
+        catalog = hats_workers.made_survey(folder, n)
+        for client in clients:  # torch and the model are loaded before the clock runs
+            hats_workers.timed_run(client, catalog, folder)
+        runs = [hats_workers.timed_run(client, catalog, folder) for client in clients]
+    whats = "HATS, one Dask worker", "HATS, two Dask workers"
+    return [Line(what, "galaxies", n, run[0], sum(run[2])) for what, run in zip(whats, runs, strict=True)]
 
 
 def training(steps: int) -> Line:
@@ -234,6 +308,9 @@ def ratios(lines: list[Line]) -> Iterator[str]:
     ours = each["classify, radius given"]
     for what in ("network as trained", "network folded", "plain loop, float32"):
         yield f"classify, radius given: {each[what] / ours:.2f} times the {what}, by the processor's time"
+    yield f"journal: {100 * each['journal'] / ours:.1f} % of the time of classify, radius given"
+    linear = each["HATS, one Dask worker"] / each["HATS, two Dask workers"]
+    yield f"two Dask workers: {linear:.2f} of linear, by the workers' processor time"
     yield f"classify in float32: {each[what] / each['classify, float32']:.2f} times the {what}, by the processor's time"
 
 
@@ -263,6 +340,9 @@ def main() -> None:
             (start, folder),
             (fetched, 20 * scale),
             (appended, 100_000 * scale),
+            (opened, folder, 4000),
+            (journalled, folder, n),
+            (on_clusters, n),
             (training, scale),
             (reported, folder, n),
         ]

@@ -44,7 +44,7 @@ class OutputError(GalmorphError):
 
 
 class CannotContinue(GalmorphError):
-    """The run cannot go on (a service is down, the disk is full); what is done is kept and the run can be resumed."""
+    """The run cannot continue (service down, disk full); what is done is kept and the run can be resumed."""
 
     exit_code = 3
 
@@ -97,6 +97,11 @@ def system_failure(error: BaseException | None) -> str | None:
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, the name of its kind where it has none."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def counted(n: int, noun: str, plural: str = "") -> str:
+    """Return a number with what it counts: ``1 galaxy``, ``2 galaxies``."""
+    return f"{n} {noun if n == 1 else plural or noun + 's'}"
 
 
 def listed(names: Iterable[str], n: int = 4) -> str:

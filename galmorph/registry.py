@@ -40,7 +40,7 @@ ALIASES: Mapping[str, Mapping[str, str]] = {
 }
 
 
-# pathlib leaves one slash behind the scheme.
+# pathlib leaves one slash after the scheme.
 _ADDRESS = re.compile("[a-z][a-z0-9]+:/")
 
 
@@ -126,7 +126,8 @@ def check_keywords(function: Callable[..., Any], given: Iterable[str], options: 
 def missing_file(path: Path) -> str:
     """Return the message for a file that does not exist, with the closest name in its folder."""
     if _ADDRESS.match(str(path)):
-        return f"{path} is an address, and here a file of this machine is read: copy it first."
+        address = re.sub(":/+", "://", str(path), count=1)
+        return f"{address} is an address, and here a file of this machine is read: copy it first."
     folder = path.parent
     if not folder.is_dir():
         return f"There is no file {path}: the folder {folder} does not exist."

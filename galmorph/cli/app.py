@@ -41,7 +41,7 @@ from galmorph.cli.results import select, show
 from galmorph.cli.terminal import check_hub, print_json, progress, send_by_samp, show_fetched, show_plan, show_summary
 from galmorph.cli.training import compare, evaluate, train
 from galmorph.environment import Variable, now
-from galmorph.errors import CannotContinue, GalmorphError, Interrupted
+from galmorph.errors import CannotContinue, GalmorphError, Interrupted, counted
 from galmorph.files.remote import is_remote
 from galmorph.images.sizes import MAX_SIDE_PX
 from galmorph.models.card import DEFAULT_MODEL
@@ -364,7 +364,7 @@ def report(
         )
     for note in written.notes:
         say(f"Note: {note}")
-    say(f"Report: {written.out} ({written.pictures} pictures); open it in a browser.")
+    say(f"Report: {written.out} ({counted(written.pictures, 'picture')}); open it in a browser.")
     print_json(written, as_json)
 
 

@@ -72,7 +72,7 @@ def say(text: str) -> None:
 
 
 def table_of(*columns: str, numbers: Container[str] = (), **options: Any) -> Table:
-    """Return an empty table: what is too long for a cell goes on in its next line, and nothing is cut.
+    """Return an empty table: what is too long for a cell is wrapped, and nothing is cut.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import galmorph
 from galmorph import registry
 from galmorph.environment import PREFIX, Variable, cache_folder
-from galmorph.errors import GalmorphError, first_line
+from galmorph.errors import GalmorphError, counted, first_line
 from galmorph.files.record import file_sha256
 from galmorph.models import card
 
@@ -160,7 +160,7 @@ def _torch() -> Iterator[Finding]:
     except Exception as error:
         yield Finding("torch", WRONG, f"{version or 'not installed'}: {first_line(error)}", again)
         return
-    yield Finding("torch", GOOD, f"{torch.__version__}, {torch.get_num_threads()} threads")
+    yield Finding("torch", GOOD, f"{torch.__version__}, {counted(torch.get_num_threads(), 'thread')}")
     try:
         import torchvision
     except Exception as error:

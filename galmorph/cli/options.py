@@ -25,7 +25,7 @@ output_option = partial(typer.Option, rich_help_panel="Output")
 
 
 def within(allowed: Range) -> dict[str, Any]:
-    """Return the keywords of an option whose number lies in a range."""
+    """Return the keywords of an option whose number must be in a range."""
     if allowed.whole:
         return {"min": int(allowed.least), "max": int(allowed.most)}
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from galmorph.cli.console import Events, say, stderr, table_of
+from galmorph.errors import counted
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -34,7 +35,7 @@ _COSTS = ("requests", "bytes", "seconds")
 def show_fetched(summary: FetchSummary, as_json: bool) -> None:
     """Print how many targets have cutouts, and the costs."""
     states = ", ".join(f"{name} {count}" for name, count in summary.as_dict().items() if name not in _COSTS)
-    say(f"{states}; {summary.requests} requests, {summary.bytes / 1e6:.1f} MB, {summary.seconds:.1f} s")
+    say(f"{states}; {counted(summary.requests, 'request')}, {summary.bytes / 1e6:.1f} MB, {summary.seconds:.1f} s")
     _emit_done(summary.as_dict())
     print_json(summary.as_dict(), as_json)
 
@@ -47,7 +48,7 @@ def _emit_done(values: Mapping[str, Any]) -> None:
 def show_plan(plan: Plan, as_json: bool) -> None:
     """Print the costs of each way of fetching."""
     for way in plan.ways:
-        say(f"{way.way}: {way.requests} requests, {way.bytes / 1e6:.1f} MB")
+        say(f"{way.way}: {counted(way.requests, 'request')}, {way.bytes / 1e6:.1f} MB")
     say(f"Chosen: {plan.chosen}")
     if plan.invalid:
         reasons = "; ".join(f"{count}: {reason}" for reason, count in plan.invalid.items())
@@ -57,8 +58,9 @@ def show_plan(plan: Plan, as_json: bool) -> None:
 
 def show_summary(summary: Summary, profile: bool) -> None:
     """Print the summary of a classification."""
+    galaxies = counted(summary.targets, "galaxy", "galaxies")
     say(
-        f"{summary.classified} of {summary.targets} galaxies classified by {summary.model} in {summary.seconds:.1f} s "
+        f"{summary.classified} of {galaxies} classified by {summary.model} in {summary.seconds:.1f} s "
         f"({_rate(summary.rate)}); {summary.flagged} flagged, {summary.failed} without a probability."
     )
     if summary.flags:

@@ -1,6 +1,6 @@
-"""The journal of a run: results on disk, batch after batch, from which a stopped run goes on.
+"""The journal of a run: results on disk, batch after batch, from which a stopped run continues.
 
-It lies in a hidden folder beside the output: ``rows.bin``, which is locked, has a record for each row, with the row's
+It is in a hidden folder beside the output: ``rows.bin``, which is locked, has a record for each row, with the row's
 number and a checksum; ``state.json`` says what the run was started with; ``output.json`` says which file is the run's
 output. Other files in that folder are not galmorph's, and are not touched.
 """
@@ -78,9 +78,9 @@ class Journal:
         record : numpy.dtype
             The type of a result.
         fingerprint : mapping
-            What must be the same for a stopped run to go on: input, model, options, versions.
+            What must be the same for a stopped run to continue: input, model, options, versions.
         resume : bool
-            Whether to go on with the results that are there, up to the first damaged one; otherwise they are dropped.
+            Whether to keep the results that are there, up to the first damaged one; otherwise they are dropped.
         step : int
             Results are kept in whole steps (batches).
         n_rows : int, optional

@@ -93,7 +93,7 @@ class Detection:
     def r90_px(self, x: Array, y: Array) -> NDArray[np.float64]:
         """Measure R90 (px) at positions; NaN where there is no signal.
 
-        An object that lies there decides how far light is summed and what belongs to neighbours.
+        An object there determines how far light is summed and what belongs to neighbours.
         """
         inside = self.segmentation[_clipped(y, self.segmentation.shape[0]), _clipped(x, self.segmentation.shape[1])]
         on_object = inside > 0

@@ -82,7 +82,7 @@ class StoredImage:
     cards : mapping
         The cards named in `KEYWORDS`; where an extension lacks one, the primary header's.
     own_cards : mapping
-        The cards of this HDU's header alone.
+        The cards of only this HDU's header.
     header_text : str
         The header, 80 characters a card, without END.
     shape : tuple of int
@@ -252,7 +252,7 @@ def _check_end_of_header(stream: BinaryIO, start: int, path: str | Path) -> None
 
 
 def _is_filling(stream: BinaryIO, start: int) -> bool:
-    """Return whether only blanks or zeros stand where the next header would be, which some writers leave at the end."""
+    """Return whether there are only blanks or zeros where the next header would be, as some writers leave them."""
     at = stream.tell()
     stream.seek(start)
     block = stream.read(BLOCK)
@@ -292,7 +292,7 @@ def _check_sums(stream: BinaryIO, hdu: Any, path: str | Path, label: str) -> Non
 
 
 def _list_images(hdus: Any, stream: BinaryIO, size: int, path: str | Path, max_bytes: int, verify: bool) -> FileImages:
-    """List the HDUs, whose data must all lie inside the file."""
+    """List the HDUs, whose data must all be inside the file."""
     end = 0
     images: list[StoredImage] = []
     others: dict[int, str] = {}

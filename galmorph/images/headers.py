@@ -31,7 +31,7 @@ _COMPANIONS = frozenset(
     | {"std", "stdev", "noise", "nexp", "depth", "psf", "sky", "bkg", "background", "segm", "segmentation", "segmap"}
     | {"mask", "maskbits", "msk", "bpm", "dqmask", "dq", "flags", "flag", "flg", "ctx"}
 )
-# Such words in EXTNAME alone; in IMAGETYP they mean something else ('science exposure').
+# Such words in EXTNAME only; in IMAGETYP they mean something else ('science exposure').
 _COMPANION_EXTENSIONS = frozenset(
     {"con", "cov", "coverage", "exp", "exptime", "expmap", "exposure", "time", "samp", "area", "model", "models"}
     | {"residual", "resid", "residuals", "seg", "back", "bkgd", "bkgrms", "snr", "chi", "objmask"}
@@ -58,7 +58,7 @@ _OTHER_SCALE = re.compile(
 _OTHER_RADIUS = re.compile(rf"{_OTHER_SCALE.pattern}|\bk?pc\b|pi?x(els?)?\b", re.IGNORECASE)
 # arcsec per pixel; outside, a card is missing or wrong (a matrix without CDELT has pixels of a degree).
 _PIXSCALE_RANGE = (1e-3, 60.0)
-# One number stands for both sides of a pixel. Cameras are within 1e-3; 5 % would show as an axis ratio of 0.95.
+# One number is used for both sides of a pixel. Cameras are within 1e-3; 5 % would show as an axis ratio of 0.95.
 _MAX_SIDE_RATIO = 1.05
 
 
@@ -237,7 +237,7 @@ def _say(keyword: str) -> None:
 
 
 def _stated(image: StoredImage, keyword: str, *, sure: bool = False) -> float:
-    """Return a card's number, also of a text; NaN where the comment, or the text behind it, names no arcsec per pixel.
+    """Return a card's number, also of a text; NaN where the comment, or the text after it, names no arcsec per pixel.
 
     With `sure`, that must say arcsec per pixel, else it must not say another unit.
     """

@@ -74,7 +74,7 @@ def quality(
         ``MISSING_BAND``: a band is absent, or its plane holds one value. ``PARTIAL``: more than `PARTIAL_FRACTION` of
         the frame is exactly zero or masked, or the frame reaches beyond the cutout on one axis, where an image ended.
         ``LARGER_THAN_CUTOUT``: it does so on both. ``BAD_PIXELS``: a pixel in the frame is not finite, or more than
-        `BAD_FRACTION` are masked. ``BLANK``: in no band does the centre stand out by `MIN_SIGNAL_TO_NOISE`.
+        `BAD_FRACTION` are masked. ``BLANK``: in no band is the centre `MIN_SIGNAL_TO_NOISE` above the noise.
         ``TOO_SMALL``: R90 is below `MIN_R90_SEEING` times the seeing, or below `MIN_R90_PX`.
     """
     wanted = tuple(bands)
@@ -105,7 +105,7 @@ def quality(
 def signal_to_noise(cutout: Cutout, bands: Iterable[str], radius_arcsec: float) -> float:
     """Return the signal to noise of the brightest of some bands within half of R90; NaN where there is none.
 
-    Where R90 is NaN, `DEFAULT_RADIUS_ARCSEC` stands for it.
+    Where R90 is NaN, `DEFAULT_RADIUS_ARCSEC` is used.
     """
     aperture_arcsec = _aperture_arcsec(radius_arcsec)
     ratios = [_signal_to_noise(cutout, cutout.plane(band), aperture_arcsec) for band in bands if band in cutout.bands]

@@ -56,7 +56,7 @@ _HABITS = (
 )
 # Megajansky or millijansky: which one is unclear unless it is spelt MJy or mJy.
 _MEGA_OR_MILLI = re.compile(r"(?<![A-Za-z])(?:M(?!Jy)|m(?!Jy))[Jj][Yy](?![A-Za-z])")
-# Magnitudes, logarithms and ratios to the noise, as headers write them: no flux, whatever zero point stands beside.
+# Magnitudes, logarithms and ratios to the noise, as headers write them: not flux, whatever zero point is given.
 _NO_FLUX = re.compile(
     r"(?<![a-z])(ab|vega|asinh)?[ _-]?mag(s|nitudes?)?(?![a-z])|luptitude|s/n(?![a-z])|signal.to.noise"
     r"|(?<![a-z])(log|ln|a(rc)?sinh|dex|snr?|sigmas?)(10)?(?![a-z])",

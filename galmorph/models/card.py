@@ -269,7 +269,7 @@ DEFAULT_MODEL = "galaxyzoo2-mobilenet_v2"
 
 
 def folders() -> tuple[Path, ...]:
-    """Return the folders where shipped models may lie: in the installed package, then in the checkout."""
+    """Return the folders where shipped models may be: in the installed package, then in the checkout."""
     package = Path(__file__).parents[1]
     return (package / "weights", package.parent / "weights")
 

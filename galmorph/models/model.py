@@ -33,7 +33,7 @@ class Model(nn.Module):
     ----------
     card : ModelCard
     network : nn.Module
-        The backbone with as many outputs as the schema has labels.
+        The backbone, with one output for each label of the schema.
     trained : mapping of name to Tensor, int64
         Hashes of the galaxies and pictures that took part in training (``TRAINED_GALAXIES``, ``TRAINED_CONTENTS``).
     sha256 : str

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from galmorph.classification.provenance import SCHEMA_CARD
 from galmorph.classification.results import Results, read_results
 from galmorph.errors import CatalogError
 from galmorph.files.remote import Remote, is_remote
@@ -202,7 +203,7 @@ def _context(
     return {
         "title": f"{results.catalog.path.name} - galmorph report",
         "heading": results.catalog.path.name,
-        "lead": f"{len(results):,} galaxies, classified by {model}"
+        "lead": f"{_number_of(len(results))}, classified by {model}"
         + (f" on {date.replace('T', ' at ')} UTC." if (date := results.card("GMDATE")) else "."),
         "sections": [
             ("summary", "Summary"),
@@ -221,7 +222,11 @@ def _context(
         "flags": [entry for entry in flag_counts(results) if entry["count"]],
         "file": results.catalog.path.name,
         "schema": schema,
-        "provenance": [(_CARDS.get(key, comment or key), value) for key, value, comment in results.catalog.provenance],
+        "provenance": [
+            (_CARDS.get(key, comment or key), value)
+            for key, value, comment in results.catalog.provenance
+            if key != SCHEMA_CARD  # long, and for programs
+        ],
         "distributions_text": "Probability of each class."
         if schema.is_classes
         else "Each answer's share among those who would be asked, of the galaxies for which that is probable (0.5 or "

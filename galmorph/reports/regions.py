@@ -56,7 +56,7 @@ def write_regions(results: Results, groups: Sequence[str], path: Path) -> tuple[
     if lost := int((~np.isfinite(x + y)).sum()):
         notes.append(f"{path} lacks {lost} of {len(results)} galaxies, whose positions are unknown.")
     if len(set(images)) > 1:
-        notes.append(f"{path} holds pixels of several images; the tag of a region says of which.")
+        notes.append(f"{path} holds pixels of several images; the tag of a region names the image.")
     return tuple(notes)
 
 

@@ -154,9 +154,9 @@ def fetch(
     GalmorphError
         If the arguments, the catalog or the folder cannot be used; no request was made.
     CannotContinue
-        If the service is down or the disk is full; the next run goes on.
+        If the service is down or the disk is full; the next run continues.
     Interrupted
-        On SIGINT or SIGTERM; the next run goes on.
+        On SIGINT or SIGTERM; the next run continues.
 
     Examples
     --------

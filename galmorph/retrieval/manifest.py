@@ -317,7 +317,7 @@ def read_counts(folder: Path) -> tuple[dict[str, int], dict[str, float]]:
     if not path.is_file():
         raise OutputError(f"{folder} has no {NAME}: nothing was fetched into it yet.")
     with _explained(folder, OutputError):
-        # SQLite cannot create its shared memory in a read-only folder: read the file alone.
+        # SQLite cannot create its shared memory in a read-only folder: read only the file.
         mode = "mode=ro" if os.access(folder, os.W_OK) else "immutable=1"
         db = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", uri=True)
         try:

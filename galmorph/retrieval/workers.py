@@ -76,7 +76,7 @@ class Run:
                 for tasks in self.manifest.tasks(_LOCATE_AT_ONCE, located=False):
                     await self._locate(client, tasks)
                 todo = (task for page in self.manifest.tasks(_PAGE, located=True) for task in page)
-                # As many tasks as slots: a killed run loses at most so many answers.
+                # As many tasks as slots: a killed run loses at most that many answers.
                 async with asyncio.TaskGroup() as group:
                     for _ in range(self.limits.workers):
                         group.create_task(self._work(client, todo))

@@ -143,7 +143,7 @@ class Catalog:
         return self._name(self._roles.within)
 
     def by_identifier(self, id: int | None = None) -> Catalog:
-        """Return the catalog without a column of cutouts, and with one of identifiers alone, by its position."""
+        """Return the catalog with a column of identifiers, by its position, and without one of cutouts."""
         changed = {"cutout": None} if id is None else {"cutout": None, "id": id, "within": None}
         return replace(self, _roles=replace(self._roles, **changed))
 
@@ -450,7 +450,7 @@ def catalog_of(
 def check_new_catalog(destination: Path, texts: Iterable[str] = ()) -> None:
     """Raise CatalogError if no format can hold a new table with these texts, OutputError if a file is in its way.
 
-    Such a file is not galmorph's, and has the name of one that would lie beside the table.
+    galmorph did not write such a file, and it has the name of one that would be written beside the table.
     """
     form = named_format(destination)
     if form.check is not None:

@@ -214,7 +214,7 @@ def _is_catalog(path: Path, image: int, stored: Sequence[int], form: Format) -> 
     """Return whether a file with an image is a catalog: whether a table of galaxies comes before the image.
 
     `image` is the HDU of the first image, `stored` are the HDUs of tables. CatalogError: a catalog
-    stands behind an image, or the tables before it are damaged.
+    follows an image, or the tables before it are damaged.
     """
     if not stored:  # in a compressed file, a search after the image would decompress all pixels
         return False

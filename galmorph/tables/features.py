@@ -34,7 +34,7 @@ def write_features(path: Path, blocks: Blocks, n_features: int, cards: Sequence[
     ----------
     path : Path
         Ends in ``.parquet`` (columns ``id`` and ``features``, a list of fixed size), ``.fits`` (the same, an array
-        column) or ``.npy`` (the array alone).
+        column) or ``.npy`` (only the array).
     blocks : iterator of (sequence of str, ndarray)
     n_features : int
     cards : sequence of Card

@@ -47,6 +47,8 @@ def _declared(pair: Sequence[TableField]) -> Frame:
     names = " and ".join(field.name for field in pair)
     declared = {field.frame for field in pair}
     if len(declared) > 1:
+        declared.discard("")  # of a pair, one column may refer to the system for both
+    if len(declared) > 1:
         raise CatalogError(f"{names} are in different systems of coordinates: {', '.join(sorted(declared))}")
     stated, named = declared.pop(), named_frame([f.name for f in pair], [f.ucd for f in pair])
     if named is not None and named != stated:

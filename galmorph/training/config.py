@@ -52,7 +52,7 @@ class TrainConfig:
     Attributes
     ----------
     data : tuple of str
-        Paths of labelled samples, joined; ``PATH:question,question`` uses these questions' labels alone.
+        Paths of labelled samples, joined; ``PATH:question,question`` uses only these questions' labels.
     schema, backbone : str
     schema_definition : dict
         The schema itself, where it is none of galmorph's own (:meth:`galmorph.schemas.LabelSchema.to_mapping`).

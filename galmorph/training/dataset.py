@@ -96,9 +96,9 @@ class Dataset:
         return groups
 
     def parts(self, split: Split, classes: NDArray[np.int64]) -> NDArray[np.str_]:
-        """Return each galaxy's part: the one that its sample gives it, else the one that a split draws.
+        """Return each galaxy's part: the one that its sample gives, else the one that a split draws.
 
-        Of a sample that is divided into training and test part alone, galaxies to validate are drawn from the former.
+        Where a sample is split only into training and test, the validation galaxies are drawn from its training part.
 
         Parameters
         ----------

@@ -101,7 +101,7 @@ def loss_named(name: str) -> Callable[..., Tensor]:
 
 
 def violations(values: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    """Return by how much values lie outside their bounds (NaN: none), 0 inside, of their shape."""
+    """Return how far values are outside their bounds (NaN: none), 0 inside, of their shape."""
     below = (lower - values).clamp(min=0)
     above = (values - upper).clamp(min=0)
     return torch.where(lower.isnan(), 0.0, below.nan_to_num()) + torch.where(upper.isnan(), 0.0, above.nan_to_num())

@@ -32,7 +32,7 @@ class Processes:
 
     @classmethod
     def joined(cls) -> Processes:
-        """Return the processes that torchrun started, or this one alone."""
+        """Return the processes that torchrun started, or only this one."""
         n = int(os.environ.get("WORLD_SIZE", "1"))
         if n == 1:
             return cls()

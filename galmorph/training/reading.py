@@ -45,7 +45,7 @@ def read_sample(path: str | Path, schema: LabelSchema, *, labelled: bool = True)
     Parameters
     ----------
     path : str or Path
-        A folder or file; ``PATH:question,question`` uses the labels of these questions alone, ``PATH:width_r90=6.4``
+        A folder or file; ``PATH:question,question`` uses only the labels of these questions, ``PATH:width_r90=6.4``
         is the width of its pictures (see the module). Votes of two projects on one question differ systematically,
         and a model also learns how a sample was selected, if that was by its labels.
     labelled : bool
@@ -210,7 +210,7 @@ def parse(path: str | Path) -> tuple[Path, list[str], dict[str, Any]]:
 
 
 def plain(path: str | Path) -> Path:
-    """Return the path alone of ``PATH:question,name=value,...``."""
+    """Return only the path of ``PATH:question,name=value,...``."""
     return parse(path)[0]
 
 
@@ -268,7 +268,7 @@ def _framed(sample: Sample, options: Mapping[str, Any]) -> Sample:
 def translate(sample: Sample, source: LabelSchema, target: LabelSchema) -> Sample:
     """Return a sample with the labels of one schema turned into those of another.
 
-    Classes that stand for minimum fractions become bounds. Fractions become the class whose minimum fractions they
+    Classes that mean minimum fractions become bounds. Fractions become the class whose minimum fractions they
     reach; galaxies that reach no class or several are left out.
 
     Raises

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from galmorph import registry
-from galmorph.errors import OutputError, SampleError
+from galmorph.errors import OutputError, SampleError, counted
 from galmorph.files.lock import locked
 from galmorph.files.record import file_sha256, is_continued, write_record
 from galmorph.files.writing import write_csv, write_file
@@ -171,7 +171,7 @@ def locked_folder(out: Path) -> Iterator[None]:
 def open_run(
     config: TrainConfig, out: Path, name: str | None, about: Mapping[str, Any], resume: bool, processes: Processes
 ) -> Run:
-    """Read the data, build the network, and go on from the checkpoint where a run is resumed.
+    """Read the data, build the network, and load the checkpoint where a run is resumed.
 
     Raises
     ------
@@ -236,7 +236,7 @@ def _log_start(config: TrainConfig, schema: LabelSchema, device: torch.device, n
     what = f"{len(answers)} {'classes' if schema.is_classes else 'questions'}"
     named = ", ".join(answers[:_NAMED]) + (", ..." if len(answers) > _NAMED else "")
     start = {"imagenet": "ImageNet's weights", "none": "fresh weights"}.get(config.pretrained, config.pretrained)
-    where = f"cpu, {torch.get_num_threads()} threads" if device.type == "cpu" else str(device)
+    where = f"cpu, {counted(torch.get_num_threads(), 'thread')}" if device.type == "cpu" else str(device)
     epochs = (
         f"epochs {n_done + 1} to {config.epochs}"
         if n_done
@@ -288,10 +288,16 @@ def _log_own_splits(dataset: Dataset, parts: NDArray[np.str_]) -> None:
     for sample in divided:
         given = set(sample.parts) if sample.parts is not None else set()
         drawn = "" if "val" in given else "; those to validate are drawn from train"
-        log.info("%s is divided already, into %s: that is kept%s.", sample.name, ", ".join(sorted(given)), drawn)
+        log.info(
+            "%s is divided already, into %s: that is kept%s.",
+            sample.name,
+            ", ".join(part for part in PARTS if part in given),
+            drawn,
+        )
     in_training = np.isin(dataset.contents, dataset.contents[parts == "train"])
     if divided and (twice := int((in_training & (parts != "train")).sum())):
-        log.warning("%d pictures to validate or test are among those to learn from too: scores are too good.", twice)
+        pictures = counted(twice, "picture")
+        log.warning("%s to validate or test are among those to learn from too: scores are too good.", pictures)
 
 
 def _open_folder(config: TrainConfig, out: Path, resume: bool) -> list[dict[str, float]]:

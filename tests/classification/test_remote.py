@@ -125,7 +125,8 @@ def test_own_labels_of_a_table_at_an_address_are_in_the_record_beside_it(bucket,
 def test_labelled_data_at_an_address_are_refused_with_what_to_do(bucket):
     for read in (check_paths, infer_schema):
         with pytest.raises(
-            GalmorphError, match="is an address, and here a file of this machine is read: copy it first"
+            GalmorphError,
+            match=r"^memory://bucket/t.csv is an address, and here a file of this machine is read: copy it first",
         ):
             read([Path("memory://bucket/t.csv")])
 

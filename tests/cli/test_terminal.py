@@ -18,7 +18,7 @@ from galmorph.classification.classify import classify
 from galmorph.cli import app as cli
 from galmorph.cli import console, terminal
 from galmorph.cli import options as options_module
-from galmorph.errors import GalmorphError
+from galmorph.errors import GalmorphError, counted
 from galmorph.registry import missing_file
 from galmorph.training.train import train
 
@@ -157,6 +157,11 @@ def test_plain_lines_tell_rate_and_time_left(monkeypatch, capsys):
         "fetching: 1200 of 2000, 20 a second, 40 s left",
         "fetching: 2000 of 2000",
     ]
+
+
+def test_one_is_counted_as_one():
+    assert [counted(n, "galaxy", "galaxies") for n in (0, 1, 2)] == ["0 galaxies", "1 galaxy", "2 galaxies"]
+    assert [counted(n, "request") for n in (1, 2)] == ["1 request", "2 requests"]
 
 
 def test_batches_that_end_together_are_no_rate(monkeypatch, capsys):

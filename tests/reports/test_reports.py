@@ -239,7 +239,7 @@ def test_errors_name_the_next_thing_to_type(tmp_path):
     (tmp_path / "own.csv").write_text("id,ra,dec\n1,2,3\n")
     for path, out, text in (
         ("own.csv", "r.html", r"galmorph classify \S*own.csv"),
-        ("t.csv", "r.pdf", "name it .*r.html"),
+        ("t.csv", "r.pdf", "end its name with .html"),
         ("t.csv", "none/r.html", "does not exist"),
         (".", "r.html", "galmorph evaluate MODEL"),
     ):

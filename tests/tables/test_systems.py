@@ -66,6 +66,13 @@ def test_the_system_that_the_columns_refer_to(tmp_path):
     assert position(votable(tmp_path / "c.vot", *systems)) == (150, 2.5)
 
 
+@pytest.mark.parametrize("axis", ["x", "y"])
+def test_one_column_that_refers_to_the_system_does_so_for_both(tmp_path, axis):
+    text = VOTABLE.format(systems=coosys("eq_FK4", "B1950"), ref="").replace(f'name="{axis}"', f'name="{axis}" ref="c"')
+    (tmp_path / "in.vot").write_text(text)
+    assert position(tmp_path / "in.vot")[0] == pytest.approx(FK4_1950.ra.deg)
+
+
 def test_the_frame_that_the_user_names(tmp_path):
     path = votable(tmp_path / "in.vot", coosys("eq_FK4", "B1950"), ref="c")
     expected = SkyCoord(150 * u.deg, 2.5 * u.deg, frame="galactic").icrs
@@ -120,6 +127,7 @@ GROUPS = {
     "cards of FITS": param("", "FK4", "RADESYS") + param("", "1950.0", "EQUINOX"),
     "cs_frame": param("", "FK4", "cs_frame"),
     "an equinox alone": param("", "1950.0", "EQUINOX"),
+    "COOSYS before PARAMs": coosys("eq_FK4", "B1950") + param("", "2000.0", "EQUINOX"),
 }
 
 

@@ -142,6 +142,15 @@ def test_shares_above_one_are_no_fractions(tmp_path):
     assert "smooth-or-featured_smooth_fraction is 20, not a fraction" in sample.skipped[0]
 
 
+def test_the_number_of_votes_beside_fractions_and_beside_counts(tmp_path):
+    columns = {"smooth_or_featured_smooth": [0.25, 0.5], "smooth-or-featured_total-votes": [40, 20]}
+    columns |= {"bar_no": [1, 1], "bar_total-votes": [20, 10]}
+    sample = read_sample(table(tmp_path / "mine.csv", cutout=cutouts(tmp_path, n=2), **columns), GZ2)
+    assert sample.fractions[:, GZ2.labels.index("smooth_or_featured_smooth")].tolist() == [0.25, 0.5]
+    assert np.isnan(sample.fractions[:, GZ2.labels.index("bar_no")]).all()
+    assert sample.votes.tolist() == [40, 20]
+
+
 def test_columns_of_two_campaigns_are_not_read(tmp_path):
     columns = {f"smooth-or-featured-{c}_smooth_fraction": [0.2] for c in ("dr5", "dr8")}
     with pytest.raises(SampleError, match="No column belongs to the schema"):

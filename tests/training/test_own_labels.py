@@ -160,18 +160,20 @@ def test_a_run_on_divided_folders_says_so_and_is_scored_on_their_test_part(tmp_p
     shutil.copy(path / "train" / "thin" / "0.png", path / "test" / "thin" / "0.png")
     options = {"pretrained": "none", "input_size": 32, "epochs": 1, "device": "cpu", "dtype": "float32"}
     metrics = train(configure("default", [path], None, "mobilenet_v1", **options), tmp_path / "run")
-    assert "own is divided already, into test, train, val: that is kept." in caplog.text
-    assert "1 pictures to validate or test are among those to learn from too" in caplog.text
+    assert "own is divided already, into train, val, test: that is kept." in caplog.text
+    assert "1 picture to validate or test are among those to learn from too" in caplog.text
     assert {part: scores["own"]["n"] for part, scores in metrics.items()} == dict.fromkeys(metrics, 12)
     again = evaluate(load(tmp_path / "run"), [path], device="cpu", dtype="float32")
     assert (again["part"], again["n"], again["nll"]) == ("test", 12, metrics["test"]["own"]["nll"])
 
 
-def test_python_takes_the_options_of_the_command(tmp_path, monkeypatch):
+def test_python_takes_the_options_of_the_command(tmp_path, capsys):
     paths = [class_folder(tmp_path / name, kind, 8) for kind, name in enumerate(("round", "thin"))]
     given = {"backbone": "mobilenet_v1", "pretrained": "none", "input_size": 32, "epochs": 1, "dtype": "float32"}
     steps = []
-    scores = galmorph.train(paths, str(tmp_path / "run"), set="mixup=0.2", on_step=steps.append, **given)
+    options = {"set": "mixup=0.2", "on_step": steps.append, "progress": True}
+    scores = galmorph.train(paths, str(tmp_path / "run"), **options, **given)
+    assert "training: 100%" in capsys.readouterr().err
     assert set(scores) == {"val", "test", "val_tta8", "test_tta8"}
     assert steps
     config = json.loads((tmp_path / "run" / "config.json").read_text())
@@ -412,6 +414,10 @@ def test_a_model_runs_where_the_file_of_its_schema_is_not(own_run, tmp_path):
         classify(cutout_folder(tmp_path / "cutouts", n=2), model=folder / "run", out=out, device="cpu")
         results = read_results(out)
         assert results.schema == card.label_schema, "from the header, or the record beside a CSV"
+        page = Path(galmorph.report(out, tmp_path / "page.html").out).read_text()
+        assert "<dd>bars: our classification of 2026</dd>" in page
+        assert "the label schema itself" not in page, "it is long, and for programs"
+        assert "2 galaxies, classified by" in page
         assert np.isfinite(results.p).all()
 
 

@@ -370,8 +370,8 @@ def test_diverging_loss_is_reported_and_the_checkpoint_kept(tmp_path):
         ({"backbone": "alexnet"}, "no backbone 'alexnet'"),
         ({"schema": "galaxyzoo"}, "Did you mean 'galaxyzoo2'"),
         ({"loss": "msee"}, "Did you mean 'mse'"),
-        ({"epochs": 0}, "--epochs 0"),
-        ({"lr": -1.0}, "--lr -1.0"),
+        ({"epochs": 0}, "epochs=0: a whole number from 1"),
+        ({"lr": -1.0}, "lr=-1.0: a number from"),
         ({"refit": True}, "--refit goes on from a trained model"),
     ],
 )

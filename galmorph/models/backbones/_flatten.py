@@ -86,7 +86,7 @@ def bound_to(input_size: int, backbone: str) -> str:
 
 
 def _parts(name: str) -> tuple[int | None, str]:
-    """Return the size of the input in the name behind the prefix, None where there is none, and the backbone's name."""
+    """Return the size of the input in the name after the prefix, None where there is none, and the backbone's name."""
     size, _, member = name.partition(":")
     return (int(size), member) if size.isdecimal() else (None, name)
 

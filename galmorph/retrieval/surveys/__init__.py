@@ -62,7 +62,7 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Imaging:
-    """The settings of all cutouts of a run; None stands for the survey's default.
+    """The settings of all cutouts of a run; None means the survey's default.
 
     Parameters
     ----------

@@ -34,7 +34,7 @@ _TYPE = re.compile(
     re.IGNORECASE,
 )
 _TEXT_TYPE = re.compile(r"\d*[SM]\b|.*char|str|text|bool|object|date|time", re.IGNORECASE)
-# Of DS9: circle(150.1,2.2,5"), also behind its frame.
+# Of DS9: circle(150.1,2.2,5"), also after its frame.
 _REGION = re.compile(rb"\s*(\w+\s*;)?\s*[+-]?(circle|ellipse|box|point|polygon|annulus)\s*\(", re.IGNORECASE)
 _SEXTRACTOR = re.compile(rb"#\s*1\s+[A-Z][A-Z0-9_]*(\s|$)")
 _ANGLE = re.compile(r"[+-]?\d{1,3}[: hd]\d{1,2}[: m]\d{1,2}(\.\d*)?s?")
@@ -254,7 +254,7 @@ def _are_units(cells: Sequence[str], row: Sequence[str]) -> bool:
     if any(map(_is_quantity, cells)):
         return False
     over_numbers = [cell for cell, below in zip(cells, row, strict=False) if cell and _is_quantity(below)]
-    # One word alone may as well be a galaxy's: "a" is a year, "b" a barn.
+    # A single word may be a galaxy's identifier: "a" is a year, "b" a barn.
     enough = len(over_numbers) > 1 or len(cells) == len(over_numbers) == 1
     return enough and all(map(_is_unit, over_numbers)) and set(over_numbers) != {"-"}
 

@@ -41,7 +41,7 @@ class Rows:
     n_columns : int
         The number of columns.
     start : int
-        The byte where the first record behind the header begins.
+        The byte where the first record after the header begins.
     first_line : int
         The number of the line there, from 1.
     nan, empty : str
@@ -111,7 +111,7 @@ class Rows:
         next(new_cells, None)
 
     def write(self, output: Output, added: Added) -> None:
-        """Write a line of names and a table of the new columns alone."""
+        """Write a line of names and a table of only the new columns."""
         output.write(self.joined(column.name for column in added.columns) + b"\n")
         for block in added.blocks:
             output.write(b"".join(cells + b"\n" for cells in self._cells(added.columns, block)))

@@ -72,7 +72,7 @@ class Systems:
             self._grouped |= dict.fromkeys(ids, self._by_id[ref]) if ref in self._by_id else {}
         used = {column.get("ref", "") for column in columns}
         lone = [each for scope, _ in self._scopes for each in scope]
-        lone += [("", frame) for _, loose in self._scopes if (frame := loose.frame) is not None]
+        lone = lone or [("", frame) for _, loose in self._scopes if (frame := loose.frame) is not None][-1:]
         # A system that is the only one, and that no column refers to, counts for all that refer to none.
         only = lone[0][1] if len(lone) == 1 and (not lone[0][0] or lone[0][0] not in used) else ""
         frames = []

@@ -22,7 +22,7 @@ class Event(NamedTuple):
     Parameters
     ----------
     kind : {'start', 'end', 'text'}
-        An empty element is a start, and an end behind it.
+        An empty element is a start followed by an end.
     name : str
         The element, without the prefix of its namespace; the text itself for text.
     prefix : str

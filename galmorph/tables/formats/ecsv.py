@@ -31,7 +31,7 @@ class EcsvTable:
     yaml_lines : list of str
         The comment lines that it begins with.
     header : bytes
-        The line of names behind them.
+        The line of names after them.
     """
 
     def __init__(self, path: Path, yaml_lines: list[str], header: bytes) -> None:

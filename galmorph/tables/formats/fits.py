@@ -1,4 +1,4 @@
-"""FITS binary tables: rows are copied as bytes with the new cells behind them; the rest of the file stays as it was."""
+"""FITS binary tables: rows are copied as bytes with the new cells after them; the rest of the file stays as it was."""
 
 from __future__ import annotations
 
@@ -236,7 +236,7 @@ class FitsTable:
     def _copy_before(self, source: Input, output: Output, added: Added) -> None:
         """Copy what is before the table.
 
-        TOPCAT and STILTS write a VOTable into the primary HDU that describes the table behind it ("fits-plus"). It gets
+        TOPCAT and STILTS write a VOTable into the primary HDU that describes the table after it ("fits-plus"). It gets
         the new columns too: if it described other columns than there are, they would ignore all that it says.
         """
         header = read_header(source, b"SIMPLE")
@@ -417,7 +417,7 @@ def _is_description(header: Header) -> bool:
 def list_hdus(path: Path) -> list[tuple[int, str, tuple[int, ...]]]:
     """Return the number, the kind and, of images, the shape of each HDU, as numpy has it: (..., y, x).
 
-    Damage behind an image is not looked for, nor what follows an image in a compressed file.
+    What follows an image is not checked for damage, and not read at all in a compressed file.
 
     Raises
     ------

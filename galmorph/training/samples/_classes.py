@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 TREE = "galaxyzoo2"
 # Columns of one label a galaxy, the likeliest first. The first two may hold numbers from 0.
 CLASS_COLUMNS = ("label", "class", "labels", "morphology", "morph_class", "morph_type", "galaxy_class", "category")
-# Minimum fraction of an answer that stands for a majority.
+# Minimum fraction of an answer that counts as a majority.
 MAJORITY = 0.5
 # A column with more different values holds measurements or names, not classes.
 MOST_CLASSES = 100
@@ -221,9 +221,10 @@ def _columns_of(catalog: Catalog, schema: LabelSchema) -> dict[str, str]:
         plain.setdefault(_plain(name), []).append(name)
     counted = {
         label
-        for question in schema.questions
+        for number, question in enumerate(schema.questions)
         for label in (f"{question.name}_{answer}" for answer in question.answers)
-        if f"{question.name}_total_votes" in plain or f"{label}_fraction" in plain
+        # The number of votes on the first question goes with fractions too (TOTAL_VOTES).
+        if (number and f"{question.name}_total_votes" in plain) or f"{label}_fraction" in plain
     }
     forms = [form for label in schema.labels for form in (label, f"p_{label}") if form not in counted]
     columns = {name: given[name.lower()] for name in (*forms, *schema.codes) if name.lower() in given}
@@ -232,7 +233,7 @@ def _columns_of(catalog: Catalog, schema: LabelSchema) -> dict[str, str]:
 
 
 def _plain(name: str) -> str:
-    """Return a column's name with ``_`` for hyphens, without the campaign that Zoobot writes behind the question."""
+    """Return a column's name with ``_`` for hyphens, without the campaign that Zoobot writes after the question."""
     return _CAMPAIGN.sub("", name.strip().lower().replace("-", "_"))
 
 

@@ -1,6 +1,6 @@
 """A user's own table: a column of paths (``cutout``, ``file``, ...), relative to its folder, and columns of labels.
 
-Fractions stand in columns named as :meth:`galmorph.schemas.LabelSchema.from_columns` says; classes in one column of
+Fractions are in columns named as :meth:`galmorph.schemas.LabelSchema.from_columns` says; classes in one column of
 numbers or names (``label``, ``class``, the name of the schema's first question, ...). Columns that galmorph wrote are
 its own predictions and not read. FITS cutouts become pictures as `galmorph classify` makes them (radius of the
 catalog's size column, else of the cutout's card, else measured), pictures (JPEG, PNG) are taken as they are, framed
