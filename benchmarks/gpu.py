@@ -13,17 +13,15 @@ of which takes longer than its share of the time (``LIMITS``):
 - ``same``: probabilities against the CPU's float32 (bound: 0.02), and the bytes of two runs;
 - ``train``: steps a second at 192 px of MobileNet V2 and ResNet50 with autocast;
 - ``tests``: the tests marked ``gpu``;
-- ``fused``: the network and planes to probabilities with the convolutions of ``fused.py``, which are Triton kernels;
 - ``compiled``: the network and the training steps with torch.compile.
 
 Each part prints the most memory that it took on the device. What fails or takes too long is printed and stops no other
-part. With ``$OUT`` set, the tables of kernels are written to ``$OUT/kernels.txt`` and ``$OUT/fused.txt`` too.
+part. With ``$OUT`` set, the table of kernels is written to ``$OUT/kernels.txt`` too.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import os
 import signal
@@ -42,7 +40,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests" / "support")]
 MODEL = "galaxyzoo2-mobilenet_v2"
-LIMITS = {"planes": 50, "cutouts": 50, "same": 25, "train": 25, "tests": 50, "fused": 50, "compiled": 40}
+LIMITS = {"planes": 50, "cutouts": 100, "same": 25, "train": 25, "tests": 50, "compiled": 40}
 Figures = dict[str, Any]
 
 
@@ -117,14 +115,6 @@ class Planes:
         """Return probabilities and the like of stamps, without a graph."""
         return self.predictor._judge(self.pictures(stamps))
 
-    def by_triton(self) -> Any:
-        """Return the predictor with the convolutions of fused.py."""
-        from fused import fused
-
-        other = copy.copy(self.predictor)
-        other.network = torch.nn.Sequential(fused(self.predictor.network[0]), self.predictor.network[1])
-        return other
-
 
 def bare(made: Planes, batch: int, seconds: float) -> Iterator[tuple[str, Any]]:
     """Yield the rates of the network alone."""
@@ -144,32 +134,6 @@ def bare(made: Planes, batch: int, seconds: float) -> Iterator[tuple[str, Any]]:
             yield tried(
                 f"network {name}, {batch}, CUDA graph", lambda call=call: rate(graphed(call), batch, device, seconds)
             )
-
-
-@torch.inference_mode()
-def fused(device: torch.device, small: bool) -> Iterator[tuple[str, Any]]:
-    """What the kernels of fused.py change: the numbers, and the rates of the network and of all."""
-    from galmorph.models.cuda_graph import Graphs
-
-    if small or device.type != "cuda":
-        return
-    made = Planes(device, 3600)
-    predictor = made.by_triton()
-    for batch in (512, 1024):
-        stamps = made.stamps(batch)
-        images = made.pictures(stamps())
-        began = time.perf_counter()
-        p, other = made.predictor._judge(images)[0], predictor._judge(images)[0]
-        yield f"largest change of a probability, {batch}", float((p - other).abs().max())
-        yield f"first batch of {batch}, s", time.perf_counter() - began
-        graph = graphed(lambda images=images: predictor.network(images))
-        yield f"network fused by Triton, {batch}, CUDA graph", rate(graph, batch, device, 0.6)
-        graphs = Graphs(lambda flux: predictor._judge(made.pictures(flux)), device)
-        graphs.capture(stamps())
-        both = lambda stamps=stamps, graphs=graphs: graphs(stamps())  # noqa: E731
-        name = f"planes to probabilities, {batch}, one graph, fused by Triton"
-        yield name, rate(both, batch, device, 0.6)
-    yield "kernels, fused by Triton", kernels(lambda: predictor._judge(images), device, "fused")
 
 
 def whole(made: Planes, batch: int, seconds: float) -> Iterator[tuple[str, Any]]:
@@ -233,7 +197,7 @@ def planes(device: torch.device, small: bool) -> Iterator[tuple[str, Any]]:
     yield "kernels", kernels(lambda: made.behind(stamps()), device)
 
 
-def kernels(call: Callable[[], Any], device: torch.device, name: str = "kernels") -> str:
+def kernels(call: Callable[[], Any], device: torch.device) -> str:
     """Return the table of what takes most of a call's time on the device."""
     from torch.profiler import ProfilerActivity, profile
 
@@ -246,7 +210,7 @@ def kernels(call: Callable[[], Any], device: torch.device, name: str = "kernels"
     events = sorted(profiler.key_averages(), key=lambda event: -getattr(event, key))[:24]
     table = "\n".join(f"{getattr(event, key):10.0f} us {event.count:5d} x {event.key[:150]}" for event in events)
     if folder := os.environ.get("OUT"):
-        Path(folder, f"{name}.txt").write_text(table + "\n")
+        Path(folder, "kernels.txt").write_text(table + "\n")
     return "\n" + table
 
 
@@ -260,8 +224,7 @@ def cutouts(device: torch.device, small: bool) -> Iterator[tuple[str, Any]]:
 
     chosen = [("processes", 2, 2), ("threads", 2, 1)]
     if not small:
-        chosen = [("processes", 16, 64), ("threads", 16, 16), ("processes", 8, 32), ("processes", 4, 16)]
-        chosen += [("threads", 4, 8), ("threads", 1, 4)]
+        chosen = [("threads", 16, 8), ("processes", 16, 32), ("processes", 8, 16), ("threads", 4, 4), ("threads", 1, 2)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         made = Table.read(made_survey(folder, 32 if small else 256, 256, radius=True))
@@ -370,7 +333,6 @@ PARTS = {
     "same": same,
     "train": train,
     "tests": tests,
-    "fused": fused,
     "compiled": compiled,
 }
 

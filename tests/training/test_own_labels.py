@@ -167,11 +167,13 @@ def test_a_run_on_divided_folders_says_so_and_is_scored_on_their_test_part(tmp_p
     assert (again["part"], again["n"], again["nll"]) == ("test", 12, metrics["test"]["own"]["nll"])
 
 
-def test_python_takes_the_options_of_the_command(tmp_path, monkeypatch):
+def test_python_takes_the_options_of_the_command(tmp_path, capsys):
     paths = [class_folder(tmp_path / name, kind, 8) for kind, name in enumerate(("round", "thin"))]
     given = {"backbone": "mobilenet_v1", "pretrained": "none", "input_size": 32, "epochs": 1, "dtype": "float32"}
     steps = []
-    scores = galmorph.train(paths, str(tmp_path / "run"), set="mixup=0.2", on_step=steps.append, **given)
+    options = {"set": "mixup=0.2", "on_step": steps.append, "progress": True}
+    scores = galmorph.train(paths, str(tmp_path / "run"), **options, **given)
+    assert "training: 100%" in capsys.readouterr().err
     assert set(scores) == {"val", "test", "val_tta8", "test_tta8"}
     assert steps
     config = json.loads((tmp_path / "run" / "config.json").read_text())
