@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import errno
+import re
+from collections.abc import Iterable, Iterator
 
 
 class GalmorphError(Exception):
@@ -51,6 +53,45 @@ class Interrupted(GalmorphError):
     """SIGINT or SIGTERM; what is done is kept and the run can be resumed."""
 
     exit_code = 130
+
+
+# Errors of network file systems, limits and permissions: they are temporary, and the file is not damaged.
+_FAILURES = ("EIO", "ESTALE", "EMFILE", "ENFILE", "ENOMEM", "EACCES", "EAGAIN", "ETIMEDOUT", "ENOTCONN", "EREMOTEIO")
+_SYSTEM_FAILURES = frozenset(getattr(errno, name) for name in _FAILURES if hasattr(errno, name))
+# What torch says where memory runs out, on the CPU and on a GPU.
+_MEMORY_FULL = re.compile(
+    "not enough memory|can(no|')t allocate|out of memory|bad_alloc|could not create a (memory|primitive)"
+    "|can't start new thread|failed to map segment",
+    re.IGNORECASE,
+)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and those that it follows from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def memory_is_full(error: BaseException | None) -> bool:
+    """Return whether memory was full, even if a later error hides that, such as one of a damaged file."""
+    return any(
+        isinstance(each, MemoryError)
+        or (isinstance(each, OSError) and each.errno == errno.ENOMEM)
+        or (not isinstance(each, GalmorphError) and _MEMORY_FULL.search(str(each)) is not None)
+        for each in _causes(error)
+    )
+
+
+def system_failure(error: BaseException | None) -> str | None:
+    """Return the message of an error of the machine or its file systems, or None for an error of the file or the code.
+
+    What it befalls is not at fault: a run that ends with such an error goes on later, and records nothing.
+    """
+    for each in _causes(error):
+        if isinstance(each, OSError) and each.errno in _SYSTEM_FAILURES:
+            return each.strerror or str(each)
+    return "out of memory" if memory_is_full(error) else None
 
 
 def first_line(error: BaseException) -> str:

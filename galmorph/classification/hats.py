@@ -144,9 +144,10 @@ def classify_hats(
             job = Job(network, catalog.root, folder, options, threads)
             with progress_bar(progress, "classifying", "galaxies", on_progress) as update:
                 notes = _run(cluster, catalog, job, update)
-            _clean(folder / "catalog")
-            catalog.complete(folder / "catalog", columns, cards, replace=replaces)
-            swap(folder / "catalog", destination, folder / "replaced", overwrite=overwrite)
+            with write_errors(folder, resumable=True):
+                _clean(folder / "catalog")
+                catalog.complete(folder / "catalog", columns, cards, replace=replaces)
+                swap(folder / "catalog", destination, folder / "replaced", overwrite=overwrite)
             _remove(folder)
     return _sum(notes, loaded.card.name, loaded.sha256, destination, time.perf_counter() - started)
 

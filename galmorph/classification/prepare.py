@@ -5,7 +5,6 @@ Classification, training samples and the pictures of reports all use this, so th
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import logging
 import math
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from galmorph.errors import CannotContinue, CutoutError
+from galmorph.errors import CannotContinue, CutoutError, system_failure
 from galmorph.images.cutout import Cutout, read_cutout
 from galmorph.images.flags import Flag
 from galmorph.images.framing import frame
@@ -40,9 +39,6 @@ T = TypeVar("T")
 # With one of these there is no probability: a composite without one of its bands has colours that no model was trained
 # on.
 UNUSABLE = Flag.MISSING_BAND | Flag.UNREADABLE
-# Errors of network file systems, limits and permissions: they are temporary, and the file is not damaged.
-_FAILURES = ("EIO", "ESTALE", "EMFILE", "ENFILE", "ENOMEM", "EACCES", "EAGAIN", "ETIMEDOUT", "ENOTCONN", "EREMOTEIO")
-SYSTEM_FAILURES = frozenset(getattr(errno, name) for name in _FAILURES if hasattr(errno, name))
 # How often a cutout is read, with this first wait, which doubles each time, before the run ends with exit code 3.
 READ_ATTEMPTS = 4
 FIRST_WAIT_S = 0.5
@@ -133,7 +129,7 @@ def patiently(path: object, read: Callable[[], T]) -> T:
         try:
             return read()
         except (CutoutError, OSError, MemoryError) as error:
-            failure = _system_failure(error)
+            failure = system_failure(error)
             if failure is None:
                 raise CutoutError(str(error)) from error
             last = error
@@ -143,19 +139,19 @@ def patiently(path: object, read: Callable[[], T]) -> T:
     ) from last
 
 
-def _system_failure(error: BaseException | None) -> str | None:
-    """Return the message of a system error that is the error or its cause; None for an error of the file."""
-    while error is not None:
-        if isinstance(error, MemoryError):
-            return "out of memory"
-        if isinstance(error, OSError) and error.errno in SYSTEM_FAILURES:
-            return error.strerror or str(error)
-        error = error.__cause__ or error.__context__
-    return None
-
-
 def unexpected(what: str, error: Exception) -> Prepared:
-    """Log an unexpected error with its traceback, and return the target as unreadable."""
+    """Log an unexpected error with its traceback, and return the target as unreadable.
+
+    Raises
+    ------
+    CannotContinue
+        If the system fails, not the target.
+    """
+    if failure := system_failure(error):
+        raise CannotContinue(
+            f"{what}: {failure}. The system fails, not the target: what is done is kept; go on with the same command "
+            "when it is mended."
+        ) from error
     log.error("%s: an unexpected error; please report it.", what, exc_info=error)
     return Prepared(Flag.UNREADABLE, reason=f"{what}: unexpected {type(error).__name__}: {error}")
 

@@ -19,7 +19,7 @@ from rich.text import Text
 import galmorph
 from galmorph.cli.console import Events, stderr, visible
 from galmorph.environment import Variable
-from galmorph.errors import CannotContinue, GalmorphError, Interrupted, first_line
+from galmorph.errors import CannotContinue, GalmorphError, Interrupted, first_line, memory_is_full
 
 UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
 
@@ -39,12 +39,6 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _OF_PATHS = frozenset((errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST))
 _OF_PATHS |= frozenset((errno.ENAMETOOLONG, errno.ELOOP, errno.EXDEV, errno.ENXIO))
 _OF_MACHINE = frozenset((errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOENT, errno.ETIMEDOUT))
-# What torch says where memory runs out, on the CPU and on a GPU.
-_MEMORY_FULL = re.compile(
-    "not enough memory|can(no|')t allocate|out of memory|bad_alloc|could not create a (memory|primitive)"
-    "|can't start new thread|failed to map segment",
-    re.IGNORECASE,
-)
 
 
 def exit_code_of(error: Exception) -> int:
@@ -90,14 +84,10 @@ def _of_usage(error: Any) -> int:
     return GalmorphError.exit_code
 
 
-def _of_memory(error: BaseException | None) -> GalmorphError | None:
-    """Return the error to show if memory was full, even if a later error hides that, such as a damaged file."""
-    while error is not None:
-        full = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
-        if full or (not isinstance(error, GalmorphError) and _MEMORY_FULL.search(str(error))):
-            return CannotContinue("Memory is full. Give a smaller --batch-size or fewer --workers, and run again.")
-        error = error.__cause__ or error.__context__
-    return None
+def _of_memory(error: BaseException) -> GalmorphError | None:
+    """Return the error to show if memory was full."""
+    full = "Memory is full. Give a smaller --batch-size or fewer --workers, and run again."
+    return CannotContinue(full) if memory_is_full(error) else None
 
 
 def _of_system(error: Exception) -> GalmorphError | None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from galmorph.errors import memory_is_full
 from galmorph.files.fits import parse_cards
 from galmorph.images.fits_file import quiet
 
@@ -102,7 +103,9 @@ def pixel_at(header_text: str, shape: tuple[int, int], ra: float, dec: float) ->
         return None
     try:
         x, y = pixels(wcs, shape, np.array([ra]), np.array([dec]))
-    except Exception:  # astropy raises errors of any kind for unsupported frames and projections
+    except Exception as error:  # astropy raises errors of any kind for unsupported frames and projections
+        if memory_is_full(error):
+            raise
         return None
     return float(x[0]), float(y[0])
 
@@ -229,6 +232,8 @@ def read_wcs(header_text: str) -> tuple[Any, str]:
                 return wcs, ""
             problem = "they are not a longitude and a latitude"
         except Exception as error:  # wcslib and astropy raise errors of any kind for odd headers
+            if memory_is_full(error):
+                raise
             problem = str(error).strip().rpartition("\n")[2] or type(error).__name__
         return None, f"its celestial coordinates cannot be read ({claimed}): {problem.rstrip('.: ')}"
 

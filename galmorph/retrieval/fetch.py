@@ -249,6 +249,8 @@ def _destination(catalog: Catalog, folder: Path) -> Path:
     taken = {name for name in catalog.column_names if name.lower() in new} - set(catalog.galmorph_columns)
     if taken:
         raise CatalogError(f"{catalog.path} has the columns {', '.join(sorted(taken))} already: rename or drop them.")
+    if folder.is_dir():
+        catalog.check_destination(destination)
     return destination
 
 

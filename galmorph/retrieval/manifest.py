@@ -374,7 +374,10 @@ def _explained(folder: Path, kind: type[OutputError] | type[CannotContinue]) -> 
         if isinstance(error, UnicodeDecodeError):
             code, text = sqlite3.SQLITE_CORRUPT, "a text in it is damaged"
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            text += ". Move it away (cutouts that lie in the folder are taken up again) or choose another --out"
+            kind, text = (
+                OutputError,
+                f"{text}. Move it away (cutouts that lie in the folder are taken up again) or choose another --out",
+            )
         elif kind is CannotContinue or code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             kind, text = CannotContinue, f"{text}. What is done is kept; see to it and run the same command again"
         else:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from galmorph.errors import GalmorphError, Interrupted
+from galmorph.errors import CannotContinue, GalmorphError, Interrupted, memory_is_full
 from galmorph.progress import Progress
 from galmorph.retrieval import store as storage
 from galmorph.retrieval.addresses import Credentials, printable
@@ -144,6 +144,8 @@ class Run:
 
 def _reason(error: Exception) -> str:
     """Return why a target failed; raise errors of the run. Unexpected exceptions are logged with their traceback."""
+    if memory_is_full(error):
+        raise CannotContinue("Memory is full. What is done is kept; run the same command again with fewer --workers.")
     if isinstance(error, Failure):
         return str(error)
     if isinstance(error, GalmorphError):

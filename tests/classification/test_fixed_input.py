@@ -265,6 +265,38 @@ def test_an_unexpected_error_ends_its_row_and_is_logged(survey, model, monkeypat
     assert record.exc_info[0] is ZeroDivisionError
 
 
+TORCH_FULL = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 49152 bytes.")
+
+
+@pytest.mark.parametrize("error", [TORCH_FULL, MemoryError(), OSError(errno.EIO, "Input/output error")], ids=repr)
+def test_a_failure_of_the_system_while_a_row_is_framed_is_not_the_row_s(survey, model, monkeypatch, error):
+    """After the file has been read, too: nothing is recorded of the row, and the run goes on later."""
+    with monkeypatch.context() as patched:
+        patched.setattr("galmorph.classification.prepare.frame", raising(error))
+        patched.setattr(preparing.time, "sleep", lambda _: None)
+        with pytest.raises(CannotContinue, match="The system fails, not the"):
+            classify(survey / "t.csv", model=model, **FAST)
+    assert classify(survey / "t.csv", model=model, **FAST).classified == N
+    assert np.isfinite(probabilities(survey / "t_morph.csv")).all()
+
+
+@pytest.mark.parametrize("error", [TORCH_FULL, MemoryError()], ids=repr)
+def test_full_memory_in_a_survey_image_is_not_the_row_s(tmp_path, model, monkeypatch, error):
+    write_cutout(cutout("field", side=200), tmp_path / "f.fits")
+    (tmp_path / "t.csv").write_text("id,ra,dec\n0,150.0,2.0\n1,150.001,2.0\n")
+    monkeypatch.setattr("galmorph.classification.survey_images.cut", raising(error))
+    with pytest.raises(CannotContinue, match="out of memory"):
+        classify(tmp_path / "f.fits", kind="field", catalog=tmp_path / "t.csv", model=model, **FAST)
+    assert not (tmp_path / "t_morph.csv").exists()
+
+
+def raising(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
 def test_an_unexpected_error_in_a_survey_image_ends_its_row(tmp_path, model, monkeypatch):
     from galmorph.classification import survey_images
 

@@ -296,3 +296,13 @@ def test_a_list_without_positions(tmp_path):
     (tmp_path / "t.csv").write_text("name\na\n")
     with pytest.raises(CatalogError):
         plan(tmp_path / "t.csv")
+
+
+def test_what_would_lie_beside_the_table_is_looked_at_before_anyone_is_asked(tmp_path):
+    (tmp_path / "t.csv").write_text("id,ra,dec\na,10,5\n")
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o" / "targets.csv.json").write_text("my notes")
+    with pytest.raises(GalmorphError, match=r"targets\.csv\.json exists and is not galmorph's") as caught:
+        fetch(tmp_path / "t.csv", out=tmp_path / "o", base_url="http://127.0.0.1:1/viewer")
+    assert caught.value.exit_code == 2
+    assert [path.name for path in (tmp_path / "o").iterdir()] == ["targets.csv.json"]

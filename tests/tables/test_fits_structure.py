@@ -99,6 +99,16 @@ def test_a_card_that_is_absent_is_named(tmp_path, key, reason):
         open_catalog(path)
 
 
+@pytest.mark.parametrize("card", [b"BITPIX  <                    8", b"BITPIX                       8", b"BITPIX  = &"])
+def test_a_card_that_is_none_is_refused_without_a_warning(tmp_path, card):
+    path = make(tmp_path / "in.fits")
+    raw = path.read_bytes()
+    at = raw.rindex(b"BITPIX  ", 0, raw.index(b"TTYPE1"))
+    path.write_bytes(raw[:at] + card.ljust(80) + raw[at + 80 :])
+    with pytest.raises(CatalogError, match="BITPIX"):
+        open_catalog(path)
+
+
 def test_a_card_that_is_there_twice(tmp_path):
     path = make(tmp_path / "in.fits")
     raw = path.read_bytes()

@@ -308,3 +308,36 @@ def test_the_error_of_a_service_is_in_the_message(tmp_path):
     (tmp_path / "in.vot").write_text(f'<VOTABLE><RESOURCE type="results">{info}</RESOURCE></VOTABLE>')
     with pytest.raises(CatalogError, match="the service answered with an error: Unknown table <x>"):
         open_catalog(tmp_path / "in.vot")
+
+
+@pytest.mark.parametrize("serialisation", ["tabledata", "binary", "binary2"])
+def test_chosen_rows_of_every_serialisation(tmp_path, serialisation):
+    source = write(table(serialisation), tmp_path / "in.vot", serialisation)
+    keep = np.array([True, False, True])
+    open_catalog(source).write_rows(tmp_path / "out.vot", keep, overwrite=False)
+    assert same(read(source)[keep], read(tmp_path / "out.vot"))
+    open_catalog(source).write_rows(tmp_path / "none.vot", ~keep & keep, overwrite=False)
+    assert open_catalog(tmp_path / "none.vot").n_rows == 0
+
+
+def test_chosen_rows_are_copied_as_they_are_though_astropy_refuses_them(tmp_path):
+    flags = '<FIELD name="ok" datatype="boolean"/>'
+    rows = ["<TR><TD>NaN</TD></TR>", "<TR> <TD>maybe</TD></TR>", "<TR><TD/></TR>"]
+    text = HEAD + flags + "<DATA><TABLEDATA>\n" + "\n".join(rows) + "\n</TABLEDATA></DATA>" + TAIL
+    (tmp_path / "in.vot").write_text(text)
+    open_catalog(tmp_path / "in.vot", needs_position=False).write_rows(
+        tmp_path / "out.vot", np.array([True, False, True]), overwrite=False
+    )
+    assert (tmp_path / "out.vot").read_text() == text.replace(rows[1] + "\n", "")
+
+
+@pytest.mark.parametrize("stated", ['nrows="3"', "nrows = '999999999'", 'nrows="many"', 'name="nrows=9"'])
+def test_the_number_of_rows_that_a_table_states_is_true_of_the_output(tmp_path, stated):
+    source = write(table("tabledata"), tmp_path / "in.vot", "tabledata")
+    text = re.sub(r"<TABLE\b[^>]*>", f"<TABLE {stated}>", source.read_text())
+    source.write_text(text)
+    true = stated if "name" in stated else re.sub("999999999|many", "3", stated)
+    append(source, tmp_path / "out.vot")
+    assert f"<TABLE {true}" in (tmp_path / "out.vot").read_text()
+    open_catalog(source).write_rows(tmp_path / "chosen.vot", np.array([False, True, False]), overwrite=False)
+    assert f"<TABLE {true if 'name' in stated else true.replace('3', '1')}" in (tmp_path / "chosen.vot").read_text()

@@ -53,6 +53,8 @@ class Head:
         Its FIELDs, and the bytes that they take.
     params : list of Param
         Its PARAMs.
+    tag : (int, int)
+        Where the tag of the TABLE begins and ends.
     behind : int
         The byte before its first LINK or DATA, or its end: FIELDs and PARAMs may stand there.
     serialisation : str
@@ -112,6 +114,7 @@ class Head:
         self.field_spans: list[tuple[int, int]] = []
         self.params: list[Param] = []
         self.behind = 0
+        self.tag = 0, 0
         self.serialisation = ""
         self.stream: tuple[int, int] | None = None
         self.n_rows = 0
@@ -161,6 +164,7 @@ class Head:
             self._systems.start(name, attributes)
         if name == "TABLE":
             self.prefix, self.behind = event.prefix, 0
+            self.tag = event.offset, event.stop
             self.tables_before += 1
             self.name = attributes.get("name") or attributes.get("ID", "")
             self.cells, self.field_spans, self.params, self._attributes = [], [], [], []

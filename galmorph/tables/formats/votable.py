@@ -7,11 +7,9 @@ TABLE that has any; other tables, resources, PARAMs, INFOs and LINKs stay as the
 
 from __future__ import annotations
 
-import io
 import logging
 import re
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import dropwhile, islice, takewhile
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -32,6 +30,7 @@ log = logging.getLogger(__name__)
 
 _TABLE_TAG = re.compile(rb"<(?:[\w.-]+:)?TABLE[\s>/]")
 _LONGEST_TAG = 80
+_NROWS = re.compile(rb"""(\snrows\s*=\s*["'])[^"']*(["'])""")
 
 
 class VoTable:
@@ -114,16 +113,48 @@ class VoTable:
 
     def write_rows(self, output: Output, keep: NDArray[np.bool_]) -> None:
         """Write some of the rows; see `Table`."""
-        from astropy.io import votable
+        kept = iter(keep.tolist())
+        with Input(self._path) as source:
+            splice = Splice(source, output)
+            self._correct_nrows(splice, int(keep.sum()))
+            if self._head.stream is not None:
+                self._copy_stream(
+                    splice, (self._binary.extended(row, (), ()) for row in self._binary_rows() if next(kept))
+                )
+            else:
+                for start, stop in self._row_spans():
+                    if not next(kept):
+                        splice.copy(start)
+                        splice.skip(stop)
+            splice.finish()
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about deviations from the standard, which are kept
-            document = votable.parse(self._path, verify="ignore")
-            table = list(document.iter_tables())[self._head.tables_before]
-            table.array = table.array[keep]
-            file = io.BytesIO()
-            document.to_xml(file)
-        output.write(file.getvalue())
+    def _row_spans(self) -> Iterator[tuple[int, int]]:
+        """Iterate over where the rows of TABLEDATA begin and end."""
+        start = 0
+        for event in self._events(text=False):
+            if event.name == "TR" and event.kind == "start":
+                start = event.offset
+            elif event.name == "TR":
+                yield start, event.stop
+
+    def _correct_nrows(self, splice: Splice, n_rows: int) -> None:
+        """Copy the file up to the end of the tag of the TABLE, whose ``nrows`` is the number of rows there are."""
+        start, stop = self._head.tag
+        with Input(self._path) as source:
+            source.seek(start)
+            tag = source.read(stop - start)
+        splice.copy(start)
+        splice.skip(stop)
+        splice.insert(_NROWS.sub(rb"\g<1>%d\g<2>" % n_rows, tag))
+
+    def _copy_stream(self, splice: Splice, rows: Iterable[bytes]) -> None:
+        """Write rows in the place of the binary data, and skip these."""
+        start, stop = self._head.stream or (0, 0)
+        splice.copy(start)
+        splice.insert(b"\n")
+        for line in encoded(rows):
+            splice.insert(line)
+        splice.skip(stop)
 
     def extra(self) -> Extra:
         """Return what the file holds besides its columns; see `Table`."""
@@ -134,18 +165,16 @@ class VoTable:
         head = self._head
         with Input(self._path) as source:
             splice = Splice(source, output)
+            self._correct_nrows(splice, self.n_rows)
             for (start, stop), text in head.edits(added):
                 splice.copy(start)
                 splice.skip(stop)
                 splice.insert(text)
             if head.stream is not None:
                 cells = (row for block in added.blocks for row in binary_cells(added.columns, block))
-                splice.copy(head.stream[0])
-                splice.insert(b"\n")
-                rows = (self._binary.extended(row, added.dropped, next(cells)) for row in self._binary_rows())
-                for line in encoded(rows):
-                    splice.insert(line)
-                splice.skip(head.stream[1])
+                self._copy_stream(
+                    splice, (self._binary.extended(row, added.dropped, next(cells)) for row in self._binary_rows())
+                )
                 next(cells, None)
             else:
                 self._copy_text_rows(splice, added)
