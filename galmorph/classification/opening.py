@@ -49,7 +49,7 @@ def open_survey(survey: Any, options: ClassifyOptions) -> Source:
     if not isinstance(survey, str | os.PathLike | None):
         of_files = (options.catalog, options.hdu, options.zero_point)
         if options.images or kind not in (None, "catalog") or any(x is not None for x in of_files):
-            raise GalmorphError("A table in memory is not a file: leave out the options for files and images.")
+            raise GalmorphError("What is in memory is no file: leave out what belongs to files and images.")
         from galmorph.classification.memory import memory_source  # it imports astropy.table
 
         given = memory_source(survey, options)

@@ -280,7 +280,5 @@ def _flags(path: Path | Remote, flag: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return flags as integers, 0 where null."""
     whole = np.nan_to_num(flag, nan=0.0, posinf=-1.0)
     if ((whole < 0) | (whole > _LARGEST_FLAG) | (whole % 1 != 0)).any():
-        raise CatalogError(
-            f"{path} holds a morph_flag that is not a sum of bits: it has been changed since galmorph wrote it."
-        )
+        raise CatalogError(f"{path} holds a morph_flag that is no sum of bits: it is not as galmorph wrote it.")
     return whole.astype(np.int64)

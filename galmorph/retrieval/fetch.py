@@ -242,7 +242,7 @@ def _destination(catalog: Catalog, folder: Path) -> Path:
     suffixes = catalog.path.suffixes[-2:] if catalog.path.suffix in (".gz", ".bz2") else [catalog.path.suffix]
     destination = folder / f"targets{''.join(suffixes)}"
     if destination.is_symlink() or (destination.exists() and not destination.is_file()):
-        raise OutputError(f"{destination} is not a plain file, and the run would replace it: move it away.")
+        raise OutputError(f"{destination} is no plain file, and the run would replace it: move it away.")
     if destination.exists() and destination.samefile(catalog.path):
         raise CatalogError(f"{catalog.path} would be overwritten by the run's own output: choose another --out.")
     new = {column.name for column in COLUMNS}
