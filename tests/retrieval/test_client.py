@@ -214,7 +214,7 @@ def test_the_service_is_alive_if_anything_good_came_since(server):
         raise PassingFailure("connection refused.")
 
     asyncio.run(run(1.0, never))
-    with pytest.raises(CannotContinue, match=r"down .*connection refused.*run the same command again") as caught:
+    with pytest.raises(CannotContinue, match=r"down.*connection refused.*run the same command again") as caught:
         asyncio.run(run(-1.0, down))
     assert caught.value.exit_code == 3
 

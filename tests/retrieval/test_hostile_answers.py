@@ -71,6 +71,13 @@ def packed(encoding, content, **more):
     )
 
 
+def row_of_pixels(body):
+    """Return a cutout that says it has one axis, whose other cards of axes are left."""
+    at = body.index(b"NAXIS   =")
+    start = body.index(b"END".ljust(80)) // 2880 * 2880 + 2880
+    return body[:at] + b"NAXIS   =                    1".ljust(80) + body[at + 80 : start] + bytes(2880)
+
+
 def bomb(query):
     return b"".join(gzip.compress(bytes(1 << 24)) for _ in range(4))
 
@@ -128,6 +135,7 @@ EVILS = (
     ),
     Evil("PCOUNT large", appended(extension(10**12)), says="cut short"),
     Evil("side", appended(extension(0, 10**20)), says="damaged"),
+    Evil("a row of pixels", lambda query: response(row_of_pixels(cutout(query))), says="pixels of the shape"),
     Evil("no END", lambda query: response(cutout(query).replace(b"END".ljust(80), b"XXX".ljust(80))), says="damaged"),
     *(changed(says="another position", **{key: "NaN"}) for key in ("CRVAL1", "CRVAL2")),
     changed(says="another position", CRVAL1="1E400"),

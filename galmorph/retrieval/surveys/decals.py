@@ -181,6 +181,8 @@ class Viewer(Source):
         check_grid(cards, request.ra, request.dec, request.size, request.pixscale)
         if image.data.dtype != np.dtype(">f4"):
             raise FinalFailure(f"the answer has pixels of the type {image.data.dtype}.")
+        if image.data.shape[-2:] != (request.size, request.size):
+            raise FinalFailure(f"the answer has pixels of the shape {image.data.shape}.")
         # Left in the byte order of FITS, in which they are written.
         flux = np.asarray(image.data, ">f4").reshape(-1, request.size, request.size)
         if len(flux) != len(self.bands):
@@ -191,6 +193,9 @@ class Viewer(Source):
         # The service silently drops both if the pixels are binned.
         if request.pixscale < 2 * self.pixscale and not {extra.upper() for extra in self.extras} <= set(planes):
             raise FinalFailure(f"the answer lacks {' or '.join(self.extras)}.")
+        for extra in self.extras:
+            if (plane := planes.get(extra.upper())) is not None and plane.shape[-2:] != flux.shape[-2:]:
+                raise FinalFailure(f"the answer has {extra} of the shape {plane.shape}.")
         release = str(cards.get("VERSION", "")) or self.layer.release
         return self.delivery(request, flux, answer.url, release, planes=planes)
 
