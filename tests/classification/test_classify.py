@@ -342,7 +342,7 @@ def case(name, tmp_path, model):
     if name == "dtype":
         return table, options | {"dtype": "bfloat"}, GalmorphError, "Did you mean 'bfloat16'"
     if name == "tta":
-        return table, options | {"tta": 9}, GalmorphError, "1 to 8 orientations"
+        return table, options | {"tta": 9}, GalmorphError, "--tta 9: a whole number from 1 to 8"
     raise AssertionError(name)
 
 

@@ -169,7 +169,7 @@ def test_a_target_that_always_fails(server, tmp_path):
 def test_a_service_that_is_down_ends_the_run_and_fails_no_target(server, tmp_path):
     table, out = write(tmp_path / "t.csv", many(40)), tmp_path / "out"
     server.inject("503", times=None)
-    with pytest.raises(CannotContinue, match="The service is down") as caught:
+    with pytest.raises(CannotContinue, match="or the network, is down") as caught:
         run(server, table, out, workers=4, retries=3)
     assert caught.value.exit_code == 3
     # The targets in flight and the control, never the list.
