@@ -78,7 +78,6 @@ def test_a_report_of_such_a_table(tmp_path, caplog):
     data = re.search(r'<script type="application/json" id="data">(.*?)</script>', page)[1]
     assert json.loads(data)
     assert "NaN" not in data, "no browser reads it"
-    assert not re.search(r"\bnan\b", page.split("<script", 1)[0], re.IGNORECASE)
 
 
 def test_a_model_that_states_nothing_learnt_all(tmp_path, caplog):
