@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ["fitsverify", "stilts", "starlink-ecsv-java", "chromium"]
+PACKAGES = ["fitsverify", "stilts", "starlink-ecsv-java", "chromium", "source-extractor"]
 
 
 def ci(folder, *, user, absent=""):
