@@ -77,7 +77,7 @@ class Head:
     """
 
     def __init__(self, source: Input, number: int | None = None) -> None:
-        stream = events(source)
+        stream = events(source, cells=False)
         for _ in self._tables(stream):
             if number in (None, self.tables_before):
                 if self._refusal:
@@ -95,7 +95,7 @@ class Head:
         head = cls.__new__(cls)
         tables = []
         try:
-            for _ in head._tables(events(source)):
+            for _ in head._tables(events(source, cells=False)):
                 n_rows = None if head.stream else head.n_rows
                 tables.append(TableSummary(head.tables_before, head.name, n_rows, tuple(c.field for c in head.cells)))
         except CatalogError:
@@ -118,12 +118,9 @@ class Head:
         self.serialisation = ""
         self.stream: tuple[int, int] | None = None
         self.n_rows = 0
-        self._n_cells = 0
         self._inside: list[str] = []
         for event in stream:
-            if event.name == "TD" and event.kind != "text":  # most of a file
-                self._n_cells += event.kind == "end"
-            elif event.kind == "start":
+            if event.kind == "start":
                 self._start(event)
             elif event.kind == "end":
                 self._end(event)
@@ -190,8 +187,6 @@ class Head:
             if "href" in attributes or attributes.get("encoding") != "base64":
                 self._refusal = self._refusal or "only binary data inside the file, as base64, can get columns"
             self.stream = event.stop, event.stop
-        elif name == "TR":
-            self._n_cells = 0
 
     def _end(self, event: Event) -> None:
         self._inside.pop()
@@ -206,8 +201,9 @@ class Head:
             self.stream = self.stream[0], event.offset
         elif event.name == "TR":
             self.n_rows += 1
-            if self._n_cells > len(self.cells) or not self._n_cells:
-                why = f"row {self.n_rows} has {self._n_cells} cells for {len(self.cells)} columns"
+            n_cells = int(event.attributes["TD"])
+            if n_cells > len(self.cells) or not n_cells:
+                why = f"row {self.n_rows} has {n_cells} cells for {len(self.cells)} columns"
                 self._refusal = self._refusal or why
 
 

@@ -28,7 +28,7 @@ class Event(NamedTuple):
     prefix : str
         The prefix of the namespace with its colon, or ''.
     attributes : mapping
-        The attributes of a start.
+        The attributes of a start; see `events` for those of the end of a row.
     offset, stop : int
         Where it begins, and where the next one does.
     """
@@ -41,7 +41,7 @@ class Event(NamedTuple):
     stop: int
 
 
-def events(source: Input, *, text: bool = True) -> Iterator[Event]:
+def events(source: Input, *, text: bool = True, cells: bool = True) -> Iterator[Event]:
     """Iterate over the events of a file, in memory that does not grow with it.
 
     Parameters
@@ -50,6 +50,9 @@ def events(source: Input, *, text: bool = True) -> Iterator[Event]:
         The file, from its first byte.
     text : bool
         Whether to yield text. The blanks between tags, which are most of it, are always left out.
+    cells : bool
+        Whether to yield the cells (TD) and their text, which are most of a file. If not, the end of a row (TR) has
+        their number as its attribute ``TD``.
 
     Raises
     ------
@@ -58,12 +61,24 @@ def events(source: Input, *, text: bool = True) -> Iterator[Event]:
     """
     seen: list[tuple[str, str, Mapping[str, str], int]] = []
     parser = expat.ParserCreate()
+    n_cells = 0
 
     def start(name: str, attributes: Mapping[str, str]) -> None:
-        seen.append(("start", name, attributes or _NO_ATTRIBUTES, parser.CurrentByteIndex))
+        if not cells and (name == "TD" or name.endswith(":TD")):
+            parser.CharacterDataHandler = None
+        else:
+            seen.append(("start", name, attributes or _NO_ATTRIBUTES, parser.CurrentByteIndex))
 
     def end(name: str) -> None:
-        seen.append(("end", name, _NO_ATTRIBUTES, parser.CurrentByteIndex))
+        nonlocal n_cells
+        attributes = _NO_ATTRIBUTES
+        if not cells and (name == "TD" or name.endswith(":TD")):
+            parser.CharacterDataHandler = characters if text else None
+            n_cells += 1
+            return
+        if not cells and (name == "TR" or name.endswith(":TR")):
+            attributes, n_cells = {"TD": str(n_cells)}, 0
+        seen.append(("end", name, attributes, parser.CurrentByteIndex))
 
     def characters(data: str) -> None:
         if not data.isspace() or (seen and seen[-1][0] == "text"):
