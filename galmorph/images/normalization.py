@@ -143,9 +143,7 @@ class Normalization:
         """Normalise colours in 0..1, shape (n, 3, y, x), for the network."""
         if self.grey:
             rgb = rgb.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
-        mean, std = (
-            constant(tuple(values), rgb.device).to(rgb.dtype).view(3, 1, 1) for values in (self.mean, self.std)
-        )
+        mean, std = (constant(values, rgb.device).to(rgb.dtype).view(3, 1, 1) for values in (self.mean, self.std))
         return (rgb - mean).div_(std)
 
 
