@@ -228,7 +228,6 @@ def cutouts(device: torch.device, small: bool) -> Iterator[tuple[str, Any]]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         made = Table.read(made_survey(folder, 32 if small else 256, 256, radius=True))
-        readers.DEVICES, readers.MIN_CORES = (device.type,), 1
         for kind, workers, times in chosen:
             table = vstack([made] * times)
             table.write(folder / "repeated.fits", overwrite=True)

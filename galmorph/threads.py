@@ -1,16 +1,31 @@
-"""Helper threads: prepare items ahead, and let a run finish the batches it has started after a signal."""
+"""Helper threads: how many, items prepared ahead, and the batches that a run has started finished after a signal."""
 
 from __future__ import annotations
 
+import math
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# The processor time that a container may take, in microseconds, and of how many; "max": all.
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
+def cores() -> int:
+    """Return the cores that this process may use, which a job of a cluster or a container may have fewer of."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = _QUOTA.read_text().split()
+        return max(1, min(allowed, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError, ZeroDivisionError):
+        return allowed
 
 
 @contextmanager

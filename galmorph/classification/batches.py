@@ -79,7 +79,7 @@ def classify_rows(
         predictor.warm_up(batch_size)
     with (
         single_threaded_operations(),
-        Readers(source, predictors[0].model.card, predictors[0].device, batch_size) as readers,
+        Readers(source, predictors[0].model.card, predictors[0].device, batch_size, workers) as readers,
         ThreadPoolExecutor(workers, thread_name_prefix="galmorph") as pool,
         stop_requested() as stop,
     ):

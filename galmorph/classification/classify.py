@@ -42,7 +42,7 @@ from galmorph.models.predictor import Predictor, on_devices
 from galmorph.progress import progress_bar
 from galmorph.registry import check_keywords
 from galmorph.tables.features import check_features, write_features
-from galmorph.threads import ahead
+from galmorph.threads import ahead, cores
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ def classify(
         added = Addition(columns, [], options.replace, overwrite=replaces)
         try:
             with progress_bar(progress, "classifying", "galaxies", on_progress) as update:
-                workers = options.workers or os.cpu_count() or 1
+                workers = options.workers or cores()
                 classify_rows(source, loaded, journal, batch_size, workers, clock, update)
             if _has_pictures(journal):
                 described = wanted_columns(predictor.model.card, options, pictures=True)

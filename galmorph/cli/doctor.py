@@ -20,6 +20,7 @@ from galmorph.environment import PREFIX, Variable, cache_folder
 from galmorph.errors import GalmorphError, counted, first_line
 from galmorph.files.record import file_sha256
 from galmorph.models import card
+from galmorph.threads import cores
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -91,8 +92,7 @@ def _python() -> Iterator[Finding]:
         f"{platform.python_version()} in {sys.prefix}",
         f"galmorph needs Python {needed} or newer: make PYTHON=python{needed} demo" if old else "",
     )
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield Finding("platform", GOOD, f"{platform.platform()}, {platform.machine()}, {cores} cores")
+    yield Finding("platform", GOOD, f"{platform.platform()}, {platform.machine()}, {cores()} cores")
 
 
 def _requirements() -> Iterator[Finding]:

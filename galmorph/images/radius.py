@@ -98,9 +98,9 @@ def neighbour_share(cutout: Cutout, radius_arcsec: float) -> float:
     factor = max(1, round(min(plane.shape) / WORK_SIDE_PX))
     binned = _binned(plane, factor)
     sky, sigma = sky_level(binned)
-    square, galaxy = _separated(binned - sky, sigma, cutout, factor)
-    radii, growth = _growth_curve(galaxy)
     within = radius_arcsec / (cutout.pixscale * factor)
+    square, galaxy = _separated(binned - sky, sigma, cutout, factor, reach=math.ceil(within) + 1)
+    radii, growth = _growth_curve(galaxy)
     light = float(np.interp(within, radii, growth))
     return float(np.interp(within, radii, _growth_curve(square)[1])) / light - 1 if light > 0 else math.nan
 
@@ -174,10 +174,21 @@ def _r90_arcsec(plane: Plane, sigma: float, cutout: Cutout, factor: int) -> floa
     return r90_px * cutout.pixscale * factor if flux > MIN_SIGNAL_TO_NOISE * noise else math.nan
 
 
-def _separated(plane: Plane, sigma: float, cutout: Cutout, factor: int) -> tuple[Plane, Plane]:
-    """Return the largest square around the galaxy, and it with the light across the centre in place of neighbours."""
+def _separated(
+    plane: Plane, sigma: float, cutout: Cutout, factor: int, reach: int | None = None
+) -> tuple[Plane, Plane]:
+    """Return the largest square around the galaxy, and it with the light across the centre in place of neighbours.
+
+    With `reach`, only so many pixels to each side of its middle.
+    """
     square = _centred(plane, max(1, round(CENTRE_RADIUS_ARCSEC / (cutout.pixscale * factor))))
+    margin = 0
+    if reach is not None and (cut := len(square) // 2 - reach) > SMOOTHING_PX // 2:
+        margin = SMOOTHING_PX // 2
+        square = square[cut - margin : margin - cut, cut - margin : margin - cut]
     smooth = _smoothed(square)
+    if margin:
+        smooth, square = smooth[margin:-margin, margin:-margin], square[margin:-margin, margin:-margin]
     noise = sigma * min(1.0, _cell_px(cutout, factor) / SMOOTHING_PX)
     limit = NEIGHBOUR_FACTOR * np.maximum(smooth[::-1, ::-1], 0) + np.float32(NEIGHBOUR_SIGMA * noise)
     return square, np.where(smooth > limit, square[::-1, ::-1], square)

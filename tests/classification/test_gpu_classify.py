@@ -28,6 +28,5 @@ def test_equal_bytes_resumed_or_not(tmp_path, monkeypatch, dtype):
     with pytest.raises(InterruptedError):
         run("b.fits", on_progress=stop)
     assert run("b.fits") == whole
-    monkeypatch.setattr(readers, "MIN_CORES", 1)
     monkeypatch.setattr(readers, "MIN_ROWS", 1)
     assert run("c.fits") == whole

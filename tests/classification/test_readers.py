@@ -41,9 +41,7 @@ def survey(tmp_path_factory):
 
 @pytest.fixture
 def in_processes(monkeypatch):
-    """What the device and the cores of a GPU machine choose."""
-    monkeypatch.setattr(readers, "DEVICES", ("cpu",))
-    monkeypatch.setattr(readers, "MIN_CORES", 1)
+    """What a long table chooses."""
     monkeypatch.setattr(readers, "MIN_ROWS", 0)
 
 
@@ -80,19 +78,37 @@ def test_processes_give_the_bytes_and_the_warnings_of_threads(survey, model, in_
 
 
 @pytest.mark.parametrize(
-    ("device", "cores", "n_rows", "expected"),
-    [("cuda", 16, 5000, True), ("cpu", 16, 5000, False), ("cuda", 4, 5000, False), ("cuda", 16, 100, False)],
+    ("device", "workers", "n_rows", "expected"),
+    [
+        ("cuda", 16, 5000, True),
+        ("cpu", 16, 5000, True),
+        ("mps", 16, 5000, False),
+        ("cpu", 1, 5000, False),
+        ("cpu", 2, 512, True),
+        ("cpu", 2, 511, False),
+        ("cuda", 16, 4000, False),
+    ],
 )
-def test_device_cores_and_rows_choose(monkeypatch, device, cores, n_rows, expected):
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+def test_device_threads_and_rows_choose(device, workers, n_rows, expected):
     source = CutoutSource(Path("x"), [("x", Path("x"))] * n_rows)
-    assert readers.wanted(source, torch.device(device)) is expected
+    assert readers.wanted(source, torch.device(device), workers) is expected
+
+
+def test_threads_read_where_no_process_can_be_started(survey, model, in_processes, tmp_path, monkeypatch, caplog):
+    def refuse(*_, **__):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(readers.subprocess, "Popen", refuse)
+    caplog.set_level("INFO")
+    summary = classify(survey / "t.fits", model=model, out=tmp_path / "a.fits", record_provenance=False, **OPTIONS)
+    assert (summary.classified, summary.failed) == (8, 2)
+    assert "as no process can be started" in caplog.text
 
 
 @pytest.fixture
 def reading(survey, card, in_processes):
     source = CutoutSource(survey / "cutouts", [("g0", survey / "cutouts/g0.fits")])
-    with readers.Readers(source, card, CPU, 4) as reading:
+    with readers.Readers(source, card, CPU, 4, 2) as reading:
         yield reading
 
 
@@ -149,9 +165,10 @@ import torch
 from galmorph.classification.reading import readers
 from galmorph.classification.sources import CutoutSource, Row
 from galmorph.models import card
-readers.DEVICES, readers.MIN_CORES, readers.MIN_ROWS = ("cpu",), 1, 0
+readers.MIN_ROWS = 0
 path = Path(sys.argv[1])
-reading = readers.Readers(CutoutSource(path, [("x", path)]), card.read_card(Path(sys.argv[2])), torch.device("cpu"), 4)
+source = CutoutSource(path, [("x", path)])
+reading = readers.Readers(source, card.read_card(Path(sys.argv[2])), torch.device("cpu"), 4, 2)
 with reading.read([Row(path)], torch.device("cpu")):
     print(reading._all[0]._process.pid, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)

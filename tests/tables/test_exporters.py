@@ -267,6 +267,18 @@ def test_structures_of_idl_are_refused_and_the_remedy_works(tmp_path, monkeypatc
     assert positions(tmp_path / "idl_rows.fits") == (["7", "8", "9"], RA, DEC)
 
 
+@pytest.mark.parametrize("more", [{"name": ["NGC 3115"]}, {"ra": ["10:05:14.0"], "dec": ["-07:43:07"]}])
+def test_one_galaxy_of_words_and_arrays_is_a_catalog(tmp_path, more):
+    Table({**more, "flux": [[1.0, 2.0, 3.0]], "error": [[0.1, 0.2, 0.3]]}).write(tmp_path / "one.fits")
+    assert open_catalog(tmp_path / "one.fits").n_rows == 1
+
+
+def test_one_galaxy_of_flags_and_arrays_is_a_catalog(tmp_path):
+    columns = [fits.Column("flags", "3X", array=[[True, False, True]]), fits.Column("flux", "3E", array=[[1, 2, 3]])]
+    fits.BinTableHDU.from_columns(columns).writeto(tmp_path / "one.fits")
+    assert open_catalog(tmp_path / "one.fits").n_rows == 1
+
+
 def test_one_galaxy_with_arrays_is_a_catalog(tmp_path):
     Table({"id": ["a"], "ra": RA[:1], "dec": DEC[:1], "flux": [[1.0, 2.0, 3.0]]}).write(tmp_path / "one.fits")
     assert positions(tmp_path / "one.fits") == (["a"], RA[:1], DEC[:1])

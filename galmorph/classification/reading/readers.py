@@ -1,7 +1,8 @@
-"""Readers: processes that read and frame cutouts, where one interpreter cannot read as fast as a GPU classifies.
+"""Readers: processes that read and frame cutouts, as threads hold each other up.
 
-Each has memory that it shares with this process, without a name in any file system: it is freed however the
-run ends. A reader imports no torch, and ends when the pipe from this process is closed.
+A third of the work is Python, which one thread of a process may do at a time. Each reader has memory that it shares
+with this process, without a name in any file system: it is freed however the run ends. A reader imports no torch, and
+ends when the pipe from this process is closed.
 """
 
 from __future__ import annotations
@@ -31,18 +32,18 @@ if TYPE_CHECKING:
 
     from galmorph.models.card import ModelCard
 
-# With fewer cores, and where the network runs on them, threads read as fast as it takes the galaxies.
-MIN_CORES = 8
-DEVICES = ("cuda",)
-# Of fewer rows a process would take longer to start than to read.
-MIN_ROWS = 2048
+log = logging.getLogger(__name__)
+
+DEVICES = ("cpu", "cuda")
+# For a process: of fewer rows it would take longer to start than to read.
+MIN_ROWS = 256
 _SERVE = "from galmorph.classification.reading.readers import serve; serve({fd}, {n_bytes})"
 
 
-def wanted(source: Source, device: torch.device) -> bool:
-    """Return whether a source's cutouts are read in processes: the device, the cores and the rows say so, no timing."""
-    able = hasattr(os, "memfd_create") and bool(sys.executable) and (os.cpu_count() or 1) >= MIN_CORES
-    return able and device.type in DEVICES and isinstance(source, CutoutRows) and source.n_rows >= MIN_ROWS
+def wanted(source: Source, device: torch.device, workers: int) -> bool:
+    """Return whether cutouts are read in processes: the device, the threads and the rows say so, no timing."""
+    able = hasattr(os, "memfd_create") and bool(sys.executable) and device.type in DEVICES
+    return able and workers > 1 and isinstance(source, CutoutRows) and source.n_rows >= MIN_ROWS * workers
 
 
 class Readers:
@@ -56,11 +57,15 @@ class Readers:
         Of the network.
     batch_size : int
         Rows in a batch, at most.
+    workers : int
+        Threads that ask.
     """
 
-    def __init__(self, source: Source, card: ModelCard, device: torch.device, batch_size: int) -> None:
+    def __init__(self, source: Source, card: ModelCard, device: torch.device, batch_size: int, workers: int) -> None:
         self._source, self._card, self._batch_size = source, card, batch_size
-        self._reader = source.row_reader(card) if isinstance(source, CutoutRows) and wanted(source, device) else None
+        self._reader = None
+        if isinstance(source, CutoutRows) and wanted(source, device, workers):
+            self._reader = source.row_reader(card)
         self._idle: list[_Process] = []
         self._all: list[_Process] = []
 
@@ -75,16 +80,26 @@ class Readers:
     def read(self, rows: Sequence[Any], device: torch.device) -> Iterator[list[Prepared]]:
         """Give the rows read and framed; their flux may be overwritten after the ``with`` block."""
         # Threads wait for servers as well as processes do, and an address of memory is of this process alone.
-        if self._reader is None or any(isinstance(row.cutout, Remote) for row in rows):
+        remote = any(isinstance(row.cutout, Remote) for row in rows)
+        process = None if remote or self._reader is None else self._process(self._reader)
+        if process is None:
             yield self._source.prepare(rows, self._card, device)
             return
-        try:
-            process = self._idle.pop()
-        except IndexError:  # no more than threads that ask
-            process = _Process(self._reader, self._batch_size)
-            self._all.append(process)
         yield process.read(rows)
         self._idle.append(process)
+
+    def _process(self, reader: RowReader) -> _Process | None:
+        """Return an idle process, else a new one (no more than threads that ask); None if the system allows none."""
+        with contextlib.suppress(IndexError):
+            return self._idle.pop()
+        try:
+            process = _Process(reader, self._batch_size)
+        except OSError as error:
+            log.info("Cutouts are read by threads, as no process can be started: %s.", error)
+            self._reader = None
+            return None
+        self._all.append(process)
+        return process
 
 
 @dataclass(frozen=True)

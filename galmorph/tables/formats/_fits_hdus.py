@@ -164,8 +164,9 @@ def check_by_rows(header: Header, path: Path, number: int) -> None:
     for n in range(1, header.integer("TFIELDS") + 1):
         form, dim = header.text(f"TFORM{n}").upper(), header.text(f"TDIM{n}")
         repeat = int(re.match(r"\s*(\d*)", form)[1] or 1)  # type: ignore[index]
-        if "A" not in form or dim:
-            lengths.add(int(re.findall(r"\d+", dim)[-1]) if re.search(r"\d", dim) else repeat)
+        if ("A" in form and not dim) or "X" in form:  # a word, flags: of one object
+            return
+        lengths.add(int(re.findall(r"\d+", dim)[-1]) if re.search(r"\d", dim) else repeat)
     if len(lengths) == 1 and lengths.pop() > 1 and header.integer("TFIELDS") > 1:
         raise CatalogError(
             f"{path}, HDU {number}: is a table by columns (IDL, TOPCAT's colfits): one row whose cells are whole "
