@@ -99,7 +99,7 @@ def neighbour_share(cutout: Cutout, radius_arcsec: float) -> float:
     binned = _binned(plane, factor)
     sky, sigma = sky_level(binned)
     within = radius_arcsec / (cutout.pixscale * factor)
-    square, galaxy = _separated(binned - sky, sigma, cutout, factor, reach=math.ceil(within) + 1)
+    square, galaxy = _separated(binned - sky, sigma, cutout, factor, reach=int(min(within, len(binned))) + 2)
     radii, growth = _growth_curve(galaxy)
     light = float(np.interp(within, radii, growth))
     return float(np.interp(within, radii, _growth_curve(square)[1])) / light - 1 if light > 0 else math.nan
