@@ -80,18 +80,20 @@ class Readers:
     def read(self, rows: Sequence[Any], device: torch.device) -> Iterator[list[Prepared]]:
         """Give the rows read and framed; their flux may be overwritten after the ``with`` block."""
         # Threads wait for servers as well as processes do, and an address of memory is of this process alone.
-        remote = any(isinstance(row.cutout, Remote) for row in rows)
-        process = None if remote or self._reader is None else self._process(self._reader)
+        here = self._reader is None or any(isinstance(row.cutout, Remote) for row in rows)
+        process = None if here else self._process()
         if process is None:
             yield self._source.prepare(rows, self._card, device)
             return
         yield process.read(rows)
         self._idle.append(process)
 
-    def _process(self, reader: RowReader) -> _Process | None:
+    def _process(self) -> _Process | None:
         """Return an idle process, else a new one (no more than threads that ask); None if the system allows none."""
         with contextlib.suppress(IndexError):
             return self._idle.pop()
+        if (reader := self._reader) is None:  # another thread has found that it is not allowed
+            return None
         try:
             process = _Process(reader, self._batch_size)
         except OSError as error:
