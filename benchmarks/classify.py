@@ -1,7 +1,7 @@
 """Throughput of ``classify`` from FITS cubes, as ratios measured in one run on the same files.
 
-``python benchmarks/classify.py [--targets 1024]`` prints, for cubes of 162, 256 and 424 px, with the radius in the
-catalog and without it (then it is measured on the cutout):
+``python benchmarks/classify.py [--targets 1024] [--dtype auto]`` prints, for cubes of 162, 256 and 424 px, with the
+radius in the catalog and without it (then it is measured on the cutout):
 
 - ``bare``: the network alone, fed with tensors that lie ready in memory; the backbone as it is trained, and folded as
   ``classify`` runs it; same weights and dtype, batches of 64, all threads;
@@ -113,9 +113,11 @@ def plain_rate(table: Path, n_targets: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--targets", type=int, default=1024)
-    n_targets = parser.parse_args().targets // BATCH_SIZE * BATCH_SIZE
+    parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto")
+    options = parser.parse_args()
+    n_targets = options.targets // BATCH_SIZE * BATCH_SIZE
     model = load(MODEL)
-    predictor = Predictor(model)
+    predictor = Predictor(model, dtype=options.dtype)
     size = model.card.input_size
     trained = model.network.to(predictor.dtype).to(memory_format=torch.channels_last)
     as_trained = bare_rate(trained, size, predictor.dtype)
@@ -128,7 +130,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 table = made_survey(Path(folder), n_targets, side, radius=radius)
                 plain = alone.submit(plain_rate, table, max(BATCH_SIZE, n_targets // 4)).result()
-                rate = classify(table, model=MODEL).rate
+                rate = classify(table, model=MODEL, dtype=options.dtype).rate
             radii = "catalog " if radius else "measured"
             print(
                 f"{side:7d}  {radii} {rate:12.0f} {rate / as_trained:17.2f} {rate / folded:13.2f} {plain:8.0f} "

@@ -119,7 +119,7 @@ class Normalization:
             device = flux.device
             factors = constant([1 / scale for scale in self.scales], device)
             return kernel(flux, factors, constant(self.mean, device), constant(self.std, device), **ZOO)
-        return self.network_input(self.rgb(flux))
+        return self._normalise(self.rgb(flux))
 
     def fill(self, inputs: Tensor, flux: Tensor | Sequence[Tensor]) -> None:
         """Fill network inputs (n, 3, y, x) with flux, as `network_inputs` does.
@@ -141,10 +141,14 @@ class Normalization:
 
     def network_input(self, rgb: Tensor) -> Tensor:
         """Normalise colours in 0..1, shape (n, 3, y, x), for the network."""
+        return self._normalise(rgb.clone())
+
+    def _normalise(self, rgb: Tensor) -> Tensor:
+        """Do what `network_input` does in the memory of the colours."""
         if self.grey:
-            rgb = rgb.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
+            rgb = rgb.mean(dim=1, keepdim=True).repeat(1, 3, 1, 1)
         mean, std = (constant(values, rgb.device).to(rgb.dtype).view(3, 1, 1) for values in (self.mean, self.std))
-        return (rgb - mean).div_(std)
+        return rgb.sub_(mean).div_(std)
 
 
 @cache

@@ -14,7 +14,8 @@ from made import cutout_folder
 
 from galmorph.classification.classify import classify
 from galmorph.classification.reading import readers
-from galmorph.classification.sources import CutoutSource, Row
+from galmorph.classification.rows import Row
+from galmorph.classification.sources import CutoutSource
 from galmorph.errors import CannotContinue
 from galmorph.files.remote import Remote
 from galmorph.models.model import load
@@ -50,7 +51,7 @@ def children():
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if b"readers import serve" in path.read_bytes():
+            if b"serving import serve" in path.read_bytes():
                 found.append(int(path.parent.name))
         except OSError:
             continue
@@ -163,7 +164,8 @@ import os, signal, sys
 from pathlib import Path
 import torch
 from galmorph.classification.reading import readers
-from galmorph.classification.sources import CutoutSource, Row
+from galmorph.classification.rows import Row
+from galmorph.classification.sources import CutoutSource
 from galmorph.models import card
 readers.MIN_ROWS = 0
 path = Path(sys.argv[1])

@@ -14,17 +14,18 @@ import os
 import pickle
 import subprocess
 import sys
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from galmorph.classification.prepare import Prepared
-from galmorph.classification.sources import CutoutRows, Row, RowReader, Source
-from galmorph.errors import CannotContinue, GalmorphError
+from galmorph.classification.reading.serving import Answer
+from galmorph.classification.rows import Row, RowReader
+from galmorph.classification.sources import CutoutRows, Source
+from galmorph.errors import CannotContinue
 from galmorph.files.remote import Remote
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ log = logging.getLogger(__name__)
 DEVICES = ("cpu", "cuda")
 # For a process: of fewer rows it would take longer to start than to read.
 MIN_ROWS = 256
-_SERVE = "from galmorph.classification.reading.readers import serve; serve({fd}, {n_bytes})"
+_SERVE = "from galmorph.classification.reading.serving import serve; serve({fd}, {n_bytes})"
 
 
 def wanted(source: Source, device: torch.device, workers: int) -> bool:
@@ -104,64 +105,6 @@ class Readers:
         return process
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """What a reader gives back of a batch: targets without flux, what it logged, and the error that ends the run."""
-
-    targets: list[Prepared]
-    framed: list[int]
-    logged: list[tuple[str, int, str]]
-    error: BaseException | None = None
-
-
-class _Logged(logging.Handler):
-    """Keeps what is logged, as text."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: list[tuple[str, int, str]] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append((record.name, record.levelno, self.format(record)))
-
-
-def serve(fd: int, n_bytes: int) -> None:
-    """Read batches until the other end closes the pipe: what a reader's process does."""
-    replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # so that what a library prints does not get between
-    requests = sys.stdin.buffer
-    memory = np.frombuffer(mmap.mmap(fd, n_bytes), np.float32)
-    reader: RowReader = pickle.load(requests)
-    logged = _Logged()
-    logging.getLogger("galmorph").addHandler(logged)
-    logging.getLogger("galmorph").propagate = False
-    while True:
-        try:
-            rows: list[Row] = pickle.load(requests)
-        except (EOFError, OSError):
-            return
-        logged.records = []
-        targets: list[Prepared] = []
-        framed: list[int] = []
-        error: Exception | None = None
-        try:
-            first = 0
-            for target in map(reader, rows):
-                if target.flux is not None:
-                    flux: Any = target.flux
-                    memory[first : first + flux.size] = flux.ravel()
-                    first += flux.size
-                    framed.append(len(targets))
-                targets.append(replace(target, flux=None))
-        except Exception as caught:
-            error = caught if isinstance(caught, GalmorphError) else RuntimeError(traceback.format_exc())
-        try:
-            pickle.dump(_Answer(targets, framed, logged.records, error), replies, pickle.HIGHEST_PROTOCOL)
-            replies.flush()
-        except BrokenPipeError:
-            return
-
-
 class _Process:
     """A reader's process, and the memory that both share."""
 
@@ -207,7 +150,7 @@ class _Process:
         assert self._process.stdout is not None
         self._send(list(rows))
         try:
-            answer: _Answer = pickle.load(self._process.stdout)
+            answer: Answer = pickle.load(self._process.stdout)
         except (EOFError, pickle.UnpicklingError) as error:
             raise self._ended() from error
         for name, level, text in answer.logged:
