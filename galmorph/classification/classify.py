@@ -26,7 +26,7 @@ from galmorph.classification.output_columns import column_values, output_columns
 from galmorph.classification.prepare import Prepared
 from galmorph.classification.process import Clock, keep_freed_memory
 from galmorph.classification.provenance import Record, is_record, picture_cards, provenance, record_path
-from galmorph.classification.rows import Row
+from galmorph.classification.reading.rows import Row
 from galmorph.classification.sources import Addition, Source
 from galmorph.classification.summary import summarize
 from galmorph.environment import now

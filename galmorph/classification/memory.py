@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from galmorph.classification.matching import match
 from galmorph.classification.options import ClassifyOptions
 from galmorph.classification.prepare import Opened, Prepared, prepare_opened
-from galmorph.classification.rows import Row
+from galmorph.classification.reading.rows import Row
 from galmorph.classification.sources import (
     Addition,
     CatalogSource,

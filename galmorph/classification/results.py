@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from galmorph import registry
 from galmorph.classification.matching import match
 from galmorph.classification.provenance import SCHEMA_CARD, record_path, recorded, recorded_schema
-from galmorph.classification.rows import Row
+from galmorph.classification.reading.rows import Row
 from galmorph.classification.sources import CatalogSource
 from galmorph.errors import CatalogError, GalmorphError
 from galmorph.files.remote import Remote, is_remote

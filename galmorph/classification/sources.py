@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from galmorph.classification.matching import CutoutFiles
 from galmorph.classification.prepare import Prepared
-from galmorph.classification.rows import Row, RowReader
+from galmorph.classification.reading.rows import Row, RowReader
 from galmorph.errors import CatalogError, OutputError
 from galmorph.files.journal import BLOCK
 from galmorph.files.pictures import is_picture
@@ -108,6 +108,10 @@ class Source(ABC):
     @abstractmethod
     def prepare(self, rows: Sequence[Any], card: ModelCard, device: torch.device) -> list[Prepared]:
         """Read rows and frame them as a card asks; flux may be on the device."""
+
+    def row_reader(self, card: ModelCard) -> RowReader | None:  # noqa: ARG002
+        """Return what reads and frames a row; None where rows are prepared together."""
+        return None
 
     def own_columns(self) -> tuple[Sequence[Column], ValuesOf]:
         """Return the columns of a new table before those of the results, and the function that gives their values."""

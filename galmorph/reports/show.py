@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from galmorph.classification.opening import kind_of
 from galmorph.classification.prepare import Prepared, colour_picture
+from galmorph.classification.reading.rows import Row
 from galmorph.classification.results import FLAGS, Results, read_results
-from galmorph.classification.rows import Row
 from galmorph.classification.seen import card_of, seen
 from galmorph.classification.sources import cutout_name
 from galmorph.errors import GalmorphError

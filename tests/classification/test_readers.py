@@ -14,7 +14,7 @@ from made import cutout_folder
 
 from galmorph.classification.classify import classify
 from galmorph.classification.reading import readers
-from galmorph.classification.rows import Row
+from galmorph.classification.reading.rows import Row
 from galmorph.classification.sources import CutoutSource
 from galmorph.errors import CannotContinue
 from galmorph.files.remote import Remote
@@ -91,8 +91,7 @@ def test_processes_give_the_bytes_and_the_warnings_of_threads(survey, model, in_
     ],
 )
 def test_device_threads_and_rows_choose(device, workers, n_rows, expected):
-    source = CutoutSource(Path("x"), [("x", Path("x"))] * n_rows)
-    assert readers.wanted(source, torch.device(device), workers) is expected
+    assert readers.wanted(n_rows, torch.device(device), workers) is expected
 
 
 def test_threads_read_where_no_process_can_be_started(survey, model, in_processes, tmp_path, monkeypatch, caplog):
@@ -164,7 +163,7 @@ import os, signal, sys
 from pathlib import Path
 import torch
 from galmorph.classification.reading import readers
-from galmorph.classification.rows import Row
+from galmorph.classification.reading.rows import Row
 from galmorph.classification.sources import CutoutSource
 from galmorph.models import card
 readers.MIN_ROWS = 0

@@ -17,14 +17,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from galmorph.classification.prepare import Prepared
+from galmorph.classification.reading.rows import Row, RowReader
 from galmorph.classification.reading.serving import Answer
-from galmorph.classification.rows import Row, RowReader
-from galmorph.classification.sources import CutoutRows, Source
 from galmorph.errors import CannotContinue
 from galmorph.files.remote import Remote
 
@@ -41,10 +40,22 @@ MIN_ROWS = 256
 _SERVE = "from galmorph.classification.reading.serving import serve; serve({fd}, {n_bytes})"
 
 
-def wanted(source: Source, device: torch.device, workers: int) -> bool:
+class Rows(Protocol):
+    """What has rows to be read, as a source has."""
+
+    n_rows: int
+
+    def row_reader(self, card: ModelCard) -> RowReader | None:
+        """Return what reads and frames a row; None where that is not one file's own matter."""
+
+    def prepare(self, rows: Sequence[Any], card: ModelCard, device: torch.device) -> list[Prepared]:
+        """Read and frame rows in this thread."""
+
+
+def wanted(n_rows: int, device: torch.device, workers: int) -> bool:
     """Return whether cutouts are read in processes: the device, the threads and the rows say so, no timing."""
     able = hasattr(os, "memfd_create") and bool(sys.executable) and device.type in DEVICES
-    return able and workers > 1 and isinstance(source, CutoutRows) and source.n_rows >= MIN_ROWS * workers
+    return able and workers > 1 and n_rows >= MIN_ROWS * workers
 
 
 class Readers:
@@ -52,7 +63,7 @@ class Readers:
 
     Parameters
     ----------
-    source : Source
+    source : Rows
     card : ModelCard
     device : torch.device
         Of the network.
@@ -62,11 +73,9 @@ class Readers:
         Threads that ask.
     """
 
-    def __init__(self, source: Source, card: ModelCard, device: torch.device, batch_size: int, workers: int) -> None:
+    def __init__(self, source: Rows, card: ModelCard, device: torch.device, batch_size: int, workers: int) -> None:
         self._source, self._card, self._batch_size = source, card, batch_size
-        self._reader = None
-        if isinstance(source, CutoutRows) and wanted(source, device, workers):
-            self._reader = source.row_reader(card)
+        self._reader = source.row_reader(card) if wanted(source.n_rows, device, workers) else None
         self._idle: list[_Process] = []
         self._all: list[_Process] = []
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from galmorph.classification.prepare import Prepared
-from galmorph.classification.rows import Row, RowReader
+from galmorph.classification.reading.rows import Row, RowReader
 from galmorph.errors import GalmorphError
 
 

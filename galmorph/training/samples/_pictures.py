@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.classification.prepare import colour_picture, open_cutout
-from galmorph.classification.rows import Row
+from galmorph.classification.reading.rows import Row
 from galmorph.errors import CannotContinue, CutoutError, SampleError, system_failure
 from galmorph.files.pictures import read_picture
 from galmorph.files.reading import open_regular

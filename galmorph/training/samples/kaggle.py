@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from galmorph.classification.rows import Row
+from galmorph.classification.reading.rows import Row
 from galmorph.errors import SampleError
 from galmorph.images.framing import Framing
 from galmorph.schemas import LabelSchema

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from galmorph.classification.rows import Row
+from galmorph.classification.reading.rows import Row
 from galmorph.errors import SampleError
 from galmorph.images.framing import Framing
 from galmorph.schemas import LabelSchema
