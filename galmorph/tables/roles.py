@@ -130,6 +130,8 @@ _FILES = (
     *("filename", "file_name", "path", "file", "image_path", "image_file", "fits_path", "fits_file"),
     *("png_loc", "jpg_loc", "jpeg_loc", "cutout_filename", "cutout_name", "image_loc", "image_name", "img_path", "img"),
 )
+# Hours, minutes, seconds and degrees, minutes, seconds of tables of CDS and AAS, and the sign of the latter.
+_PARTS, _SIGN = ("RAh", "RAm", "RAs", "DEd", "DEm", "DEs"), "DE-"
 _UNIT_IN_NAME = re.compile(r"(.+?)[\s_]*[\[(]([^\[\]()]+)[\])]\s*")
 
 
@@ -224,6 +226,24 @@ def usefulness(fields: Sequence[TableField]) -> int:
     classified = any(field.name.lower().endswith("morph_label") for field in fields)
     cutout = _first(fields, [_CUTOUT]) is not None
     return 8 * classified + 4 * cutout + 2 * bool(_find_pairs(fields, None)) + (_find_id(fields) is not None)
+
+
+def in_parts(names: Sequence[str]) -> str:
+    """Return what to do about positions as hours, minutes, ... in columns of their own, as the CDS has them; or ''.
+
+    They are not read, since such tables state the equinox in prose. In the text ``{path}`` and ``{out}`` stand for the
+    file and the one to make of it.
+    """
+    if not set(_PARTS) <= set(names):
+        return ""
+    ra, dec = (f"t['{a}'] + t['{b}'] / 60 + t['{c}'] / 3600" for a, b, c in (_PARTS[:3], _PARTS[3:]))
+    sign = "(1 - 2 * (filled(t['DE-'], '') == '-')) * " if _SIGN in names else ""
+    return (
+        f'The position is in parts ({", ".join(_PARTS)}). If it is of J2000 or ICRS, join them: python -c "from '
+        "astropy.table import Table; from numpy.ma import filled; t = Table.read('{path}'); "
+        f"t['ra'] = 15 * ({ra}); t['dec'] = {sign}({dec}); t['ra'].unit = t['dec'].unit = 'deg'; "
+        "t.write('{out}')\""
+    )
 
 
 def plain_name(name: str) -> str:

@@ -267,6 +267,48 @@ def test_structures_of_idl_are_refused_and_the_remedy_works(tmp_path, monkeypatc
     assert positions(tmp_path / "idl_rows.fits") == (["7", "8", "9"], RA, DEC)
 
 
+MRT = """Title: Galaxies
+Authors: A
+Table: t
+================================================================================
+Byte-by-byte Description of file: t.txt
+--------------------------------------------------------------------------------
+   Bytes Format Units   Label   Explanations
+--------------------------------------------------------------------------------
+   1-  8 A8     ---     Name    Name
+  10- 11 I2     h       RAh     Hour of Right Ascension (J2000)
+  13- 14 I2     min     RAm     Minute of Right Ascension (J2000)
+  16- 20 F5.2   s       RAs     Second of Right Ascension (J2000)
+      22 A1     ---     DE-     Sign of the Declination (J2000)
+  23- 24 I2     deg     DEd     Degree of Declination (J2000)
+  26- 27 I2     arcmin  DEm     Arcminute of Declination (J2000)
+  29- 32 F4.1   arcsec  DEs     Arcsecond of Declination (J2000)
+--------------------------------------------------------------------------------
+NGC 3115 10 05 13.98 -00 43 06.9
+UGC 1    00 10 01.00  01 02 03.0
+"""
+
+
+@pytest.mark.parametrize("name", ["t.fits", "t.vot", "t.ecsv", "t.csv"])
+def test_positions_in_parts_are_refused_and_the_remedies_work(tmp_path, monkeypatch, name):
+    """Tables of CDS and AAS by position, converted as galmorph says, then joined as it says."""
+    (tmp_path / "t.mrt").write_text(MRT)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CatalogError, match="machine-readable table") as refused:
+        open_catalog("t.mrt")
+    remedy = str(refused.value).partition('python -c "')[2].removesuffix('"')
+    form = ", format='votable'" if name == "t.vot" else ""
+    exec(remedy.replace("'t.fits'", f"'{name}'{form}"), {})
+    catalog = open_catalog(name)
+    assert not catalog.has_positions
+    assert catalog.no_position.startswith("The position is in parts (RAh, RAm, RAs, DEd, DEm, DEs). If it is of J2000")
+    exec(catalog.no_position.partition('python -c "')[2].removesuffix('"'), {})
+    ids, ra, dec = positions(tmp_path / "t_deg.fits")
+    assert ids == ["NGC 3115", "UGC 1"]
+    assert ra == pytest.approx([151.30825, 2.50416667])
+    assert dec == pytest.approx([-0.71858333, 1.03416667])
+
+
 @pytest.mark.parametrize("more", [{"name": ["NGC 3115"]}, {"ra": ["10:05:14.0"], "dec": ["-07:43:07"]}])
 def test_one_galaxy_of_words_and_arrays_is_a_catalog(tmp_path, more):
     Table({**more, "flux": [[1.0, 2.0, 3.0]], "error": [[0.1, 0.2, 0.3]]}).write(tmp_path / "one.fits")
