@@ -126,6 +126,8 @@ def classify_hats(
     catalog = open_hats(Path(survey).resolve())
     destination = _destination(catalog.root, out, overwrite=overwrite)
     options["cutouts"] = str(Path(cutouts or catalog.root).resolve())
+    if not any(options.get(name) for name in ("ra_column", "dec_column")):
+        options |= catalog.position_columns
     checked = ClassifyOptions(**options, tta=tta, workers=workers)
     loaded = load(model)
     columns = wanted_columns(loaded.card, checked)

@@ -87,6 +87,14 @@ class HatsCatalog:
         """The number of Parquet files of all partitions."""
         return sum(len(member.files) for member in self.members)
 
+    @property
+    def position_columns(self) -> dict[str, str]:
+        """The columns of right ascension and declination that the properties name, as options of `open_catalog`."""
+        properties = self.members[0].properties
+        if not (properties.ra_column and properties.dec_column):
+            return {}
+        return {"ra_column": properties.ra_column, "dec_column": properties.dec_column}
+
     def schemas(self) -> Iterator[Path]:
         """Yield a Parquet file with the columns of each member."""
         for member in self.members:

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from galmorph.classification.classify import classify
 from galmorph.cli import app as cli
 from galmorph.errors import CannotContinue, CatalogError, GalmorphError, Interrupted, OutputError
+from galmorph.images.cutout import read_cutout
 
 pytest.importorskip("distributed", reason="the extra scale is not installed")
 pytest.importorskip("hats", reason="the extra scale is not installed")
@@ -55,7 +56,7 @@ def run(model, survey, client):
     """Classify on the cluster of the tests."""
 
     def run(folder, **options):
-        return classify_hats(folder, model=model, cutouts=survey, client=client, **{**OPTIONS, **options})
+        return classify_hats(folder, model=model, client=client, **{"cutouts": survey, **OPTIONS, **options})
 
     return run
 
@@ -96,6 +97,17 @@ def test_a_collection_comes_back_with_the_numbers_of_a_plain_run(run, model, sur
     for name in ("collection.properties", "by_id/hats.properties", "galaxies/skymap.fits"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "all" / name).read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["all", "out", "plain.parquet", "plain_morph.parquet"]
+
+
+def test_positions_are_in_the_columns_that_the_properties_name(run, tmp_path):
+    cutouts = cutout_folder(tmp_path / "cutouts", n=10)
+    ra, dec = read_cutout(cutouts / "g0.fits").centre
+    one = ["cutouts/g0.fits"] * 30
+    table = targets(mean_ra=np.full(30, ra), mean_dec=np.full(30, dec), cutout=one)
+    write_hats(tmp_path / "in", table, hats_col_ra="mean_ra", hats_col_dec="mean_dec")
+    assert "off_centre" not in run(tmp_path / "in", cutouts=tmp_path, out=tmp_path / "out").flags
+    named = {"ra_column": "ra", "dec_column": "dec", "out": tmp_path / "named"}
+    assert run(tmp_path / "in", cutouts=tmp_path, **named).flags["off_centre"] == 30
 
 
 def test_columns_stay_described_and_the_new_ones_are(run, tmp_path):
