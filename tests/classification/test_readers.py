@@ -129,6 +129,13 @@ def failing(monkeypatch, tmp_path):
     return fail
 
 
+def test_files_of_the_working_directory_are_not_run(reading, survey, tmp_path, monkeypatch):
+    (tmp_path / "galmorph.py").write_text("raise SystemExit")
+    monkeypatch.chdir(tmp_path)
+    with reading.read([Row(survey / "cutouts/g0.fits")], CPU) as (target,):
+        assert target.flux is not None
+
+
 def test_what_readers_log_is_logged_here(reading, survey, failing, caplog):
     failing("ValueError('odd')")
     with reading.read([Row(survey / "cutouts/g0.fits")], CPU) as (target,):

@@ -126,7 +126,8 @@ class _Process:
             os.truncate(fd, n_bytes)
             self._memory = mmap.mmap(fd, n_bytes)
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-            command = [sys.executable, "-c", _SERVE.format(fd=fd, n_bytes=n_bytes)]
+            # -P: files of the working directory are no modules.
+            command = [sys.executable, "-P", "-c", _SERVE.format(fd=fd, n_bytes=n_bytes)]
             # Of a session of its own: Ctrl-C is for the program, which ends what has begun.
             self._process = subprocess.Popen(
                 command,
