@@ -98,19 +98,20 @@ def model() -> object:
 def classified(table: str, first: str, prepared: str) -> dict[str, float]:
     """Classify a catalog after a first, short one, which has everything imported and warm."""
     from galmorph.classification import classify as classification
-    from galmorph.classification import sources
+    from galmorph.classification.reading import readers, rows
 
     ready = model()
     classification.load = lambda name: ready
     if prepared == "True":
-        read, made = sources.prepare, {}
+        read, made = rows.prepare, {}
 
         def once(path: Path, *arguments: object, **options: object) -> object:
             if path not in made:
                 made[path] = read(path, *arguments, **options)
             return made[path]
 
-        sources.prepare = once
+        rows.prepare = once
+        readers.MIN_ROWS = sys.maxsize  # processes would read anew
     options = {"device": "cpu", "dtype": "float32", "overwrite": True}
     classification.classify(first, **options)
     used, begin = processor_s(), time.perf_counter()
@@ -126,9 +127,9 @@ def classified(table: str, first: str, prepared: str) -> dict[str, float]:
 
 
 def processor_s() -> float:
-    """Return the processor time of this process, all threads, user and system."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+    """Return the processor time of this process and of those it has ended, all threads, user and system."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def child(*arguments: object) -> dict[str, float]:

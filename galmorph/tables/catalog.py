@@ -115,13 +115,13 @@ class Catalog:
     @property
     def no_position(self) -> str:
         """Why there are no positions, and what to do."""
-        if self._roles.unclear:
-            return self._roles.unclear
-        if parts := in_parts(self.column_names):
-            return parts.format(path=self.path, out=f"{self.path.stem}_deg.fits")
         return (
-            "It has no columns of positions that galmorph knows: name them with --ra-column and --dec-column. Its "
-            f"columns: {', '.join(self.column_names)}."
+            self._roles.unclear
+            or in_parts(self.column_names, self.path)
+            or (
+                "It has no columns of positions that galmorph knows: name them with --ra-column and --dec-column. Its "
+                f"columns: {', '.join(self.column_names)}."
+            )
         )
 
     @property

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import Path
 
 from galmorph import registry
 from galmorph.errors import CatalogError
@@ -228,11 +229,10 @@ def usefulness(fields: Sequence[TableField]) -> int:
     return 8 * classified + 4 * cutout + 2 * bool(_find_pairs(fields, None)) + (_find_id(fields) is not None)
 
 
-def in_parts(names: Sequence[str]) -> str:
+def in_parts(names: Sequence[str], path: Path) -> str:
     """Return what to do about positions as hours, minutes, ... in columns of their own, as the CDS has them; or ''.
 
-    They are not read, since such tables state the equinox in prose. In the text ``{path}`` and ``{out}`` stand for the
-    file and the one to make of it.
+    They are not read, since such tables state the equinox in prose.
     """
     if not set(_PARTS) <= set(names):
         return ""
@@ -240,9 +240,9 @@ def in_parts(names: Sequence[str]) -> str:
     sign = "(1 - 2 * (filled(t['DE-'], '') == '-')) * " if _SIGN in names else ""
     return (
         f'The position is in parts ({", ".join(_PARTS)}). If it is of J2000 or ICRS, join them: python -c "from '
-        "astropy.table import Table; from numpy.ma import filled; t = Table.read('{path}'); "
+        f"astropy.table import Table; from numpy.ma import filled; t = Table.read('{path}'); "
         f"t['ra'] = 15 * ({ra}); t['dec'] = {sign}({dec}); t['ra'].unit = t['dec'].unit = 'deg'; "
-        "t.write('{out}')\""
+        f"t.write('{path.stem}_deg.fits')\""
     )
 
 
