@@ -28,7 +28,7 @@ from galmorph.tables.formats import Added, Array, Card, Column, Format, Provenan
 from galmorph.tables.location import located
 from galmorph.tables.positions import Frame, Positions, to_float
 from galmorph.tables.replacement import check_names, own_columns, replaced_columns
-from galmorph.tables.roles import Roles, find_roles, id_candidates, in_parts, named
+from galmorph.tables.roles import Roles, find_roles, id_candidates, named, no_position
 from galmorph.tables.targets import Targets, as_numbers, as_text, with_points
 
 __all__ = ["Catalog", "Column", "Targets", "open_catalog", "write_catalog"]
@@ -115,14 +115,7 @@ class Catalog:
     @property
     def no_position(self) -> str:
         """Why there are no positions, and what to do."""
-        return (
-            self._roles.unclear
-            or in_parts(self.column_names, self.path)
-            or (
-                "It has no columns of positions that galmorph knows: name them with --ra-column and --dec-column. Its "
-                f"columns: {', '.join(self.column_names)}."
-            )
-        )
+        return self._roles.unclear or no_position(self.column_names, self.path)
 
     @property
     def chosen(self) -> frozenset[str]:

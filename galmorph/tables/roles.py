@@ -229,13 +229,16 @@ def usefulness(fields: Sequence[TableField]) -> int:
     return 8 * classified + 4 * cutout + 2 * bool(_find_pairs(fields, None)) + (_find_id(fields) is not None)
 
 
-def in_parts(names: Sequence[str], path: Path) -> str:
-    """Return what to do about positions as hours, minutes, ... in columns of their own, as the CDS has them; or ''.
+def no_position(names: Sequence[str], path: Path) -> str:
+    """Return what to do about a file whose columns hold no position that galmorph knows.
 
-    They are not read, since such tables state the equinox in prose.
+    Positions as hours, minutes, ... in columns of their own are not read, since such tables state the equinox in prose.
     """
     if not set(_PARTS) <= set(names):
-        return ""
+        return (
+            "It has no columns of positions that galmorph knows: name them with --ra-column and --dec-column. Its "
+            f"columns: {', '.join(names)}."
+        )
     ra, dec = (f"t['{a}'] + t['{b}'] / 60 + t['{c}'] / 3600" for a, b, c in (_PARTS[:3], _PARTS[3:]))
     sign = "(1 - 2 * (filled(t['DE-'], '') == '-')) * " if _SIGN in names else ""
     return (
