@@ -17,7 +17,7 @@ import typer
 
 import galmorph
 from galmorph import ranges
-from galmorph.cli.console import say, set_up_messages, stdout, table_of
+from galmorph.cli.console import open_closed_streams, say, set_up_messages, stdout, table_of
 from galmorph.cli.exits import exit_code_of
 from galmorph.cli.models import models_app
 from galmorph.cli.options import (
@@ -448,6 +448,7 @@ def _interrupt(number: int, _: object) -> None:
 
 def main() -> None:
     """Run the command line and turn errors into exit codes."""
+    open_closed_streams()
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, _interrupt)

@@ -62,6 +62,13 @@ def _columns(isatty: bool) -> int | None:
     return int(columns) if columns else None if isatty else WIDTH
 
 
+def open_closed_streams() -> None:
+    """Open what is closed of the standard streams on nothing: else a file takes its number, and what is printed."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+
+
 stdout = SafeConsole(width=_columns(sys.stdout is not None and sys.stdout.isatty()))
 stderr = SafeConsole(stderr=True, width=_columns(sys.stderr is not None and sys.stderr.isatty()))
 

@@ -127,6 +127,17 @@ def test_a_stream_on_a_full_disk_is_no_traceback(stream):
     assert b"Exception ignored" not in (done.stderr or b"")
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_error_and_no_file_takes_their_place(closed, tmp_path):
+    statement = "import os; assert os.open('opened', os.O_CREAT | os.O_WRONLY) > 2; return []"
+    command = [sys.executable, "-c", FAILING.format(statement=statement), "doctor", "--json"]
+    done = subprocess.run(
+        ["sh", "-c", f'"$@" {closed}', "sh", *command], check=False, cwd=tmp_path, capture_output=True
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (tmp_path / "opened").read_bytes() == b""
+
+
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_second_signal_ends_the_run_at_once_without_a_traceback(second):
     """As it would come while the first one is being answered: while a file is closed, or later, as Python ends."""
