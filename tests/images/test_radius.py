@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from galaxies import cutout, noise, petrosian_r90, sersic, star
 
+from galmorph.images import radius
 from galmorph.images.radius import measure_r90, neighbour_share
 
 
@@ -123,3 +124,13 @@ def test_share_of_neighbours(flux, distance):
     assert math.isnan(neighbour_share(cutout(galaxy), math.nan))
     # A placeholder so large that its width overflows.
     assert math.isfinite(neighbour_share(cutout(galaxy), 1.7e308))
+
+
+def test_neighbours_beyond_the_radius_do_not_count(monkeypatch):
+    """To the last bit: only the pixels that count are looked at."""
+    image = sersic(r50=3.5) + noise() + star(flux=40, x=3, y=-2) + star(flux=300, x=14, y=9)
+    radii = (0.1, 1.0, 4.0, 9.3, 20.0, 60.0)
+    shares = [neighbour_share(cutout(image), r90) for r90 in radii]
+    separated = radius._separated
+    monkeypatch.setattr(radius, "_separated", lambda *arguments, reach: separated(*arguments))  # the whole square
+    assert [neighbour_share(cutout(image), r90) for r90 in radii] == shares
