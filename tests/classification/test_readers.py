@@ -129,6 +129,12 @@ def failing(monkeypatch, tmp_path):
     return fail
 
 
+def test_a_reader_has_one_thread(reading, survey):
+    with reading.read([Row(survey / "cutouts/g0.fits")], CPU):
+        pass
+    assert len([*Path(f"/proc/{reading._all[0]._process.pid}/task").iterdir()]) == 1
+
+
 def test_files_of_the_working_directory_are_not_run(reading, survey, tmp_path, monkeypatch):
     (tmp_path / "galmorph.py").write_text("raise SystemExit")
     monkeypatch.chdir(tmp_path)

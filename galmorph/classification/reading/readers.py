@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 DEVICES = ("cpu", "cuda")
 # For a process: of fewer rows it would take longer to start than to read.
 MIN_ROWS = 256
+# As many readers as cores: NumPy would start as many threads in each.
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 _SERVE = "from galmorph.classification.reading.serving import serve; serve({fd}, {n_bytes})"
 
 
@@ -125,7 +127,7 @@ class _Process:
         try:
             os.truncate(fd, n_bytes)
             self._memory = mmap.mmap(fd, n_bytes)
-            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+            environment = {**os.environ, **_ONE_THREAD, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
             # -P: files of the working directory are no modules.
             command = [sys.executable, "-P", "-c", _SERVE.format(fd=fd, n_bytes=n_bytes)]
             # Of a session of its own: Ctrl-C is for the program, which ends what has begun.
