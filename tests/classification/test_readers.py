@@ -129,7 +129,8 @@ def failing(monkeypatch, tmp_path):
     return fail
 
 
-def test_a_reader_has_one_thread(reading, survey):
+def test_a_reader_has_one_thread(reading, survey, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     with reading.read([Row(survey / "cutouts/g0.fits")], CPU):
         pass
     assert len([*Path(f"/proc/{reading._all[0]._process.pid}/task").iterdir()]) == 1
