@@ -29,7 +29,6 @@ import argparse
 import contextlib
 import io
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -45,7 +44,7 @@ from typing import Any
 FOLDER = Path(__file__).resolve().parent
 sys.path[:0] = [str(FOLDER), str(FOLDER.parent / "tests" / "support")]
 
-from peak import forget_peak, peak_mb  # noqa: E402
+from usage import forget_peak, peak_mb, processor_s  # noqa: E402
 
 SIDE_PX = 256
 TIMES = 4  # rows that name the same cube
@@ -67,12 +66,6 @@ class Line:
         memory = f"{self.peak_mb:7.0f}" if self.peak_mb else ""
         rates = f"{self.n / self.seconds:11.1f} {self.n / self.processor_s:14.1f}"
         return f"{self.what:32s} {self.unit:9s} {rates} {memory:>9s}".rstrip()
-
-
-def processor_s() -> float:
-    """Return the processor time of this process and of those it has ended, user and system."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def timed(what: str, unit: str, n: float, call: Callable[[], Any]) -> Line:
@@ -166,7 +159,7 @@ def start(folder: Path) -> Line:
     for i in range(10):
         (ten / f"{i}.fits").symlink_to(folder / "radius-True" / f"{i:02d}" / f"{i}.fits")
     noted = folder / "peak.txt"
-    code = f"import atexit, pathlib, sys; sys.path.append({str(FOLDER)!r}); from peak import peak_mb; "
+    code = f"import atexit, pathlib, sys; sys.path.append({str(FOLDER)!r}); from usage import peak_mb; "
     code += f"atexit.register(lambda: pathlib.Path({str(noted)!r}).write_text(str(peak_mb()))); "
     command = [sys.executable, "-c", code + "from galmorph.cli import main; main()"]
     command += ["classify", str(ten), "--device", "cpu"]

@@ -181,7 +181,7 @@ def status(out: str) -> dict[str, float]:
 
 def timed(work: Callable[[], FetchSummary]) -> dict[str, float]:
     """Return how long something took, its processor time and the process's peak memory, and its own figures."""
-    from peak import peak_mb  # beside this file, which a test loads from elsewhere
+    from usage import peak_mb  # beside this file, which a test loads from elsewhere
 
     start, begin = cpu_s(), time.perf_counter()
     figures = work().as_dict()

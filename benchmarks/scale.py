@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -28,7 +27,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from peak import peak_mb
+from usage import peak_mb, processor_s
 
 CUTOUTS = 100
 SIDE_PX = 64
@@ -124,12 +123,6 @@ def classified(table: str, first: str, prepared: str) -> dict[str, float]:
         "peak_mb": peak_mb(),
         **summary.profile,
     }
-
-
-def processor_s() -> float:
-    """Return the processor time of this process and of those it has ended, all threads, user and system."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def child(*arguments: object) -> dict[str, float]:

@@ -1,4 +1,7 @@
-"""The peak of this process's memory: its own, where ``ru_maxrss`` begins with that of the process that started it."""
+"""The processor time of this process, and the peak of its memory.
+
+The peak is its own, where ``ru_maxrss`` begins with that of the process that started it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,12 @@ import resource
 from pathlib import Path
 
 _STATUS = Path("/proc/self/status")
+
+
+def processor_s() -> float:
+    """Return the processor time of this process and of those it has ended, all threads, user and system."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def forget_peak() -> None:
