@@ -182,13 +182,12 @@ def _separated(
     With `reach`, only so many pixels to each side of its middle.
     """
     square = _centred(plane, max(1, round(CENTRE_RADIUS_ARCSEC / (cutout.pixscale * factor))))
-    margin = 0
-    if reach is not None and (cut := len(square) // 2 - reach) > SMOOTHING_PX // 2:
-        margin = SMOOTHING_PX // 2
-        square = square[cut - margin : margin - cut, cut - margin : margin - cut]
-    smooth = _smoothed(square)
-    if margin:
-        smooth, square = smooth[margin:-margin, margin:-margin], square[margin:-margin, margin:-margin]
+    half = len(square) // 2
+    kept = half if reach is None else min(half, reach)
+    seen = min(half, kept + SMOOTHING_PX // 2)  # by the smoothing
+    square = square[half - seen : half + seen + 1, half - seen : half + seen + 1]
+    inner = slice(seen - kept, seen + kept + 1)
+    smooth, square = _smoothed(square)[inner, inner], square[inner, inner]
     noise = sigma * min(1.0, _cell_px(cutout, factor) / SMOOTHING_PX)
     limit = NEIGHBOUR_FACTOR * np.maximum(smooth[::-1, ::-1], 0) + np.float32(NEIGHBOUR_SIGMA * noise)
     return square, np.where(smooth > limit, square[::-1, ::-1], square)
