@@ -119,7 +119,8 @@ class Normalization:
             device = flux.device
             factors = constant([1 / scale for scale in self.scales], device)
             return kernel(flux, factors, constant(self.mean, device), constant(self.std, device), **ZOO)
-        return self._normalise(self.rgb(flux))
+        rgb = self.rgb(flux)
+        return self.network_input(rgb, out=rgb)
 
     def fill(self, inputs: Tensor, flux: Tensor | Sequence[Tensor]) -> None:
         """Fill network inputs (n, 3, y, x) with flux, as `network_inputs` does.
@@ -139,16 +140,14 @@ class Normalization:
         for picture, one in zip(inputs, flux, strict=True):
             picture[:] = self.network_inputs(one[None])[0]
 
-    def network_input(self, rgb: Tensor) -> Tensor:
-        """Normalise colours in 0..1, shape (n, 3, y, x), for the network."""
-        return self._normalise(rgb.clone())
+    def network_input(self, rgb: Tensor, *, out: Tensor | None = None) -> Tensor:
+        """Normalise colours in 0..1, shape (n, 3, y, x), for the network; into `out`, which may be `rgb`."""
+        import torch
 
-    def _normalise(self, rgb: Tensor) -> Tensor:
-        """Do what `network_input` does in the memory of the colours."""
         if self.grey:
-            rgb = rgb.mean(dim=1, keepdim=True).repeat(1, 3, 1, 1)
+            rgb = rgb.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
         mean, std = (constant(values, rgb.device).to(rgb.dtype).view(3, 1, 1) for values in (self.mean, self.std))
-        return rgb.sub_(mean).div_(std)
+        return torch.sub(rgb, mean, out=out).div_(std)
 
 
 @cache
