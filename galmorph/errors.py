@@ -94,6 +94,15 @@ def system_failure(error: BaseException | None) -> str | None:
     return "out of memory" if memory_is_full(error) else None
 
 
+def check_system(error: BaseException, what: str, thing: str) -> None:
+    """Raise CannotContinue where an error is one of the machine, not of the `thing` that was read; `what` names it."""
+    if failure := system_failure(error):
+        raise CannotContinue(
+            f"{what} cannot be read ({failure}). The system fails, not the {thing}: run the same command again when it "
+            "is mended."
+        ) from error
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, the name of its kind where it has none."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

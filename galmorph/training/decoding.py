@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from galmorph.environment import cache_folder
-from galmorph.errors import CannotContinue, CutoutError, OutputError, SampleError, system_failure
+from galmorph.errors import CutoutError, OutputError, SampleError, check_system
 from galmorph.files.checked_json import read_json_file
 from galmorph.files.writing import Output, write_errors
 from galmorph.training.samples import Sample
@@ -145,11 +145,7 @@ def _resized(sample: Sample, index: int, side: int, share: float) -> NDArray[np.
         edge = (side - inner) // 2
         return np.pad(small, ((0, 0), (edge, edge), (edge, edge)), "symmetric")
     except (OSError, ValueError, CutoutError) as error:
-        if failure := system_failure(error):
-            raise CannotContinue(
-                f"{sample.name}: picture {sample.galaxies[index]} cannot be read ({failure}). The system fails, not "
-                "the picture: run the same command again when it is mended."
-            ) from error
+        check_system(error, f"{sample.name}: picture {sample.galaxies[index]}", "picture")
         return f"{sample.name}: picture {sample.galaxies[index]} cannot be decoded: {error}."
 
 

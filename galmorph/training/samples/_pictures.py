@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from galmorph.classification.prepare import colour_picture, open_cutout
 from galmorph.classification.reading.rows import Row
-from galmorph.errors import CannotContinue, CutoutError, SampleError, system_failure
+from galmorph.errors import CutoutError, SampleError, check_system
 from galmorph.files.pictures import read_picture
 from galmorph.files.reading import open_regular
 from galmorph.images.flags import Flag
@@ -182,11 +182,7 @@ def read_rows(
                 raise CutoutError(f"row {number + 1}: {refused.get(number) or row.cutout}")
             data = content(row.cutout)
         except (OSError, CutoutError) as error:
-            if failure := system_failure(error):
-                raise CannotContinue(
-                    f"row {number + 1}: {row.cutout} cannot be read ({failure}). The system fails, not the cutout: run "
-                    "the same command again when it is mended."
-                ) from error
+            check_system(error, f"row {number + 1}: {row.cutout}", "cutout")
             skipped.append(str(error))
             continue
         digest(data + repr(row.radius_arcsec).encode() if with_radii else data)
